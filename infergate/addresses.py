@@ -1,0 +1,75 @@
+"""Whose address a request came from, and how much of it counts as one client."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+IPV6_CLIENT_PREFIX = 64
+"""Bits of an IPv6 address that one host cannot choose: it owns all the rest (RFC 4291, 2.5.4)."""
+
+_IPV6_HOST_BITS = 128 - IPV6_CLIENT_PREFIX
+
+_HOP = re.compile(
+    r"\[(?P<bracketed>[0-9a-f:.]+)\](?::[0-9]{1,5})?"
+    r"|(?P<four>[0-9.]+)(?::[0-9]{1,5})?"
+    r"|(?P<six>[0-9a-f:.]+)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def parse_networks(text: str) -> Networks:
+    """Read comma-separated addresses and networks; raises `ValueError` for anything else."""
+    items = [item.strip() for item in text.split(",")]
+    return tuple(ipaddress.ip_network(item) for item in items if item)
+
+
+def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Networks) -> str:
+    """The address of the client behind `peer`, given all ``X-Forwarded-For`` values.
+
+    Each proxy appends the address it was called from, so the list is read from its end and
+    no further than the first hop that is not trusted: what stands before it is hearsay. An
+    entry that is no address ends the reading too. An IPv4 address in IPv6 form (RFC 4291,
+    2.5.5.2) is given in its own; a peer without an address, as over a Unix socket, as it is.
+    """
+    if not trusted or not forwarded_for:
+        forwarded_for = ()
+        if ":" not in peer:
+            return peer  # as nearly always: not worth the parsing
+    address = _parse(peer)
+    if address is None:
+        return peer
+    entries = b",".join(forwarded_for).decode("latin-1").split(",")
+    while entries and any(address in network for network in trusted):
+        hop = _parse_hop(entries.pop().strip(" \t"))
+        if hop is None:
+            break
+        address = hop
+    return str(address)
+
+
+def limit_key(address: str) -> str:
+    """What of `address` to limit by: an IPv4 address as it is, of IPv6 the /64 network."""
+    parsed = _parse(address) if ":" in address else None
+    if isinstance(parsed, IPv6Address):
+        network = int(parsed) >> _IPV6_HOST_BITS << _IPV6_HOST_BITS
+        return f"{IPv6Address(network)}/{IPV6_CLIENT_PREFIX}"
+    return str(parsed or address)
+
+
+def _parse_hop(entry: str) -> IPv4Address | IPv6Address | None:
+    """An entry may carry a port, and brackets around an IPv6 address (RFC 7239, 6)."""
+    match = _HOP.fullmatch(entry)
+    return match and _parse(match["bracketed"] or match["four"] or match["six"])
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

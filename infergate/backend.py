@@ -1,0 +1,440 @@
+"""The backend over treq: one shared pool, four deadlines, and a name for each failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, cast
+
+import attrs
+from treq.client import HTTPClient
+from treq.content import collect
+from treq.cookies import IndexableCookieJar
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    DNSLookupError,
+    TCPTimedOutError,
+    TimeoutError,  # noqa: A004  # Twisted's: the connect deadline
+)
+from twisted.internet.interfaces import (
+    IConsumer,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+from twisted.web.client import (  # type: ignore[attr-defined]  # one is not in its __all__
+    URI,
+    Agent,
+    HTTPConnectionPool,
+    RequestNotSent,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from infergate import __version__
+from infergate.deadlines import Deadline, Deadlines
+from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
+from infergate.record import Record
+
+USER_AGENT = b"infergate/" + __version__.encode("ascii")
+
+IDLE_CONNECTION = 2.0
+"""Seconds a pooled connection is kept: llama.cpp and uvicorn close theirs after 5, and a POST on
+one that was just closed fails and must not be sent again."""
+
+POOLED_CONNECTIONS = 1024
+
+END_OF_BODY = 1.0
+"""Seconds the backend gets, after the last event, to end its body: then its connection can be
+used again. The client does not wait for it."""
+
+_NOT_SENT = (ConnectError, DNSLookupError, TimeoutError, RequestNotSent)
+"""What fails before one byte of the request is out."""
+
+
+@attrs.frozen
+class Timeouts:
+    """Seconds: to connect, until the response's head, between two pieces of its body, for all."""
+
+    connect: float = 5
+    response: float = 60
+    idle: float = 60
+    total: float = 600
+
+
+@implementer(IStreamClientEndpoint)
+@attrs.frozen
+class _Within:
+    """An endpoint that gives up in time, the name lookup included."""
+
+    endpoint: IStreamClientEndpoint
+    seconds: float
+    clock: object
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        def too_late(failure: Failure, _: float) -> Failure:
+            if failure.check(ConnectingCancelledError):
+                return Failure(TimeoutError())
+            return Failure(DNSLookupError("the name lookup took too long"))
+
+        attempt = self.endpoint.connect(factory)
+        return attempt.addTimeout(self.seconds, self.clock, too_late)  # type: ignore[arg-type]
+
+
+@implementer(IAgentEndpointFactory)
+@attrs.frozen
+class _OneEndpoint:
+    """The gateway has one backend, so that its endpoint is made once."""
+
+    endpoint: IStreamClientEndpoint
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        return self.endpoint
+
+
+@implementer(IAgent)
+@attrs.frozen
+class Plain:
+    """Asks for no content coding, which treq does on its own, and refuses one: a small
+    compressed reply can become a huge one in memory."""
+
+    agent: IAgent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        if headers is not None:
+            headers.removeHeader(b"Accept-Encoding")
+        return self.agent.request(method, uri, headers, bodyProducer).addCallback(self._refuse)
+
+    @staticmethod
+    def _refuse(response: IResponse) -> IResponse:
+        codings = response.headers.getRawHeaders(b"Content-Encoding", [])
+        if any(coding.strip().lower() not in (b"", b"identity") for coding in codings):
+            discard(response)
+            raise BackendError("The backend sent a compressed answer, which was not asked for.")
+        return response
+
+
+@implementer(IBodyProducer)
+class _Body:
+    """A body that is whole: written at once, where treq's own would take a cooperative task."""
+
+    def __init__(self, body: bytes) -> None:
+        self.length = len(body)
+        self._body = body
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Nothing is left to hold back."""
+
+    resumeProducing = stopProducing = pauseProducing
+
+
+class _Close(Protocol):
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+def discard(response: IResponse) -> None:
+    """Close the connection of an answer that nobody wants; left alone it would stay for ever."""
+    response.deliverBody(_Close())
+
+
+def backend_endpoint(url: str, reactor: object, connect_timeout: float) -> IStreamClientEndpoint:
+    """How to connect to `url`: TCP, with TLS for ``https``."""
+    uri = URI.fromBytes(url.encode("ascii"))
+    host = uri.host.decode("ascii").strip("[]")
+    endpoint: IStreamClientEndpoint
+    if isIPAddress(host):  # no thread for a name that needs no lookup
+        endpoint = TCP4ClientEndpoint(reactor, host, uri.port, connect_timeout)
+    elif isIPv6Address(host):
+        endpoint = TCP6ClientEndpoint(reactor, host, uri.port, connect_timeout)
+    else:
+        endpoint = HostnameEndpoint(reactor, host, uri.port, connect_timeout)
+    if uri.scheme == b"https":
+        endpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
+    return _Within(endpoint, connect_timeout, reactor)
+
+
+def pooled_agent(
+    endpoint: IStreamClientEndpoint, reactor: object
+) -> tuple[IAgent, HTTPConnectionPool]:
+    """An agent that reuses connections to the one backend, and its pool."""
+    pool = HTTPConnectionPool(reactor)
+    pool.cachedConnectionTimeout = IDLE_CONNECTION  # type: ignore[assignment]
+    pool.maxPersistentPerHost = POOLED_CONNECTIONS
+    pool.retryAutomatically = False
+    return Agent.usingEndpointFactory(reactor, _OneEndpoint(endpoint), pool), pool
+
+
+class Backend:
+    """Where requests go. `url` has no trailing ``/`` or ``/v1``; `retries` counts further tries
+    after a connection that failed before one byte of the request was out."""
+
+    def __init__(
+        self,
+        agent: IAgent,
+        endpoint: IStreamClientEndpoint,
+        url: str,
+        deadlines: Deadlines,
+        *,
+        timeouts: Timeouts,
+        api_key: str | None = None,
+        retries: int = 1,
+    ) -> None:
+        # One client is one cookie jar for all callers, so the jar takes nothing.
+        jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
+        self._client = HTTPClient(Plain(agent), jar)
+        self._endpoint = endpoint
+        self._url = url
+        self._deadlines = deadlines
+        self._timeouts = timeouts
+        self._retries = retries
+        self._fixed = {b"User-Agent": [USER_AGENT]}
+        if api_key:
+            self._fixed[b"Authorization"] = [b"Bearer " + api_key.encode("utf-8")]
+
+    def call(self, record: Record) -> Call:
+        """A new exchange on behalf of the request of `record`."""
+        return Call(self._deadlines, self._timeouts, record)
+
+    async def send(
+        self,
+        call: Call,
+        method: str,
+        path: str,
+        headers: dict[bytes, list[bytes]],
+        body: bytes | None,
+    ) -> IResponse:
+        """Send a request; the response, its body still to come.
+
+        Errors: `BackendUnavailable`, `BackendError`, `GatewayTimeout`.
+        """
+
+        def attempt() -> Deferred[Any]:
+            return self._client.request(
+                method,
+                self._url + path,
+                headers=Headers({**self._fixed, **headers}),
+                data=None if body is None else _Body(body),
+                allow_redirects=False,
+                unbuffered=True,
+            )
+
+        for tries_left in range(self._retries, -1, -1):
+            try:
+                return await call.head(attempt)
+            except BackendUnavailable as error:
+                if error.prompt_sent or not tries_left:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def connectable(self) -> bool:
+        """Whether a connection can be made; it is closed at once."""
+        try:
+            await self._endpoint.connect(Factory.forProtocol(_Close))
+        except Exception:
+            return False
+        return True
+
+
+@implementer(IPushProducer)
+class Call:
+    """One exchange with the backend under its deadlines.
+
+    The push producer of the client's connection: while the client holds the stream up, the
+    backend is paused and its idle deadline stands still. To `collect` it is the response.
+    """
+
+    def __init__(self, deadlines: Deadlines, timeouts: Timeouts, record: Record) -> None:
+        self._deadlines = deadlines
+        self._timeouts = timeouts
+        self._record = record
+        self._ends = record.opened + timeouts.total
+        self._deadline = Deadline(self._expired)
+        self._pending: Deferred[IResponse] | None = None
+        self._response: IResponse | None = None
+        self._body: Protocol | None = None
+        self._done: Deferred[None] | None = None
+        self._paused = False
+        self._timed_out = False
+
+    async def head(self, attempt: Callable[[], Deferred[IResponse]]) -> IResponse:
+        """The response to one attempt, once its head is here."""
+        if self._record.backend_began is None:
+            self._record.backend_began = self._deadlines.now()
+            self._expect(self._timeouts.response)
+        self._deadlines.watch(self._deadline)
+        try:
+            self._pending = attempt()
+            self._response = await self._pending
+        except Exception as error:
+            self.close()
+            if self._timed_out:
+                raise GatewayTimeout from error
+            raise _named(error) from error
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._pending = None
+        return self._response
+
+    async def read(self, collector: Callable[[bytes], None]) -> None:
+        """Hand each piece of the body to `collector` as it comes; an exception of its own ends
+        the exchange and is raised here."""
+        self._expect(self._timeouts.idle)
+        self._done = Deferred(lambda _: self._abort())
+        collect(cast(IResponse, self), collector).addBoth(self._ended)
+        try:
+            await self._done
+        finally:
+            if self._record.backend_ended is None:
+                self._record.backend_ended = self._deadlines.now()
+
+    async def read_all(self, limit: int) -> bytes:
+        """The whole body, `limit` bytes at the most; `BackendError` above."""
+        assert self._response is not None
+        pieces: list[bytes] = []
+        size = 0
+
+        def keep(piece: bytes) -> None:
+            nonlocal size
+            size += len(piece)
+            if size > limit:
+                raise BackendError("The backend's answer is too large.")
+            self.touch()
+            pieces.append(piece)
+
+        # An unknown length is not an int.
+        if isinstance(self._response.length, int) and self._response.length > limit:
+            self.discard()
+            raise BackendError("The backend's answer is too large.")
+        await self.read(keep)
+        return b"".join(pieces)
+
+    def touch(self) -> None:
+        """A piece has come: the idle deadline starts anew."""
+        if not self._paused:
+            self._expect(self._timeouts.idle)
+
+    def finish(self) -> None:
+        """All that matters has come: `read` ends now, the body in its own time."""
+        if self._done is not None and not self._done.called:
+            if self._paused:
+                self.resumeProducing()
+            self._ends = self._deadlines.now() + END_OF_BODY
+            self._deadline.at = self._ends
+            self._done.callback(None)
+
+    def discard(self) -> None:
+        """Close an answer whose body is not wanted."""
+        self.close()
+        if self._response is not None:
+            discard(self._response)
+
+    def close(self) -> None:
+        self._deadlines.forget(self._deadline)
+
+    # To `collect`: the response.
+
+    @property
+    def length(self) -> object:
+        assert self._response is not None
+        return self._response.length
+
+    def deliverBody(self, protocol: Protocol) -> None:
+        assert self._response is not None
+        self._body = protocol
+        self._response.deliverBody(protocol)
+        if self._paused:
+            self.pauseProducing()
+
+    # To the client's connection: the producer.
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        self._deadline.at = self._ends
+        if self._body is not None and self._body.transport is not None:
+            cast(IPushProducer, self._body.transport).pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self._expect(self._timeouts.idle)
+        if self._body is not None and self._body.transport is not None:
+            cast(IPushProducer, self._body.transport).resumeProducing()
+
+    def stopProducing(self) -> None:
+        self._abort()
+
+    # Inside.
+
+    def _expect(self, seconds: float) -> None:
+        self._deadline.at = min(self._deadlines.now() + seconds, self._ends)
+
+    def _expired(self) -> None:
+        self._timed_out = True
+        if self._pending is not None:
+            self._pending.cancel()
+            return
+        self._abort()
+        if self._done is not None and not self._done.called:
+            self._done.errback(GatewayTimeout("The backend stopped sending, or took too long."))
+
+    def _abort(self) -> None:
+        self.close()
+        if self._body is not None and self._body.transport is not None:
+            self._body.transport.loseConnection()
+
+    def _ended(self, result: object) -> None:
+        self.close()
+        assert self._done is not None
+        if self._done.called:
+            return
+        if isinstance(result, Failure):
+            self._done.errback(_named(result.value))
+        else:
+            self._done.callback(None)
+
+
+def _named(error: BaseException | None) -> BaseException:
+    """What a failure of Twisted's client is to the gateway's clients.
+
+    Before its head every failure is that there was no answer, unless part of one had come.
+    """
+    if isinstance(error, (TCPTimedOutError, TimeoutError)):
+        return GatewayTimeout("The backend took too long to connect to.")
+    if isinstance(error, _NOT_SENT):
+        return BackendUnavailable(prompt_sent=False)
+    if isinstance(error, (ResponseNeverReceived, RequestTransmissionFailed)):
+        return BackendUnavailable("The backend closed the connection without an answer.")
+    if isinstance(error, ResponseFailed):
+        return BackendError("The backend's answer is broken or was cut short.")
+    assert error is not None
+    return error

@@ -1,0 +1,725 @@
+"""Connections that face clients: framing, limits, deadlines, flow control, one record a request.
+
+The stock `HTTPChannel` accepts what an edge must refuse, reads a whole body before anyone may
+object, and restarts its one timeout with every byte; `Connection` stands in its place. It feeds
+`framing.Parser`, hands each request to the site's resource as soon as its *head* is complete, and
+gives `twisted.web`'s own `Request` the channel it expects. What is taken from Twisted's classes is
+public but for the names in `TWISTED_INTERNALS`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import struct
+import termios
+import uuid
+from collections.abc import Callable
+from time import time
+from typing import Protocol as Interface
+from typing import cast
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import (
+    IAddress,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http_headers import Headers
+from twisted.web.resource import IResource
+from twisted.web.server import Request as WebRequest
+from twisted.web.server import Site
+from zope.interface import implementer
+
+from infergate.addresses import Networks, client_address
+from infergate.deadlines import NEVER, Deadline, Deadlines
+from infergate.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ClientGone,
+    GatewayError,
+    HeaderList,
+    InternalError,
+    Overloaded,
+    RequestTimeout,
+    ShuttingDown,
+)
+from infergate.framing import END, Head, Limits, Parser
+from infergate.record import Record
+
+TWISTED_INTERNALS = ("_disconnected",)
+"""Names of `twisted.web.http.Request` that are private and used here; a test checks each."""
+
+PIPELINE_BYTES = 16384
+"""How much of the next requests is read while one is being answered: enough to see the client
+leave, too little to be a burden."""
+
+LINGER = 2.0
+"""Seconds in which what a refused client still sends is thrown away. A socket closed on unread
+bytes is reset, and the reset can overtake the answer (RFC 9112, 9.6)."""
+
+WRITE_PIECE = 65536
+"""Bytes written at once: what a client that does not read can make us hold."""
+
+TURN_AWAY = 64
+"""Connections above the limit that are told so; more than these are only closed."""
+
+OPEN_WHILE_DRAINING = frozenset({b"/healthz", b"/readyz"})
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_DIGITS = re.compile(rb"[0-9]{1,4}")
+_UNPRINTABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+_log = Logger()
+
+
+@attrs.frozen
+class EdgeLimits:
+    """Sizes in bytes, times in seconds; see the settings of the same names."""
+
+    framing: Limits
+    connections: int = 1000
+    requests_per_connection: int = 10000
+    header_timeout: float = 10
+    body_timeout: float = 60
+    keepalive_timeout: float = 75
+    write_stall_timeout: float = 60
+
+
+class _Transport(Interface):
+    """What is used of a transport; TCP, TLS, UNIX and PROXY ones all have it."""
+
+    def write(self, data: bytes) -> None: ...
+    def loseConnection(self) -> None: ...
+    def abortConnection(self) -> None: ...
+    def loseWriteConnection(self) -> None: ...
+    def registerProducer(self, producer: object, streaming: bool) -> None: ...
+    def unregisterProducer(self) -> None: ...
+    def pauseProducing(self) -> None: ...
+    def resumeProducing(self) -> None: ...
+    def getPeer(self) -> IAddress: ...
+    def getHost(self) -> IAddress: ...
+    def fileno(self) -> int: ...
+
+
+class Request(WebRequest):
+    """One request and its answer.
+
+    `head` is None where framing broke before there was one. Every way to answer is here:
+    `answer`, `begin` with `write`, `refuse`. Then `finish`, which Klein calls.
+    """
+
+    channel: Connection | None = None  # type: ignore[assignment]
+    """None once the exchange is over, however it ended."""
+    defaultContentType = None
+
+    def __init__(self, connection: Connection, head: Head | None, opened: float) -> None:
+        super().__init__(connection, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+        self.site: Edge = connection.edge
+        self.head = head
+        self.complete = False
+        """The whole body is here."""
+        self.standing: list[tuple[bytes, bytes]] = []
+        """Header fields that any answer to this request carries."""
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._body_wanted: Deferred[bytes] | None = None
+        self._body_error: GatewayError | None = None
+        self._cut = False
+        self._unframed = False
+        fields = head.fields if head is not None else {}
+        self.record = Record(
+            opened=opened,
+            client=client_address(
+                connection.peer, fields.get(b"x-forwarded-for"), self.site.trusted_proxies
+            ),
+            request_id=_request_id(fields),
+        )
+        if head is not None:
+            self.method, self.uri, self.clientproto = head.method, head.target, head.version
+            self.path = head.target.partition(b"?")[0]
+            self.record.method = head.method.decode("ascii")
+            self.record.path = self.path.decode("ascii")
+            retries = fields.get(b"x-stainless-retry-count")
+            if retries and _DIGITS.fullmatch(retries[0]):
+                self.record.retry_count = int(retries[0])
+
+    @property
+    def requestHeaders(self) -> Headers:
+        """The fields as Twisted has them, made only for who asks; `head` is quicker."""
+        return Headers(dict(self.head.fields) if self.head is not None else {})
+
+    @requestHeaders.setter
+    def requestHeaders(self, value: Headers) -> None:
+        """`twisted.web` sets an empty one."""
+
+    def getRequestHostname(self) -> bytes:
+        host = (self.head and self.head.field(b"host")) or b""
+        return host.partition(b":")[0]
+
+    # The body, as it arrives.
+
+    def receive(self, piece: bytes) -> None:
+        self.record.bytes_in += len(piece)
+        if self.startedWriting:
+            return
+        self._body_size += len(piece)
+        if self._body_size > self.site.limits.framing.body:
+            self.fail_body(BodyTooLarge())
+        else:
+            self._body.append(piece)
+
+    def complete_body(self) -> None:
+        self.complete = True
+        if self._body_wanted is not None:
+            wanted, self._body_wanted = self._body_wanted, None
+            wanted.callback(b"".join(self._body))
+
+    def fail_body(self, error: GatewayError) -> None:
+        """The body will never be whole: tell who waits for it, or who will ask."""
+        self._body.clear()
+        self._body_error = self._body_error or error
+        if self._body_wanted is not None:
+            wanted, self._body_wanted = self._body_wanted, None
+            wanted.errback(error)
+
+    def read_body(self) -> Deferred[bytes]:
+        """The whole body, in bytes. Only now is a client that waits for ``100 Continue`` told
+        to go on (RFC 9110, 10.1.1)."""
+        if self._body_error is not None:
+            raise self._body_error
+        if self.complete:
+            return succeed(b"".join(self._body))
+        if self.head is not None and self.head.expects_continue and not self._body:
+            assert self.channel is not None
+            self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._body_wanted = Deferred()
+        return self._body_wanted
+
+    # The answer.
+
+    def begin(
+        self, status: int, content_type: bytes, headers: HeaderList = (), body: bytes | None = None
+    ) -> None:
+        """Send the head of the answer, with `body` where it is known; without, `write` follows."""
+        if self.channel is None or self._cut:
+            return
+        self.startedWriting = 1
+        self.code = self.record.status = status
+        lines = [
+            b"HTTP/1.1 %d %b" % (status, RESPONSES.get(status, b"Unknown")),
+            b"X-Request-ID: " + self.record.request_id.encode("ascii"),
+            b"Date: " + _date(),
+            b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type),
+        ]
+        lines += [b"%b: %b" % field for field in self.standing]
+        lines += [b"%b: %b" % (name, _UNPRINTABLE.sub(b" ", value)) for name, value in headers]
+        if body is not None:
+            lines.append(b"Content-Length: %d" % len(body))
+        elif self.clientproto == b"HTTP/1.1":
+            self.chunked = 1
+            lines.append(b"Transfer-Encoding: chunked")
+        else:
+            self._unframed = True
+        if not self.channel.settle_persistence(self, framed=not self._unframed):
+            lines.append(b"Connection: close")
+        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        if body is None or self.method == b"HEAD":
+            self.channel.write(head)
+        else:
+            first = body[:WRITE_PIECE]
+            self.record.bytes_out += len(first)
+            self.channel.write(head + first)
+
+    def answer(
+        self,
+        body: bytes,
+        *,
+        status: int = 200,
+        content_type: bytes = JSON,
+        headers: HeaderList = (),
+    ) -> Deferred[None]:
+        """Send a whole answer; fires when the last of it is out of our hands."""
+        self.begin(status, content_type, headers, body)
+        if len(body) <= WRITE_PIECE or self.method == b"HEAD":
+            return self.drained()
+        return Deferred.fromCoroutine(self._write_rest(body))
+
+    async def _write_rest(self, body: bytes) -> None:
+        await self.drained()
+        for start in range(WRITE_PIECE, len(body), WRITE_PIECE):
+            self.write(body[start : start + WRITE_PIECE])
+            await self.drained()
+
+    def write(self, data: bytes) -> None:
+        """A piece of the body. Nothing happens where the client is gone."""
+        channel = self.channel
+        if channel is None or self._cut or self.method == b"HEAD":
+            return
+        self.record.bytes_out += len(data)
+        channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when the client has taken enough for more to be written."""
+        return succeed(None) if self.channel is None else self.channel.drained()
+
+    def refuse(self, error: GatewayError) -> None:
+        """End the exchange with `error`: the one place that turns it into an answer.
+
+        Where the answer has begun it can only be broken off, so that nobody takes it for whole.
+        """
+        self.record.fail(error)
+        if self.channel is None or self._cut or self.finished:
+            return
+        if not self.startedWriting:
+            body = error.body(self.record.request_id, self.site.error_format)
+            self.begin(error.status, JSON, error.headers, body)
+            return
+        if self.record.stream:
+            self.write(error.event())
+        self.break_off()
+
+    def break_off(self) -> None:
+        """Close the connection once what was written is out; that cancels the handler.
+
+        An answer that ends where the connection does is reset in place of ended: nobody could
+        tell it from a whole one.
+        """
+        if self.channel is not None and not self._cut:
+            self._cut = True
+            self.channel.cut(reset=self._unframed)
+
+    def finish(self) -> None:
+        """End the answer. A broken-off one stays without its end."""
+        if self._cut or self._disconnected or self.finished:
+            return
+        if self.method == b"HEAD":
+            self.chunked = 0
+        super().finish()  # type: ignore[no-untyped-call]
+        self._close_record()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.record.fail(ClientGone())
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self._close_record()
+
+    def _close_record(self) -> None:
+        if self.record.close(self.site.deadlines.now()):
+            self.site.ended(self.record)
+
+    def process(self) -> None:
+        """Hand the request to the site's resource, which answers it in its own time."""
+        self.prepath = []
+        # With its leading slash and not percent-decoded: a path is a route's to the letter.
+        self.postpath = self.path.split(b"/")
+        self.site.began(self.record)
+        if self.site.draining and self.path not in OPEN_WHILE_DRAINING:
+            self.refuse(ShuttingDown())
+            self.finish()
+            return
+        try:
+            self.site.resource.render(self)
+        except Exception:
+            _log.failure("The resource failed", request_id=self.record.request_id)
+            self.refuse(InternalError())
+            self.finish()
+
+
+@implementer(IPushProducer)
+class Connection(Protocol):
+    """One client connection: bytes to requests, and back.
+
+    To the transport it is a push producer, to `Request` a channel.
+    """
+
+    transport: _Transport  # type: ignore[assignment]
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.site = edge
+        self.peer = ""
+        self.paused = False
+        """The client takes less than is ready for it."""
+        self._parser = Parser(edge.limits.framing)
+        self._request: Request | None = None
+        self._served = 0
+        self._persistent = True
+        self._opened = 0.0
+        self._reading = False
+        self._held = False
+        self._closing = False
+        self._deadline = Deadline(self._expired)
+        self._producer: IPushProducer | None = None
+        self._drained: Deferred[None] | None = None
+        self._outstanding: tuple[int, int] | None = None
+
+    # From the transport.
+
+    def connectionMade(self) -> None:
+        edge = self.edge
+        self.peer = getattr(self.transport.getPeer(), "host", "unix")
+        if ITCPTransport.providedBy(self.transport):
+            cast(ITCPTransport, self.transport).setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        edge.connections.add(self)
+        edge.deadlines.watch(self._deadline)
+        over = len(edge.connections) - edge.limits.connections
+        if over > TURN_AWAY:
+            self.transport.abortConnection()
+        elif over > 0:
+            self._refuse(Overloaded())
+        else:
+            self._expect(edge.limits.header_timeout)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._closing:
+            return
+        parser = self._parser
+        if not parser.started and self._request is None:
+            self._opened = self.edge.deadlines.now()
+            self._expect(self.edge.limits.header_timeout)
+        parser.receive(data)
+        if self._request is None or not self._request.complete:
+            self._read()
+        elif parser.buffered > PIPELINE_BYTES and not self._held:
+            self._held = True
+            self.transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        edge = self.edge
+        self._closing = True
+        edge.deadlines.forget(self._deadline)
+        edge.connections.discard(self)
+        if self._request is not None:
+            self._request.connectionLost(reason)
+        elif self._parser.started:
+            # Part of a head came, and no more: also an exchange, and also accounted for.
+            self._lone_request().connectionLost(reason)
+        if self._drained is not None:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+        edge.connection_closed()
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        self._outstanding = self._unsent()
+        self._expect(self.edge.limits.write_stall_timeout)
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        if not self._closing:
+            self._deadline.at = NEVER
+        if self._producer is not None:
+            self._producer.resumeProducing()
+        if self._drained is not None:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+        if self._request is None and not self._closing:
+            self._await_request()
+
+    def stopProducing(self) -> None:
+        """The transport is lost; `connectionLost` says so to everyone."""
+
+    # To the request: the channel that `twisted.web.http.Request` expects.
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def getPeer(self) -> IAddress:
+        return self.transport.getPeer()
+
+    def getHost(self) -> IAddress:
+        return self.transport.getHost()
+
+    def isSecure(self) -> bool:
+        return ISSLTransport.providedBy(self.transport)
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        self._producer = producer
+        if self.paused:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def drained(self) -> Deferred[None]:
+        if not self.paused:
+            return succeed(None)
+        if self._drained is None:
+            self._drained = Deferred(self._forget_drained)
+        return self._drained
+
+    def settle_persistence(self, request: Request, *, framed: bool) -> bool:
+        """Whether the connection outlives the answer that now begins."""
+        self._persistent = (
+            framed
+            and request.head is not None
+            and request.head.keep_alive
+            and request.complete
+            and not self.edge.draining
+            and self._served + 1 < self.edge.limits.requests_per_connection
+        )
+        return self._persistent
+
+    def requestDone(self, request: Request) -> None:
+        self._served += 1
+        self._request = None
+        if not self._persistent:
+            self._close(gently=not request.complete)
+            return
+        self._parser.restart()
+        if self._held:
+            self._held = False
+            self.transport.resumeProducing()
+        if not self.paused:
+            self._await_request()
+        self._read()
+
+    def cut(self, *, reset: bool) -> None:
+        """Close in mid-answer: with a FIN, or, on the next sweep, with a reset."""
+        if reset:
+            self._closing = True
+            self._deadline.at = 0.0  # the next sweep; what was written goes out before it
+        else:
+            self._close(gently=False)
+
+    # Draining.
+
+    @property
+    def idle(self) -> bool:
+        return self._request is None and not self._parser.started
+
+    @property
+    def busy(self) -> bool:
+        """A request is running, or what was written may not be out yet."""
+        return self._closing or not self.idle
+
+    def close_idle(self) -> None:
+        if not self.busy:
+            self._close(gently=False)
+
+    def abort(self) -> None:
+        self.transport.abortConnection()
+
+    def stop_request(self, error: GatewayError) -> None:
+        """End what is running with `error`; its handler is cancelled by the closing."""
+        if self._request is None:
+            self._close(gently=False)
+        else:
+            self._request.refuse(error)
+            self._request.break_off()
+
+    # Inside.
+
+    def _expect(self, seconds: float) -> None:
+        self._deadline.at = self.edge.deadlines.now() + seconds
+
+    def _await_request(self) -> None:
+        if self._parser.started:
+            self._opened = self.edge.deadlines.now()
+            self._expect(self.edge.limits.header_timeout)
+        elif self.edge.draining:
+            self._close(gently=False)
+        else:
+            self._expect(self.edge.limits.keepalive_timeout)
+
+    def _read(self) -> None:
+        """Turn what has arrived into requests, one after the other (RFC 9112, 9.3.2)."""
+        if self._reading:
+            return
+        self._reading = True
+        try:
+            while not self._closing and self._read_one():
+                pass
+        finally:
+            self._reading = False
+
+    def _read_one(self) -> bool:
+        """Read on in the present request; True where it was answered and the next may follow."""
+        request = self._request
+        if request is not None and request.complete:
+            return False
+        begun = None
+        try:
+            while (event := self._parser.next()) is not None:
+                if type(event) is bytes:
+                    assert request is not None
+                    request.receive(event)
+                elif event is END:
+                    assert request is not None
+                    self._deadline.at = NEVER
+                    request.complete_body()
+                else:
+                    assert isinstance(event, Head)
+                    self._expect(self.edge.limits.body_timeout)
+                    begun = request = self._request = Request(self, event, self._opened)
+        except GatewayError as error:
+            if request is None:
+                self._refuse(error)
+                return False
+            request.fail_body(error)
+            if begun is not None and isinstance(error, BadRequest):
+                self.edge.began(begun.record)
+                begun.refuse(error)
+                begun.finish()
+                return False
+        if begun is not None:
+            begun.process()
+        return request is not None and self._request is None and self._parser.buffered > 0
+
+    def _lone_request(self) -> Request:
+        """A request whose head never was whole, or none, to be answered and recorded."""
+        request = self._request = Request(self, self._parser.head, self._opened)
+        self.edge.began(request.record)
+        return request
+
+    def _refuse(self, error: GatewayError) -> None:
+        if not self._opened:
+            self._opened = self.edge.deadlines.now()
+        request = self._lone_request()
+        request.refuse(error)
+        request.finish()
+
+    def _close(self, *, gently: bool) -> None:
+        self._closing = True
+        self.transport.unregisterProducer()
+        if gently and not self.isSecure():
+            self.transport.resumeProducing()
+            self.transport.loseWriteConnection()
+            self._expect(LINGER)
+        else:
+            self.transport.loseConnection()
+            self._expect(self.edge.limits.write_stall_timeout)
+
+    def _expired(self) -> None:
+        """The present deadline has passed; which one it is, the state says."""
+        request = self._request
+        if self.paused and self._unsent() != self._outstanding:
+            self._outstanding = self._unsent()
+            self._expect(self.edge.limits.write_stall_timeout)
+        elif self.paused or self._closing:
+            self.transport.abortConnection()
+        elif request is not None:
+            request.fail_body(RequestTimeout())
+        elif self._parser.started:
+            self._refuse(RequestTimeout())
+        else:
+            self._close(gently=False)
+
+    def _unsent(self) -> tuple[int, int] | None:
+        """What the client has not taken yet: where Twisted's buffer stands and what the kernel
+        holds. epoll calls a socket writable only after much of the latter is gone, so that a
+        slow reader can look like one that takes nothing."""
+        try:
+            queued = fcntl.ioctl(self.transport.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        except (AttributeError, OSError, TypeError, ValueError):
+            return None
+        return getattr(self.transport, "offset", 0), struct.unpack("i", queued)[0]
+
+    def _forget_drained(self, _: Deferred[None]) -> None:
+        self._drained = None
+
+
+class Edge(Site):
+    """The factory of connections in front of one resource.
+
+    `began` and `ended` are called with the record of each exchange.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        resource: IResource,
+        limits: EdgeLimits,
+        deadlines: Deadlines,
+        *,
+        began: Callable[[Record], None],
+        ended: Callable[[Record], None],
+        trusted_proxies: Networks = (),
+        error_format: str = "code",
+    ) -> None:
+        super().__init__(resource)  # type: ignore[no-untyped-call]
+        self.limits = limits
+        self.deadlines = deadlines
+        self.began = began
+        self.ended = ended
+        self.trusted_proxies = trusted_proxies
+        self.error_format = error_format
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._emptied: Deferred[None] | None = None
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: over TLS, `Site` would offer HTTP/2 where `h2` is installed."""
+        return [b"http/1.1"]
+
+    def buildProtocol(self, addr: IAddress | None) -> Connection:  # type: ignore[override]
+        return Connection(self)
+
+    def startFactory(self) -> None:
+        """`Site` would open an access log and tick each second for its date."""
+
+    def stopFactory(self) -> None:
+        """See `startFactory`."""
+
+    def log(self, request: object) -> None:
+        """Not here: `ended` sees also what never finished."""
+
+    def drain(self) -> Deferred[None]:
+        """Close what is idle, let the running requests end; fires when none is left.
+
+        The port stays open meanwhile for probes; what they hold open does not count.
+        """
+        self.draining = True
+        for connection in list(self.connections):
+            connection.close_idle()
+        self._emptied = Deferred()
+        emptied = self._emptied
+        self.connection_closed()
+        return emptied
+
+    def stop_requests(self, error: GatewayError) -> None:
+        """End every running exchange with `error`."""
+        for connection in list(self.connections):
+            connection.stop_request(error)
+
+    def abort(self) -> None:
+        for connection in list(self.connections):
+            connection.abort()
+
+    def connection_closed(self) -> None:
+        if self._emptied is not None and not any(c.busy for c in self.connections):
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+
+
+def _request_id(fields: dict[bytes, list[bytes]]) -> str:
+    for name in (b"x-request-id", b"request-id"):
+        for value in fields.get(name, ()):
+            if _REQUEST_ID.fullmatch(value):
+                return value.decode("ascii")
+    return str(uuid.uuid4())
+
+
+_date_cache: tuple[int, bytes] = (0, b"")
+
+
+def _date() -> bytes:
+    """RFC 9110, 6.6.1; formatted once a second."""
+    global _date_cache
+    now = int(time())
+    if _date_cache[0] != now:
+        _date_cache = (now, datetimeToString(now))
+    return _date_cache[1]

@@ -1,0 +1,258 @@
+"""Every way a request can fail, and how each failure reads.
+
+    GatewayError
+    ├── ClientError                 the request is at fault
+    │   ├── BadRequest              400  broken HTTP framing
+    │   ├── InvalidJSON             400  the body is not JSON
+    │   ├── InvalidRequest          400  the body breaks the schema
+    │   ├── NotFound                404
+    │   ├── MethodNotAllowed        405
+    │   ├── RequestTimeout          408
+    │   ├── BodyTooLarge            413
+    │   ├── URITooLong              414
+    │   ├── UnsupportedMediaType    415
+    │   ├── ExpectationFailed       417
+    │   ├── HeadersTooLarge         431
+    │   ├── NotImplementedMethod    501
+    │   └── VersionNotSupported     505
+    ├── Unauthorized                401
+    ├── RateLimited                 429
+    ├── BackendRejected             the backend's own 4xx, passed on
+    ├── BackendFailure              the backend is at fault
+    │   ├── BackendError            502  an answer that is no answer
+    │   ├── BackendUnavailable      502  no answer at all
+    │   └── GatewayTimeout          504
+    ├── ShuttingDown                503
+    ├── Overloaded                  503
+    ├── ClientGone                  499  there is nobody left to tell
+    └── InternalError               500  a fault of the gateway's own
+
+A class knows its status, its code and its outcome in the log; an instance knows
+its message and its headers. Nothing else in the program formats an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+HeaderList = Sequence[tuple[bytes, bytes]]
+
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class GatewayError(Exception):
+    """A request that ends without the answer it asked for.
+
+    ``message`` is one sentence for the client and holds no secret; ``param`` names
+    the member at fault, as in ``messages[1].role``; ``headers`` go with the answer.
+    """
+
+    status: int
+    code: str
+    outcome: ClassVar[str]
+    message: str = ""
+
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, headers: HeaderList = ()
+    ) -> None:
+        if message is not None:
+            self.message = message
+        super().__init__(self.message)
+        self.param = param
+        self.headers: list[tuple[bytes, bytes]] = list(headers)
+
+    @property
+    def kind(self) -> str:
+        """The ``type`` that OpenAI gives an error of this status."""
+        if self.status >= 500:
+            return "server_error"
+        return _OPENAI_TYPES.get(self.status, "invalid_request_error")
+
+    def extra(self) -> dict[str, object]:
+        """What else the body of this error holds."""
+        return {}
+
+    def body(self, request_id: str, error_format: str) -> bytes:
+        """The JSON body of the answer; `error_format` is ``code`` or ``openai``."""
+        if error_format == "openai":
+            document: dict[str, object] = {
+                "error": {
+                    "message": self.message,
+                    "type": self.kind,
+                    "code": self.code,
+                    "param": self.param,
+                },
+                "request_id": request_id,
+            }
+        else:
+            document = {"error": self.code, "message": self.message, "request_id": request_id}
+            if self.status == 400:
+                document["param"] = self.param
+        document.update(self.extra())
+        return msgspec.json.encode(document)
+
+    def event(self) -> bytes:
+        """The last server-sent event of a stream that fails; the object form is the only
+        one that every client understands, so `ERROR_FORMAT` does not change it."""
+        error = {"message": self.message, "type": self.kind, "code": self.code}
+        return b"data: %b\n\n" % msgspec.json.encode({"error": error})
+
+
+class ClientError(GatewayError):
+    outcome = "client_error"
+
+
+class BadRequest(ClientError):
+    status, code = 400, "bad_request"
+
+
+class InvalidJSON(ClientError):
+    status, code = 400, "invalid_json"
+
+
+class InvalidRequest(ClientError):
+    """The schema is broken; `code` names the member, as in ``invalid_messages``."""
+
+    status, code = 400, "invalid_request"
+
+    def __init__(self, message: str, *, code: str = "invalid_request", param: str | None = None):
+        super().__init__(message, param=param)
+        self.code = code
+
+
+class NotFound(ClientError):
+    status, code = 404, "not_found"
+    message = "There is nothing at this path."
+
+
+class MethodNotAllowed(ClientError):
+    status, code = 405, "method_not_allowed"
+    message = "This path does not take this method."
+
+
+class RequestTimeout(ClientError):
+    status, code = 408, "request_timeout"
+    message = "The request took too long to arrive."
+
+
+class BodyTooLarge(ClientError):
+    status, code = 413, "body_too_large"
+    message = "The request body is too large."
+
+
+class URITooLong(ClientError):
+    status, code = 414, "uri_too_long"
+    message = "The request target is too long."
+
+
+class UnsupportedMediaType(ClientError):
+    status, code = 415, "unsupported_media_type"
+    message = "The body must be application/json in UTF-8, without a content coding."
+
+
+class ExpectationFailed(ClientError):
+    status, code = 417, "expectation_failed"
+    message = "The only expectation understood is 100-continue."
+
+
+class HeadersTooLarge(ClientError):
+    status, code = 431, "headers_too_large"
+    message = "The request head is too large."
+
+
+class NotImplementedMethod(ClientError):
+    status, code = 501, "not_implemented"
+    message = "The method or the transfer coding is not implemented."
+
+
+class VersionNotSupported(ClientError):
+    status, code = 505, "http_version_not_supported"
+    message = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
+
+
+class Unauthorized(GatewayError):
+    status, code, outcome = 401, "unauthorized", "unauthorized"
+    message = "A valid key or token is needed."
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, headers=[(b"WWW-Authenticate", b"Bearer")])
+
+
+class _RetryLater(GatewayError):
+    """Answered with ``Retry-After``, in whole seconds from 1 (RFC 9110, 10.2.3)."""
+
+    def __init__(self, retry_after: int = 1) -> None:
+        super().__init__(headers=[(b"Retry-After", b"%d" % max(1, retry_after))])
+
+
+class RateLimited(_RetryLater):
+    status, code, outcome = 429, "rate_limit_exceeded", "rate_limited"
+    message = "Too many requests; the Retry-After header says when to come back."
+
+
+class ShuttingDown(_RetryLater):
+    status, code, outcome = 503, "shutting_down", "shutdown"
+    message = "The gateway is shutting down."
+
+
+class Overloaded(_RetryLater):
+    status, code, outcome = 503, "overloaded", "overloaded"
+    message = "The gateway has too many connections."
+
+
+class BackendRejected(GatewayError):
+    """The backend refused the request as the client's fault: its status, its message, its
+    ``Retry-After``, and its error object as ``backend_error``."""
+
+    code = "backend_rejected"
+
+    def __init__(self, status: int, message: str, detail: object, headers: HeaderList) -> None:
+        super().__init__(message, headers=headers)
+        self.status = status
+        self.detail = detail
+
+    @property
+    def outcome(self) -> str:  # type: ignore[override]  # the one outcome that a status decides
+        return "rate_limited" if self.status == 429 else "client_error"
+
+    def extra(self) -> dict[str, object]:
+        return {} if self.detail is None else {"backend_error": self.detail}
+
+
+class BackendFailure(GatewayError):
+    """`prompt_sent` says whether the backend may have begun to work on the prompt: then
+    ``x-should-retry: false`` keeps the OpenAI SDKs from paying for it again."""
+
+    def __init__(self, message: str | None = None, *, prompt_sent: bool = True) -> None:
+        super().__init__(message, headers=[(b"x-should-retry", b"false")] if prompt_sent else [])
+        self.prompt_sent = prompt_sent
+
+
+class BackendError(BackendFailure):
+    status, code, outcome = 502, "backend_error", "backend_error"
+    message = "The backend gave no valid answer."
+
+
+class BackendUnavailable(BackendFailure):
+    status, code, outcome = 502, "backend_unavailable", "backend_unavailable"
+    message = "The backend cannot be reached."
+
+
+class GatewayTimeout(BackendFailure):
+    status, code, outcome = 504, "gateway_timeout", "timeout"
+    message = "The backend took too long to answer."
+
+
+class ClientGone(GatewayError):
+    """Never answered: the client left, or takes nothing of what is ready for it."""
+
+    status, code, outcome = 499, "client_disconnected", "client_disconnected"
+    message = "The client left before it was answered."
+
+
+class InternalError(GatewayError):
+    status, code, outcome = 500, "internal_error", "internal_error"
+    message = "The gateway failed; the request id finds the reason in its log."

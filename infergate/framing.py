@@ -1,0 +1,485 @@
+"""HTTP/1.1 requests out of bytes, and nothing ambiguous among them.
+
+Bytes go in by `Parser.receive`, events come out of `Parser.next`; there is no socket and no
+clock. Whatever two readers could frame in two ways is refused, and refused as soon as the
+bytes show it: how a stream is cut into pieces never changes what becomes of it. To hold that,
+errors are judged in the order of the bytes: each pattern below matches as much of the stream
+as is still good, and the first byte past that is the one at fault.
+
+The grammar is that of RFC 9110 and RFC 9112. Where they let a server choose, this one refuses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from ipaddress import IPv6Address
+from typing import Final, TypeAlias
+
+import attrs
+
+from infergate.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ClientError,
+    ExpectationFailed,
+    HeadersTooLarge,
+    NotImplementedMethod,
+    URITooLong,
+    VersionNotSupported,
+)
+
+MAX_METHOD = 32
+"""Bytes of a method: every registered one is shorter, and a longer one need not be read to
+its end to be known as not implemented."""
+
+MAX_LENGTH_DIGITS = 18
+"""Digits of a Content-Length: the most that stay below 2**63 in every reader."""
+
+MAX_CHUNK_DIGITS = 16
+"""Hexadecimal digits of a chunk's size, for the same reason."""
+
+MAX_CHUNK_EXTENSIONS = 4096
+"""Bytes of chunk extensions in one body. None has a meaning here, and whoever sends many
+wants to be paid in work (RFC 9112, 7.1.1)."""
+
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"))
+
+_RESERVED = frozenset(
+    b"authorization connection content-encoding content-length content-range content-type cookie"
+    b" expect forwarded host keep-alive max-forwards origin proxy-authorization proxy-connection"
+    b" range request-id te trailer transfer-encoding upgrade via x-forwarded-for"
+    b" x-forwarded-host x-forwarded-proto x-real-ip x-request-id".split()
+)
+"""Fields that frame, route, authenticate or describe a request."""
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, 5.6.2
+_TEXT = rb"[\t -~\x80-\xff]"  # RFC 9110, 5.5: field-vchar, SP and HTAB; no control byte
+
+# RFC 9112, 3: exactly one SP between the three parts, and 2.3: the version in capitals.
+_LINE = re.compile(rb"(%b{1,%d}) ([!-~]+) (HTTP/[0-9]\.[0-9])\r\n" % (_TOKEN, MAX_METHOD))
+_OPEN_LINE = re.compile(
+    rb"(?:(%b{1,%d})(?: (?:([!-~]+)(?: [!-~]{0,8}\r?)?)?)?)?" % (_TOKEN, MAX_METHOD + 1)
+)
+
+# RFC 9112, 5 and 5.1: a token, the colon right after it; 5.2: no line folding; 2.2: no bare CR
+# and no bare LF. Whole lines, then the empty line or the beginning of one more line.
+_SECTION = re.compile(
+    rb"((?:%b+:%b*\r\n)*)(?:(\r\n)|(%b+)(?:(:%b*)\r?)?|\r)?" % (_TOKEN, _TEXT, _TOKEN, _TEXT)
+)
+
+# What may go on for thousands of bytes without deciding anything.
+_MORE_TARGET = re.compile(rb"[!-~]*")
+_MORE_NAME = re.compile(rb"%b*" % _TOKEN)
+_MORE_VALUE = re.compile(rb"%b*" % _TEXT)
+
+# RFC 9112, 7.1 and 7.1.1, with the quoted-string of RFC 9110, 5.6.4.
+_CHUNK = re.compile(
+    rb"([0-9A-Fa-f]{1,%d})"
+    rb'((?:[ \t]*;[ \t]*%b+(?:[ \t]*=[ \t]*(?:%b+|"(?:[\t !#-\[\]-~\x80-\xff]|\\%b)*"))?)*)\r\n'
+    % (MAX_CHUNK_DIGITS, _TOKEN, _TOKEN, _TEXT)
+)
+_OPEN_CHUNK = re.compile(rb"(?:([0-9A-Fa-f]{1,%d})[ \t]*(?:;%b*)?\r?)?" % (MAX_CHUNK_DIGITS, _TEXT))
+
+# RFC 9110, 7.2: uri-host [ ":" port ], the uri-host by RFC 3986, 3.2.2. It may be neither empty
+# (RFC 9110, 4.2.1) nor hold a comma, which is how two Host fields look once they are joined.
+_HOST = re.compile(
+    rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
+)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?][^#]*)?", re.IGNORECASE)
+_CODINGS = re.compile(rb"%b+(?:[ \t]*,[ \t]*%b+)*" % (_TOKEN, _TOKEN))
+
+
+@attrs.frozen
+class Limits:
+    """What a request may be, in bytes: its target, its whole head, its body; and how many
+    fields its head may have. The trailers of a chunked body may be what a head may be."""
+
+    target: int = 8000
+    head: int = 16384
+    fields: int = 100
+    body: int = 10485760
+
+
+@attrs.define
+class Head:
+    """A request's head. `fields` has names in lower case and values in order, without the
+    whitespace around them; `length` is that of the body, None where it is chunked."""
+
+    method: bytes
+    target: bytes
+    version: bytes
+    fields: dict[bytes, list[bytes]] = attrs.Factory(dict)
+    length: int | None = 0
+    keep_alive: bool = False
+    expects_continue: bool = False
+
+    def field(self, name: bytes) -> bytes | None:
+        """The first value of the field `name`, which is in lower case."""
+        values = self.fields.get(name)
+        return values[0] if values else None
+
+
+class End(Enum):
+    """The request is whole."""
+
+    END = "end"
+
+
+END: Final = End.END
+
+Event: TypeAlias = Head | bytes | End | None
+
+
+class Parser:
+    """The requests of one connection, one after the other.
+
+    `head` is that of the request being read, once `next` gave it. Where a request is refused
+    after its request line was understood, `head` is what is known of it: method, target and
+    version, and its fields where the whole head could be read.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._data = b""
+        self._at = 0  # what stands before is consumed
+        self._refusal: tuple[type[ClientError], str] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.head: Head | None = None
+        self._draft: Head | None = None
+        self._step: Callable[[Parser], Event] = Parser._read_line
+        self._line_skipped = False
+        self._checked = 0  # bytes from _at that are whole field lines, found good
+        self._run: re.Pattern[bytes] | None = None
+        self._room = 0  # bytes that the field section may have
+        self._left = 0  # bytes that the body or the chunk still has
+        self._body = 0  # bytes that the chunks declared so far
+        self._extensions = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether a byte of the request has arrived; an empty line before it is none."""
+        return self._draft is not None or self._data[self._at : self._at + 3] not in _NOTHING
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet given out."""
+        return len(self._data) - self._at
+
+    def receive(self, data: bytes) -> None:
+        """Take what the connection brought. A parser that has refused takes nothing more."""
+        if self._refusal is None:
+            self._data = self._data[self._at :] + data if self.buffered else data
+            self._at = 0
+
+    def restart(self) -> None:
+        """Go on to the next request; what was received of it already is kept."""
+        self._begin()
+
+    def next(self) -> Event:
+        """The next of: a `Head`, pieces of its body, `END`. None means that more bytes are
+        needed, or after `END`, that `restart` is.
+
+        Raises a `ClientError`, and the same again ever after, for what no request may be. A
+        declared length over the limit is not refused here, since who asks comes before how
+        much; a chunked body is, by the chunk that would take it over.
+        """
+        if self._refusal is not None:
+            kind, message = self._refusal
+            raise kind(message)
+        if self._run is not None and self._goes_on(self._run):
+            return None
+        try:
+            return self._step(self)
+        except ClientError as error:
+            # Not the error itself: its traceback leads back here, a cycle for each refusal.
+            self._refusal = type(error), error.message
+            self.head = self._draft
+            self._data, self._at = b"", 0
+            raise
+
+    def _await_more(self, run: re.Pattern[bytes], seen: int, until: int) -> None:
+        """Nothing is decided by bytes of `run`, from offset `seen` on, before offset `until`:
+        so that a head that trickles in is read once, and not once for each of its bytes."""
+        self._run, self._seen, self._until = run, seen - self._at, until - self._at
+
+    def _goes_on(self, run: re.Pattern[bytes]) -> bool:
+        if self.buffered <= self._until and run.fullmatch(self._data, self._at + self._seen):
+            self._seen = self.buffered
+            return True
+        self._run = None
+        return False
+
+    def _read_line(self) -> Event:
+        data, limits = self._data, self._limits
+        # RFC 9112, 2.2: at least one empty line before a request line is to be ignored. One is.
+        if data.startswith(b"\r", self._at) and not self._line_skipped:
+            if self.buffered == 1:
+                return None
+            if data.startswith(b"\r\n", self._at):
+                self._at += 2
+                self._line_skipped = True
+        start = self._at
+        stop = min(len(data), start + limits.head)
+        match = _LINE.match(data, start, stop)
+        if match is None:
+            self._judge_open_line(start, stop)
+            return None
+        method, target, version = match.groups()
+        if len(target) > limits.target:
+            raise URITooLong
+        self._at = match.end()
+        self._room = start + limits.head - self._at
+        self._draft = Head(method, target, version)
+        self._step = Parser._read_head
+        return self._read_head()
+
+    def _judge_open_line(self, start: int, stop: int) -> None:
+        match = _OPEN_LINE.match(self._data, start, stop)
+        assert match is not None
+        method, target = match.groups(b"")
+        if len(method) > MAX_METHOD:  # RFC 9112, 3
+            raise NotImplementedMethod
+        if len(target) > self._limits.target:  # RFC 9112, 3
+            raise URITooLong
+        if match.end() < stop:
+            raise BadRequest("The request line is malformed.")
+        if stop < len(self._data):
+            raise HeadersTooLarge
+        if target and match.end(2) == stop:
+            target_room = match.start(2) + self._limits.target
+            self._await_more(_MORE_TARGET, stop, min(target_room, start + self._limits.head))
+
+    def _read_head(self) -> Event:
+        section = self._read_section()
+        if section is None:
+            return None
+        head = self._draft
+        assert head is not None
+        head.fields = _fields(section)
+        _judge(head)
+        self.head = head
+        if head.length is None:
+            self._step = Parser._read_chunk
+        else:
+            self._left = head.length
+            self._step = Parser._read_body if head.length else Parser._finish
+        return head
+
+    def _read_section(self) -> bytes | None:
+        """The field lines up to an empty line, once they are all here."""
+        data, start = self._data, self._at
+        stop = min(len(data), start + self._room)
+        match = _SECTION.match(data, start + self._checked, stop)
+        assert match is not None
+        lines = match.end(1)
+        if data.count(b"\r\n", start, lines) > self._limits.fields:
+            raise HeadersTooLarge("The request has too many header fields.")
+        if match[2]:
+            self._at = match.end()
+            self._checked = 0
+            return data[start:lines]
+        if match.end() < stop:
+            raise BadRequest("A header field is malformed.")
+        if stop < len(data):
+            raise HeadersTooLarge
+        self._checked = lines - start
+        if match.end() in (match.end(3), match.end(4)):
+            run = _MORE_VALUE if match[4] else _MORE_NAME
+            self._await_more(run, stop, start + self._room)
+        return None
+
+    def _read_body(self) -> Event:
+        piece = self._take()
+        if not self._left:
+            self._step = Parser._finish
+        return piece or None
+
+    def _read_chunk(self) -> Event:
+        data, start = self._data, self._at
+        room = MAX_CHUNK_DIGITS + MAX_CHUNK_EXTENSIONS - self._extensions + 2
+        stop = min(len(data), start + room)
+        match = _CHUNK.match(data, start, stop)
+        sized = match or _OPEN_CHUNK.match(data, start, stop)
+        assert sized is not None
+        size = int(sized[1] or b"0", 16)
+        if size > self._limits.body - self._body:
+            raise BodyTooLarge
+        if match is None:
+            if sized.end() < stop or stop == start + room:
+                raise BadRequest("A chunk of the body is malformed.")
+            return None
+        self._at = match.end()
+        self._body += size
+        self._extensions += len(match[2])
+        if size:
+            self._left = size
+            self._step = Parser._read_chunk_data
+        else:
+            self._room = self._limits.head
+            self._step = Parser._read_trailers
+        return self._step(self)
+
+    def _read_chunk_data(self) -> Event:
+        piece = self._take()
+        if not self._left:
+            self._step = Parser._read_chunk_end
+        return piece or None
+
+    def _read_chunk_end(self) -> Event:
+        end = self._data[self._at : self._at + 2]
+        if end == b"\r\n":
+            self._at += 2
+            self._step = Parser._read_chunk
+            return self._read_chunk()
+        if end not in (b"", b"\r"):  # RFC 9112, 7.1: the data is exactly as long as was said
+            raise BadRequest("A chunk of the body is not as long as it says.")
+        return None
+
+    def _read_trailers(self) -> Event:
+        section = self._read_section()
+        if section is None:
+            return None
+        fields = _fields(section)
+        _refuse_doubles(fields)
+        if not _RESERVED.isdisjoint(fields):  # RFC 9110, 6.5.1
+            raise BadRequest("A trailer field may not be sent as one.")
+        # RFC 9112, 7.1.2: the others may be dropped, and nothing here would read them.
+        return self._finish()
+
+    def _finish(self) -> Event:
+        self._step = Parser._wait
+        return END
+
+    def _wait(self) -> Event:
+        return None
+
+    def _take(self) -> bytes:
+        """What has arrived of the body or the chunk: all that was received, uncopied, where
+        nothing else is in it."""
+        piece = self._data[self._at : self._at + self._left]
+        self._at += len(piece)
+        self._left -= len(piece)
+        return piece
+
+
+_NOTHING = (b"", b"\r", b"\r\n")
+
+
+def _fields(section: bytes) -> dict[bytes, list[bytes]]:
+    fields: dict[bytes, list[bytes]] = {}
+    for line in section.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    return fields
+
+
+def _judge(head: Head) -> None:
+    """Refuse a head that is well-formed and yet none for this server; say how it is framed."""
+    fields = head.fields
+    modern = head.version == b"HTTP/1.1"
+    if not modern and head.version != b"HTTP/1.0":  # RFC 9110, 15.6.6
+        raise VersionNotSupported
+    # RFC 9110, 9.1. CONNECT and TRACE are for proxies and for finding faults (9.3.6, 9.3.8).
+    if head.method not in _METHODS:
+        raise NotImplementedMethod
+    _refuse_doubles(fields)
+    host = _host(fields, required=modern)
+    if not head.target.startswith(b"/") or b"#" in head.target:
+        head.target = _origin_form(head.target, host)
+    head.length = _length(fields, modern)
+    # RFC 9112, 9.3. HTTP/1.0 could ask for "keep-alive" (RFC 9112, C.2.2), which proxies pass
+    # on that do not understand it: it is not given.
+    head.keep_alive = modern and b"close" not in _options(fields)
+    expectations = fields.get(b"expect")
+    if expectations and modern:  # RFC 9110, 10.1.1: ignored in HTTP/1.0
+        if [value.lower() for value in expectations] != [b"100-continue"]:
+            raise ExpectationFailed
+        head.expects_continue = head.length != 0
+
+
+def _refuse_doubles(fields: dict[bytes, list[bytes]]) -> None:
+    """RFC 9110, 5.1 has no names that are alike, but what reads headers as variables (RFC
+    3875, 4.1.18) has: ``Content_Length`` is ``Content-Length`` there."""
+    if b"_" not in b"".join(fields):
+        return
+    for name in fields:
+        if b"_" in name and re.sub(rb"[-_]+", b"-", name).strip(b"-") in _RESERVED:
+            raise BadRequest("A header field has the name of another, written with '_'.")
+
+
+def _host(fields: dict[bytes, list[bytes]], *, required: bool) -> bytes | None:
+    """RFC 9112, 3.2: exactly one valid Host; HTTP/1.0 may go without."""
+    hosts = fields.get(b"host", [])
+    if len(hosts) == 1:
+        if not _is_host(hosts[0]):
+            raise BadRequest("The Host header is not a host.")
+        return hosts[0]
+    if hosts or required:
+        raise BadRequest("The request must have exactly one Host header.")
+    return None
+
+
+def _is_host(value: bytes) -> bool:
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return False
+    if match[1]:
+        try:
+            IPv6Address(match[1].decode("ascii"))
+        except ValueError:
+            return False
+    return True
+
+
+def _origin_form(target: bytes, host: bytes | None) -> bytes:
+    """RFC 9112, 3.2.2: a server must take the absolute form too. Its authority must be valid
+    and, 3.2, the Host that came with it; the authority and asterisk forms have no use here."""
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None or not _is_host(match[1]):
+        raise BadRequest("The request target is malformed.")
+    if host is not None and match[1].lower() != host.lower():
+        raise BadRequest("The request target and the Host header name different hosts.")
+    path = match[2] or b""
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def _length(fields: dict[bytes, list[bytes]], modern: bool) -> int | None:
+    """RFC 9112, 6.3: the body's length in bytes, None where it is chunked."""
+    lengths = fields.get(b"content-length")
+    codings = fields.get(b"transfer-encoding")
+    if codings is not None:
+        if not modern or lengths or len(codings) > 1:  # RFC 9112, 6.1: what smuggles requests
+            raise BadRequest("The request says in more than one way how its body is framed.")
+        _check_coding(codings[0].lower())
+        return None
+    if lengths is None:
+        return 0
+    # RFC 9110, 8.6: 1*DIGIT. A repeated or listed value may be taken or refused: it is refused.
+    if len(lengths) > 1 or not lengths[0].isdigit():
+        raise BadRequest("The Content-Length header is malformed.")
+    if len(lengths[0]) > MAX_LENGTH_DIGITS:
+        raise BodyTooLarge
+    return int(lengths[0])
+
+
+def _check_coding(value: bytes) -> None:
+    if value == b"chunked":
+        return
+    # RFC 9112, 6.1: 501 for a coding that is not understood, but 6.3 and 7: 400 where chunked
+    # is not the last, or there twice.
+    if _CODINGS.fullmatch(value) and b"chunked" not in _members(value)[:-1]:
+        raise NotImplementedMethod("The transfer coding is not implemented.")
+    raise BadRequest("The Transfer-Encoding header is malformed.")
+
+
+def _options(fields: dict[bytes, list[bytes]]) -> list[bytes]:
+    """RFC 9110, 7.6.1: one list, however many Connection fields it is spread over."""
+    return _members(b",".join(fields.get(b"connection", ())).lower())
+
+
+def _members(value: bytes) -> list[bytes]:
+    return [member.strip(b" \t") for member in value.split(b",")]

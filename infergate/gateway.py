@@ -1,0 +1,143 @@
+"""The Klein app: the routes, and the order in which a request is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from klein import Klein
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+
+from infergate.admission import Admission
+from infergate.contract import Rules, check_media_type, parse_request
+from infergate.edge import Request
+from infergate.errors import (
+    BodyTooLarge,
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+)
+from infergate.metrics import CHAT_ROUTE, CONTENT_TYPE, Metrics
+from infergate.worker import IWorker
+
+_log = Logger()
+
+
+class Gateway:
+    """What the routes do. `app` serves the main port, `metrics_app` that of `METRICS_LISTEN`,
+    where there is one (`metrics_apart`). `max_body` is in bytes."""
+
+    app = Klein()
+    metrics_app = Klein()
+
+    def __init__(
+        self,
+        worker: IWorker,
+        admission: Admission,
+        rules: Rules,
+        metrics: Metrics,
+        *,
+        max_body: int,
+        metrics_apart: bool = False,
+    ) -> None:
+        self._worker = worker
+        self._admission = admission
+        self._rules = rules
+        self._metrics = metrics
+        self._max_body = max_body
+        self._metrics_apart = metrics_apart
+
+    @app.route(CHAT_ROUTE, methods=["POST"])
+    async def chat(self, request: Request) -> None:
+        await self._serve(request, CHAT_ROUTE, self._chat)
+
+    @app.route("/v1/models", methods=["GET"])
+    async def models(self, request: Request) -> None:
+        await self._serve(request, "/v1/models", self._models)
+
+    @app.route("/healthz", methods=["GET"])
+    async def healthz(self, request: Request) -> None:
+        await self._serve(request, "/healthz", self._healthz)
+
+    @app.route("/readyz", methods=["GET"])
+    async def readyz(self, request: Request) -> None:
+        await self._serve(request, "/readyz", self._readyz)
+
+    @app.route("/metrics", methods=["GET"])
+    async def metrics(self, request: Request) -> None:
+        await self._serve(request, "/metrics", self._metrics_with_key)
+
+    @metrics_app.route("/metrics", methods=["GET"])
+    async def metrics_alone(self, request: Request) -> None:
+        await self._serve(request, "/metrics", self._metrics_text)
+
+    @metrics_app.handle_errors(HTTPException)
+    @app.handle_errors(HTTPException)
+    def unroutable(self, request: Any, failure: Failure) -> None:
+        """No route, or none for this method; also what Klein would answer with a redirect."""
+        error = failure.value
+        if isinstance(error, WrongMethod):
+            request.record.route = request.path.decode("ascii")
+            allowed = ", ".join(sorted(error.valid_methods or ())).encode("ascii")
+            request.refuse(MethodNotAllowed(headers=[(b"Allow", allowed)]))
+        else:
+            request.refuse(NotFound())
+
+    async def _serve(
+        self, request: Request, route: str, handler: Callable[[Request], Awaitable[None]]
+    ) -> None:
+        """Run one handler; whatever it raises becomes the answer."""
+        request.record.route = route
+        try:
+            await handler(request)
+        except GatewayError as error:
+            request.refuse(error)
+        except Exception:
+            # Klein cancels the handler of a client that has left; where it was then, it breaks.
+            if request.channel is not None:
+                _log.failure("A handler failed", request_id=request.record.request_id)
+                request.refuse(InternalError())
+
+    async def _chat(self, request: Request) -> None:
+        await self._admission.admit(request, limited=True)
+        head = request.head
+        assert head is not None
+        if head.length is not None and head.length > self._max_body:
+            raise BodyTooLarge
+        check_media_type(
+            head.fields.get(b"content-type", []), head.fields.get(b"content-encoding", [])
+        )
+        chat = parse_request(await request.read_body(), self._rules)
+        request.record.model = chat.model
+        if chat.stream:
+            self._metrics.stream_began(request.record)
+        await self._worker.chat(chat, request)
+
+    async def _models(self, request: Request) -> None:
+        await self._admission.admit(request, limited=True)
+        await self._worker.models(request)
+
+    async def _healthz(self, request: Request) -> None:
+        await request.answer(b'{"status":"ok"}')
+
+    async def _readyz(self, request: Request) -> None:
+        if request.site.draining:
+            await request.answer(b'{"status":"draining"}', status=503)
+        elif await self._worker.ready():
+            await request.answer(b'{"status":"ready"}')
+        else:
+            await request.answer(b'{"status":"backend_unavailable"}', status=503)
+
+    async def _metrics_with_key(self, request: Request) -> None:
+        if self._metrics_apart:
+            request.record.route = "other"
+            raise NotFound
+        await self._admission.admit(request, limited=False)
+        await self._metrics_text(request)
+
+    async def _metrics_text(self, request: Request) -> None:
+        await request.answer(self._metrics.text(), content_type=CONTENT_TYPE)

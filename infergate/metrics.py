@@ -1,0 +1,153 @@
+"""One record into every figure.
+
+The instruments carry the names, units and buckets of OpenTelemetry's semantic conventions for
+HTTP servers and for generative AI. They are kept by `prometheus_client`, because recording a
+figure with the OpenTelemetry SDK costs some eight times as much; `otlp` pushes the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from infergate.record import Record
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+CHAT_ROUTE = "/v1/chat/completions"
+
+MAX_MODELS = 100
+"""Names of models that become a label; clients choose them, so they must not be endless."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+_SECONDS = (
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75,
+    1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600,
+)  # fmt: skip
+_GEN_AI_SECONDS = (
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+    163.84, 327.68, 655.36,
+)  # fmt: skip
+_FIRST_TOKEN_SECONDS = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60,
+)  # fmt: skip
+_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+_TOKENS = tuple(4**power for power in range(14))
+_OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1, 10)
+
+_HTTP = ("http_route", "http_request_method", "http_response_status_code", "error_type")
+_GEN_AI = ("gen_ai_operation_name", "gen_ai_request_model", "error_type")
+
+
+class Metrics:
+    """The figures of one process. `registry` is what ``/metrics`` shows."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def histogram(
+            name: str, about: str, labels: Sequence[str], buckets: Sequence[float]
+        ) -> Histogram:
+            return Histogram(name, about, labels, buckets=buckets, registry=registry)
+
+        self._http = histogram(
+            "http_server_request_duration_seconds",
+            "Duration of HTTP server requests.", _HTTP, _SECONDS,
+        )  # fmt: skip
+        self._chat = histogram(
+            "gen_ai_server_request_duration_seconds",
+            "Duration of chat completions, to the last token.", _GEN_AI, _GEN_AI_SECONDS,
+        )  # fmt: skip
+        self._first_token = histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "Time to the first token of streams.", _GEN_AI, _FIRST_TOKEN_SECONDS,
+        )  # fmt: skip
+        self._per_token = histogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Time per token after the first, of streams.", _GEN_AI, _TOKEN_SECONDS,
+        )  # fmt: skip
+        self._tokens = histogram(
+            "gen_ai_client_token_usage",
+            "Tokens used.", ("gen_ai_token_type", "gen_ai_request_model"), _TOKENS,
+        )  # fmt: skip
+        self._overhead = histogram(
+            "infergate_overhead_seconds",
+            "The exchange less the time spent waiting for the backend.", (), _OVERHEAD_SECONDS,
+        )  # fmt: skip
+        self._requests = Counter(
+            "infergate_requests_total",
+            "Exchanges that have ended.", ("route", "status", "outcome"), registry=registry,
+        )  # fmt: skip
+        self._requests_in_flight = Gauge(
+            "infergate_requests_in_flight", "Exchanges under way.", registry=registry
+        )
+        self._streams_in_flight = Gauge(
+            "infergate_streams_in_flight", "Streams under way.", registry=registry
+        )
+        self._in_flight = self._streams = 0
+        self._requests_in_flight.set_function(lambda: self._in_flight)
+        self._streams_in_flight.set_function(lambda: self._streams)
+        self._children: dict[tuple[object, ...], Callable[[float], None]] = {}
+        self._models: set[str] = set()
+
+    def began(self, record: Record) -> None:
+        self._in_flight += 1
+
+    def stream_began(self, record: Record) -> None:
+        """The request of `record` turns out to be for a stream."""
+        record.stream = True
+        self._streams += 1
+
+    def ended(self, record: Record) -> None:
+        """Account for an exchange that has been closed."""
+        self._in_flight -= 1
+        self._streams -= record.stream
+        error = "" if record.error is None else record.error.code
+        method = record.method if record.method in METHODS else "other"
+        self._record(self._http, record.duration, record.route, method, str(record.status), error)
+        self._record(self._requests, 1, record.route, str(record.status), record.outcome)
+        if record.route == CHAT_ROUTE and record.model is not None:
+            self._ended_chat(record, error, self._model_label(record))
+
+    def _ended_chat(self, record: Record, error: str, model: str) -> None:
+        assert record.closed is not None
+        self._record(self._chat, record.duration, "chat", model, error)
+        self._record(self._overhead, record.duration - (record.backend_seconds or 0))
+        usage = record.usage
+        if usage.source != "none":
+            self._record(self._tokens, usage.prompt_tokens, "input", model)
+            self._record(self._tokens, usage.completion_tokens, "output", model)
+        if record.stream and record.first_token is not None:
+            self._record(
+                self._first_token, record.first_token - record.opened, "chat", model, error
+            )
+            if usage.completion_tokens > 1:
+                pause = (record.closed - record.first_token) / (usage.completion_tokens - 1)
+                self._record(self._per_token, pause, "chat", model, error)
+
+    def _record(self, instrument: Counter | Histogram, value: float, *labels: str) -> None:
+        """Record through a child that is looked up once: finding it costs more than using it."""
+        key = (instrument, *labels)
+        record = self._children.get(key)
+        if record is None:
+            child = instrument.labels(*labels) if labels else instrument
+            record = self._children[key] = (
+                child.inc if isinstance(child, Counter) else child.observe
+            )
+        record(value)
+
+    def _model_label(self, record: Record) -> str:
+        model = record.model
+        assert model is not None
+        if model in self._models:
+            return model
+        if record.model_accepted and len(self._models) < MAX_MODELS:
+            self._models.add(model)
+            return model
+        return "other"
+
+    def text(self) -> bytes:
+        """All figures in Prometheus's text form."""
+        return generate_latest(self.registry)

@@ -1,0 +1,120 @@
+"""A stream on its way through: from `collect()` to `request.write`, event by whole event."""
+
+from __future__ import annotations
+
+from infergate.backend import Call
+from infergate.deadlines import Deadline, Deadlines
+from infergate.edge import EVENT_STREAM, Request
+from infergate.errors import BackendError
+from infergate.sse import EventTooLarge, Scanner
+
+DONE = b"data: [DONE]\n\n"
+KEEPALIVE = b": keep-alive\n\n"
+
+STREAM_HEADERS = (
+    (b"Cache-Control", b"no-cache"),
+    # nginx, unless told so, holds a stream back until it has a buffer full.
+    (b"X-Accel-Buffering", b"no"),
+)
+
+HELD_COMMENTS = 65536
+"""Bytes of comments that wait for the first event."""
+
+
+class Pulse:
+    """A comment to a streaming client after each `interval` seconds of silence; 0 for none.
+
+    The first one commits the status, if nothing else has by then.
+    """
+
+    def __init__(self, request: Request, deadlines: Deadlines, interval: float) -> None:
+        self._request = request
+        self._deadlines = deadlines
+        self._interval = interval
+        self._deadline = Deadline(self._beat)
+        if interval:
+            self.postpone()
+            deadlines.watch(self._deadline)
+
+    def postpone(self) -> None:
+        """The client has just heard from us."""
+        self._deadline.at = self._deadlines.now() + self._interval
+
+    def stop(self) -> None:
+        self._deadlines.forget(self._deadline)
+
+    def _beat(self) -> None:
+        request = self._request
+        if not request.startedWriting:
+            request.begin(200, EVENT_STREAM, STREAM_HEADERS)
+        if request.channel is not None and not request.channel.paused:
+            request.write(KEEPALIVE)
+        self.postpone()
+
+
+class Relay:
+    """Passes on each event of one stream the moment it is whole, and judges its end.
+
+    The status is committed by the first whole event: comments before it wait, so that a
+    failure before it still has its true status.
+    """
+
+    def __init__(
+        self, request: Request, call: Call, scanner: Scanner, pulse: Pulse, deadlines: Deadlines
+    ) -> None:
+        self._request = request
+        self._record = request.record
+        self._call = call
+        self._scanner = scanner
+        self._pulse = pulse
+        self._now = deadlines.now
+        self._held = b""
+        self._over = False
+
+    async def run(self) -> None:
+        """Relay the whole stream. Errors: those of `Call.read`, and `BackendError`."""
+        request, scanner = self._request, self._scanner
+        request.registerProducer(self._call, True)  # type: ignore[no-untyped-call]
+        try:
+            await self._call.read(self._piece)
+        finally:
+            self._over = True
+            self._record.usage = scanner.usage_so_far()
+            if request.channel is not None:
+                request.unregisterProducer()  # type: ignore[no-untyped-call]
+        if scanner.failed:
+            self._record.fail(BackendError("The backend ended its stream with an error."))
+            request.break_off()
+        elif not scanner.complete():
+            raise BackendError("The backend's stream was cut short.")
+        elif not scanner.done:
+            self._send(DONE)
+        await request.drained()
+
+    def _piece(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._call.touch()
+        scanner = self._scanner
+        try:
+            ready = scanner.feed(data)
+        except EventTooLarge as error:
+            self._send(scanner.ready)
+            raise BackendError("An event of the backend's stream is too large.") from error
+        if ready:
+            self._send(ready)
+        if scanner.tokens and self._record.first_token is None:
+            self._record.first_token = self._now()
+        if scanner.done or scanner.failed:
+            self._call.finish()
+
+    def _send(self, events: bytes) -> None:
+        request = self._request
+        if not request.startedWriting:
+            if not self._scanner.events and len(self._held) < HELD_COMMENTS:
+                self._held += events
+                return
+            request.begin(200, EVENT_STREAM, STREAM_HEADERS)
+            events, self._held = self._held + events, b""
+        request.write(events)
+        self._pulse.postpone()

@@ -1,0 +1,92 @@
+"""Start, drain, stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import TimeoutError  # noqa: A004  # Twisted's, of addTimeout
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+from twisted.web.client import HTTPConnectionPool
+
+from infergate.edge import Edge
+from infergate.errors import ShuttingDown
+
+LAST_WORDS = 1.0
+"""Seconds for what is written to those who are cut at the end of the drain."""
+
+_log = Logger(namespace="infergate")
+
+
+class GatewayService(Service):
+    """Owns the ports, which listen already, and ends their connections in an orderly way.
+
+    On stop the port stays open while requests run: probes see 503 on ``/readyz``, anything new
+    is refused, what runs gets `drain_timeout` seconds and is then told that it is over.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        edge: Edge,
+        ports: Sequence[IListeningPort],
+        *,
+        drain_timeout: float,
+        observer: ILogObserver | None = None,
+        metrics_edge: Edge | None = None,
+        pool: HTTPConnectionPool | None = None,
+    ) -> None:
+        self._clock = clock
+        self._edge = edge
+        self._ports = ports
+        self._drain_timeout = drain_timeout
+        self._observer = observer
+        self._metrics_edge = metrics_edge
+        self._pool = pool
+
+    def setServiceParent(self, parent: object) -> None:
+        """Becoming part of the application is the moment to say how it logs."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        for port in self._ports:
+            _log.info("Listening on {address}", address=port.getHost())
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        drained = self._edge.drain()
+        if not await self._in_time(drained, self._drain_timeout):
+            _log.warn("The drain timeout has passed; ending what still runs")
+            drained = self._edge.drain()
+            self._edge.stop_requests(ShuttingDown())
+            await self._in_time(drained, LAST_WORDS)
+        self._edge.abort()
+        if self._metrics_edge is not None:
+            self._metrics_edge.abort()
+        for port in self._ports:
+            await _stopped(port)
+        if self._pool is not None:
+            await self._pool.closeCachedConnections()
+
+    async def _in_time(self, event: Deferred[None], seconds: float) -> bool:
+        """Wait for `event` no longer than `seconds`."""
+        try:
+            await event.addTimeout(seconds, self._clock)
+        except TimeoutError:
+            return False
+        return True
+
+
+async def _stopped(port: IListeningPort) -> None:
+    stopping = port.stopListening()
+    if stopping is not None:
+        await stopping

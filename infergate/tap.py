@@ -1,0 +1,253 @@
+"""``twistd infergate``: options, and the service made of them.
+
+The only module that knows the reactor; all else is handed a clock, an agent or an endpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO, cast
+
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.python import usage
+from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
+
+from infergate.admission import Admission
+from infergate.auth import AnyOf, IAuthenticator, keys_from_file, keys_from_text
+from infergate.backend import Backend, Timeouts, backend_endpoint, pooled_agent
+from infergate.contract import Rules
+from infergate.deadlines import Deadlines
+from infergate.edge import Edge, EdgeLimits
+from infergate.framing import Limits
+from infergate.gateway import Gateway
+from infergate.logs import log_request, observer
+from infergate.metrics import Metrics
+from infergate.ratelimit import TokenBuckets
+from infergate.record import Record
+from infergate.service import GatewayService
+from infergate.settings import Settings, SettingsError, load, option_parameters, read_dotenv
+from infergate.worker import BackendWorker, EchoWorker, IWorker
+
+
+class Options(usage.Options):
+    """One option for each setting; see the README for what they mean."""
+
+    optParameters = option_parameters()
+    longdesc = "Each option may also be given as an environment variable, or in the file .env."
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            # twistd would print all of its help around this one line.
+            raise SystemExit(f"infergate: {error}") from None
+
+
+def makeService(options: Options) -> GatewayService:
+    """Read the settings, listen, and give back what runs the rest.
+
+    Listening comes before anything is started or logged, so that a wrong setting or a port
+    that is taken ends the process with one line.
+    """
+    from twisted.internet import reactor
+
+    try:
+        settings = load(options, os.environ, read_dotenv())
+        return _service(settings, reactor, _log_stream(options))
+    except SettingsError as error:
+        raise SystemExit(f"infergate: {error}") from None
+
+
+def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService:
+    _allow_many_connections()
+    deadlines = Deadlines(reactor)
+    metrics = Metrics()
+    worker, pool = _worker(settings, reactor, deadlines)
+    gateway = Gateway(
+        worker,
+        Admission(
+            _authenticator(settings, reactor),
+            TokenBuckets(settings.rate_limit, reactor.seconds) if settings.rate_limit else None,
+        ),
+        Rules(settings.default_model, settings.max_tokens_limit),
+        metrics,
+        max_body=settings.max_body_bytes,
+        metrics_apart=settings.metrics_listen is not None,
+    )
+
+    def ended(record: Record) -> None:
+        metrics.ended(record)
+        log_request(record)
+
+    def edge(resource: Any) -> Edge:
+        return Edge(
+            resource,
+            _limits(settings),
+            deadlines,
+            began=metrics.began,
+            ended=ended,
+            trusted_proxies=settings.trusted_proxies,
+            error_format=settings.error_format,
+        )
+
+    front = edge(gateway.app.resource())
+    metrics_edge = edge(gateway.metrics_app.resource()) if settings.metrics_listen else None
+    ports = [_listen(reactor, *_where(settings), front)]
+    if metrics_edge is not None:
+        ports.append(_listen(reactor, "METRICS_LISTEN", settings.metrics_listen, metrics_edge))
+    reactor.callWhenRunning(_handle_signals, reactor)
+    return GatewayService(
+        reactor,
+        front,
+        ports,
+        drain_timeout=settings.drain_timeout,
+        observer=observer(stream, settings.log_format, settings.log_level),
+        metrics_edge=metrics_edge,
+        pool=pool,
+    )
+
+
+def _limits(settings: Settings) -> EdgeLimits:
+    return EdgeLimits(
+        framing=Limits(
+            target=settings.max_url_bytes,
+            head=settings.max_header_bytes,
+            fields=settings.max_headers,
+            body=settings.max_body_bytes,
+        ),
+        connections=settings.max_connections,
+        requests_per_connection=settings.max_requests_per_connection,
+        header_timeout=settings.header_timeout,
+        body_timeout=settings.body_timeout,
+        keepalive_timeout=settings.keepalive_timeout,
+        write_stall_timeout=settings.write_stall_timeout,
+    )
+
+
+def _worker(settings: Settings, reactor: Any, deadlines: Deadlines) -> tuple[IWorker, Any]:
+    if settings.backend_url is None:
+        return EchoWorker(settings.default_model), None
+    endpoint = backend_endpoint(settings.backend_url, reactor, settings.backend_connect_timeout)
+    agent, pool = pooled_agent(endpoint, reactor)
+    backend = Backend(
+        agent,
+        endpoint,
+        settings.backend_url,
+        deadlines,
+        timeouts=Timeouts(
+            connect=settings.backend_connect_timeout,
+            response=settings.backend_timeout,
+            idle=settings.stream_idle_timeout,
+            total=settings.request_timeout,
+        ),
+        api_key=settings.backend_api_key,
+        retries=settings.backend_retries,
+    )
+    worker = BackendWorker(
+        backend,
+        deadlines,
+        max_response=settings.max_response_bytes,
+        max_event=settings.max_event_bytes,
+        keepalive=settings.sse_keepalive,
+    )
+    return worker, pool
+
+
+def _authenticator(settings: Settings, reactor: Any) -> IAuthenticator | None:
+    """All that lets somebody in, or None where nobody needs a key."""
+    authenticators: list[IAuthenticator] = []
+    if settings.api_keys is not None:
+        authenticators.append(keys_from_text(settings.api_keys))
+    if settings.api_keys_file is not None:
+        authenticators.append(keys_from_file(settings.api_keys_file))
+    keys = _token_keys(settings, reactor)
+    if keys is not None:
+        from infergate.tokens import TokenVerifier
+
+        authenticators.append(
+            TokenVerifier(keys, settings.jwt_algorithms, settings.jwt_issuer, settings.jwt_audience)
+        )
+    return AnyOf(authenticators) if authenticators else None
+
+
+def _token_keys(settings: Settings, reactor: Any) -> Any:
+    """Imported only where tokens are checked: cryptography takes long to load."""
+    if settings.jwt_secret is not None:
+        from infergate.tokenkeys import secret
+
+        return secret(settings.jwt_secret)
+    if settings.jwt_public_key_file is not None:
+        from infergate.tokenkeys import public_key
+
+        with open(settings.jwt_public_key_file, "rb") as file:
+            return public_key(file.read())
+    if settings.jwt_jwks_url is not None:
+        from twisted.web.client import Agent
+
+        from infergate.fetch import fetcher
+        from infergate.tokenkeys import KeySet
+
+        return KeySet(fetcher(Agent(reactor), settings.jwt_jwks_url, reactor), reactor)
+    return None
+
+
+def _where(settings: Settings) -> tuple[str, str]:
+    """Where to listen, and the setting that says so."""
+    if settings.listen is not None:
+        return "LISTEN", settings.listen
+    host = quoteStringArgument(settings.host)
+    return "PORT", f"tcp:{settings.port}:interface={host}:backlog=1024"
+
+
+def _listen(reactor: Any, setting: str, description: str, site: Edge) -> IListeningPort:
+    """Listen at once: what is wrong with an endpoint shows before anything has started."""
+    outcome: list[IListeningPort | Failure] = []
+    try:
+        serverFromString(reactor, description).listen(site).addBoth(outcome.append)
+    except Exception as error:
+        outcome.append(Failure(error))
+    (listening,) = outcome
+    if isinstance(listening, Failure):
+        raise SettingsError(setting, description, listening.getErrorMessage())
+    return listening
+
+
+def _log_stream(options: Options) -> TextIO:
+    """Where twistd was told to log to; its own choice, since our observer takes its place."""
+    parent: dict[str, Any] = getattr(options, "parent", None) or {}
+    name = parent.get("logfile")
+    if parent.get("nodaemon", True) and name in (None, "", "-"):
+        return sys.stdout
+    return cast(TextIO, LogFile.fromFullPath(name or "twistd.log", rotateLength=None))
+
+
+def _allow_many_connections() -> None:
+    """Each client takes two descriptors, and the usual soft limit is 1,024."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _handle_signals(reactor: Any) -> None:
+    """The first signal drains, a second one ends the process now; twistd's own handler would
+    call `reactor.stop` twice, which raises."""
+    stopping = False
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal stopping
+        if stopping:
+            reactor.callFromThread(reactor.crash)
+        elif number == signal.SIGINT:
+            reactor.sigInt(number)
+        else:
+            reactor.sigTerm(number)
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)

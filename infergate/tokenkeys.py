@@ -1,0 +1,186 @@
+"""The keys that tokens are verified with: a secret, a public key, or a set that is published.
+
+PyJWT's own client fetches a set with blocking calls, so the fetching is done here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import jwt
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Attribute, Interface, implementer
+
+REFETCH_INTERVAL = 30.0
+"""Seconds between two fetches of a key set, however many unknown keys are asked for."""
+
+MAX_AGE = 600.0
+"""Seconds after which a key set is fetched again though every key asked for is known: how
+long a key that its issuer has withdrawn is still believed."""
+
+Key = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+
+_HMAC = ("HS256", "HS384", "HS512")
+_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
+_log = Logger()
+
+
+class IKeySource(Interface):
+    """The keys of one issuer."""
+
+    algorithms: tuple[str, ...] = Attribute("those that such keys can be for")
+
+    def find(algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:  # noqa: N805
+        """The key for a token of this algorithm and key id, or None; never fails."""
+
+
+@implementer(IKeySource)
+@attrs.frozen(eq=False)
+class OneKey:
+    """One key for every token, whatever key id it names."""
+
+    _key: Key = attrs.field(repr=False)
+    algorithms: tuple[str, ...]
+
+    def find(self, algorithm: str, kid: str | None) -> Key:
+        return self._key
+
+
+def secret(text: str) -> OneKey:
+    """The key of `JWT_SECRET`; raises `ValueError` for one that is empty or a public key."""
+    try:
+        key = jwt.PyJWS().get_algorithm_by_name("HS256").prepare_key(text)
+    except jwt.InvalidKeyError:
+        raise ValueError("JWT_SECRET is empty, or a public key and so no secret") from None
+    return OneKey(key, _HMAC)
+
+
+def public_key(pem: bytes) -> OneKey:
+    """The key of `JWT_PUBLIC_KEY_FILE`; raises `ValueError` for anything but a public key."""
+    try:
+        key: Any = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    algorithms = _algorithms_of(key)
+    if not algorithms:
+        raise ValueError("JWT_PUBLIC_KEY_FILE holds no public key (RSA, EC or EdDSA) in PEM form")
+    return OneKey(key, algorithms)
+
+
+@attrs.frozen
+class _PublishedKey:
+    kid: str | None
+    algorithms: tuple[str, ...]
+    key: Key
+
+
+class _Document(msgspec.Struct):
+    keys: list[Any]
+
+
+@implementer(IKeySource)
+class KeySet:
+    """The public keys that an issuer publishes (RFC 7517, 5), fetched when they are needed.
+
+    `fetch` gives the document, under a deadline of its own, and is called at most once in
+    `REFETCH_INTERVAL`; all who wait share one call. Where it fails, the keys stay as they were.
+    """
+
+    algorithms = (*_RSA, *_CURVES.values(), "EdDSA")
+
+    def __init__(self, fetch: Callable[[], Deferred[bytes]], clock: IReactorTime) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._keys: list[_PublishedKey] = []
+        self._tried = self._fetched = -math.inf
+        self._waiting: list[Deferred[None]] | None = None
+
+    def find(self, algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:
+        key = self._known(algorithm, kid)
+        if key is not None:
+            if abs(self._clock.seconds() - self._fetched) >= MAX_AGE:
+                self.refresh()
+            return key
+        self.refresh()
+        if self._waiting is None:
+            return self._known(algorithm, kid)
+        # One for each who waits: a client that leaves cancels its own and not the fetch.
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append(waiter)
+        return waiter.addCallback(lambda _: self._known(algorithm, kid))
+
+    def refresh(self) -> None:
+        """Begin to fetch the keys, unless it is too early for that."""
+        now = self._clock.seconds()
+        if self._waiting is not None or abs(now - self._tried) < REFETCH_INTERVAL:
+            return
+        self._tried = now
+        self._waiting = []
+        fetched = maybeDeferred(self._fetch).addCallback(self._learn)
+        fetched.addErrback(self._failed).addCallback(self._wake)
+
+    def _known(self, algorithm: str, kid: str | None) -> Key | None:
+        """The one key that fits; of several, none: a token gets no second try at a key."""
+        fitting = [
+            published.key
+            for published in self._keys
+            if algorithm in published.algorithms and kid in (None, published.kid)
+        ]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _learn(self, document: bytes) -> None:
+        published = map(_published, msgspec.json.decode(document, type=_Document).keys)
+        self._keys = [key for key in published if key is not None]
+        self._fetched = self._clock.seconds()
+
+    def _failed(self, failure: Failure) -> None:
+        # The class alone: the text may hold the URL, and the URL a password.
+        reason = type(failure.value).__name__
+        _log.warn("the JWT key set could not be fetched: {reason}", reason=reason)
+
+    def _wake(self, _: None) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for waiter in waiting:
+            waiter.callback(None)
+
+
+def _published(jwk: Any) -> _PublishedKey | None:
+    """A published key that tokens may be verified with, or None (RFC 7517, 4)."""
+    try:
+        if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+            return None
+        key = jwt.PyJWK(jwk).key
+        algorithms = [name for name in _algorithms_of(key) if jwk.get("alg", name) == name]
+    except (
+        jwt.PyJWTError,
+        UnsupportedAlgorithm,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ):
+        return None  # of a kind that is not known here, or broken; the others are as good as ever
+    return _PublishedKey(jwk.get("kid"), tuple(algorithms), key) if algorithms else None
+
+
+def _algorithms_of(key: object) -> tuple[str, ...]:
+    """The algorithms that a public key can be for: none for a key of any other kind."""
+    if isinstance(key, RSAPublicKey):
+        return _RSA
+    if isinstance(key, EllipticCurvePublicKey):
+        return (_CURVES[key.curve.name],) if key.curve.name in _CURVES else ()
+    return ("EdDSA",) if isinstance(key, Ed25519PublicKey | Ed448PublicKey) else ()

@@ -1,0 +1,218 @@
+"""The worker: a checked request in, an answer out, from the backend or as an echo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+
+import attrs
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.web.iweb import IResponse
+from zope.interface import Attribute, Interface, implementer
+
+from infergate.backend import Backend, Call
+from infergate.contract import ChatRequest
+from infergate.deadlines import Deadlines
+from infergate.edge import EVENT_STREAM, JSON, Request
+from infergate.errors import BackendError, BackendRejected
+from infergate.relay import STREAM_HEADERS, Pulse, Relay
+from infergate.reply import as_chunks, echo_reply, reject_detail, shape_reply
+from infergate.sse import Scanner
+
+PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
+"""Statuses with which a backend refuses what the client sent."""
+
+REJECTION_BYTES = 65536
+"""The largest refusal that is read for its message."""
+
+PROBE_INTERVAL = 2.0
+"""Seconds for which an answer about the backend's readiness holds."""
+
+
+class IWorker(Interface):
+    """Answers what the gateway has let in."""
+
+    name = Attribute("What answers, for the log of the start.")
+
+    def chat(chat: ChatRequest, request: Request) -> Awaitable[None]:
+        """Answer a chat completion; errors are `GatewayError`."""
+
+    def models(request: Request) -> Awaitable[None]:
+        """Answer with the list of models; errors are `GatewayError`."""
+
+    def ready() -> Awaitable[bool]:
+        """Whether an answer can be expected now."""
+
+
+@implementer(IWorker)
+@attrs.frozen
+class EchoWorker:
+    """Answers with the prompt, so that the gateway runs with no backend at all."""
+
+    model: str
+    name = "echo"
+
+    async def chat(self, chat: ChatRequest, request: Request) -> None:
+        reply, request.record.usage = echo_reply(chat, request.record.request_id, int(time.time()))
+        request.record.model_accepted = True
+        if chat.stream:
+            await send_as_stream(reply, chat, request)
+        else:
+            await request.answer(reply)
+
+    async def models(self, request: Request) -> None:
+        models = [{"id": self.model, "object": "model", "created": 0, "owned_by": "infergate"}]
+        listed = {"object": "list", "data": models if self.model else []}
+        await request.answer(msgspec.json.encode(listed))
+
+    async def ready(self) -> bool:
+        return True
+
+
+@implementer(IWorker)
+class BackendWorker:
+    """Turns a request into a call of the backend, and its answer into the client's.
+
+    `max_response` and `max_event` are in bytes, `keepalive` in seconds.
+    """
+
+    name = "backend"
+
+    def __init__(
+        self,
+        backend: Backend,
+        deadlines: Deadlines,
+        *,
+        max_response: int,
+        max_event: int,
+        keepalive: float,
+    ) -> None:
+        self._backend = backend
+        self._deadlines = deadlines
+        self._max_response = max_response
+        self._max_event = max_event
+        self._keepalive = keepalive
+        self._readiness = Readiness(backend, deadlines)
+
+    async def chat(self, chat: ChatRequest, request: Request) -> None:
+        call = self._backend.call(request.record)
+        pulse = Pulse(request, self._deadlines, self._keepalive if chat.stream else 0)
+        try:
+            response = await self._backend.send(
+                call,
+                "POST",
+                "/v1/chat/completions",
+                _headers(request, b"text/event-stream" if chat.stream else JSON, JSON),
+                chat.backend_body(),
+            )
+            await accepted(call, response)
+            request.record.model_accepted = True
+            if chat.stream and _media_type(response) == b"text/event-stream":
+                scanner = Scanner(self._max_event, strip_usage=not chat.wants_usage)
+                await Relay(request, call, scanner, pulse, self._deadlines).run()
+                return
+            reply, request.record.usage = shape_reply(
+                await call.read_all(self._max_response),
+                request_id=request.record.request_id,
+                model=chat.model,
+                created=int(time.time()),
+            )
+            if chat.stream:
+                await send_as_stream(reply, chat, request)
+            else:
+                await request.answer(reply)
+        finally:
+            pulse.stop()
+
+    async def models(self, request: Request) -> None:
+        call = self._backend.call(request.record)
+        response = await self._backend.send(
+            call, "GET", "/v1/models", _headers(request, JSON), None
+        )
+        await accepted(call, response)
+        body = await call.read_all(self._max_response)
+        try:
+            msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BackendError("The backend's list of models is not a JSON object.") from error
+        await request.answer(body)
+
+    async def ready(self) -> bool:
+        return await self._readiness.ask()
+
+
+class Readiness:
+    """Whether the backend can be connected to, asked at most once in `PROBE_INTERVAL`."""
+
+    def __init__(self, backend: Backend, deadlines: Deadlines) -> None:
+        self._backend = backend
+        self._now = deadlines.now
+        self._asked = float("-inf")
+        self._last = False
+        self._waiting: list[Deferred[bool]] = []
+
+    def ask(self) -> Deferred[bool]:
+        """The last answer while it is fresh; else that of one probe, for all who ask meanwhile."""
+        if self._now() - self._asked < PROBE_INTERVAL:
+            return succeed(self._last)
+        answer: Deferred[bool] = Deferred()
+        self._waiting.append(answer)
+        if len(self._waiting) == 1:
+            Deferred.fromCoroutine(self._probe())
+        return answer
+
+    async def _probe(self) -> None:
+        self._last = await self._backend.connectable()
+        self._asked = self._now()
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            if not answer.called:  # else its client has left
+                answer.callback(self._last)
+
+
+async def accepted(call: Call, response: IResponse) -> None:
+    """Return where the backend answers 200. `BackendRejected` where it refuses the request,
+    else `BackendError`."""
+    status = response.code
+    if status == 200:
+        return
+    if status not in PASSED_ON:
+        call.discard()
+        raise BackendError(f"The backend answered with status {status}.")
+    message, detail = reject_detail(await call.read_all(REJECTION_BYTES))
+    retry_after = response.headers.getRawHeaders(b"Retry-After", [])
+    raise BackendRejected(
+        status,
+        message or f"The backend refused the request with status {status}.",
+        detail,
+        [(b"Retry-After", value) for value in retry_after[:1]],
+    )
+
+
+async def send_as_stream(reply: bytes, chat: ChatRequest, request: Request) -> None:
+    """A whole reply as a stream: one chunk, then ``data: [DONE]``."""
+    request.record.first_token = request.site.deadlines.now()
+    if not request.startedWriting:
+        request.begin(200, EVENT_STREAM, STREAM_HEADERS)
+    request.write(as_chunks(reply, chat.wants_usage))
+    await request.drained()
+
+
+def _headers(
+    request: Request, accept: bytes, content: bytes | None = None
+) -> dict[bytes, list[bytes]]:
+    """What of the request's head the backend sees, and nothing else."""
+    headers = {b"Accept": [accept], b"X-Request-ID": [request.record.request_id.encode("ascii")]}
+    if content is not None:
+        headers[b"Content-Type"] = [content]
+    assert request.head is not None
+    for name in (b"traceparent", b"tracestate"):
+        if name in request.head.fields:
+            headers[name] = request.head.fields[name]
+    return headers
+
+
+def _media_type(response: IResponse) -> bytes:
+    values = response.headers.getRawHeaders(b"Content-Type", [b""])
+    return bytes(values[0].partition(b";")[0].strip().lower())

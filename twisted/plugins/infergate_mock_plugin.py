@@ -1,0 +1,8 @@
+from twisted.application.service import ServiceMaker
+
+infergate_mock = ServiceMaker(
+    "infergate-mock",
+    "infergate.mock_tap",
+    "A backend to try infergate against.",
+    "infergate-mock",
+)
