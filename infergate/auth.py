@@ -31,7 +31,7 @@ _DIGEST = re.compile("[0-9a-f]{64}", re.IGNORECASE)
 class IAuthenticator(Interface):
     """Knows callers by their tokens."""
 
-    def authenticate(token: str) -> str | Deferred[str]:  # noqa: N805  # zope's have no self
+    def authenticate(token: str) -> str | Deferred[str]:
         """Give the caller's name, as a Deferred only where it must be waited for.
 
         Raises, or fails with, `Unauthorized`: always the same, whatever is wrong.
@@ -75,9 +75,7 @@ class AnyOf:
     """Lets in whom one of several lets in. They are asked in order, up to the first that
     knows the caller or has to wait."""
 
-    authenticators: tuple[IAuthenticator, ...] = attrs.field(
-        converter=tuple, validator=attrs.validators.min_len(1)
-    )
+    authenticators: Sequence[IAuthenticator] = attrs.field(validator=attrs.validators.min_len(1))
 
     def authenticate(self, token: str) -> str | Deferred[str]:
         *others, last = self.authenticators

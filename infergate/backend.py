@@ -94,6 +94,7 @@ class _Within:
                 return Failure(TimeoutError())
             return Failure(DNSLookupError("the name lookup took too long"))
 
+        factory.noisy = False  # type: ignore[attr-defined]  # it would log each connection
         attempt = self.endpoint.connect(factory)
         return attempt.addTimeout(self.seconds, self.clock, too_late)  # type: ignore[arg-type]
 

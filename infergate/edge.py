@@ -319,8 +319,8 @@ class Request(WebRequest):
     def process(self) -> None:
         """Hand the request to the site's resource, which answers it in its own time."""
         self.prepath = []
-        # With its leading slash and not percent-decoded: a path is a route's to the letter.
-        self.postpath = self.path.split(b"/")
+        # Not percent-decoded: no route needs it, and nothing behind can read it in two ways.
+        self.postpath = self.path[1:].split(b"/")
         self.site.began(self.record)
         if self.site.draining and self.path not in OPEN_WHILE_DRAINING:
             self.refuse(ShuttingDown())

@@ -44,6 +44,8 @@ MAX_CHUNK_EXTENSIONS = 4096
 """Bytes of chunk extensions in one body. None has a meaning here, and whoever sends many
 wants to be paid in work (RFC 9112, 7.1.1)."""
 
+_NOTHING = (b"", b"\r", b"\r\n")  # of a request, be it all that has come
+
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"))
 
 _RESERVED = frozenset(
@@ -80,7 +82,7 @@ _CHUNK = re.compile(
     rb'((?:[ \t]*;[ \t]*%b+(?:[ \t]*=[ \t]*(?:%b+|"(?:[\t !#-\[\]-~\x80-\xff]|\\%b)*"))?)*)\r\n'
     % (MAX_CHUNK_DIGITS, _TOKEN, _TOKEN, _TEXT)
 )
-_OPEN_CHUNK = re.compile(rb"(?:([0-9A-Fa-f]{1,%d})[ \t]*(?:;%b*)?\r?)?" % (MAX_CHUNK_DIGITS, _TEXT))
+_OPEN_CHUNK = re.compile(rb"(?:([0-9A-Fa-f]{1,%d})[ \t]*(;%b*)?\r?)?" % (MAX_CHUNK_DIGITS, _TEXT))
 
 # RFC 9110, 7.2: uri-host [ ":" port ], the uri-host by RFC 3986, 3.2.2. It may be neither empty
 # (RFC 9110, 4.2.1) nor hold a comma, which is how two Host fields look once they are joined.
@@ -152,7 +154,8 @@ class Parser:
         self._draft: Head | None = None
         self._step: Callable[[Parser], Event] = Parser._read_line
         self._line_skipped = False
-        self._checked = 0  # bytes from _at that are whole field lines, found good
+        self._checked = 0  # bytes from _at that are whole field lines, found good,
+        self._lines = 0  # and how many these are
         self._run: re.Pattern[bytes] | None = None
         self._room = 0  # bytes that the field section may have
         self._left = 0  # bytes that the body or the chunk still has
@@ -276,11 +279,12 @@ class Parser:
         match = _SECTION.match(data, start + self._checked, stop)
         assert match is not None
         lines = match.end(1)
-        if data.count(b"\r\n", start, lines) > self._limits.fields:
+        self._lines += data.count(b"\r\n", start + self._checked, lines)
+        if self._lines > self._limits.fields:
             raise HeadersTooLarge("The request has too many header fields.")
         if match[2]:
             self._at = match.end()
-            self._checked = 0
+            self._checked = self._lines = 0
             return data[start:lines]
         if match.end() < stop:
             raise BadRequest("A header field is malformed.")
@@ -302,7 +306,9 @@ class Parser:
         data, start = self._data, self._at
         room = MAX_CHUNK_DIGITS + MAX_CHUNK_EXTENSIONS - self._extensions + 2
         stop = min(len(data), start + room)
-        match = _CHUNK.match(data, start, stop)
+        # A line is matched once, when it is whole: half of one would be retried with each byte.
+        whole = data.find(b"\n", start, stop) >= 0
+        match = _CHUNK.match(data, start, stop) if whole else None
         sized = match or _OPEN_CHUNK.match(data, start, stop)
         assert sized is not None
         size = int(sized[1] or b"0", 16)
@@ -311,6 +317,8 @@ class Parser:
         if match is None:
             if sized.end() < stop or stop == start + room:
                 raise BadRequest("A chunk of the body is malformed.")
+            if sized.end() == sized.end(2):
+                self._await_more(_MORE_VALUE, stop, start + room - 1)
             return None
         self._at = match.end()
         self._body += size
@@ -364,9 +372,6 @@ class Parser:
         self._at += len(piece)
         self._left -= len(piece)
         return piece
-
-
-_NOTHING = (b"", b"\r", b"\r\n")
 
 
 def _fields(section: bytes) -> dict[bytes, list[bytes]]:

@@ -91,8 +91,10 @@ class Gateway:
         self, request: Request, route: str, handler: Callable[[Request], Awaitable[None]]
     ) -> None:
         """Run one handler; whatever it raises becomes the answer."""
-        request.record.route = route
         try:
+            if request.record.path != route:
+                raise NotFound  # "//healthz", which the router takes for "/healthz"
+            request.record.route = route
             await handler(request)
         except GatewayError as error:
             request.refuse(error)

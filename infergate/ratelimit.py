@@ -11,7 +11,7 @@ import attrs
 from zope.interface import Interface, implementer
 
 CAPACITY = 170_000
-"""Buckets kept at once. At about 120 bytes each, two limiters stay under 64 MiB."""
+"""Buckets kept at once: at about 170 bytes each, under 32 MiB."""
 
 MAX_KEY_LENGTH = 40
 """Characters of the longest key kept as it is: any address. Longer ones are kept as a digest."""
@@ -45,10 +45,10 @@ class Decision:
 class IRateLimiter(Interface):
     """Counts by key: a caller's name, or `infergate.addresses.limit_key` of an address."""
 
-    def ask(key: str) -> Decision:  # noqa: N805  # zope's have no self
+    def ask(key: str) -> Decision:
         """Take one request from `key`. One that is refused costs nothing."""
 
-    def peek(key: str) -> Decision:  # noqa: N805
+    def peek(key: str) -> Decision:
         """Say what `ask` would say now of whether to let in, and take nothing."""
 
 

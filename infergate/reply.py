@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 
 from infergate.contract import ChatRequest
 from infergate.errors import BackendError
 from infergate.record import NO_USAGE, Usage
+from infergate.sse import read_usage
 from infergate.strictjson import NotJSON, read_object
 
 MAX_MESSAGE = 2000
@@ -22,8 +23,6 @@ T = TypeVar("T")
 _object = msgspec.json.Decoder(dict[str, Raw])
 _objects = msgspec.json.Decoder(list[dict[str, Raw]])
 _string = msgspec.json.Decoder(str)
-# Up to where a double, which is what figures are made of, still counts in ones.
-_count = msgspec.json.Decoder(Annotated[int, Meta(ge=0, le=2**53)])
 _NULL = Raw(b"null")
 
 # Line ends in valid JSON stand between its tokens only, but in an event stream they end a field.
@@ -52,10 +51,10 @@ def shape_reply(body: bytes, *, request_id: str, model: str, created: int) -> tu
         _fill(reply, name, value)
     if _fill_choices(choices):
         reply["choices"] = _written(choices)
-    counts = _read(_object, reply.get("usage"))
-    if counts is None:
+    usage = reply.get("usage")
+    if _read(_object, usage) is None:
         reply["usage"] = _written(_counts(NO_USAGE))
-    return msgspec.json.encode(reply), _usage(counts or {})
+    return msgspec.json.encode(reply), read_usage(usage or _NULL) or NO_USAGE
 
 
 def echo_reply(request: ChatRequest, request_id: str, created: int) -> tuple[bytes, Usage]:
@@ -136,17 +135,6 @@ def _as_delta(choice: dict[str, Raw]) -> dict[str, Raw]:
         delta["tool_calls"] = _written(calls)
     named = {"message": ("delta", _written(delta))}
     return dict(named.get(name, (name, raw)) for name, raw in choice.items())
-
-
-def _usage(counts: dict[str, Raw]) -> Usage:
-    prompt, completion, total = (
-        _read(_count, counts.get(name))
-        for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-    )
-    if prompt is completion is total is None:
-        return NO_USAGE
-    prompt, completion = prompt or 0, completion or 0
-    return Usage(prompt, completion, prompt + completion if total is None else total, "backend")
 
 
 def _counts(usage: Usage) -> dict[str, int]:

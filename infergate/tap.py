@@ -172,7 +172,7 @@ def _authenticator(settings: Settings, reactor: Any) -> IAuthenticator | None:
         authenticators.append(
             TokenVerifier(keys, settings.jwt_algorithms, settings.jwt_issuer, settings.jwt_audience)
         )
-    return AnyOf(authenticators) if authenticators else None
+    return AnyOf(tuple(authenticators)) if authenticators else None
 
 
 def _token_keys(settings: Settings, reactor: Any) -> Any:

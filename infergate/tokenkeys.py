@@ -44,7 +44,7 @@ class IKeySource(Interface):
 
     algorithms: tuple[str, ...] = Attribute("those that such keys can be for")
 
-    def find(algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:  # noqa: N805
+    def find(algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:
         """The key for a token of this algorithm and key id, or None; never fails."""
 
 

@@ -57,7 +57,7 @@ class TokenVerifier:
     """
 
     keys: IKeySource
-    algorithms: tuple[str, ...] = attrs.field(converter=tuple)
+    algorithms: tuple[str, ...] = attrs.field()
     issuer: str | None = None
     audience: str | None = None
     now: Callable[[], float] = time.time

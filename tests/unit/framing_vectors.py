@@ -5,9 +5,12 @@ A vector is read under `LIMITS`, which are small so that what exceeds them is sm
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
-from infergate.framing import Limits
+from infergate.errors import GatewayError
+from infergate.framing import END, Head, Limits, Parser
 
 LIMITS = Limits(target=60, head=400, fields=8, body=64)
 
@@ -22,6 +25,39 @@ class Vector:
     raw: bytes
     requests: int
     status: int | None
+
+
+@attrs.frozen
+class Reading:
+    """What a parser made of a stream: the requests that are whole, with their bodies; what it
+    gave of one that is not; the status of its refusal; and its last `head`."""
+
+    requests: list[tuple[Head, bytes]]
+    rest: bytes
+    status: int | None
+    head: Head | None
+
+
+def read(pieces: Iterable[bytes], limits: Limits = LIMITS) -> Reading:
+    """Feed `pieces` to a parser as a server would that answers each request at once."""
+    parser = Parser(limits)
+    requests: list[tuple[Head, bytes]] = []
+    body: list[bytes] = []
+    status = None
+    try:
+        for piece in pieces:
+            parser.receive(piece)
+            while (event := parser.next()) is not None:
+                if event is END:
+                    assert parser.head is not None
+                    requests.append((parser.head, b"".join(body)))
+                    body.clear()
+                    parser.restart()
+                elif isinstance(event, bytes):
+                    body.append(event)
+    except GatewayError as error:
+        status = error.status
+    return Reading(requests, b"".join(body), status, parser.head)
 
 
 VECTORS: list[Vector] = []

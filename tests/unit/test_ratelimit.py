@@ -124,7 +124,7 @@ class BucketTests(SynchronousTestCase):
             self.assertLessEqual(let_in, count * (1 + passed / period) + 0.001)
 
     def test_large_counts(self) -> None:
-        """No rounding adds up: what is left of a large count is exact after any number of requests."""
+        """However many requests there were, what is left of a large count is exact."""
         buckets, _ = started("100000/hour")
         self.assertTrue(all(buckets.ask("alice").allowed for _ in range(1000)))
         self.assertEqual(buckets.ask("alice"), Decision(True, 100_000, 98_999, 36.036, 0))

@@ -252,8 +252,11 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(scanner.feed(b"data: 1\r\n\r"), b"data: 1\r\n\r")
         self.assertEqual(scanner.feed(b""), b"")
         self.assertEqual(scanner.feed(b"\ndata: 2\r\r"), b"\ndata: 2\r\r")
+        self.assertEqual(scanner.feed(b"data: 3\r\rdata: 4"), b"data: 3\r\r")
+        self.assertEqual(scanner.feed(b"\n"), b"")
+        self.assertEqual(scanner.feed(b"\n"), b"data: 4\n\n")
         end = b"data: [DONE]\r\r"
-        self.assertEqual(scanner.feed(end + b"data: 3\n\n"), end)
+        self.assertEqual(scanner.feed(end + b"data: 5\n\n"), end)
 
     def test_empty_data_line(self) -> None:
         """An event with nothing in its data is passed on like any other."""
@@ -322,6 +325,7 @@ class EndTests(SynchronousTestCase):
 
     def test_error_event(self) -> None:
         """The backend's own error, in any of its forms, goes out once and nothing after it."""
+        finish = event({"choices": [{"finish_reason": "stop"}]})
         for error in (
             event({"error": {"message": "CUDA"}}),
             event({"error": "CUDA"}),
@@ -334,8 +338,8 @@ class EndTests(SynchronousTestCase):
             b'error: {"message": "CUDA"}\r\n\r\n',
         ):
             for pieces in ([error + DONE], [error, DONE], singly(error + DONE)):
-                out, scanner = scan([b"data: 0\n\n", *pieces], strip_usage=True)
-                self.assertEqual(out, b"data: 0\n\n" + error)
+                out, scanner = scan([finish, *pieces], strip_usage=True)
+                self.assertEqual(out, finish + error)
                 self.assertEqual((scanner.failed, scanner.done), (True, False))
                 self.assertFalse(scanner.complete())
 

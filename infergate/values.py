@@ -1,0 +1,169 @@
+"""The texts that settings are written as, into values.
+
+Each function raises `ValueError` with what is allowed, in words that can follow a setting's
+name and text and repeat neither: the text may be a secret.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from ipaddress import IPv6Address
+
+from infergate.addresses import Networks, parse_networks
+from infergate.auth import keys_from_file, keys_from_text
+
+LARGEST = 2**53
+"""The largest whole number that all readers of JSON understand alike (RFC 8259, 6)."""
+
+HMAC = ("HS256", "HS384", "HS512")
+"""JWT algorithms for a secret (RFC 7518, 3.1)."""
+
+PUBLIC = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA")
+"""JWT algorithms for a public key (RFC 7518, 3.1; RFC 8037, 3.1)."""
+
+_URL = re.compile(
+    r"(?P<root>https?://(?:\[(?P<ipv6>[0-9a-f:.]+)\]|[\w-]+(?:\.[\w-]+)*\.?)"
+    r"(?::(?P<port>[0-9]{1,5}))?)"
+    r"(?P<path>(?:/[\w.~!$&'()*+,;=:@%-]+)*/?)(?P<query>\?[\w.~!$&'()*+,;=:@%/?-]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
+    """A whole number in ASCII digits."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,16}", text) or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _number(text: str) -> float:
+    # float() alone would take underscores, nan, and the digits of any script.
+    return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?|\.[0-9]+", text) else math.nan
+
+
+def seconds(text: str) -> float:
+    """A time above 0, fractions allowed."""
+    if not 0 < _number(text) < math.inf:
+        raise ValueError("must be a number of seconds above 0")
+    return _number(text)
+
+
+def seconds_or_none(text: str) -> float:
+    """A time, where 0 is one too, or turns something off."""
+    if not 0 <= _number(text) < math.inf:
+        raise ValueError("must be a number of seconds from 0")
+    return _number(text)
+
+
+def line(text: str) -> str:
+    """Text without control characters, which could forge a line of the log."""
+    if not text.isprintable():
+        raise ValueError("must be printable text")
+    return text
+
+
+def host(text: str) -> str:
+    """An address or a host name, without brackets."""
+    if not re.fullmatch(r"[\w.:%-]+", text, re.ASCII):
+        raise ValueError("must be an address or a host name")
+    return text
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of several words, in any case."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError(f"must be {', '.join(allowed[:-1])} or {allowed[-1]}")
+        return text.lower()
+
+    return parse
+
+
+def url(text: str) -> str:
+    """An HTTP URL, with a query if need be."""
+    _split(text)
+    return text
+
+
+def base_url(text: str) -> str:
+    """An HTTP URL that paths are put behind: no ``/`` at its end."""
+    return "".join(_base(text))
+
+
+def backend_url(text: str) -> str:
+    """A base URL without the ``/v1`` that OpenAI's clients are given."""
+    root, path = _base(text)
+    if path.endswith("/chat/completions"):
+        raise ValueError("must end before /chat/completions")
+    return root + path.removesuffix("/v1")
+
+
+def _base(text: str) -> tuple[str, str]:
+    match = _split(text)
+    if match["query"] is not None:
+        raise ValueError("must be a URL without a query")
+    return match["root"].lower(), match["path"].removesuffix("/")
+
+
+def _split(text: str) -> re.Match[str]:
+    match = _URL.fullmatch(text)
+    if match is None or not 1 <= int(match["port"] or 80) <= 65535 or not _is_ipv6(match["ipv6"]):
+        raise ValueError(
+            "must be http:// or https:// and a host, without a user name, fragment or space"
+        )
+    return match
+
+
+def _is_ipv6(text: str | None) -> bool:
+    try:
+        return text is None or bool(IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def header_token(text: str) -> str:
+    """What can stand behind ``Bearer`` in a header (RFC 6750, 2.1)."""
+    if not re.fullmatch("[!-~]+", text):
+        raise ValueError("must be visible ASCII characters without a space")
+    return text
+
+
+def api_keys(text: str) -> str:
+    """API keys, checked and given as they came."""
+    keys_from_text(text)
+    return text
+
+
+def api_keys_file(path: str) -> str:
+    """The path of a file with API keys, checked and given as it came."""
+    try:
+        keys_from_file(path)
+    except OSError as why:
+        raise ValueError(f"must be a file that can be read: {why.strerror}") from None
+    return path
+
+
+def algorithms(text: str) -> tuple[str, ...]:
+    """The names of JWT algorithms, never ``none``."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not set(names).issubset((*HMAC, *PUBLIC)):
+        raise ValueError(f"must be a comma-separated list out of {', '.join((*HMAC, *PUBLIC))}")
+    return names
+
+
+def networks(text: str) -> Networks:
+    """Addresses and networks."""
+    try:
+        return parse_networks(text)
+    except ValueError:
+        raise ValueError(
+            "must be addresses, or networks without a bit set past the prefix, separated by "
+            "commas, as in 127.0.0.1,10.0.0.0/8"
+        ) from None

@@ -1,0 +1,255 @@
+"""The settings: where they come from, which stop the start, and with which line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.python.usage import Options
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.ratelimit import Rate
+from infergate.settings import (
+    Settings,
+    SettingsError,
+    env_example,
+    load,
+    option_parameters,
+    read_dotenv,
+)
+
+NAMES = [field.name for field in attrs.fields(Settings)]
+ROOT = Path(__file__).parents[2]
+
+
+def from_environ(**environ: str) -> Settings:
+    return load({}, environ, {})
+
+
+class Sources(SynchronousTestCase):
+    def test_defaults(self) -> None:
+        """Without any source the settings are the defaults."""
+        self.assertEqual(load({}, {}, {}), Settings())
+        self.assertEqual(Settings().port, 8080)
+        self.assertIsNone(Settings().backend_url)
+
+    def test_order(self) -> None:
+        """An option goes over the environment, that over .env, that over the default."""
+        options, environ, dotenv = {"max-headers": "1"}, {"MAX_HEADERS": "2"}, {"MAX_HEADERS": "3"}
+        self.assertEqual(load(options, environ, dotenv).max_headers, 1)
+        self.assertEqual(load({"max-headers": None}, environ, dotenv).max_headers, 2)
+        self.assertEqual(load({}, {}, dotenv).max_headers, 3)
+        self.assertEqual(load({}, {}, {"MAX_HEADERS": None}).max_headers, 100)
+
+    def test_empty(self) -> None:
+        """An empty text is the default, and hides what the sources below say."""
+        everything = {name.upper(): "" for name in NAMES if name != "default_model"}
+        self.assertEqual(from_environ(**everything), Settings())
+        settings = load({"backend-url": ""}, {"BACKEND_URL": "http://a"}, {})
+        self.assertIsNone(settings.backend_url)
+
+    def test_empty_model(self) -> None:
+        """An empty DEFAULT_MODEL is a value of its own: the model is required."""
+        self.assertEqual(from_environ(DEFAULT_MODEL="").default_model, "")
+        self.assertEqual(load({"default-model": ""}, {}, {}).default_model, "")
+
+    def test_space(self) -> None:
+        """Space around a value does not count, but in a secret, of which it may be a part."""
+        self.assertEqual(from_environ(PORT=" 1 ", BACKEND_URL=" ").port, 1)
+        self.assertEqual(from_environ(JWT_SECRET=" s ").jwt_secret, " s ")
+
+    def test_values(self) -> None:
+        """Values come parsed."""
+        settings = from_environ(
+            BACKEND_URL="http://host:1/v1/",
+            RATE_LIMIT="60/minute",
+            TRUSTED_PROXIES="10.0.0.0/8",
+            SSE_KEEPALIVE="0.5",
+            LOG_LEVEL="WARN",
+            OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318/",
+        )
+        self.assertEqual(settings.backend_url, "http://host:1")
+        self.assertEqual(settings.rate_limit, Rate(60, 60))
+        self.assertEqual(str(settings.trusted_proxies[0]), "10.0.0.0/8")
+        self.assertEqual(settings.sse_keepalive, 0.5)
+        self.assertEqual(settings.log_level, "warn")
+        self.assertEqual(settings.otel_exporter_otlp_endpoint, "http://collector:4318")
+
+    def test_frozen(self) -> None:
+        """Settings do not change."""
+        with self.assertRaises(attrs.exceptions.FrozenInstanceError):
+            Settings().port = 1
+
+
+class Refusals(SynchronousTestCase):
+    def line(self, environ: Mapping[str, str]) -> str:
+        with self.assertRaises(SettingsError, msg=str(environ)) as caught:
+            load({}, environ, {})
+        line = str(caught.exception)
+        self.assertTrue(line.isprintable())
+        self.assertIsNone(caught.exception.__cause__)
+        return line
+
+    def test_line(self) -> None:
+        """The line names the setting, the value and what is allowed."""
+        self.assertEqual(
+            self.line({"PORT": "abc"}), "PORT='abc': must be a whole number from 0 to 65535"
+        )
+
+    def test_control_characters(self) -> None:
+        """A value cannot make a second line."""
+        self.assertIn(r"HOST='a\nb\x1b'", self.line({"HOST": "a\nb\x1b"}))
+
+    def test_each(self) -> None:
+        """Each setting has its limits."""
+        for name, value in (
+            ("PORT", "65536"),
+            ("LISTEN", "tcp:1\x00"),
+            ("BACKEND_URL", "localhost:9000"),
+            ("BACKEND_CONNECT_TIMEOUT", "0"),
+            ("BACKEND_RETRIES", "11"),
+            ("MAX_TOKENS_LIMIT", "0"),
+            ("MAX_HEADER_BYTES", "255"),
+            ("HEADER_TIMEOUT", "inf"),
+            ("DRAIN_TIMEOUT", "-1"),
+            ("SSE_KEEPALIVE", "soon"),
+            ("API_KEYS_FILE", "/nonexistent"),
+            ("JWT_PUBLIC_KEY_FILE", "/nonexistent"),
+            ("JWT_JWKS_URL", "file:///etc/passwd"),
+            ("RATE_LIMIT", "5/day"),
+            ("TRUSTED_PROXIES", "10.0.0.1/8"),
+            ("ERROR_FORMAT", "xml"),
+            ("LOG_FORMAT", "yaml"),
+            ("LOG_LEVEL", "loud"),
+        ):
+            self.assertTrue(self.line({name: value}).startswith(f"{name}={value!r}: "))
+
+    def test_zero(self) -> None:
+        """Nobody need wait for a drain, and a stream need not be kept alive."""
+        settings = from_environ(DRAIN_TIMEOUT="0", SSE_KEEPALIVE="0", PORT="0", BACKEND_RETRIES="0")
+        self.assertEqual((settings.drain_timeout, settings.backend_retries), (0, 0))
+
+    def test_secrets(self) -> None:
+        """No secret is shown, in a refusal or in the settings' repr; nor is a URL's password."""
+        settings = from_environ(BACKEND_API_KEY="canary", API_KEYS="canary", JWT_SECRET="canary")
+        self.assertNotIn("canary", repr(settings))
+        for name, value in (
+            ("BACKEND_API_KEY", "can ary"),
+            ("API_KEYS", "can ary"),
+            ("JWT_SECRET", "can\udcffary"),
+            ("BACKEND_URL", "http://can:ary@host"),
+            ("BACKEND_URL", "http://host/?can=ary"),
+        ):
+            line = self.line({name: value})
+            self.assertTrue(line.startswith(f"{name}: must "), line)
+            self.assertNotIn("ary", line)
+
+
+class Tokens(SynchronousTestCase):
+    JWKS = "https://host/jwks"
+
+    def refused(self, word: str, **environ: str) -> None:
+        with self.assertRaisesRegex(SettingsError, word):
+            from_environ(**environ)
+
+    def test_usual_algorithms(self) -> None:
+        """Unset, the algorithm is the usual one for the kind of key."""
+        self.assertEqual(from_environ(JWT_SECRET="s").jwt_algorithms, ("HS256",))
+        self.assertEqual(from_environ(JWT_JWKS_URL=self.JWKS).jwt_algorithms, ("RS256",))
+        self.assertEqual(Settings().jwt_algorithms, ())
+
+    def test_one_key(self) -> None:
+        """There is one way to check tokens."""
+        self.refused(
+            "JWT_SECRET and JWT_JWKS_URL: only one", JWT_SECRET="s", JWT_JWKS_URL=self.JWKS
+        )
+
+    def test_needs_key(self) -> None:
+        """What a token must hold means nothing where no token is checked."""
+        for name, value in (
+            ("JWT_ISSUER", "me"),
+            ("JWT_AUDIENCE", "you"),
+            ("JWT_ALGORITHMS", "RS256"),
+        ):
+            self.refused(f"{name}: must go with JWT_SECRET", **{name: value})
+
+    def test_confusion(self) -> None:
+        """A public key is never used as a secret, nor a secret for signatures."""
+        self.refused("JWT_ALGORITHMS='HS256'", JWT_JWKS_URL=self.JWKS, JWT_ALGORITHMS="HS256")
+        self.refused("JWT_ALGORITHMS", JWT_JWKS_URL=self.JWKS, JWT_ALGORITHMS="RS256,HS256")
+        self.refused("JWT_ALGORITHMS='RS256'", JWT_SECRET="s", JWT_ALGORITHMS="RS256")
+        self.refused("JWT_ALGORITHMS='none'", JWT_SECRET="s", JWT_ALGORITHMS="none")
+
+    def test_public_key(self) -> None:
+        """A key file must hold a public key, and one for the algorithms."""
+        path = Path(self.mktemp())
+        public = ec.generate_private_key(ec.SECP256R1()).public_key()
+        pem = public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        path.write_bytes(pem)
+        settings = from_environ(JWT_PUBLIC_KEY_FILE=str(path), JWT_ALGORITHMS="ES256")
+        self.assertEqual(settings.jwt_public_key_file, str(path))
+        self.refused("JWT_ALGORITHMS='RS256'.*ES256", JWT_PUBLIC_KEY_FILE=str(path))
+        self.refused("JWT_SECRET: must be a secret", JWT_SECRET=pem.decode())
+        path.write_text("no key")
+        self.refused("JWT_PUBLIC_KEY_FILE=.*must hold a public key", JWT_PUBLIC_KEY_FILE=str(path))
+
+
+class DotEnv(SynchronousTestCase):
+    def written(self, data: bytes) -> Path:
+        path = Path(self.mktemp())
+        path.write_bytes(data)
+        return path
+
+    def test_read(self) -> None:
+        """A .env file is read without interpolation, with quotes, comments and a BOM."""
+        path = self.written(b"\xef\xbb\xbfPORT=1 # one\nexport JWT_SECRET='a b'\nHOST=$A${B}\nX\n")
+        values = {"PORT": "1", "JWT_SECRET": "a b", "HOST": "$A${B}", "X": None}
+        self.assertEqual(read_dotenv(path), values)
+
+    def test_missing(self) -> None:
+        """A missing file says nothing."""
+        self.assertEqual(read_dotenv(self.mktemp()), {})
+
+    def test_unreadable(self) -> None:
+        """A file that is there must be readable, in UTF-8, line by line."""
+        for path, why in (
+            (Path("."), "cannot be read: Is a directory"),
+            (self.written(b"PORT=\xff"), "must be UTF-8"),
+            (self.written(b'PORT=1\nAPI_KEYS="canary\n'), "line 2 is not NAME=value"),
+        ):
+            with self.assertRaises(SettingsError) as caught:
+                read_dotenv(path)
+            self.assertEqual(str(caught.exception), f"{path}: {why}")
+
+
+class Generated(SynchronousTestCase):
+    def test_options(self) -> None:
+        """Each setting is an option of the same name, with its default in the help."""
+
+        class Generated(Options):
+            optParameters = option_parameters()
+
+        options = Generated()
+        options.parseOptions(["--max-body-bytes", "5", "--backend-url=http://a/v1"])
+        self.assertEqual([name for name, *_ in option_parameters()],
+                         [name.replace("_", "-") for name in NAMES])  # fmt: skip
+        settings = load(options, {}, {})
+        self.assertEqual((settings.max_body_bytes, settings.backend_url), (5, "http://a"))
+        self.assertIn("[default: 10485760]", str(options))
+
+    def test_example(self) -> None:
+        """.env.example names each setting once, in order, and changes nothing if taken whole."""
+        example = (ROOT / ".env.example").read_text()
+        self.assertEqual(example, env_example())
+        names = re.findall(r"^#([A-Z_]+)=", example, re.MULTILINE)
+        self.assertEqual(names, [name.upper() for name in NAMES])
+        path = Path(self.mktemp())
+        path.write_text(re.sub(r"^#([A-Z])", r"\1", example, flags=re.MULTILINE))
+        self.assertEqual(set(read_dotenv(path)), set(names))
+        self.assertEqual(load({}, {}, read_dotenv(path)), Settings())
