@@ -157,6 +157,7 @@ class Parser:
         self._checked = 0  # bytes from _at that are whole field lines, found good,
         self._lines = 0  # and how many these are
         self._run: re.Pattern[bytes] | None = None
+        self._seen = self._until = 0  # offsets from _at
         self._room = 0  # bytes that the field section may have
         self._left = 0  # bytes that the body or the chunk still has
         self._body = 0  # bytes that the chunks declared so far
