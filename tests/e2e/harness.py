@@ -58,7 +58,7 @@ class Process:
         text = self.log_text()
         if self.process.poll() is not None:
             raise AssertionError(f"the process ended with {self.process.returncode}: {text}")
-        match = re.search(r"(?:L|l)isten\w* on .*?port=(\d+)\)", text)
+        match = re.search(r"starting on (\d+)", text)
         if match:
             self.port = int(match[1])
         return bool(match)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from hypothesis import given, settings
@@ -22,7 +23,12 @@ from infergate.reply import (
     shape_reply,
 )
 
-quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+quick = settings(
+    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "50")),
+    derandomize=True,
+    database=None,
+    deadline=None,
+)
 
 CHOICE = b'{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"length"}'
 USAGE = b'{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}'
