@@ -2,23 +2,31 @@
 
 A request meets the modules in this order; each imports only what stands below it.
 
-    settings    what was asked for: options, environment, .env, defaults
     tap         `twistd infergate`: the only module that knows the reactor
+    settings    what was asked for: options, environment, .env, defaults
+    values      what one setting may be
     service     start, drain, stop
-    edge        connections: limits, deadlines, flow control, one record a request
-    framing     HTTP/1.1 requests out of bytes, and nothing ambiguous among them
+    edge        connections: limits, deadlines, flow control
     gateway     the Klein app: routes, and the order of the checks
-    auth        who is calling: API keys
+    admission   who may come in, and how often
     tokens      who is calling: JWT
-    ratelimit   how often
-    contract    the chat request and its reply: parse, validate, shape
+    auth        who is calling: API keys
+    ratelimit   how often a caller may come
     worker      a checked request in, an answer out: echo or backend
-    relay       the body on its way through
+    relay       a stream on its way through
+    exchange    one request in hand, and every way to answer it
+    framing     HTTP/1.1 requests out of bytes, and nothing ambiguous among them
+    addresses   where a request comes from
+    reply       the backend's reply, shaped to the contract
+    contract    the chat request: parse, validate, shape
+    strictjson  JSON from a stranger
     sse         the events of a stream, and what they say
+    fetch       a small document over HTTP
     backend     the backend over treq: pool, deadlines, each failure's name
+    tokenkeys   the keys that tokens are verified with
     deadlines   moments that are cheap to move
+    otlp        the figures, pushed
     metrics     one record into every figure
-    otlp        the same figures, pushed
     logs        one record into one line
     record      what is known of one request
     errors      every way to fail

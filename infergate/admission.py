@@ -7,8 +7,8 @@ from twisted.internet.defer import Deferred
 
 from infergate.addresses import limit_key
 from infergate.auth import IAuthenticator, credentials
-from infergate.edge import Request
 from infergate.errors import RateLimited, Unauthorized
+from infergate.exchange import Request
 from infergate.ratelimit import Decision, IRateLimiter, headers
 
 

@@ -264,6 +264,8 @@ class Parser:
         head = self._draft
         assert head is not None
         head.fields = _fields(section)
+        if b"_" in section:
+            _refuse_doubles(head.fields)
         _judge(head)
         self.head = head
         if head.length is None:
@@ -392,7 +394,6 @@ def _judge(head: Head) -> None:
     # RFC 9110, 9.1. CONNECT and TRACE are for proxies and for finding faults (9.3.6, 9.3.8).
     if head.method not in _METHODS:
         raise NotImplementedMethod
-    _refuse_doubles(fields)
     host = _host(fields, required=modern)
     if not head.target.startswith(b"/") or b"#" in head.target:
         head.target = _origin_form(head.target, host)
@@ -410,8 +411,6 @@ def _judge(head: Head) -> None:
 def _refuse_doubles(fields: dict[bytes, list[bytes]]) -> None:
     """RFC 9110, 5.1 has no names that are alike, but what reads headers as variables (RFC
     3875, 4.1.18) has: ``Content_Length`` is ``Content-Length`` there."""
-    if b"_" not in b"".join(fields):
-        return
     for name in fields:
         if b"_" in name and re.sub(rb"[-_]+", b"-", name).strip(b"-") in _RESERVED:
             raise BadRequest("A header field has the name of another, written with '_'.")

@@ -13,7 +13,6 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from infergate.admission import Admission
 from infergate.contract import Rules, check_media_type, parse_request
-from infergate.edge import Request
 from infergate.errors import (
     BodyTooLarge,
     GatewayError,
@@ -21,6 +20,7 @@ from infergate.errors import (
     MethodNotAllowed,
     NotFound,
 )
+from infergate.exchange import Request
 from infergate.metrics import CHAT_ROUTE, CONTENT_TYPE, Metrics
 from infergate.worker import IWorker
 

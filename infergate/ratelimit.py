@@ -71,7 +71,7 @@ def headers(decision: Decision) -> list[tuple[bytes, bytes]]:
 
 def duration(seconds: float) -> str:
     """Write a time as OpenAI does, rounded up: ``20ms``, ``1s``, ``6m0s``, ``1h0m3s``."""
-    milliseconds = math.ceil(round(seconds * 1000, 3))
+    milliseconds = math.ceil(seconds * 1000)
     if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"
     minutes, second = divmod(-(-milliseconds // 1000), 60)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from infergate.backend import Call
 from infergate.deadlines import Deadline, Deadlines
-from infergate.edge import EVENT_STREAM, Request
 from infergate.errors import BackendError
+from infergate.exchange import EVENT_STREAM, Request
 from infergate.sse import EventTooLarge, Scanner
 
 DONE = b"data: [DONE]\n\n"

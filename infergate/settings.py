@@ -25,7 +25,9 @@ class SettingsError(Exception):
     """One line: the setting, its value (None hides it) and what is allowed."""
 
     def __init__(self, name: str, value: str | None, allowed: str) -> None:
-        super().__init__(f"{name if value is None else f'{name}={value!r}'}: {allowed}")
+        # What was meant as a URL may hold a password or a token.
+        hidden = value is None or "@" in value or "?" in value
+        super().__init__(f"{name if hidden else f'{name}={value!r}'}: {allowed}")
 
 
 def _setting(parse: Callable[[str], Any], about: str, default: Any = None, **metadata: bool) -> Any:
@@ -179,9 +181,7 @@ def _parsed(field: attrs.Attribute[Any], text: str) -> Any:
     try:
         return field.metadata["parse"](text)
     except ValueError as why:
-        # What was meant as a URL may hold a password or a token.
-        hidden = field.metadata["secret"] or "@" in text or "?" in text
-        shown = None if hidden else text
+        shown = None if field.metadata["secret"] else text
         raise SettingsError(field.name.upper(), shown, str(why)) from None
 
 
@@ -190,18 +190,23 @@ def _check_jwt(settings: Settings) -> None:
     other, or a public key would do as a secret (RFC 8725, 2.1)."""
     keys = [name for name in _JWT_KEYS if getattr(settings, name) is not None]
     if len(keys) > 1:
-        names = " and ".join(name.upper() for name in keys)
-        raise SettingsError(names, None, "only one of them may be set")
+        why = f"must not be set beside {keys[0].upper()}"
+        raise SettingsError(keys[1].upper(), getattr(settings, keys[1]), why)
+    algorithms = ",".join(settings.jwt_algorithms)
     if keys:
         allowed = _algorithms_for(settings)
         if not set(settings.jwt_algorithms).issubset(allowed):
-            value = ",".join(settings.jwt_algorithms)
             why = f"must be out of {', '.join(allowed)}, which {keys[0].upper()} is for"
-            raise SettingsError("JWT_ALGORITHMS", value, why)
-    for name in ("jwt_algorithms", "jwt_issuer", "jwt_audience"):
-        if getattr(settings, name) and not keys:
-            needed = "must go with JWT_SECRET, JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL"
-            raise SettingsError(name.upper(), None, needed)
+            raise SettingsError("JWT_ALGORITHMS", algorithms, why)
+        return
+    for name, value in (
+        ("JWT_ALGORITHMS", algorithms),
+        ("JWT_ISSUER", settings.jwt_issuer),
+        ("JWT_AUDIENCE", settings.jwt_audience),
+    ):
+        if value:
+            why = "must go with JWT_SECRET, JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL"
+            raise SettingsError(name, value, why)
 
 
 def _algorithms_for(settings: Settings) -> tuple[str, ...]:

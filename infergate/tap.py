@@ -96,9 +96,10 @@ def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService
         )
 
     front = edge(gateway.app.resource())
-    metrics_edge = edge(gateway.metrics_app.resource()) if settings.metrics_listen else None
     ports = [_listen(reactor, *_where(settings), front)]
-    if metrics_edge is not None:
+    metrics_edge = None
+    if settings.metrics_listen is not None:
+        metrics_edge = edge(gateway.metrics_app.resource())
         ports.append(_listen(reactor, "METRICS_LISTEN", settings.metrics_listen, metrics_edge))
     reactor.callWhenRunning(_handle_signals, reactor)
     return GatewayService(

@@ -14,8 +14,8 @@ from zope.interface import Attribute, Interface, implementer
 from infergate.backend import Backend, Call
 from infergate.contract import ChatRequest
 from infergate.deadlines import Deadlines
-from infergate.edge import EVENT_STREAM, JSON, Request
 from infergate.errors import BackendError, BackendRejected
+from infergate.exchange import EVENT_STREAM, JSON, Request
 from infergate.relay import STREAM_HEADERS, Pulse, Relay
 from infergate.reply import as_chunks, echo_reply, reject_detail, shape_reply
 from infergate.sse import Scanner

@@ -8,20 +8,31 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.contract import ChatRequest, Rules, check_media_type, parse_request
 from infergate.errors import ClientError, InvalidJSON, InvalidRequest, UnsupportedMediaType
 
 quick = settings(
-    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "30")),
     derandomize=True,
     database=None,
     deadline=None,
 )
 
 RULES = Rules(default_model="default", max_tokens_limit=1000)
+RULED = [
+    "model",
+    "messages",
+    "stream",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "n",
+    "stream_options",
+]
 HI = b'[{"role":"user","content":"hi"}]'
 
 
@@ -369,9 +380,7 @@ class MediaTypeTests(SynchronousTestCase):
 
 texts = st.text('a {["\\\n\0é\u2028\U0001f600', max_size=4)
 names = st.sampled_from(
-    ["model", "messages", "stream", "max_tokens", "temperature", "stop", "n", "stream_options"]
-    + ["include_usage", "role", "content", "tool_calls", "function_call", "type", "text"]
-    + ["user", "assistant"]
+    [*RULED, "include_usage", "role", "content", "tool_calls", "type", "text", "user", "assistant"]
 )
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts | names,
@@ -416,19 +425,19 @@ class AnyBodyTests(SynchronousTestCase):
         st.lists(
             st.tuples(
                 st.sampled_from(["role", "content", "x", "name"]),
-                st.text('a {["\\\n\0é\u2028\U0001f600'),
+                st.text('a":,é', max_size=6),
             ),
             max_size=5,
         ),
         st.booleans(),
-        st.booleans(),
+        st.sampled_from(['\\"', "\\u0022"]),
     )
-    def test_one_reading(self, pairs: list[tuple[str, str]], escaped: bool, spaced: bool) -> None:
+    def test_one_reading(self, pairs: list[tuple[str, str]], spaced: bool, quote: str) -> None:
         """A message that is let through reads the same to a parser that takes the first of two
         members and to one that takes the last."""
         separators = (", ", ": ") if spaced else (",", ":")
         written = [
-            json.dumps({n: t}, ensure_ascii=escaped, separators=separators) for n, t in pairs
+            json.dumps({n: t}, separators=separators).replace('\\"', quote) for n, t in pairs
         ]
         body = of_messages("{" + separators[0].join(text[1:-1] for text in written) + "}")
         try:
@@ -440,4 +449,4 @@ class AnyBodyTests(SynchronousTestCase):
             judged = [(n, t) for n, t in pairs if n in ("role", "content")]
             self.assertEqual(dict(judged), dict(reversed(judged)))
             self.assertEqual(len(judged), 2)
-            self.assertIsInstance(request.members["messages"], Raw)
+            self.assertEqual(request.texts(), [dict(judged)["content"]])

@@ -165,7 +165,9 @@ class Tokens(SynchronousTestCase):
     def test_one_key(self) -> None:
         """There is one way to check tokens."""
         self.refused(
-            "JWT_SECRET and JWT_JWKS_URL: only one", JWT_SECRET="s", JWT_JWKS_URL=self.JWKS
+            "JWT_JWKS_URL='https://host/jwks': must not be set beside JWT_SECRET",
+            JWT_SECRET="s",
+            JWT_JWKS_URL=self.JWKS,
         )
 
     def test_needs_key(self) -> None:
@@ -175,7 +177,7 @@ class Tokens(SynchronousTestCase):
             ("JWT_AUDIENCE", "you"),
             ("JWT_ALGORITHMS", "RS256"),
         ):
-            self.refused(f"{name}: must go with JWT_SECRET", **{name: value})
+            self.refused(f"{name}='{value}': must go with JWT_SECRET", **{name: value})
 
     def test_confusion(self) -> None:
         """A public key is never used as a secret, nor a secret for signatures."""

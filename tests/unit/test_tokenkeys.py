@@ -128,7 +128,10 @@ class KeySetTests(SynchronousTestCase):
     def test_refreshed_in_the_background(self) -> None:
         """Old keys are fetched anew while they go on working, so that a withdrawn one ends."""
         self.publish(jwk(EC, kid="a"))
-        self.clock.advance(tokenkeys.MAX_AGE)
+        self.clock.advance(tokenkeys.MAX_AGE - tokenkeys.REFETCH_INTERVAL - 1)
+        self.assertEqual(self.keys.find("ES256", "a"), EC)
+        self.assertEqual(len(self.fetches), 1)
+        self.clock.advance(1)
         for _ in range(3):
             self.assertEqual(self.keys.find("ES256", "a"), EC)
         self.assertEqual(len(self.fetches), 2)
@@ -141,6 +144,15 @@ class KeySetTests(SynchronousTestCase):
         self.clock.rightNow -= 1_000_000
         self.waiting("b")
         self.assertEqual(len(self.fetches), 2)
+
+    def test_slow_fetch(self) -> None:
+        """However long a fetch takes, there is no second one beside it."""
+        first = self.waiting("a")
+        self.clock.advance(2 * tokenkeys.REFETCH_INTERVAL)
+        second = self.waiting("a")
+        self.assertEqual(len(self.fetches), 1)
+        self.fetches[0].callback(document(jwk(EC, kid="a")))
+        self.assertEqual([self.successResultOf(found) for found in [first, second]], [EC, EC])
 
     def test_client_leaves(self) -> None:
         """Who stops waiting stops for itself alone."""
