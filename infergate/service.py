@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -14,6 +15,9 @@ from twisted.web.client import HTTPConnectionPool
 
 from infergate.edge import Edge
 from infergate.errors import ShuttingDown
+
+if TYPE_CHECKING:
+    from infergate.otlp import Pusher
 
 LAST_WORDS = 1.0
 """Seconds for what is written to those who are cut at the end of the drain."""
@@ -38,6 +42,7 @@ class GatewayService(Service):
         observer: ILogObserver | None = None,
         metrics_edge: Edge | None = None,
         pool: HTTPConnectionPool | None = None,
+        pusher: Pusher | None = None,
     ) -> None:
         self._clock = clock
         self._edge = edge
@@ -46,6 +51,7 @@ class GatewayService(Service):
         self._observer = observer
         self._metrics_edge = metrics_edge
         self._pool = pool
+        self._pusher = pusher
 
     def setServiceParent(self, parent: object) -> None:
         """Becoming part of the application is the moment to say how it logs."""
@@ -57,6 +63,8 @@ class GatewayService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         for port in self._ports:
             _log.info("Listening on {address}", address=port.getHost())
+        if self._pusher is not None:
+            self._pusher.start()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
@@ -76,6 +84,8 @@ class GatewayService(Service):
             await _stopped(port)
         if self._pool is not None:
             await self._pool.closeCachedConnections()
+        if self._pusher is not None:
+            await self._pusher.stop()
 
     async def _in_time(self, event: Deferred[None], seconds: float) -> bool:
         """Wait for `event` no longer than `seconds`."""

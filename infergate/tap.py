@@ -110,6 +110,7 @@ def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService
         observer=observer(stream, settings.log_format, settings.log_level),
         metrics_edge=metrics_edge,
         pool=pool,
+        pusher=_pusher(settings, metrics, reactor),
     )
 
 
@@ -195,6 +196,20 @@ def _token_keys(settings: Settings, reactor: Any) -> Any:
 
         return KeySet(fetcher(Agent(reactor), settings.jwt_jwks_url, reactor), reactor)
     return None
+
+
+def _pusher(settings: Settings, metrics: Metrics, reactor: Any) -> Any:
+    """Imported only where figures are pushed: the SDK doubles the memory of an idle process."""
+    endpoint = settings.otel_exporter_otlp_endpoint
+    if endpoint is None:
+        return None
+    try:
+        from infergate.otlp import Pusher
+    except ImportError:
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "needs the extra: pip install '.[otlp]'"
+        ) from None
+    return Pusher(metrics.registry, reactor, endpoint)
 
 
 def _where(settings: Settings) -> tuple[str, str]:

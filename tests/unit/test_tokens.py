@@ -206,7 +206,7 @@ class TokenTests(SynchronousTestCase):
         checked = verifier(issuer="https://idp", audience="infergate")
         for good in [GOOD, token(aud=["other", "infergate"])]:
             self.assertEqual(checked.authenticate(good), "alice")
-        wrong: dict[str, list[object]] = {
+        wrong: dict[str, list[Any]] = {
             "iss": [None, "", "https://idp/", "HTTPS://IDP", ["https://idp"]],
             "aud": [None, "", [], "infergate2", ["other"], [None], {"infergate": 1}],
         }
