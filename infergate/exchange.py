@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import uuid
+from http import HTTPStatus
 from time import time
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http import datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request as WebRequest
@@ -42,6 +43,8 @@ EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _DIGITS = re.compile(rb"[0-9]{1,4}")
 _UNPRINTABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 _log = Logger()
 
@@ -93,8 +96,7 @@ class Request(WebRequest):
         """The whole body is here."""
         self.standing: list[tuple[bytes, bytes]] = []
         """Header fields that any answer to this request carries."""
-        self._body: list[bytes] = []
-        self._body_size = 0
+        self._body: bytes | bytearray = b""
         self._body_wanted: Deferred[bytes] | None = None
         self._body_error: GatewayError | None = None
         self._cut = False
@@ -135,21 +137,25 @@ class Request(WebRequest):
         self.record.bytes_in += len(piece)
         if self.startedWriting:
             return
-        self._body_size += len(piece)
-        if self._body_size > self.site.max_body:
+        if len(self._body) + len(piece) > self.site.max_body:
             self.fail_body(BodyTooLarge())
+        elif not self._body:
+            self._body = piece
         else:
-            self._body.append(piece)
+            # One buffer: a list of two-byte chunks would take twenty times their size.
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += piece
 
     def complete_body(self) -> None:
         self.complete = True
         if self._body_wanted is not None:
             wanted, self._body_wanted = self._body_wanted, None
-            wanted.callback(b"".join(self._body))
+            wanted.callback(bytes(self._body))
 
     def fail_body(self, error: GatewayError) -> None:
         """The body will never be whole: tell who waits for it, or who will ask."""
-        self._body.clear()
+        self._body = b""
         self._body_error = self._body_error or error
         if self._body_wanted is not None:
             wanted, self._body_wanted = self._body_wanted, None
@@ -161,7 +167,7 @@ class Request(WebRequest):
         if self._body_error is not None:
             raise self._body_error
         if self.complete:
-            return succeed(b"".join(self._body))
+            return succeed(bytes(self._body))
         if self.head is not None and self.head.expects_continue and not self._body:
             assert self.channel is not None
             self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -179,7 +185,7 @@ class Request(WebRequest):
         self.startedWriting = 1
         self.code = self.record.status = status
         lines = [
-            b"HTTP/1.1 %d %b" % (status, RESPONSES.get(status, b"Unknown")),
+            b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"")),
             b"X-Request-ID: " + self.record.request_id.encode("ascii"),
             b"Date: " + _date(),
             b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type),

@@ -20,7 +20,7 @@ from infergate.sse import EventTooLarge, Scanner, read_usage
 
 MIB = 1 << 20
 PROPERTY = settings(
-    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "30")),
     derandomize=True,
     database=None,
     deadline=None,
