@@ -138,12 +138,12 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         edge = self.edge
-        self._closing = True
+        ended, self._closing = self._closing, True
         edge.deadlines.forget(self._deadline)
         edge.connections.discard(self)
         if self._request is not None:
             self._request.connectionLost(reason)
-        elif self._parser.started:
+        elif self._parser.started and not ended:
             # Part of a head came, and no more: also an exchange, and also accounted for.
             self._lone_request().connectionLost(reason)
         if self._drained is not None:
@@ -256,11 +256,13 @@ class Connection(Protocol):
 
     def stop_request(self, error: GatewayError) -> None:
         """End what is running with `error`; its handler is cancelled by the closing."""
-        if self._request is None:
-            self._close(gently=False)
-        else:
+        if self._request is not None:
             self._request.refuse(error)
             self._request.break_off()
+        elif self._parser.started and not self._closing:
+            self._refuse(error)
+        else:
+            self._close(gently=False)
 
     # Inside.
 

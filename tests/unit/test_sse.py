@@ -258,6 +258,19 @@ class EventTests(SynchronousTestCase):
         end = b"data: [DONE]\r\r"
         self.assertEqual(scanner.feed(end + b"data: 5\n\n"), end)
 
+    def test_byte_order_mark(self) -> None:
+        """A byte order mark before the first event is passed on and belongs to no field."""
+        stream = b"\xef\xbb\xbf" + DONE
+        for pieces in ([stream], singly(stream)):
+            out, scanner = scan(pieces)
+            self.assertEqual((out, scanner.done), (stream, True))
+
+    def test_several_data_lines(self) -> None:
+        """Data in several lines is one document, whatever ends the lines."""
+        for end in (b"\n", b"\r\n", b"\r"):
+            lines = [b'data: {"choices": [', b'data:{"delta": {"content": "x"}}]}', b"", b""]
+            self.assertEqual(scan([end.join(lines)])[1].tokens, 1)
+
     def test_empty_data_line(self) -> None:
         """An event with nothing in its data is passed on like any other."""
         out, scanner = scan([b"data:\n\n", b"data\n\n", b"id: 4\n\n"])
@@ -416,6 +429,8 @@ class AccountTests(SynchronousTestCase):
 
     def test_usage_of_other_shapes(self) -> None:
         """Choices of an unknown shape do not hide usage; only an empty list makes it extra."""
+        stream = event({"choices": [], "usage": None})
+        self.assertEqual(scan([stream], strip_usage=True)[0], stream)
         shapes: list[object] = ["none", [1], {}, None, [{"delta": "x"}]]
         for choices in shapes:
             stream = event({"choices": choices, "usage": USAGE})
