@@ -7,6 +7,7 @@ A request meets the modules in this order; each imports only what stands below i
     values      what one setting may be
     service     start, drain, stop
     edge        connections: limits, deadlines, flow control
+    routes      an app's routes, matched once
     gateway     the Klein app: routes, and the order of the checks
     admission   who may come in, and how often
     tokens      who is calling: JWT

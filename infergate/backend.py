@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
 
 import attrs
+from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.content import collect
 from treq.cookies import IndexableCookieJar
@@ -60,6 +60,9 @@ IDLE_CONNECTION = 2.0
 one that was just closed fails and must not be sent again."""
 
 POOLED_CONNECTIONS = 1024
+
+CHAT = "/v1/chat/completions"
+MODELS = "/v1/models"
 
 END_OF_BODY = 1.0
 """Seconds the backend gets, after the last event, to end its body: then its connection can be
@@ -138,6 +141,31 @@ class Plain:
         return response
 
 
+class NoCookies(IndexableCookieJar):
+    """One client is one cookie jar for all callers, so it takes none, and gives none."""
+
+    def add_cookie_header(self, request: object) -> None:
+        """Nothing to add."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """What the backend sets for one caller would go out with the next one's request."""
+
+
+class FixedURL(EncodedURL):
+    """A URL whose text is made once, not for each request."""
+
+    def __init__(self, url: str) -> None:
+        parsed = EncodedURL.from_text(url).to_uri()
+        super().__init__(parsed.scheme, parsed.host, parsed.path, parsed.query, port=parsed.port)
+        self._text = parsed.to_text()
+
+    def to_uri(self) -> FixedURL:
+        return self
+
+    def to_text(self, with_password: bool = False) -> str:
+        return self._text
+
+
 @implementer(IBodyProducer)
 class _Body:
     """A body that is whole: written at once, where treq's own would take a cooperative task."""
@@ -209,11 +237,9 @@ class Backend:
         api_key: str | None = None,
         retries: int = 1,
     ) -> None:
-        # One client is one cookie jar for all callers, so the jar takes nothing.
-        jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
-        self._client = HTTPClient(Plain(agent), jar)
+        self._client = HTTPClient(Plain(agent), NoCookies())
         self._endpoint = endpoint
-        self._url = url
+        self._urls = {path: FixedURL(url + path) for path in (CHAT, MODELS)}
         self._deadlines = deadlines
         self._timeouts = timeouts
         self._retries = retries
@@ -241,7 +267,7 @@ class Backend:
         def attempt() -> Deferred[Any]:
             return self._client.request(
                 method,
-                self._url + path,
+                self._urls[path],
                 headers=Headers({**self._fixed, **headers}),
                 data=None if body is None else _Body(body),
                 allow_redirects=False,

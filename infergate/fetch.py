@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
-from infergate.backend import Plain, discard
+from infergate.backend import NoCookies, Plain, discard
 
 MAX_BYTES = 1 << 20
 DEADLINE = 10.0
@@ -20,7 +20,7 @@ DEADLINE = 10.0
 def fetcher(agent: IAgent, url: str, clock: IReactorTime) -> Callable[[], Deferred[bytes]]:
     """A function that gets `url`; its Deferred fails for anything but a 200 of at most
     `MAX_BYTES` within `DEADLINE`."""
-    client = HTTPClient(Plain(agent))
+    client = HTTPClient(Plain(agent), NoCookies())
 
     async def fetch() -> bytes:
         response = await client.get(url, unbuffered=True, allow_redirects=False)

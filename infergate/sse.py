@@ -69,6 +69,10 @@ _object = msgspec.json.Decoder(_Object).decode
 _usage = msgspec.json.Decoder(_Usage | None).decode
 
 
+# What may stand at the end of a body unfinished: the last blank line is often forgotten.
+_NOTHING_LOST = (b"", b"data: [DONE]", b"data:[DONE]")
+
+
 class EventTooLarge(Exception):
     """One event of the stream is larger than the limit."""
 
@@ -122,7 +126,7 @@ class Scanner:
         ``finish_reason`` and then nothing that was cut short."""
         if self.failed:
             return False
-        return self.done or (self.finished and not self._held.strip())
+        return self.done or (self.finished and self._held.strip() in _NOTHING_LOST)
 
     def feed(self, data: bytes) -> bytes:
         """Give out what may go to the client now that `data` has arrived.

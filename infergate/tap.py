@@ -29,6 +29,7 @@ from infergate.logs import log_request, observer
 from infergate.metrics import Metrics
 from infergate.ratelimit import TokenBuckets
 from infergate.record import Record
+from infergate.routes import Routes
 from infergate.service import GatewayService
 from infergate.settings import Settings, SettingsError, load, option_parameters, read_dotenv
 from infergate.worker import BackendWorker, EchoWorker, IWorker
@@ -95,11 +96,11 @@ def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService
             error_format=settings.error_format,
         )
 
-    front = edge(gateway.app.resource())
+    front = edge(Routes(gateway.app))
     ports = [_listen(reactor, *_where(settings), front)]
     metrics_edge = None
     if settings.metrics_listen is not None:
-        metrics_edge = edge(gateway.metrics_app.resource())
+        metrics_edge = edge(Routes(gateway.metrics_app))
         ports.append(_listen(reactor, "METRICS_LISTEN", settings.metrics_listen, metrics_edge))
     reactor.callWhenRunning(_handle_signals, reactor)
     return GatewayService(

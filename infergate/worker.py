@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.web.iweb import IResponse
 from zope.interface import Attribute, Interface, implementer
 
-from infergate.backend import Backend, Call
+from infergate.backend import CHAT, MODELS, Backend, Call
 from infergate.contract import ChatRequest
 from infergate.deadlines import Deadlines
 from infergate.errors import BackendError, BackendRejected
@@ -102,7 +102,7 @@ class BackendWorker:
             response = await self._backend.send(
                 call,
                 "POST",
-                "/v1/chat/completions",
+                CHAT,
                 _headers(request, b"text/event-stream" if chat.stream else JSON, JSON),
                 chat.backend_body(),
             )
@@ -127,9 +127,7 @@ class BackendWorker:
 
     async def models(self, request: Request) -> None:
         call = self._backend.call(request.record)
-        response = await self._backend.send(
-            call, "GET", "/v1/models", _headers(request, JSON), None
-        )
+        response = await self._backend.send(call, "GET", MODELS, _headers(request, JSON), None)
         await accepted(call, response)
         body = await call.read_all(self._max_response)
         try:

@@ -1,0 +1,612 @@
+"""Whatever a backend does wrong, the client gets one true answer and the log one true line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.e2e.faulty_backend import (
+    CHUNKED,
+    CLOSE,
+    CONTENT,
+    DONE,
+    ERROR,
+    EVENTS,
+    HALF_CLOSE,
+    HOLD,
+    LAST_CHUNK,
+    RESET,
+    ROLE,
+    STOP,
+    STREAM_HEAD,
+    UNREAD,
+    USAGE,
+    WORDS,
+    FaultyBackend,
+    Script,
+    chunk,
+    completion,
+    delta,
+    drip,
+    event,
+    head,
+    pause,
+    pour,
+    stream,
+    tokens,
+    whole,
+)
+from tests.e2e.harness import gateway, wait_for
+from tests.e2e.wire import Answer, ask
+
+RESPONSE_TIMEOUT = 2
+IDLE_TIMEOUT = 2
+TOTAL_TIMEOUT = 5
+MAX_RESPONSE = 200_000
+MAX_EVENT = 50_000
+
+SETTINGS = {
+    "BACKEND_TIMEOUT": str(RESPONSE_TIMEOUT),
+    "STREAM_IDLE_TIMEOUT": str(IDLE_TIMEOUT),
+    "REQUEST_TIMEOUT": str(TOTAL_TIMEOUT),
+    "MAX_RESPONSE_BYTES": str(MAX_RESPONSE),
+    "MAX_EVENT_BYTES": str(MAX_EVENT),
+}
+
+WORKERS = 48
+"""Cases at once: most of the table's time is spent in waiting for deadlines."""
+
+OUTCOMES = {
+    "backend_error": "backend_error",
+    "backend_unavailable": "backend_unavailable",
+    "gateway_timeout": "timeout",
+}
+
+SECRETS = (b"Traceback", b"<html", b"secret", b"of-the-backend-host")
+"""What backends say in their failures and no client may see."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a client gets, and what the log says of it. `before` is what a cut stream has
+    delivered, `body` a whole stream; `ours` says whether its last event is the gateway's."""
+
+    status: int = 200
+    code: str | None = None
+    outcome: str = "ok"
+    retry: str | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+    message: str | None = None
+    body: bytes | None = None
+    before: bytes | None = None
+    ours: bool = True
+    usage: tuple[int, int, int, str] | None = None
+
+
+def failed(status: int, code: str) -> Expected:
+    """The prompt may have been worked on, so that the SDKs must not send it again."""
+    return Expected(status, code, OUTCOMES[code], retry="false")
+
+
+BROKEN = failed(502, "backend_error")
+NO_ANSWER = failed(502, "backend_unavailable")
+TOO_LATE = failed(504, "gateway_timeout")
+REPLY = Expected()
+
+
+def refused(status: int, message: str | None = None, **fields: str) -> Expected:
+    outcome = "rate_limited" if status == 429 else "client_error"
+    return Expected(status, "backend_rejected", outcome, fields=fields, message=message)
+
+
+def streamed(body: bytes, *usage: Any) -> Expected:
+    return Expected(body=body, usage=usage or None)
+
+
+def cut(before: bytes, code: str = "backend_error", *usage: Any) -> Expected:
+    """A stream that had begun, then the gateway's error event, and a FIN."""
+    return Expected(200, code, OUTCOMES[code], before=before, usage=usage or None)
+
+
+def passed_on(before: bytes) -> Expected:
+    """The same with an error event of the backend's own."""
+    return Expected(200, "backend_error", "backend_error", before=before, ours=False)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the backend does to a plain request and to a streamed one, and what comes of it."""
+
+    name: str
+    plain_script: Script
+    plain: Expected
+    stream_script: Script
+    streamed: Expected
+    request: dict[str, Any] = field(default_factory=dict)
+
+
+def both(name: str, *script: Any, gives: Expected, **options: Any) -> Fault:
+    """A fault that is the same for both."""
+    return Fault(name, script, gives, script, gives, **options)
+
+
+AS_EVENTS = {
+    "chunk": delta("stop", role="assistant", content=CONTENT)
+}
+
+
+def reply(name: str, *script: Any, **options: Any) -> Fault:
+    """A plain answer that must be taken for good, as a stream too."""
+    return Fault(name, script, REPLY, script, Expected(body=b"..."), **options)
+
+
+def events(name: str, *script: Any, gives: Expected, plain: Expected = BROKEN, **more: Any) -> Fault:
+    """A fault of a stream; a plain request that is answered so has its own."""
+    return Fault(name, script, plain, script, gives, **more)
+
+
+def pair(name: str, plain: tuple[Any, ...], stream_: tuple[Any, ...], gives: Expected) -> Fault:
+    """A fault of any body: before a stream's first event it reads as in a plain reply."""
+    return Fault(name, plain, gives, stream_, gives)
+
+
+def body(data: bytes, **options: Any) -> bytes:
+    return whole(data, **options)
+
+
+GOOD = completion()
+SIZE = b"Content-Length: %d" % len(GOOD)
+JSON = b"Content-Type: application/json"
+OPENAI_ERROR = b'{"error": {"message": "too long", "type": "invalid_request_error", "code": 400}}'
+PAGE = b"<html><pre>Traceback (most recent call last): secret</pre></html>"
+BEGUN = STREAM_HEAD + chunk(ROLE) + chunk(WORDS)
+SAID = ROLE + WORDS
+COUNTED = (0, 2, 2, "counted")
+REPORTED = (3, 2, 5, "backend")
+
+
+def with_status(status: int, gives: Expected, *fields: bytes, said: bytes = OPENAI_ERROR) -> Fault:
+    kind = b"text/html" if said == PAGE else b"application/json"
+    answer = whole(said, *fields, status=b"%d Whatever" % status, kind=kind)
+    name = f"status {status}" + (" with a page" if said == PAGE else "")
+    return both(name, answer, gives=gives)
+
+
+CONNECTIONS = [
+    both("reset, request unread", UNREAD, RESET, gives=NO_ANSWER),
+    both("reset, request read", RESET, gives=NO_ANSWER),
+    both("closed, request unread", UNREAD, CLOSE, gives=NO_ANSWER),
+    both("half closed, request unread", UNREAD, HALF_CLOSE, gives=NO_ANSWER),
+    both("closed, request read", CLOSE, gives=NO_ANSWER),
+    both("closed in the status line", b"HTTP/1.1 20", CLOSE, gives=BROKEN),
+    both("reset in the status line", b"HTTP/1.1 20", pause(0.1), RESET, gives=BROKEN),
+    both("closed after the status line", b"HTTP/1.1 200 OK\r\n", CLOSE, gives=BROKEN),
+    both("closed in a field", b"HTTP/1.1 200 OK\r\nContent-Ty", CLOSE, gives=BROKEN),
+    both("reset in the head", b"HTTP/1.1 200 OK\r\nA: b\r\n", pause(0.1), RESET, gives=BROKEN),
+    both("silence", HOLD, gives=TOO_LATE),
+    both("silence after half a head", b"HTTP/1.1 200 OK\r\nA: ", HOLD, gives=TOO_LATE),
+    both("a head a byte at a time", drip([b"x"] * 999, 0.05), gives=TOO_LATE),
+    both("interim answers without end", pour(head(b"102 Processing")), gives=TOO_LATE),
+]
+
+HEADS = [
+    both("no HTTP at all", b"SSH-2.0-OpenSSH_9.2\r\n", HOLD, gives=BROKEN),
+    both("HTTP/0.9", GOOD, CLOSE, gives=BROKEN),
+    both("a version of its own", whole(GOOD).replace(b"HTTP/1.1", b"ICY"), gives=BROKEN),
+    both("no status", b"HTTP/1.1\r\n\r\n", HOLD, gives=BROKEN),
+    both("a status in words", b"HTTP/1.1 OK OK\r\n\r\n", HOLD, gives=BROKEN),
+    both("an empty line first", b"\r\n" + whole(GOOD), HOLD, gives=BROKEN),
+    both("a field line of 1 MiB", head(b"200 OK", b"A: " + b"x" * 2**20), HOLD, gives=BROKEN),
+    both("a field without a colon", head(b"200 OK", b"Content-Type"), HOLD, gives=BROKEN),
+    both("a fold first", head(b"200 OK", b" folded: x"), HOLD, gives=BROKEN),
+    both("lengths in conflict", whole(GOOD, b"Content-Length: 5"), gives=BROKEN),
+    both("a negative length", head(b"200 OK", b"Content-Length: -1") + GOOD, gives=BROKEN),
+    both("a length in words", head(b"200 OK", b"Content-Length: ten") + GOOD, gives=BROKEN),
+    both("a signed length", head(b"200 OK", b"Content-Length: +9") + GOOD, gives=BROKEN),
+    both("an endless length", head(b"200 OK", b"Content-Length: " + b"9" * 5001), gives=BROKEN),
+    both("coded gzip", head(b"200 OK", b"Transfer-Encoding: gzip") + GOOD, gives=BROKEN),
+    both("coded twice", head(b"200 OK", b"Transfer-Encoding: gzip, chunked"), gives=BROKEN),
+    reply("5,000 fields", whole(GOOD, *(b"A%d: b" % n for n in range(5000)))),
+    reply("NUL in a field", whole(GOOD, b"A: \0b", b"Retry-After: \0")),
+    reply("bytes in a cookie", whole(GOOD, b"Set-Cookie: a=\xff\xfe; expires=\xff", b"\xff: \xff")),
+    reply("the length twice", whole(GOOD, SIZE)),
+    reply("a reason left out", whole(GOOD, status=b"200")),
+    reply("HTTP/1.0 until it closes", head(version=b"HTTP/1.0") + GOOD, CLOSE),
+    reply("a line feed as line end", whole(GOOD).replace(b"\r\n", b"\n")),
+    reply("interim answers", head(b"100 Continue") + head(b"103 Early Hints") + whole(GOOD)),
+    reply("a page by its type", whole(GOOD, kind=b"text/html")),
+    reply("no type", head(b"200 OK", SIZE) + GOOD),
+    reply("chunks with extras", head(b"200 OK", CHUNKED) + b"%x;a=b\r\n%b\r\n0\r\nA: b\r\n\r\n"
+          % (len(GOOD), GOOD)),
+]  # fmt: skip
+
+STATUSES = [
+    *(with_status(status, BROKEN) for status in (99, 201, 202, 206, 300, 401, 402, 403, 405)),
+    *(with_status(status, BROKEN) for status in (406, 408, 410, 418, 426, 500, 501, 502, 504, 999)),
+    both("status 101", head(b"101 Switching Protocols"), CLOSE, gives=BROKEN),
+    both("status 204", head(b"204 No Content"), gives=BROKEN),
+    both("status 304", head(b"304 Not Modified"), gives=BROKEN),
+    *(
+        with_status(status, BROKEN, b"Location: http://of-the-backend-host/secret")
+        for status in (301, 302, 303, 307, 308)
+    ),
+    with_status(503, BROKEN, b"Retry-After: 7"),
+    *(with_status(status, refused(status, "too long")) for status in (400, 404, 409, 413, 415, 422)),
+    with_status(429, refused(429, "too long", **{"retry-after": "17"}), b"Retry-After: 17"),
+    *(with_status(status, refused(status), said=PAGE) for status in (400, 404, 429)),
+    with_status(500, BROKEN, said=PAGE),
+    both("status 400, empty", whole(b"", status=b"400 Bad Request"), gives=refused(400)),
+    both(
+        "status 422, 1 MB",
+        whole(b'{"detail": "%b"}' % (b"x" * 10**6), status=b"422 Unprocessable"),
+        gives=refused(422),
+    ),
+    both(
+        "status 400, cut short",
+        head(b"400 Bad Request", b"Content-Length: 99") + b'{"error": "tw',
+        CLOSE,
+        gives=refused(400),
+    ),
+    both(
+        "status 429, date",
+        whole(OPENAI_ERROR, b"Retry-After: Fri, 31 Dec 2027 23:59:59 GMT", status=b"429 Slow"),
+        gives=refused(429, **{"retry-after": "Fri, 31 Dec 2027 23:59:59 GMT"}),
+    ),
+]
+
+FRAMING = [
+    pair(
+        "length too long, closed",
+        (head(b"200 OK", b"Content-Length: 9999") + GOOD, CLOSE),
+        (head(b"200 OK", b"Content-Length: 9999", EVENTS), CLOSE),
+        BROKEN,
+    ),
+    pair(
+        "length too long, reset",
+        (head(b"200 OK", b"Content-Length: 9999") + GOOD, pause(0.1), RESET),
+        (head(b"200 OK", b"Content-Length: 9999", EVENTS), pause(0.1), RESET),
+        BROKEN,
+    ),
+    pair(
+        "length too long, stalled",
+        (head(b"200 OK", b"Content-Length: 9999") + GOOD, HOLD),
+        (head(b"200 OK", b"Content-Length: 9999", EVENTS), HOLD),
+        TOO_LATE,
+    ),
+    Fault(
+        "length too short",
+        (head(b"200 OK", b"Content-Length: 99") + GOOD,),
+        BROKEN,
+        (head(b"200 OK", EVENTS, b"Content-Length: %d" % (len(ROLE) + 9)) + SAID + DONE,),
+        cut(ROLE),
+    ),
+    pair(
+        "a broken chunk size",
+        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD[:9]) + b"zz\r\n", HOLD),
+        (STREAM_HEAD + b"zz\r\n", HOLD),
+        BROKEN,
+    ),
+    pair(
+        "a negative chunk size",
+        (head(b"200 OK", JSON, CHUNKED) + b"-5\r\n" + GOOD, HOLD),
+        (STREAM_HEAD + b"-5\r\n" + ROLE, HOLD),
+        BROKEN,
+    ),
+    pair(
+        "an endless chunk size",
+        (head(b"200 OK", JSON, CHUNKED) + b"f" * 2000, HOLD),
+        (STREAM_HEAD + b"f" * 2000, HOLD),
+        BROKEN,
+    ),
+    Fault(
+        "a chunk longer than its size",
+        (head(b"200 OK", JSON, CHUNKED) + b"5\r\n" + GOOD, HOLD),
+        BROKEN,
+        (STREAM_HEAD + chunk(ROLE) + b"5\r\n" + WORDS, HOLD),
+        cut(ROLE),
+    ),
+    Fault(
+        "a chunk cut short",
+        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD)[:-20], CLOSE),
+        BROKEN,
+        (BEGUN + chunk(STOP)[:20], CLOSE),
+        cut(SAID, "backend_error", *COUNTED),
+    ),
+    Fault(
+        "the last chunk missing",
+        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD), CLOSE),
+        BROKEN,
+        (BEGUN + chunk(STOP), CLOSE),
+        cut(SAID + STOP),
+    ),
+    Fault(
+        "reset in the body",
+        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD[:99]), pause(0.1), RESET),
+        BROKEN,
+        (BEGUN, pause(0.1), RESET),
+        cut(SAID, "backend_error", *COUNTED),
+    ),
+    Fault(
+        "stalled in the body",
+        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD[:99]), HOLD),
+        TOO_LATE,
+        (BEGUN, HOLD),
+        cut(SAID, "gateway_timeout", *COUNTED),
+    ),
+    Fault(
+        "slower than the whole exchange may be",
+        (head(b"200 OK", JSON, CHUNKED), drip([chunk(b" ")] * 999, 0.3)),
+        TOO_LATE,
+        (STREAM_HEAD + chunk(ROLE), drip([chunk(b": still here\n\n")] * 999, 0.3)),
+        Expected(200, "gateway_timeout", "timeout", before=ROLE),
+    ),
+    both("an empty body", whole(b""), gives=BROKEN),
+    Fault(
+        "an empty body in chunks",
+        (head(b"200 OK", JSON, CHUNKED) + LAST_CHUNK,),
+        BROKEN,
+        (stream(),),
+        BROKEN,
+    ),
+]
+
+BODIES = [
+    both("a page", whole(PAGE, kind=b"text/html"), gives=BROKEN),
+    both("text", whole(b"Hello there", kind=b"text/plain"), gives=BROKEN),
+    both("half of the JSON", whole(GOOD[:-9]), gives=BROKEN),
+    both("JSON twice", whole(GOOD + GOOD), gives=BROKEN),
+    both("an array", whole(b"[" + GOOD + b"]"), gives=BROKEN),
+    both("a string", whole(b'"Hello"'), gives=BROKEN),
+    both("a number", whole(b"5"), gives=BROKEN),
+    both("null", whole(b"null"), gives=BROKEN),
+    both("{}", whole(b"{}"), gives=BROKEN),
+    both("no choices", whole(completion(choices=...)), gives=BROKEN),
+    both("empty choices", whole(completion(choices=[])), gives=BROKEN),
+    both("null choices", whole(completion(choices=None)), gives=BROKEN),
+    both("choices as an object", whole(completion(choices={"0": {}})), gives=BROKEN),
+    both("choices as text", whole(completion(choices="Hello")), gives=BROKEN),
+    both("a choice as text", whole(completion(choices=["Hello"])), gives=BROKEN),
+    both("a choice as null", whole(completion(choices=[None])), gives=BROKEN),
+    both("a choice without a message", whole(completion(choices=[{"index": 0}])), gives=BROKEN),
+    both("a message as text", whole(completion(choices=[{"message": "Hello"}])), gives=BROKEN),
+    both("an error under 200", whole(OPENAI_ERROR), gives=BROKEN),
+    both("an error beside choices", whole(completion(error={"message": "no"})), gives=BROKEN),
+    both("an error as text", whole(completion(error="no")), gives=BROKEN),
+    both("NaN", whole(GOOD.replace(b": 3", b": NaN")), gives=BROKEN),
+    both("Infinity", whole(GOOD.replace(b": 3", b": -Infinity")), gives=BROKEN),
+    both("bytes that are no UTF-8", whole(GOOD.replace(b"Hello", b"\xff\xfe")), gives=BROKEN),
+    both("half a surrogate", whole(GOOD.replace(b"Hello", b"\xed\xa0\x80")), gives=BROKEN),
+    both("UTF-16", whole(GOOD.decode().encode("utf-16")), gives=BROKEN),
+    both("a byte order mark", whole(b"\xef\xbb\xbf" + GOOD), gives=BROKEN),
+    both("nested too deep", whole(completion(x=...)[:-1] + b', "x": ' + b"[" * 99999), gives=BROKEN),
+    both(
+        "declared too large",
+        head(b"200 OK", JSON, b"Content-Length: %d" % (MAX_RESPONSE + 1)),
+        HOLD,
+        gives=BROKEN,
+    ),
+    both(
+        "too large",
+        head(b"200 OK", JSON, CHUNKED),
+        pour(chunk(b" " * 50_000)),
+        gives=BROKEN,
+    ),
+    both("too large, until it closes", head(b"200 OK", JSON), pour(b" " * 9999), gives=BROKEN),
+    both("gzip", whole(gzip.compress(GOOD), b"Content-Encoding: gzip"), gives=BROKEN),
+    both("deflate", whole(zlib.compress(GOOD), b"Content-Encoding: deflate"), gives=BROKEN),
+    both(
+        "a gzip bomb",
+        whole(gzip.compress(bytes(50_000_000)), b"Content-Encoding: GZip"),
+        gives=BROKEN,
+    ),
+    both(
+        "a refusal in gzip",
+        whole(gzip.compress(OPENAI_ERROR), b"Content-Encoding: gzip", status=b"400 Bad"),
+        gives=BROKEN,
+    ),
+    reply("no content coding", whole(GOOD, b"Content-Encoding: identity")),
+    reply(
+        "fields that are no client's",
+        whole(
+            GOOD,
+            b"Set-Cookie: secret=1",
+            b"Server: secret",
+            b"X-Powered-By: secret",
+            b"Proxy-Authenticate: secret",
+            b"Keep-Alive: timeout=99",
+            b"Upgrade: h2c",
+            b"Trailer: secret",
+            b"X-Request-ID: secret",
+            b"Content-Encoding: identity",
+            b"Access-Control-Allow-Origin: *",
+        ),
+    ),
+    reply("members left out", whole(completion(id=..., object=..., created=..., model=..., usage=...))),
+    reply("bytes after the answer", whole(GOOD) + whole(completion(leak="secret"))),
+    reply("bytes a moment after", whole(GOOD), pause(0.2), whole(completion(leak="secret"))),
+    reply("an answer before the request is read", UNREAD, whole(GOOD), pause(0.2), CLOSE),
+    reply(
+        "an answer before a long request is read",
+        UNREAD,
+        whole(GOOD),
+        pause(0.2),
+        RESET,
+        request={"padding": "x" * 3_000_000},
+    ),
+]
+
+BIG_EVENT = delta(content="x" * MAX_EVENT)
+
+STREAMS = [
+    events("cut in an event", BEGUN + chunk(STOP[:20]) + LAST_CHUNK, gives=cut(SAID)),
+    events("cut between events", BEGUN + LAST_CHUNK, gives=cut(SAID, "backend_error", *COUNTED)),
+    events("closed between events", BEGUN, CLOSE, gives=cut(SAID)),
+    events("closed in an event", BEGUN + chunk(STOP[:20]), CLOSE, gives=cut(SAID)),
+    events("reset in an event", BEGUN + chunk(STOP[:9]), pause(0.1), RESET, gives=cut(SAID)),
+    events("cut in the first event", STREAM_HEAD + chunk(ROLE[:9]) + LAST_CHUNK, gives=BROKEN),
+    events("reset before the first event", STREAM_HEAD, pause(0.1), RESET, gives=BROKEN),
+    events("stalled before the first event", STREAM_HEAD, HOLD, gives=TOO_LATE, plain=TOO_LATE),
+    events(
+        "stalled in the first event",
+        STREAM_HEAD + chunk(ROLE[:9]),
+        HOLD,
+        gives=TOO_LATE,
+        plain=TOO_LATE,
+    ),
+    events(
+        "stalled in an event",
+        BEGUN + chunk(STOP[:9]),
+        HOLD,
+        gives=cut(SAID, "gateway_timeout"),
+        plain=TOO_LATE,
+    ),
+    events("only comments", stream(b": hello\n\n", b": hello\n\n"), gives=BROKEN),
+    events("comments without end", STREAM_HEAD, pour(chunk(b": x\n\n")), gives=cut(b"", "gateway_timeout")),
+    events(
+        "one comment without end",
+        STREAM_HEAD + chunk(ROLE) + chunk(b":"),
+        pour(chunk(b"x" * 999)),
+        gives=cut(ROLE),
+    ),
+    events("no [DONE]", stream(ROLE, WORDS, STOP), gives=streamed(SAID + STOP + DONE)),
+    events(
+        "no [DONE] after the usage",
+        stream(ROLE, WORDS, STOP, USAGE),
+        gives=streamed(SAID + STOP + DONE, *REPORTED),
+    ),
+    events(
+        "no [DONE], HTTP/1.0, closed",
+        head(b"200 OK", EVENTS, version=b"HTTP/1.0") + SAID + STOP,
+        CLOSE,
+        gives=cut(SAID + STOP),
+    ),
+    events("no [DONE], no length, closed", head(b"200 OK", EVENTS) + SAID + STOP, CLOSE, gives=cut(SAID + STOP)),
+    events(
+        "[DONE], HTTP/1.0, closed",
+        head(b"200 OK", EVENTS, version=b"HTTP/1.0") + SAID + STOP + DONE,
+        CLOSE,
+        gives=streamed(SAID + STOP + DONE),
+    ),
+    events("[DONE] and no last chunk", BEGUN + chunk(STOP + DONE), CLOSE, gives=streamed(SAID + STOP + DONE)),
+    events(
+        "[DONE] and never an end",
+        BEGUN + chunk(STOP + DONE),
+        HOLD,
+        gives=streamed(SAID + STOP + DONE),
+        plain=TOO_LATE,
+    ),
+    events("[DONE] and then more", stream(SAID, STOP, DONE, SAID, ERROR), gives=streamed(SAID + STOP + DONE)),
+    events(
+        "[DONE] and then more without end",
+        BEGUN + chunk(STOP + DONE),
+        pour(chunk(WORDS)),
+        gives=streamed(SAID + STOP + DONE),
+    ),
+    events("[DONE] alone", stream(DONE), gives=streamed(DONE)),
+    events("half a [DONE]", stream(SAID, STOP, b"data: [DONE]\n"), gives=cut(SAID + STOP)),
+    events("an error event", stream(SAID, ERROR), gives=passed_on(SAID + ERROR)),
+    events("an error event and [DONE]", stream(SAID, ERROR, DONE), gives=passed_on(SAID + ERROR)),
+    events("an error event and more", BEGUN + chunk(ERROR), pour(chunk(WORDS)), gives=passed_on(SAID + ERROR)),
+    events("an error event and silence", BEGUN + chunk(ERROR), HOLD, gives=passed_on(SAID + ERROR), plain=TOO_LATE),
+    events("an error event and a reset", BEGUN + chunk(ERROR), pause(0.1), RESET, gives=passed_on(SAID + ERROR)),
+    events("an error event first", stream(ERROR, DONE), gives=passed_on(ERROR)),
+    events(
+        "an error by its event field",
+        stream(SAID, b"event: error\ndata: out of memory\n\n", DONE),
+        gives=passed_on(SAID + b"event: error\ndata: out of memory\n\n"),
+    ),
+    events(
+        "an event too large",
+        STREAM_HEAD + chunk(ROLE) + chunk(BIG_EVENT) + chunk(STOP + DONE) + LAST_CHUNK,
+        gives=cut(ROLE),
+    ),
+    events(
+        "an event too large, in pieces",
+        STREAM_HEAD + chunk(ROLE),
+        drip([chunk(BIG_EVENT[n : n + 9999]) for n in range(0, len(BIG_EVENT), 9999)], 0.05),
+        LAST_CHUNK,
+        gives=cut(ROLE),
+    ),
+    events("a first event too large", stream(BIG_EVENT, STOP, DONE), gives=BROKEN),
+    events(
+        "a first event too large, after the usage",
+        stream(USAGE, BIG_EVENT, STOP, DONE),
+        gives=BROKEN,
+    ),
+    events("no JSON in an event", stream(SAID, b"data: hello\n\n", STOP, DONE),
+           gives=streamed(SAID + b"data: hello\n\n" + STOP + DONE)),
+    events("no UTF-8 in an event", stream(b"data: \xff\xfe\n\n", STOP, DONE),
+           gives=streamed(b"data: \xff\xfe\n\n" + STOP + DONE)),
+    events("NaN in an event", stream(b'data: {"choices": NaN}\n\n', STOP, DONE),
+           gives=streamed(b'data: {"choices": NaN}\n\n' + STOP + DONE)),
+    events("an event nested deep", stream(b"data: " + b"[" * 20000 + b"\n\n", STOP, DONE),
+           gives=streamed(b"data: " + b"[" * 20000 + b"\n\n" + STOP + DONE)),
+    events("a byte order mark in a stream", stream(b"\xef\xbb\xbf" + SAID, STOP, DONE),
+           gives=streamed(b"\xef\xbb\xbf" + SAID + STOP + DONE)),
+    events("usage unasked", stream(SAID, STOP, USAGE, DONE), gives=streamed(SAID + STOP + DONE, *REPORTED)),
+    events(
+        "usage asked for",
+        stream(SAID, STOP, USAGE, DONE),
+        gives=streamed(SAID + STOP + USAGE + DONE, *REPORTED),
+        request={"stream_options": {"include_usage": True}},
+    ),
+    events(
+        "usage beside the last choice",
+        stream(SAID, event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}],
+               usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}), DONE),
+        gives=streamed(
+            SAID + event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}],
+               usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}) + DONE,
+            *REPORTED,
+        ),
+    ),
+    events(
+        "usage in every event, then a reset",
+        STREAM_HEAD + chunk(event(choices=[{"index": 0, "delta": {"content": "a"}}],
+            usage={"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8})),
+        pause(0.1),
+        RESET,
+        gives=cut(event(choices=[{"index": 0, "delta": {"content": "a"}}],
+            usage={"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}),
+            "backend_error", 7, 1, 8, "backend"),
+    ),
+    events("usage that is no usage", stream(SAID, STOP, event(choices=[], usage="many"), DONE),
+           gives=streamed(SAID + STOP + event(choices=[], usage="many") + DONE, *COUNTED)),
+    events("a stream in gzip", whole(gzip.compress(SAID + STOP + DONE), EVENTS, b"Content-Encoding: gzip"),
+           gives=BROKEN),
+    events("a stream after interim answers", head(b"100 Continue") + head(b"102 Processing") + stream(SAID, STOP, DONE),
+           gives=streamed(SAID + STOP + DONE)),
+    events("a stream with its length", whole(SAID + STOP + DONE, kind=b"text/event-stream"),
+           gives=streamed(SAID + STOP + DONE)),
+    events("a stream and bytes after it", stream(SAID, STOP, DONE) + stream(WORDS, DONE),
+           gives=streamed(SAID + STOP + DONE)),
+    events("a stream by another name", whole(SAID + STOP + DONE, kind=b"text/plain"), gives=BROKEN),
+]  # fmt: skip
+
+ODD_STREAM = (
+    b": a comment\n\nid: 7\nevent: message\n" + ROLE + b"data: {\ndata: }\n\nretry: 5\n\n"
+    b": between\n\n" + WORDS + STOP + DONE
+)
+for ends in (b"\n", b"\r\n", b"\r"):
+    odd = ODD_STREAM.replace(b"\n", ends)
+    STREAMS += [
+        events(f"odd events, lines ended by {ends!r}", stream(odd), gives=streamed(odd)),
+        events(
+            f"odd events, lines ended by {ends!r}, byte by byte",
+            STREAM_HEAD,
+            drip([chunk(odd[n : n + 1]) for n in range(len(odd))], 0.0005),
+            LAST_CHUNK,
+            gives=streamed(odd),
+        ),
+    ]
+
+FAULTS = [*CONNECTIONS, *HEADS, *STATUSES, *FRAMING, *BODIES, *STREAMS]
