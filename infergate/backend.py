@@ -26,6 +26,7 @@ from twisted.internet.error import (
     TimeoutError,  # noqa: A004  # Twisted's: the connect deadline
 )
 from twisted.internet.interfaces import (
+    IAddress,
     IConsumer,
     IProtocol,
     IProtocolFactory,
@@ -38,6 +39,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import (  # type: ignore[attr-defined]  # one is not in its __all__
     URI,
     Agent,
+    HTTP11ClientProtocol,
     HTTPConnectionPool,
     RequestNotSent,
     RequestTransmissionFailed,
@@ -60,6 +62,12 @@ IDLE_CONNECTION = 2.0
 one that was just closed fails and must not be sent again."""
 
 POOLED_CONNECTIONS = 1024
+
+MAX_HEAD = 1 << 18
+"""Bytes of a response's head, and of the interim ones before it."""
+
+TWISTED_INTERNALS = {HTTPConnectionPool: ("_factory",)}
+"""Private names that are used here; a test checks each."""
 
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
@@ -97,7 +105,6 @@ class _Within:
                 return Failure(TimeoutError())
             return Failure(DNSLookupError("the name lookup took too long"))
 
-        factory.noisy = False  # type: ignore[attr-defined]  # it would log each connection
         attempt = self.endpoint.connect(factory)
         return attempt.addTimeout(self.seconds, self.clock, too_late)  # type: ignore[arg-type]
 
@@ -139,6 +146,45 @@ class Plain:
             discard(response)
             raise BackendError("The backend sent a compressed answer, which was not asked for.")
         return response
+
+
+class _Connection(HTTP11ClientProtocol):
+    """A pooled connection that takes no endless head; Twisted bounds its lines, not their number.
+
+    The bound stands before `dataReceived` only until the head is here: the pieces of a stream
+    do not pass by it.
+    """
+
+    def request(self, request: Any) -> Deferred[Any]:
+        self._head_left = MAX_HEAD
+        self.dataReceived = self._head_received  # type: ignore[method-assign]
+        return super().request(request).addBoth(self._head_over)
+
+    def _head_received(self, data: bytes) -> None:
+        self._head_left -= len(data)
+        if self._head_left < 0:
+            assert self.transport is not None
+            self.transport.abortConnection()
+        else:
+            super().dataReceived(data)
+
+    def _head_over(self, response: Any) -> Any:
+        del self.dataReceived
+        return response
+
+
+class _ConnectionFactory(Factory):
+    noisy = False  # it would log each connection
+
+    def __init__(self, quiescent: Callable[[Any], None], _: str) -> None:
+        self._quiescent = quiescent
+
+    def buildProtocol(self, addr: IAddress | None) -> _Connection:
+        return _Connection(self._quiescent)
+
+
+class _Pool(HTTPConnectionPool):
+    _factory = _ConnectionFactory  # type: ignore[assignment]
 
 
 class NoCookies(IndexableCookieJar):
@@ -215,7 +261,7 @@ def pooled_agent(
     endpoint: IStreamClientEndpoint, reactor: object
 ) -> tuple[IAgent, HTTPConnectionPool]:
     """An agent that reuses connections to the one backend, and its pool."""
-    pool = HTTPConnectionPool(reactor)
+    pool = _Pool(reactor)  # type: ignore[no-untyped-call]
     pool.cachedConnectionTimeout = IDLE_CONNECTION  # type: ignore[assignment]
     pool.maxPersistentPerHost = POOLED_CONNECTIONS
     pool.retryAutomatically = False

@@ -29,8 +29,8 @@ from infergate.errors import (
 from infergate.framing import Head
 from infergate.record import Record
 
-TWISTED_INTERNALS = ("_disconnected",)
-"""Names of `twisted.web.http.Request` that are private and used here; a test checks each."""
+TWISTED_INTERNALS = {WebRequest: ("_disconnected",)}
+"""Private names that are used here; a test checks each."""
 
 WRITE_PIECE = 65536
 """Bytes written at once: what a client that does not read can make us hold."""

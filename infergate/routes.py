@@ -20,7 +20,7 @@ class Routes(Resource):
     isLeaf = True
 
     def __init__(self, app: Klein) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._app = app
         self._unrouted = app.resource()
         self._endpoints = {
