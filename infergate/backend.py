@@ -32,6 +32,7 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IPushProducer,
     IStreamClientEndpoint,
+    ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import optionsForClientTLS
@@ -163,10 +164,9 @@ class _Connection(HTTP11ClientProtocol):
     def _head_received(self, data: bytes) -> None:
         self._head_left -= len(data)
         if self._head_left < 0:
-            assert self.transport is not None
-            self.transport.abortConnection()
+            cast(ITCPTransport, self.transport).abortConnection()
         else:
-            super().dataReceived(data)
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def _head_over(self, response: Any) -> Any:
         del self.dataReceived
@@ -180,7 +180,7 @@ class _ConnectionFactory(Factory):
         self._quiescent = quiescent
 
     def buildProtocol(self, addr: IAddress | None) -> _Connection:
-        return _Connection(self._quiescent)
+        return _Connection(self._quiescent)  # type: ignore[no-untyped-call]
 
 
 class _Pool(HTTPConnectionPool):
