@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -47,6 +48,7 @@ from twisted.web.client import (  # type: ignore[attr-defined]  # one is not in 
     ResponseFailed,
     ResponseNeverReceived,
 )
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
@@ -156,7 +158,23 @@ class _Connection(HTTP11ClientProtocol):
     do not pass by it.
     """
 
+    _used = False
+
+    @property
+    def stale(self) -> bool:
+        """No use for a further request: we are closing it, or there is something to read. From a
+        connection that idles that is its end, or what is no answer to anything."""
+        transport = cast(Any, self.transport)
+        if not self._used:
+            return False
+        if transport.disconnecting:
+            return True
+        waiting = select.poll()
+        waiting.register(transport.fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
+
     def request(self, request: Any) -> Deferred[Any]:
+        self._used = True
         self._head_left = MAX_HEAD
         self.dataReceived = self._head_received  # type: ignore[method-assign]
         return super().request(request).addBoth(self._head_over)
@@ -184,7 +202,20 @@ class _ConnectionFactory(Factory):
 
 
 class _Pool(HTTPConnectionPool):
+    """Gives out no connection that is stale: a request on it would fail, or, worse, be answered
+    with what was sent before it."""
+
     _factory = _ConnectionFactory  # type: ignore[assignment]
+
+    def getConnection(self, key: object, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        def check(connection: _Connection) -> Any:
+            if not connection.stale:
+                return connection
+            cast(Any, connection.transport).abortConnection()
+            return self.getConnection(key, endpoint)
+
+        connecting: Deferred[Any] = super().getConnection(key, endpoint)
+        return connecting.addCallback(check)
 
 
 class NoCookies(IndexableCookieJar):
@@ -357,6 +388,8 @@ class Call:
         self._done: Deferred[None] | None = None
         self._paused = False
         self._timed_out = False
+        self.framed = True
+        """False once the body has ended where the connection did, be it whole or not."""
 
     async def head(self, attempt: Callable[[], Deferred[IResponse]]) -> IResponse:
         """The response to one attempt, once its head is here."""
@@ -445,6 +478,14 @@ class Call:
     def deliverBody(self, protocol: Protocol) -> None:
         assert self._response is not None
         self._body = protocol
+        told = protocol.connectionLost
+
+        def over(reason: Failure) -> None:
+            self.framed = not reason.check(PotentialDataLoss)
+            told(reason)
+
+        # `collect` takes every end but a broken one for the right one.
+        protocol.connectionLost = over  # type: ignore[assignment, method-assign]
         self._response.deliverBody(protocol)
         if self._paused:
             self.pauseProducing()

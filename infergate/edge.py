@@ -39,8 +39,8 @@ LINGER = 2.0
 """Seconds in which what a refused client still sends is thrown away. A socket closed on unread
 bytes is reset, and the reset can overtake the answer (RFC 9112, 9.6)."""
 
-TURN_AWAY = 64
-"""Connections above the limit that are told so; more than these are only closed."""
+TURN_AWAY = 4096
+"""Connections above the limit that are told so; any beyond them are only closed."""
 
 
 @attrs.frozen

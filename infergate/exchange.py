@@ -230,9 +230,10 @@ class Request(WebRequest):
             await self.drained()
 
     def write(self, data: bytes) -> None:
-        """A piece of the body. Nothing happens where the client is gone."""
+        """A piece of the body. Nothing happens where the client is gone, nor with an empty piece:
+        as a chunk it would be the last."""
         channel = self.channel
-        if channel is None or self._cut or self.method == b"HEAD":
+        if channel is None or self._cut or not data or self.method == b"HEAD":
             return
         self.record.bytes_out += len(data)
         channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)

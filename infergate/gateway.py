@@ -80,7 +80,8 @@ class Gateway:
     def unroutable(self, request: Any, failure: Failure) -> None:
         """No route, or none for this method; also what Klein would answer with a redirect."""
         error = failure.value
-        if isinstance(error, WrongMethod):
+        # "//healthz", which the router takes for "/healthz", would be a label of its own.
+        if isinstance(error, WrongMethod) and not request.path.startswith(b"//"):
             request.record.route = request.path.decode("ascii")
             allowed = ", ".join(sorted(error.valid_methods or ())).encode("ascii")
             request.refuse(MethodNotAllowed(headers=[(b"Allow", allowed)]))

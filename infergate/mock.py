@@ -72,6 +72,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plain: Annotated[bool, _about("true: answer a stream request with plain JSON")] = False
     gzip: Annotated[bool, _about("true: compress the body")] = False
     received: Annotated[bool, _about("true: show the request in a plain reply")] = False
+    tool_call: Annotated[str, _about("call this function with the reply as its text")] = ""
 
 
 class _Part(msgspec.Struct):
@@ -177,6 +178,21 @@ def _words(request: _Request, script: Script) -> Iterable[str]:
     return re.findall(r"\S+\s*", f"Mock: {next(users, '')}")
 
 
+def _call(request: _Request, script: Script) -> dict[str, Any]:
+    arguments = _encode({"text": "".join(_words(request, script))}).decode("utf-8")
+    function = {"name": script.tool_call, "arguments": arguments}
+    return {"id": "call-mock", "type": "function", "function": function}
+
+
+def _call_in_pieces(request: _Request, script: Script) -> Iterator[dict[str, Any]]:
+    call = _call(request, script)
+    pieces = re.findall(r"\S+\s*", call["function"]["arguments"])
+    call["function"]["arguments"] = ""
+    yield {"index": 0, **call}
+    for piece in pieces:
+        yield {"index": 0, "function": {"arguments": piece}}
+
+
 def _usage(request: _Request, script: Script) -> dict[str, int]:
     prompt = sum(len(message.text().split()) for message in request.messages)
     reply = script.chunks or sum(1 for _ in _words(request, script))
@@ -184,14 +200,22 @@ def _usage(request: _Request, script: Script) -> dict[str, int]:
     return dict(zip(names, (prompt, reply, prompt + reply), strict=True))
 
 
+def _reason(script: Script) -> str:
+    return "tool_calls" if script.tool_call else "stop"
+
+
 def _completion(request: _Request, script: Script, body: bytes) -> bytes:
-    message = {"role": "assistant", "content": "".join(_words(request, script))}
+    message: dict[str, object] = {"role": "assistant", "content": None}
+    if script.tool_call:
+        message["tool_calls"] = [_call(request, script)]
+    else:
+        message["content"] = "".join(_words(request, script))
     document: dict[str, object] = {
         "id": "chatcmpl-mock",
         "object": "chat.completion",
         "created": CREATED,
         "model": request.model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "finish_reason": _reason(script)}],
     }
     if script.usage:
         document["usage"] = _usage(request, script)
@@ -208,9 +232,13 @@ def _events(request: _Request, script: Script) -> Iterator[bytes]:
     choice = b'{"index":0,"delta":%b,"finish_reason":%b}]}\n\n'
     yield head + choice % (b'{"role":"assistant","content":null}', b"null")
     before, after = head + b'{"index":0,"delta":{"content":', b'},"finish_reason":null}]}\n\n'
-    for word in _words(request, script):
-        yield before + _encode(word) + after
-    last = head + choice % (b"{}", b'"stop"')
+    if script.tool_call:
+        for piece in _call_in_pieces(request, script):
+            yield head + choice % (_encode({"tool_calls": [piece]}), b"null")
+    else:
+        for word in _words(request, script):
+            yield before + _encode(word) + after
+    last = head + choice % (b"{}", _encode(_reason(script)))
     if script.usage and (request.stream_options or {}).get("include_usage"):
         last += head + b'],"usage":%b}\n\n' % _encode(_usage(request, script))
     yield last + (b"data: [DONE]\n\n" if script.done else b"")

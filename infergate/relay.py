@@ -85,7 +85,7 @@ class Relay:
         if scanner.failed:
             self._record.fail(BackendError("The backend ended its stream with an error."))
             request.break_off()
-        elif not scanner.complete():
+        elif not scanner.complete(framed=self._call.framed):
             raise BackendError("The backend's stream was cut short.")
         elif not scanner.done:
             self._send(DONE)
@@ -99,7 +99,8 @@ class Relay:
         try:
             ready = scanner.feed(data)
         except EventTooLarge as error:
-            self._send(scanner.ready)
+            if scanner.ready:
+                self._send(scanner.ready)
             raise BackendError("An event of the backend's stream is too large.") from error
         if ready:
             self._send(ready)
@@ -115,6 +116,6 @@ class Relay:
                 self._held += events
                 return
             request.begin(200, EVENT_STREAM, STREAM_HEADERS)
-            events, self._held = self._held + events, b""
-        request.write(events)
+        request.write(self._held + events)
+        self._held = b""
         self._pulse.postpone()

@@ -69,8 +69,8 @@ _object = msgspec.json.Decoder(_Object).decode
 _usage = msgspec.json.Decoder(_Usage | None).decode
 
 
-# What may stand at the end of a body unfinished: the last blank line is often forgotten.
-_NOTHING_LOST = (b"", b"data: [DONE]", b"data:[DONE]")
+# At the end of a body they will do: the last blank line is often forgotten.
+_UNFINISHED_DONE = (b"data: [DONE]", b"data:[DONE]")
 
 
 class EventTooLarge(Exception):
@@ -121,12 +121,15 @@ class Scanner:
             return self.usage
         return Usage(0, self.tokens, self.tokens, "counted") if self.tokens else NO_USAGE
 
-    def complete(self) -> bool:
-        """Whether a body that ends properly here is a success: ``[DONE]`` came, or a
-        ``finish_reason`` and then nothing that was cut short."""
+    def complete(self, *, framed: bool = True) -> bool:
+        """Whether a body that ends here is a success: ``[DONE]`` came, or a ``finish_reason``
+        and then nothing that was cut short. The latter holds only where the body is `framed`:
+        one that ends where its connection does may have been cut anywhere."""
         if self.failed:
             return False
-        return self.done or (self.finished and self._held.strip() in _NOTHING_LOST)
+        rest = self._held.strip()
+        ended = rest in _UNFINISHED_DONE or (framed and not rest)
+        return self.done or (self.finished and ended)
 
     def feed(self, data: bytes) -> bytes:
         """Give out what may go to the client now that `data` has arrived.
@@ -197,6 +200,9 @@ class Scanner:
                 out.append(event)
             if start == len(held) and event.endswith(b"\r"):
                 self._half = b"\n" if kept else b""
+                if (self.done or self.failed) and event.endswith(b"\n\r"):
+                    out.append(self._half)  # nobody will wait for it
+                    self._half = b""
         return start
 
     def _take(self, event: bytes) -> bool:

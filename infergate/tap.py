@@ -97,12 +97,13 @@ def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService
         )
 
     front = edge(Routes(gateway.app))
-    ports = [_listen(reactor, *_where(settings), front)]
+    ports = [_listen_main(reactor, settings, front)]
     metrics_edge = None
     if settings.metrics_listen is not None:
         metrics_edge = edge(Routes(gateway.metrics_app))
-        ports.append(_listen(reactor, "METRICS_LISTEN", settings.metrics_listen, metrics_edge))
-    reactor.callWhenRunning(_handle_signals, reactor)
+        where = settings.metrics_listen
+        ports.append(_listen(reactor, "METRICS_LISTEN", where, where, metrics_edge))
+    reactor.callWhenRunning(_handle_signals, reactor, stream)
     return GatewayService(
         reactor,
         front,
@@ -213,15 +214,15 @@ def _pusher(settings: Settings, metrics: Metrics, reactor: Any) -> Any:
     return Pusher(metrics.registry, reactor, endpoint)
 
 
-def _where(settings: Settings) -> tuple[str, str]:
-    """Where to listen, and the setting that says so."""
+def _listen_main(reactor: Any, settings: Settings, site: Edge) -> IListeningPort:
     if settings.listen is not None:
-        return "LISTEN", settings.listen
+        return _listen(reactor, "LISTEN", settings.listen, settings.listen, site)
     host = quoteStringArgument(settings.host)
-    return "PORT", f"tcp:{settings.port}:interface={host}:backlog=1024"
+    description = f"tcp:{settings.port}:interface={host}:backlog=1024"
+    return _listen(reactor, "PORT", str(settings.port), description, site)
 
 
-def _listen(reactor: Any, setting: str, description: str, site: Edge) -> IListeningPort:
+def _listen(reactor: Any, setting: str, value: str, description: str, site: Edge) -> IListeningPort:
     """Listen at once: what is wrong with an endpoint shows before anything has started."""
     outcome: list[IListeningPort | Failure] = []
     try:
@@ -230,7 +231,7 @@ def _listen(reactor: Any, setting: str, description: str, site: Edge) -> IListen
         outcome.append(Failure(error))
     (listening,) = outcome
     if isinstance(listening, Failure):
-        raise SettingsError(setting, description, listening.getErrorMessage())
+        raise SettingsError(setting, value, listening.getErrorMessage())
     return listening
 
 
@@ -251,9 +252,9 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _handle_signals(reactor: Any) -> None:
+def _handle_signals(reactor: Any, stream: TextIO) -> None:
     """The first signal drains, a second one ends the process now; twistd's own handler would
-    call `reactor.stop` twice, which raises."""
+    call `reactor.stop` twice, which raises. SIGUSR1 rotates a log file, as it does in twistd."""
     stopping = False
 
     def handle(number: int, frame: object) -> None:
@@ -268,3 +269,5 @@ def _handle_signals(reactor: Any) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
+    if isinstance(stream, LogFile):
+        signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(stream.rotate))

@@ -175,17 +175,19 @@ async def accepted(call: Call, response: IResponse) -> None:
     status = response.code
     if status == 200:
         return
+    retry_after = response.headers.getRawHeaders(b"Retry-After", [])
+    headers = [(b"Retry-After", value) for value in retry_after[:1]]
     if status not in PASSED_ON:
         call.discard()
-        raise BackendError(f"The backend answered with status {status}.")
-    message, detail = reject_detail(await call.read_all(REJECTION_BYTES))
-    retry_after = response.headers.getRawHeaders(b"Retry-After", [])
-    raise BackendRejected(
-        status,
-        message or f"The backend refused the request with status {status}.",
-        detail,
-        [(b"Retry-After", value) for value in retry_after[:1]],
-    )
+        error = BackendError(f"The backend answered with status {status}.")
+        error.headers += headers
+        raise error
+    try:
+        message, detail = reject_detail(await call.read_all(REJECTION_BYTES))
+    except BackendError:
+        message = detail = None  # the reason is broken or a whole book, but the refusal stands
+    message = message or f"The backend refused the request with status {status}."
+    raise BackendRejected(status, message, detail, headers)
 
 
 async def send_as_stream(reply: bytes, chat: ChatRequest, request: Request) -> None:
