@@ -17,9 +17,12 @@ from typing import cast
 
 import uvloop
 
+from benchmarks.targets import allow_many_files
+
 _STREAM = re.compile(rb"@(\d+)x(\d+)")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_LAST = b"\r\n0\r\n\r\n"
 _USAGE = {"prompt_tokens": 40, "completion_tokens": 60, "total_tokens": 100}
 
 
@@ -111,9 +114,7 @@ class Stream:
 
     __slots__ = ("interval", "left", "transport", "usage")
 
-    def __init__(
-        self, transport: asyncio.Transport, left: int, interval: int, usage: bool
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, left: int, interval: int, usage: bool) -> None:
         self.transport = transport
         self.left = left
         self.interval = interval
@@ -192,8 +193,8 @@ def _request_size(buffer: bytes) -> int:
     if length := _LENGTH.search(buffer, 0, head):
         size = head + int(length[1])
     elif _CHUNKED.search(buffer, 0, head):
-        size = (buffer.find(b"\r\n0\r\n\r\n", head) + 7) or len(buffer) + 1
-        size = len(buffer) + 1 if size == 6 else size
+        last = buffer.find(_LAST, head - 2)
+        return last + len(_LAST) if last > 0 else 0
     else:
         size = head
     return size if len(buffer) >= size else 0
@@ -207,8 +208,6 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    from benchmarks.targets import allow_many_files
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     allow_many_files()

@@ -18,36 +18,12 @@ from typing import Any, cast
 
 import uvloop
 
-KEY = "bench-0123456789abcdef"
+from benchmarks.question import question
+from benchmarks.targets import allow_many_files
+
 _STAMPS = re.compile(rb"@(\d{16})").findall
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _LAST = b"\r\n0\r\n\r\n"
-
-
-def request(port: int, prompt: str, *, stream: bool) -> bytes:
-    """A chat request such as an SDK sends."""
-    system = "You are a helpful assistant. Answer in a few short sentences, and say so if unsure."
-    document = {
-        "model": "bench",
-        "messages": [
-            {"role": "system", "content": system},
-            {"role": "user", "content": f"Why is the sky blue, and the sea? {prompt}"},
-        ],
-        "temperature": 0.7,
-        "max_tokens": 512,
-        "stream": stream,
-    }
-    body = json.dumps(document).encode()
-    head = (
-        "POST /v1/chat/completions HTTP/1.1",
-        f"Host: 127.0.0.1:{port}",
-        "Accept: application/json",
-        "User-Agent: benchmarks",
-        "Content-Type: application/json",
-        f"Authorization: Bearer {KEY}",
-        f"Content-Length: {len(body)}",
-    )
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
 def _now() -> int:
@@ -103,6 +79,12 @@ class Stream(asyncio.Protocol):
         self._tail = b""
         self._first = True
 
+    async def connect(self, port: int) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", port)
+        except OSError as error:
+            self.connection_lost(error)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.write(self._request)
@@ -125,18 +107,18 @@ class Stream(asyncio.Protocol):
         if self._tail == _LAST:
             if self._first:
                 results.fail(data)
+            self._transport.close()
             self._finish()
 
     def _finish(self) -> None:
         self._results.left -= 1
         self._request = b""
-        self._transport.close()
         if not self._results.left:
             self._results.done.set()
 
     def connection_lost(self, reason: Exception | None) -> None:
         if self._request:
-            self._results.fail(b"the stream was cut short")
+            self._results.fail(repr(reason or "the stream was cut short").encode())
             self._finish()
 
 
@@ -168,7 +150,7 @@ async def plain(port: int, connections: int, seconds: float) -> dict[str, Any]:
     """As many requests as are answered in `seconds`."""
     results = Results()
     loop = asyncio.get_running_loop()
-    message = request(port, "", stream=False)
+    message = question(port)
     began = time.monotonic()
     for _ in range(connections):
         await loop.create_connection(lambda: Plain(message, results), "127.0.0.1", port)
@@ -191,28 +173,22 @@ async def streams(port: int, count: int, interval: int, seconds: float) -> dict[
     """
     flat = interval == 0
     results = Results(count)
-    loop = asyncio.get_running_loop()
     chunks = 1_000_000_000 if flat else round(seconds * 1000 / interval)
-    message = request(port, f"@{chunks}x{interval}", stream=True)
+    message = question(port, f"@{chunks}x{interval}", stream=True)
     began = _now()
     ramp = count * 1000
     results.window = (began + ramp + 500_000, began + round(seconds * 1e6))
-    connecting: list[asyncio.Future[Any]] = []
+    connecting: list[asyncio.Task[None]] = []
     for number in range(count):
         if (early := began + number * 1000 - _now()) > 0:
             await asyncio.sleep(early / 1e6)
         client = Stream(message, results, stamped=not flat)
-        connection = loop.create_connection(lambda c=client: c, "127.0.0.1", port)  # type: ignore[misc]
-        connecting.append(asyncio.ensure_future(connection))
+        connecting.append(asyncio.create_task(client.connect(port)))
     limit = seconds if flat else 2 * seconds + 5
     try:
         await asyncio.wait_for(results.done.wait(), began / 1e6 + limit - time.monotonic())
     except asyncio.TimeoutError:
         results.over = True
-    outcomes = await asyncio.gather(*connecting, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, OSError):
-            results.fail(repr(outcome).encode())
     window = (results.window[1] - results.window[0]) / 1e6
     return {
         "chunks": results.chunks,
@@ -236,8 +212,6 @@ def _percentiles(name: str, values: Sequence[int]) -> dict[str, float]:
 
 
 def main() -> None:
-    from benchmarks.targets import allow_many_files
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("seconds", type=float)

@@ -1,4 +1,275 @@
-def allow_many_files():
-    import resource
+"""What is compared: how each is installed, started, watched and stopped."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.question import KEY, answered
+
+ROOT = Path(__file__).resolve().parent.parent
+BASELINES = Path(__file__).resolve().parent / "baselines"
+
+INSTALL_SECONDS = 300
+START_SECONDS = 60
+STOP_SECONDS = 10
+SETTLE_SECONDS = 20
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Unavailable(Exception):
+    """This cannot be run here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a target is started with."""
+
+    python: str
+    port: int
+    backend: int
+    directory: Path
+
+    def filled(self, name: str) -> Path:
+        """A file of ``baselines/`` with the ports written in."""
+        text = (BASELINES / name).read_text()
+        path = self.directory / name
+        path.write_text(text.replace("PORT", str(self.port)).replace("BACKEND", str(self.backend)))
+        return path
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that answers chat requests; `packages` go into an environment of its own.
+
+    `slow`: not worth its time where only the close ones are compared.
+    """
+
+    name: str
+    title: str
+    command: Callable[[Launch], list[str]]
+    packages: tuple[str, ...] = ()
+    environment: Callable[[Launch], dict[str, str]] = lambda launch: {}
+    slow: bool = False
+
+
+def _gateway(launch: Launch) -> list[str]:
+    log = f"--logfile={launch.directory / 'requests.log'}"
+    twistd = [launch.python, "-c", "from twisted.scripts.twistd import run; run()"]
+    return [*twistd, "-n", "--pidfile=", log, "infergate", f"--port={launch.port}"]
+
+
+def _everything_on(launch: Launch) -> dict[str, str]:
+    return {
+        "PYTHONPATH": str(ROOT),
+        "BACKEND_URL": f"http://127.0.0.1:{launch.backend}",
+        "API_KEYS": f"bench:{KEY}",
+        "RATE_LIMIT": "999999999/second",
+        "MAX_CONNECTIONS": "100000",
+        "MAX_REQUESTS_PER_CONNECTION": "1000000000",
+    }
+
+
+def _nginx(launch: Launch) -> list[str]:
+    program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if program is None:
+        raise Unavailable("nginx is not installed")
+    return [program, "-p", str(launch.directory), "-c", str(launch.filled("nginx.conf"))]
+
+
+def _by_hand(name: str) -> Callable[[Launch], list[str]]:
+    return lambda launch: [
+        launch.python,
+        str(BASELINES / name),
+        str(launch.port),
+        f"http://127.0.0.1:{launch.backend}",
+    ]
+
+
+def _litellm(launch: Launch) -> list[str]:
+    config = str(launch.filled("litellm.yaml"))
+    program = str(Path(launch.python).with_name("litellm"))
+    return [program, "--config", config, "--host", "127.0.0.1", "--port", str(launch.port)]
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("infergate", "infergate", _gateway, environment=_everything_on),
+        Target("nginx", "nginx", _nginx),
+        Target(
+            "aiohttp",
+            "aiohttp by hand",
+            _by_hand("aiohttp_gateway.py"),
+            ("aiohttp>=3.11", "uvloop>=0.21"),
+        ),
+        Target(
+            "fastapi",
+            "FastAPI + httpx",
+            _by_hand("fastapi_gateway.py"),
+            ("fastapi>=0.115", "httpx>=0.28", "uvicorn>=0.34", "uvloop>=0.21", "httptools>=0.6"),
+            slow=True,
+        ),
+        Target(
+            "litellm",
+            "LiteLLM proxy",
+            _litellm,
+            ("litellm[proxy]>=1.60",),
+            # Its prices would be fetched from the network at start.
+            environment=lambda launch: {"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+            slow=True,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Environments:
+    """Virtual environments in a cache, each made once."""
+
+    cache: Path
+
+    def python(self, name: str, packages: Sequence[str]) -> str:
+        """The interpreter of the environment with these packages; `Unavailable` if they cannot
+        be installed."""
+        if not packages:
+            return sys.executable
+        place = self.cache / name
+        python = str(place / "bin" / "python")
+        done = place / "installed"
+        wanted = " ".join(packages)
+        if not done.exists() or done.read_text() != wanted:
+            print(f"installing {wanted}", file=sys.stderr, flush=True)
+            _run([sys.executable, "-m", "venv", "--clear", str(place)])
+            _run([python, "-m", "pip", "install", "--quiet", *packages])
+            done.write_text(wanted)
+        return python
+
+    def packages(self) -> dict[str, list[str]]:
+        """Name and version of all that is in each."""
+        pythons = {"infergate": sys.executable}
+        for place in sorted(self.cache.glob("*/bin/python")):
+            pythons[place.parent.parent.name] = str(place)
+        return {
+            name: _run([python, "-m", "pip", "list", "--format=freeze"]).split()
+            for name, python in pythons.items()
+        }
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"could not be installed in {INSTALL_SECONDS} s") from None
+    if done.returncode:
+        raise Unavailable(f"could not be installed: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+class Server:
+    """A running process on a port of its own, with all of its children."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], directory: Path) -> None:
+        inherited = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+        kept = {name: os.environ[name] for name in inherited if name in os.environ}
+        self._began = time.monotonic()
+        self.log = directory / "output.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env={**kept, **environment},
+                start_new_session=True,  # its session is how its children are found
+            )
+
+    def wait(self, port: int) -> float:
+        """Seconds from the start to the first answer."""
+        while not answered(port, START_SECONDS):
+            if self._process.poll() is not None or self._age() > START_SECONDS:
+                raise Unavailable(f"did not start: {self.log.read_text()[-500:]}")
+            time.sleep(0.005)
+        return self._age()
+
+    def _age(self) -> float:
+        return time.monotonic() - self._began
+
+    def cpu_seconds(self) -> float:
+        """User and system time, with that of children, running or not."""
+        fields = list(self._stats())
+        own = sum(int(ticks) for stat in fields for ticks in stat[11:13])
+        waited_for = sum(int(ticks) for stat in fields for ticks in stat[13:15])
+        return (own + waited_for) / _TICKS
+
+    def memory(self) -> float:
+        """Resident MiB; pages shared with its children count once in each."""
+        return sum(int(stat[21]) for stat in self._stats()) * _PAGE / 2**20
+
+    def _stats(self) -> Iterator[list[str]]:
+        """Of each process of the session, the fields of proc_pid_stat(5) from the third on."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                if int(stat[3]) == self._process.pid:
+                    yield stat
+
+    def settle(self) -> None:
+        """Wait until it has no work left from the run before."""
+        end = time.monotonic() + SETTLE_SECONDS
+        before = self.cpu_seconds()
+        while time.monotonic() < end:
+            time.sleep(0.3)
+            now = self.cpu_seconds()
+            if now - before < 0.03:
+                return
+            before = now
+
+    def stop(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, number)
+            except ProcessLookupError:
+                break
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+        self._process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port: int = chosen.getsockname()[1]
+        return port
+
+
+def allow_many_files() -> None:
+    """Each stream takes a descriptor here, and two in a gateway."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    # nginx, which drops its privileges, must be able to enter.
+    directory = tempfile.TemporaryDirectory(prefix="benchmarks-")
+    os.chmod(directory.name, 0o755)
+    return directory

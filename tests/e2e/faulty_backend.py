@@ -123,6 +123,11 @@ def pause(seconds: float) -> Action:
     return lambda exchange: exchange.wait(seconds)
 
 
+def pause_unread(seconds: float) -> Action:
+    """Let time pass, and leave all that comes in the socket."""
+    return lambda exchange: time.sleep(seconds)
+
+
 def drip(pieces: Iterable[bytes], seconds: float) -> Action:
     """Send pieces with a pause before each, until they or the gateway have an end."""
 
@@ -264,9 +269,7 @@ def whole(
     body: bytes, *fields: bytes, status: bytes = b"200 OK", kind: bytes = b"application/json"
 ) -> bytes:
     """A response with the length of its body."""
-    return (
-        head(status, b"Content-Type: " + kind, b"Content-Length: %d" % len(body), *fields) + body
-    )
+    return head(status, b"Content-Type: " + kind, b"Content-Length: %d" % len(body), *fields) + body
 
 
 def chunk(data: bytes) -> bytes:
@@ -310,8 +313,6 @@ def tokens(text: str = CONTENT) -> Iterator[bytes]:
 ROLE = delta(role="assistant", content="")
 WORDS = b"".join(delta(content=word) for word in ("Hello", " there"))
 STOP = delta("stop")
-USAGE = event(
-    choices=[], usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-)
+USAGE = event(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5})
 DONE = b"data: [DONE]\n\n"
 ERROR = b'data: {"error": {"message": "out of memory", "type": "server_error", "code": 500}}\n\n'

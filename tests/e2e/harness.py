@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -14,9 +15,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -27,13 +30,22 @@ STOP_SECONDS = 45.0
 class Process:
     """One `twistd -n PLUGIN`, as a user would start it, listening on a port of its own choice.
 
-    `settings` are environment variables; the process sees no other setting and no ``.env``.
+    `settings` are environment variables; the process sees no other setting, and no ``.env`` but
+    one among `files`, which are put into its working directory.
     """
 
     def __init__(
-        self, plugin: str, settings: dict[str, str] | None = None, *options: str, port: int = 0
+        self,
+        plugin: str,
+        settings: dict[str, str] | None = None,
+        *options: str,
+        port: int = 0,
+        files: dict[str, str] | None = None,
     ) -> None:
         self._directory = tempfile.TemporaryDirectory()
+        self.directory = Path(self._directory.name)
+        for name, text in (files or {}).items():
+            (self.directory / name).write_text(text)
         self.log_path = Path(self._directory.name, "log")
         environment = {
             name: value
@@ -132,9 +144,17 @@ class Process:
             self.log_text = lambda: self._log  # type: ignore[method-assign]
             self._directory.cleanup()
 
+    def kill(self) -> None:
+        """End the process whatever it does; for a test's clean-up."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.stop()
 
-def gateway(settings: dict[str, str] | None = None, *options: str) -> Process:
-    return Process("infergate", settings, *options)
+
+def gateway(
+    settings: dict[str, str] | None = None, *options: str, files: dict[str, str] | None = None
+) -> Process:
+    return Process("infergate", settings, *options, files=files)
 
 
 def mock(*options: str) -> Process:
@@ -150,6 +170,35 @@ def running(*processes: Process) -> Iterator[None]:
             if process.process.poll() is None:
                 process.process.kill()
             process.stop()
+
+
+class SharedProcesses(SynchronousTestCase):
+    """Tests over the same processes: `start` comes before the first of them, and what it leaves
+    to the stack is ended after the last. Trial has no `setUpClass`."""
+
+    _stack: ClassVar[ExitStack | None] = None
+    _left: ClassVar[int] = 0
+
+    @classmethod
+    def start(cls, stack: ExitStack) -> None:
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        cls = type(self)
+        if cls._stack is None:
+            with ExitStack() as stack:
+                cls.start(stack)
+                cls._stack = stack.pop_all()
+            cls._left = sum(name.startswith("test") for name in dir(cls))
+            atexit.register(cls._stack.close)  # where only some of the tests were asked for
+        self.addCleanup(cls._ended)
+
+    @classmethod
+    def _ended(cls) -> None:
+        cls._left -= 1
+        if not cls._left and cls._stack is not None:
+            cls._stack.close()
+            cls._stack = None
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> None:

@@ -2,611 +2,340 @@
 
 from __future__ import annotations
 
-import gzip
+import itertools
 import json
 import socket
-import zlib
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from typing import Any
-from urllib.parse import quote
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.e2e import faults
+from tests.e2e.faults import Expected, Fault
 from tests.e2e.faulty_backend import (
-    CHUNKED,
     CLOSE,
     CONTENT,
     DONE,
     ERROR,
-    EVENTS,
     HALF_CLOSE,
     HOLD,
-    LAST_CHUNK,
     RESET,
     ROLE,
     STOP,
     STREAM_HEAD,
     UNREAD,
-    USAGE,
     WORDS,
     FaultyBackend,
-    Script,
     chunk,
     completion,
-    delta,
-    drip,
-    event,
-    head,
     pause,
-    pour,
+    pause_unread,
     stream,
-    tokens,
     whole,
 )
-from tests.e2e.harness import gateway, wait_for
+from tests.e2e.harness import Process, gateway, wait_for
 from tests.e2e.wire import Answer, ask
 
-RESPONSE_TIMEOUT = 2
-IDLE_TIMEOUT = 2
-TOTAL_TIMEOUT = 5
-MAX_RESPONSE = 200_000
-MAX_EVENT = 50_000
-
 SETTINGS = {
-    "BACKEND_TIMEOUT": str(RESPONSE_TIMEOUT),
-    "STREAM_IDLE_TIMEOUT": str(IDLE_TIMEOUT),
-    "REQUEST_TIMEOUT": str(TOTAL_TIMEOUT),
-    "MAX_RESPONSE_BYTES": str(MAX_RESPONSE),
-    "MAX_EVENT_BYTES": str(MAX_EVENT),
+    "BACKEND_TIMEOUT": str(faults.RESPONSE_TIMEOUT),
+    "STREAM_IDLE_TIMEOUT": str(faults.IDLE_TIMEOUT),
+    "REQUEST_TIMEOUT": str(faults.TOTAL_TIMEOUT),
+    "MAX_RESPONSE_BYTES": str(faults.MAX_RESPONSE),
+    "MAX_EVENT_BYTES": str(faults.MAX_EVENT),
 }
 
-WORKERS = 48
-"""Cases at once: most of the table's time is spent in waiting for deadlines."""
+AT_ONCE = 48
+"""Most of a table's time is spent in waiting for deadlines."""
 
-OUTCOMES = {
-    "backend_error": "backend_error",
-    "backend_unavailable": "backend_unavailable",
-    "gateway_timeout": "timeout",
-}
+OUR_FIELDS = {
+    "x-request-id", "date", "content-type", "content-length", "transfer-encoding", "connection",
+    "cache-control", "x-accel-buffering", "retry-after", "x-should-retry",
+}  # fmt: skip
 
-SECRETS = (b"Traceback", b"<html", b"secret", b"of-the-backend-host")
-"""What backends say in their failures and no client may see."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a client gets, and what the log says of it. `before` is what a cut stream has
-    delivered, `body` a whole stream; `ours` says whether its last event is the gateway's."""
-
-    status: int = 200
-    code: str | None = None
-    outcome: str = "ok"
-    retry: str | None = None
-    fields: dict[str, str] = field(default_factory=dict)
-    message: str | None = None
-    body: bytes | None = None
-    before: bytes | None = None
-    ours: bool = True
-    usage: tuple[int, int, int, str] | None = None
+PRIVATE = (b"Traceback", b"<html", b"secret", b"of-the-backend-host")
+"""What backends of the table say and no client may see."""
 
 
-def failed(status: int, code: str) -> Expected:
-    """The prompt may have been worked on, so that the SDKs must not send it again."""
-    return Expected(status, code, OUTCOMES[code], retry="false")
+def request_id(fault: Fault, streams: bool) -> str:
+    slug = "".join(c if c.isalnum() else "-" for c in fault.name)
+    return f"{slug}.{'streamed' if streams else 'plain'}"
 
 
-BROKEN = failed(502, "backend_error")
-NO_ANSWER = failed(502, "backend_unavailable")
-TOO_LATE = failed(504, "gateway_timeout")
-REPLY = Expected()
+class FaultTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.backend = FaultyBackend()
+        self.addCleanup(self.backend.stop)
+        self.gateway = gateway({"BACKEND_URL": self.backend.url, **SETTINGS})
+        self.addCleanup(self.gateway.kill)
+        # Only now has it opened all that it keeps open.
+        self.assertEqual(ask(self.gateway.port, "first").ended, "length")
+
+    def test_connections(self) -> None:
+        """A backend that never answers is named as such, whatever it does to the connection."""
+        self.try_all(faults.CONNECTIONS)
+
+    def test_heads(self) -> None:
+        """A head that is no HTTP is an error; one that is only odd is read."""
+        self.try_all(faults.HEADS)
+
+    def test_statuses(self) -> None:
+        """The statuses of a refusal reach the client, with the reason; no other one does."""
+        self.try_all(faults.STATUSES)
+
+    def test_framing(self) -> None:
+        """A body that does not end as it said it would is never taken for a whole one."""
+        self.try_all(faults.FRAMING)
+
+    def test_bodies(self) -> None:
+        """A reply that is no chat completion, or too large, is an error and no success."""
+        self.try_all(faults.BODIES)
+
+    def test_streams(self) -> None:
+        """A stream arrives byte for byte; one that fails ends with one error event and a cut
+        connection."""
+        self.try_all(faults.STREAMS)
+
+    def try_all(self, table: Iterable[Fault]) -> None:
+        cases = list(itertools.product(table, (False, True)))
+        files = self.gateway.open_files()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            wrong = [said for said in pool.map(self.try_one, *zip(*cases, strict=True)) if said]
+        for fault, streams in cases:
+            wrong += self.judge_line(fault, streams)
+        self.assertEqual(wrong, [], "\n" + "\n".join(wrong))
+        self.assertEqual(self.gateway.complaints(), [])
+        wait_for(lambda: self.gateway.open_files() <= files, 15, "the files to be closed")
+        self.assertEqual(ask(self.gateway.port, "afterwards").status, 502)
+
+    def try_one(self, fault: Fault, streams: bool) -> str:
+        """Say what is wrong with the answer, if anything is."""
+        name = request_id(fault, streams)
+        script = fault.script_of_stream if streams else None
+        self.backend.scripts[name] = script or fault.script
+        try:
+            answer = ask(self.gateway.port, name, stream=streams, **fault.request)
+            judge(answer, fault.streamed if streams else fault.plain, name)
+        except Exception as error:
+            return f"{name}: {type(error).__name__} {error}"
+        return ""
+
+    def judge_line(self, fault: Fault, streams: bool) -> list[str]:
+        expected = fault.streamed if streams else fault.plain
+        name = request_id(fault, streams)
+        line = self.gateway.request_line(name)
+        says = (line["status"], line["error"], line["outcome"])
+        wanted = (expected.status, expected.code, expected.outcome)
+        if says != wanted:
+            return [f"{name}: logged {says}, not {wanted}"]
+        members = ("prompt_tokens", "completion_tokens", "total_tokens", "usage_source")
+        usage = tuple(line[member] for member in members)
+        if expected.usage is not None and usage != expected.usage:
+            return [f"{name}: logged {usage}, not {expected.usage}"]
+        return []
 
 
-def refused(status: int, message: str | None = None, **fields: str) -> Expected:
-    outcome = "rate_limited" if status == 429 else "client_error"
-    return Expected(status, "backend_rejected", outcome, fields=fields, message=message)
+class ReuseTests(SynchronousTestCase):
+    """What one request did to a connection is no other request's trouble."""
+
+    def setUp(self) -> None:
+        self.backend = FaultyBackend(default=(whole(completion()),))
+        self.addCleanup(self.backend.stop)
+        self.gateway = gateway({"BACKEND_URL": self.backend.url, **SETTINGS})
+        self.addCleanup(self.gateway.kill)
+
+    def many(self, count: int, threads: int = 16) -> Counter[int]:
+        """Ask often and at once; how often which status came."""
+        with ThreadPoolExecutor(threads) as pool:
+            answers = pool.map(lambda n: ask(self.gateway.port, f"many.{n}"), range(count))
+            return Counter(answer.status for answer in answers)
+
+    def test_bytes_after_an_answer(self) -> None:
+        """What a backend sends after its answer is never taken for the next answer."""
+        leak = whole(completion(leak="secret"))
+        for name, script in (
+            ("at once", (whole(completion()) + leak,)),
+            ("in part", (whole(completion()) + leak[:99], pause(0.05), leak[99:])),
+            ("later", (whole(completion()), pause(0.05), leak)),
+        ):
+            self.backend.scripts["first"] = script
+            self.assertEqual(ask(self.gateway.port, "first").status, 200, name)
+            self.backend.exchanges["first"].ended.wait(5)
+            answer = ask(self.gateway.port, "second")
+            self.assertEqual((answer.status, answer.document["id"]), (200, "second"), name)
+            self.assertNotIn(b"secret", answer.body, name)
+        self.assertEqual(self.gateway.complaints(), [])
+
+    def test_backend_of_http_1_0(self) -> None:
+        """A backend that closes after each answer, and does not say so, costs no request."""
+        reply = whole(completion()).replace(b"HTTP/1.1", b"HTTP/1.0")
+        self.backend.default = (reply, CLOSE)
+        self.assertEqual(self.many(400), {200: 400})
+
+    def test_backend_that_says_it_closes(self) -> None:
+        """Neither does one that says so, in whatever letters."""
+        self.backend.default = (whole(completion(), b"Connection: Close"), CLOSE)
+        self.assertEqual(self.many(400), {200: 400})
+
+    def test_failures_beside_successes(self) -> None:
+        """A failed request does not take the next one's connection with it."""
+        failure = whole(b"oh no", status=b"500 Oops")
+        too_large = stream(ROLE, b"data: " + b"x" * faults.MAX_EVENT, b"\n\n")
+        for number in range(0, 400, 2):
+            self.backend.scripts[f"many.{number}"] = (failure if number % 4 else too_large,)
+        self.assertEqual(self.many(400), {200: 200, 502: 200})
+        errors = {line["error"] for line in self.gateway.requests()}
+        self.assertEqual(errors, {None, "backend_error"})
+
+    def test_answer_before_the_request_is_read(self) -> None:
+        """A backend may answer before it has read the request."""
+        closing = whole(completion(), b"Connection: close")
+        for size in (10, 3_000_000):
+            for ending in (CLOSE, RESET, HALF_CLOSE):
+                self.backend.scripts["early"] = (UNREAD, closing, pause_unread(0.2), ending)
+                answer = ask(self.gateway.port, "early", padding="x" * size)
+                self.assertEqual((answer.status, answer.document["id"]), (200, "early"))
+                self.assertEqual(ask(self.gateway.port, "next").status, 200)
+        self.assertEqual(self.gateway.complaints(), [])
+
+    def test_refusal_before_the_request_is_read(self) -> None:
+        """A request that is too large for the backend is told so, although it was not read."""
+        refusal = whole(b'{"error": "too large"}', b"Connection: close", status=b"413 Large")
+        self.backend.scripts["early"] = (UNREAD, refusal, pause_unread(0.2), CLOSE)
+        answer = ask(self.gateway.port, "early", padding="x" * 3_000_000)
+        self.assertEqual((answer.status, answer.code), (413, "backend_rejected"))
+        self.assertEqual(answer.document["message"], "too large")
 
 
-def streamed(body: bytes, *usage: Any) -> Expected:
-    return Expected(body=body, usage=usage or None)
+class UnreachableTests(SynchronousTestCase):
+    """No backend at all; the prompt was not sent, so that a client may try again."""
+
+    def ask_at(self, url: str, **settings: str) -> tuple[Answer, Process]:
+        process = gateway({"BACKEND_URL": url, **SETTINGS, **settings})
+        self.addCleanup(process.kill)
+        return ask(process.port, "unreachable", stream=True), process
+
+    def judge(self, said: tuple[Answer, Process], expected: Expected) -> None:
+        answer, process = said
+        judge(answer, expected, "unreachable")
+        line = process.request_line("unreachable")
+        self.assertEqual((line["status"], line["outcome"]), (expected.status, expected.outcome))
+        self.assertEqual(process.complaints(), [])
+
+    def test_refused(self) -> None:
+        """A backend that is down is a 502 that may be tried again."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        expected = Expected(502, "backend_unavailable", "backend_unavailable")
+        self.judge(self.ask_at(f"http://127.0.0.1:{port}"), expected)
+
+    def test_no_such_name(self) -> None:
+        """So is one whose name is not known."""
+        expected = Expected(502, "backend_unavailable", "backend_unavailable")
+        self.judge(self.ask_at("http://no-such-backend.invalid:80"), expected)
+
+    def test_no_answer_to_the_connection(self) -> None:
+        """A backend that takes no connection is a 504."""
+        with ExitStack() as stack:
+            deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            for _ in range(2):  # what its queue holds; all further ones go unanswered
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(deaf.getsockname())
+            said = self.ask_at(
+                f"http://127.0.0.1:{deaf.getsockname()[1]}", BACKEND_CONNECT_TIMEOUT="0.5"
+            )
+            self.judge(said, Expected(504, "gateway_timeout", "timeout", retry="false"))
 
 
-def cut(before: bytes, code: str = "backend_error", *usage: Any) -> Expected:
-    """A stream that had begun, then the gateway's error event, and a FIN."""
-    return Expected(200, code, OUTCOMES[code], before=before, usage=usage or None)
+class OldClientTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.backend = FaultyBackend()
+        self.addCleanup(self.backend.stop)
+        self.gateway = gateway({"BACKEND_URL": self.backend.url, **SETTINGS})
+        self.addCleanup(self.gateway.kill)
+
+    def test_whole_stream(self) -> None:
+        """A client of HTTP/1.0 gets a stream that ends where the connection does."""
+        self.backend.default = (stream(ROLE, WORDS, STOP, DONE),)
+        answer = ask(self.gateway.port, "old", version="1.0", stream=True)
+        self.assertEqual((answer.body, answer.ended), (ROLE + WORDS + STOP + DONE, "fin"))
+
+    def test_cut_stream(self) -> None:
+        """It is reset where the stream was cut, for it could not tell that end from a right one."""
+        for number, ending in enumerate((CLOSE, RESET, HOLD, chunk(ERROR))):
+            self.backend.scripts[f"old.{number}"] = (STREAM_HEAD, chunk(ROLE + WORDS), ending)
+            answer = ask(self.gateway.port, f"old.{number}", version="1.0", stream=True)
+            self.assertEqual((answer.status, answer.ended), (200, "reset"))
+            self.assertTrue(answer.body.startswith(ROLE + WORDS))
+            self.assertIn("message", answer.last_event["error"])
+            line = self.gateway.request_line(f"old.{number}")
+            self.assertIn(line["outcome"], ("backend_error", "timeout"))
 
 
-def passed_on(before: bytes) -> Expected:
-    """The same with an error event of the backend's own."""
-    return Expected(200, "backend_error", "backend_error", before=before, ours=False)
+def judge(answer: Answer, expected: Expected, name: str) -> None:
+    """Raise where the client was not answered as it ought to have been."""
+    equal(answer.status, expected.status, answer.body)
+    equal(answer.fields.get("x-should-retry"), expected.retry)
+    equal(answer.fields.get("retry-after"), expected.retry_after)
+    equal(answer.fields["x-request-id"], name)
+    equal(set(answer.fields) - OUR_FIELDS, set())
+    equal([secret for secret in PRIVATE if secret in answer.body], [])
+    equal(answer.rest, b"")
+    if expected.status != 200:
+        judge_error(answer, expected, name)
+    elif expected.code is not None:
+        judge_cut(answer, expected)
+    elif expected.body is not None:
+        equal((answer.body, answer.ended), (expected.body, "last_chunk"))
+    elif expected.one_chunk:
+        judge_one_chunk(answer, name)
+    else:
+        equal(answer.ended, "length")
+        judge_reply(answer.document, name)
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What the backend does to a plain request and to a streamed one, and what comes of it."""
-
-    name: str
-    plain_script: Script
-    plain: Expected
-    stream_script: Script
-    streamed: Expected
-    request: dict[str, Any] = field(default_factory=dict)
+def judge_error(answer: Answer, expected: Expected, name: str) -> None:
+    equal((answer.ended, answer.fields["content-type"]), ("length", "application/json"))
+    error = answer.document
+    equal((error["error"], error["request_id"]), (expected.code, name))
+    if expected.message is not None:
+        equal(error["message"], expected.message)
 
 
-def both(name: str, *script: Any, gives: Expected, **options: Any) -> Fault:
-    """A fault that is the same for both."""
-    return Fault(name, script, gives, script, gives, **options)
+def judge_cut(answer: Answer, expected: Expected) -> None:
+    """Neither ``[DONE]`` nor a last chunk, and one error event, in object form."""
+    equal(answer.ended, "fin")
+    if expected.passed_on is not None:
+        equal(answer.body, expected.passed_on)
+        return
+    said, _, last = answer.body.rpartition(b"data: ")
+    equal(set(json.loads(last)["error"]), {"message", "type", "code"})
+    equal(json.loads(last)["error"]["code"], expected.code)
+    if expected.before is not None:
+        equal(said, expected.before)
 
 
-AS_EVENTS = {
-    "chunk": delta("stop", role="assistant", content=CONTENT)
-}
+def judge_one_chunk(answer: Answer, name: str) -> None:
+    equal(answer.ended, "last_chunk")
+    first, _, rest = answer.body.partition(b"\n\n")
+    equal(rest, DONE)
+    document = json.loads(first.removeprefix(b"data: "))
+    equal(document["object"], "chat.completion.chunk")
+    equal(document["choices"][0]["delta"]["content"], CONTENT)
+    equal(document["id"], name)
 
 
-def reply(name: str, *script: Any, **options: Any) -> Fault:
-    """A plain answer that must be taken for good, as a stream too."""
-    return Fault(name, script, REPLY, script, Expected(body=b"..."), **options)
+def judge_reply(reply: dict[str, Any], name: str) -> None:
+    equal((reply["id"], reply["object"]), (name, "chat.completion"))
+    equal(reply["choices"][0]["message"]["content"], CONTENT)
+    equal(set(reply["usage"]), {"prompt_tokens", "completion_tokens", "total_tokens"})
+    assert isinstance(reply["created"], int), reply["created"]
+    assert isinstance(reply["model"], str), reply["model"]
 
 
-def events(name: str, *script: Any, gives: Expected, plain: Expected = BROKEN, **more: Any) -> Fault:
-    """A fault of a stream; a plain request that is answered so has its own."""
-    return Fault(name, script, plain, script, gives, **more)
-
-
-def pair(name: str, plain: tuple[Any, ...], stream_: tuple[Any, ...], gives: Expected) -> Fault:
-    """A fault of any body: before a stream's first event it reads as in a plain reply."""
-    return Fault(name, plain, gives, stream_, gives)
-
-
-def body(data: bytes, **options: Any) -> bytes:
-    return whole(data, **options)
-
-
-GOOD = completion()
-SIZE = b"Content-Length: %d" % len(GOOD)
-JSON = b"Content-Type: application/json"
-OPENAI_ERROR = b'{"error": {"message": "too long", "type": "invalid_request_error", "code": 400}}'
-PAGE = b"<html><pre>Traceback (most recent call last): secret</pre></html>"
-BEGUN = STREAM_HEAD + chunk(ROLE) + chunk(WORDS)
-SAID = ROLE + WORDS
-COUNTED = (0, 2, 2, "counted")
-REPORTED = (3, 2, 5, "backend")
-
-
-def with_status(status: int, gives: Expected, *fields: bytes, said: bytes = OPENAI_ERROR) -> Fault:
-    kind = b"text/html" if said == PAGE else b"application/json"
-    answer = whole(said, *fields, status=b"%d Whatever" % status, kind=kind)
-    name = f"status {status}" + (" with a page" if said == PAGE else "")
-    return both(name, answer, gives=gives)
-
-
-CONNECTIONS = [
-    both("reset, request unread", UNREAD, RESET, gives=NO_ANSWER),
-    both("reset, request read", RESET, gives=NO_ANSWER),
-    both("closed, request unread", UNREAD, CLOSE, gives=NO_ANSWER),
-    both("half closed, request unread", UNREAD, HALF_CLOSE, gives=NO_ANSWER),
-    both("closed, request read", CLOSE, gives=NO_ANSWER),
-    both("closed in the status line", b"HTTP/1.1 20", CLOSE, gives=BROKEN),
-    both("reset in the status line", b"HTTP/1.1 20", pause(0.1), RESET, gives=BROKEN),
-    both("closed after the status line", b"HTTP/1.1 200 OK\r\n", CLOSE, gives=BROKEN),
-    both("closed in a field", b"HTTP/1.1 200 OK\r\nContent-Ty", CLOSE, gives=BROKEN),
-    both("reset in the head", b"HTTP/1.1 200 OK\r\nA: b\r\n", pause(0.1), RESET, gives=BROKEN),
-    both("silence", HOLD, gives=TOO_LATE),
-    both("silence after half a head", b"HTTP/1.1 200 OK\r\nA: ", HOLD, gives=TOO_LATE),
-    both("a head a byte at a time", drip([b"x"] * 999, 0.05), gives=TOO_LATE),
-    both("interim answers without end", pour(head(b"102 Processing")), gives=TOO_LATE),
-]
-
-HEADS = [
-    both("no HTTP at all", b"SSH-2.0-OpenSSH_9.2\r\n", HOLD, gives=BROKEN),
-    both("HTTP/0.9", GOOD, CLOSE, gives=BROKEN),
-    both("a version of its own", whole(GOOD).replace(b"HTTP/1.1", b"ICY"), gives=BROKEN),
-    both("no status", b"HTTP/1.1\r\n\r\n", HOLD, gives=BROKEN),
-    both("a status in words", b"HTTP/1.1 OK OK\r\n\r\n", HOLD, gives=BROKEN),
-    both("an empty line first", b"\r\n" + whole(GOOD), HOLD, gives=BROKEN),
-    both("a field line of 1 MiB", head(b"200 OK", b"A: " + b"x" * 2**20), HOLD, gives=BROKEN),
-    both("a field without a colon", head(b"200 OK", b"Content-Type"), HOLD, gives=BROKEN),
-    both("a fold first", head(b"200 OK", b" folded: x"), HOLD, gives=BROKEN),
-    both("lengths in conflict", whole(GOOD, b"Content-Length: 5"), gives=BROKEN),
-    both("a negative length", head(b"200 OK", b"Content-Length: -1") + GOOD, gives=BROKEN),
-    both("a length in words", head(b"200 OK", b"Content-Length: ten") + GOOD, gives=BROKEN),
-    both("a signed length", head(b"200 OK", b"Content-Length: +9") + GOOD, gives=BROKEN),
-    both("an endless length", head(b"200 OK", b"Content-Length: " + b"9" * 5001), gives=BROKEN),
-    both("coded gzip", head(b"200 OK", b"Transfer-Encoding: gzip") + GOOD, gives=BROKEN),
-    both("coded twice", head(b"200 OK", b"Transfer-Encoding: gzip, chunked"), gives=BROKEN),
-    reply("5,000 fields", whole(GOOD, *(b"A%d: b" % n for n in range(5000)))),
-    reply("NUL in a field", whole(GOOD, b"A: \0b", b"Retry-After: \0")),
-    reply("bytes in a cookie", whole(GOOD, b"Set-Cookie: a=\xff\xfe; expires=\xff", b"\xff: \xff")),
-    reply("the length twice", whole(GOOD, SIZE)),
-    reply("a reason left out", whole(GOOD, status=b"200")),
-    reply("HTTP/1.0 until it closes", head(version=b"HTTP/1.0") + GOOD, CLOSE),
-    reply("a line feed as line end", whole(GOOD).replace(b"\r\n", b"\n")),
-    reply("interim answers", head(b"100 Continue") + head(b"103 Early Hints") + whole(GOOD)),
-    reply("a page by its type", whole(GOOD, kind=b"text/html")),
-    reply("no type", head(b"200 OK", SIZE) + GOOD),
-    reply("chunks with extras", head(b"200 OK", CHUNKED) + b"%x;a=b\r\n%b\r\n0\r\nA: b\r\n\r\n"
-          % (len(GOOD), GOOD)),
-]  # fmt: skip
-
-STATUSES = [
-    *(with_status(status, BROKEN) for status in (99, 201, 202, 206, 300, 401, 402, 403, 405)),
-    *(with_status(status, BROKEN) for status in (406, 408, 410, 418, 426, 500, 501, 502, 504, 999)),
-    both("status 101", head(b"101 Switching Protocols"), CLOSE, gives=BROKEN),
-    both("status 204", head(b"204 No Content"), gives=BROKEN),
-    both("status 304", head(b"304 Not Modified"), gives=BROKEN),
-    *(
-        with_status(status, BROKEN, b"Location: http://of-the-backend-host/secret")
-        for status in (301, 302, 303, 307, 308)
-    ),
-    with_status(503, BROKEN, b"Retry-After: 7"),
-    *(with_status(status, refused(status, "too long")) for status in (400, 404, 409, 413, 415, 422)),
-    with_status(429, refused(429, "too long", **{"retry-after": "17"}), b"Retry-After: 17"),
-    *(with_status(status, refused(status), said=PAGE) for status in (400, 404, 429)),
-    with_status(500, BROKEN, said=PAGE),
-    both("status 400, empty", whole(b"", status=b"400 Bad Request"), gives=refused(400)),
-    both(
-        "status 422, 1 MB",
-        whole(b'{"detail": "%b"}' % (b"x" * 10**6), status=b"422 Unprocessable"),
-        gives=refused(422),
-    ),
-    both(
-        "status 400, cut short",
-        head(b"400 Bad Request", b"Content-Length: 99") + b'{"error": "tw',
-        CLOSE,
-        gives=refused(400),
-    ),
-    both(
-        "status 429, date",
-        whole(OPENAI_ERROR, b"Retry-After: Fri, 31 Dec 2027 23:59:59 GMT", status=b"429 Slow"),
-        gives=refused(429, **{"retry-after": "Fri, 31 Dec 2027 23:59:59 GMT"}),
-    ),
-]
-
-FRAMING = [
-    pair(
-        "length too long, closed",
-        (head(b"200 OK", b"Content-Length: 9999") + GOOD, CLOSE),
-        (head(b"200 OK", b"Content-Length: 9999", EVENTS), CLOSE),
-        BROKEN,
-    ),
-    pair(
-        "length too long, reset",
-        (head(b"200 OK", b"Content-Length: 9999") + GOOD, pause(0.1), RESET),
-        (head(b"200 OK", b"Content-Length: 9999", EVENTS), pause(0.1), RESET),
-        BROKEN,
-    ),
-    pair(
-        "length too long, stalled",
-        (head(b"200 OK", b"Content-Length: 9999") + GOOD, HOLD),
-        (head(b"200 OK", b"Content-Length: 9999", EVENTS), HOLD),
-        TOO_LATE,
-    ),
-    Fault(
-        "length too short",
-        (head(b"200 OK", b"Content-Length: 99") + GOOD,),
-        BROKEN,
-        (head(b"200 OK", EVENTS, b"Content-Length: %d" % (len(ROLE) + 9)) + SAID + DONE,),
-        cut(ROLE),
-    ),
-    pair(
-        "a broken chunk size",
-        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD[:9]) + b"zz\r\n", HOLD),
-        (STREAM_HEAD + b"zz\r\n", HOLD),
-        BROKEN,
-    ),
-    pair(
-        "a negative chunk size",
-        (head(b"200 OK", JSON, CHUNKED) + b"-5\r\n" + GOOD, HOLD),
-        (STREAM_HEAD + b"-5\r\n" + ROLE, HOLD),
-        BROKEN,
-    ),
-    pair(
-        "an endless chunk size",
-        (head(b"200 OK", JSON, CHUNKED) + b"f" * 2000, HOLD),
-        (STREAM_HEAD + b"f" * 2000, HOLD),
-        BROKEN,
-    ),
-    Fault(
-        "a chunk longer than its size",
-        (head(b"200 OK", JSON, CHUNKED) + b"5\r\n" + GOOD, HOLD),
-        BROKEN,
-        (STREAM_HEAD + chunk(ROLE) + b"5\r\n" + WORDS, HOLD),
-        cut(ROLE),
-    ),
-    Fault(
-        "a chunk cut short",
-        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD)[:-20], CLOSE),
-        BROKEN,
-        (BEGUN + chunk(STOP)[:20], CLOSE),
-        cut(SAID, "backend_error", *COUNTED),
-    ),
-    Fault(
-        "the last chunk missing",
-        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD), CLOSE),
-        BROKEN,
-        (BEGUN + chunk(STOP), CLOSE),
-        cut(SAID + STOP),
-    ),
-    Fault(
-        "reset in the body",
-        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD[:99]), pause(0.1), RESET),
-        BROKEN,
-        (BEGUN, pause(0.1), RESET),
-        cut(SAID, "backend_error", *COUNTED),
-    ),
-    Fault(
-        "stalled in the body",
-        (head(b"200 OK", JSON, CHUNKED) + chunk(GOOD[:99]), HOLD),
-        TOO_LATE,
-        (BEGUN, HOLD),
-        cut(SAID, "gateway_timeout", *COUNTED),
-    ),
-    Fault(
-        "slower than the whole exchange may be",
-        (head(b"200 OK", JSON, CHUNKED), drip([chunk(b" ")] * 999, 0.3)),
-        TOO_LATE,
-        (STREAM_HEAD + chunk(ROLE), drip([chunk(b": still here\n\n")] * 999, 0.3)),
-        Expected(200, "gateway_timeout", "timeout", before=ROLE),
-    ),
-    both("an empty body", whole(b""), gives=BROKEN),
-    Fault(
-        "an empty body in chunks",
-        (head(b"200 OK", JSON, CHUNKED) + LAST_CHUNK,),
-        BROKEN,
-        (stream(),),
-        BROKEN,
-    ),
-]
-
-BODIES = [
-    both("a page", whole(PAGE, kind=b"text/html"), gives=BROKEN),
-    both("text", whole(b"Hello there", kind=b"text/plain"), gives=BROKEN),
-    both("half of the JSON", whole(GOOD[:-9]), gives=BROKEN),
-    both("JSON twice", whole(GOOD + GOOD), gives=BROKEN),
-    both("an array", whole(b"[" + GOOD + b"]"), gives=BROKEN),
-    both("a string", whole(b'"Hello"'), gives=BROKEN),
-    both("a number", whole(b"5"), gives=BROKEN),
-    both("null", whole(b"null"), gives=BROKEN),
-    both("{}", whole(b"{}"), gives=BROKEN),
-    both("no choices", whole(completion(choices=...)), gives=BROKEN),
-    both("empty choices", whole(completion(choices=[])), gives=BROKEN),
-    both("null choices", whole(completion(choices=None)), gives=BROKEN),
-    both("choices as an object", whole(completion(choices={"0": {}})), gives=BROKEN),
-    both("choices as text", whole(completion(choices="Hello")), gives=BROKEN),
-    both("a choice as text", whole(completion(choices=["Hello"])), gives=BROKEN),
-    both("a choice as null", whole(completion(choices=[None])), gives=BROKEN),
-    both("a choice without a message", whole(completion(choices=[{"index": 0}])), gives=BROKEN),
-    both("a message as text", whole(completion(choices=[{"message": "Hello"}])), gives=BROKEN),
-    both("an error under 200", whole(OPENAI_ERROR), gives=BROKEN),
-    both("an error beside choices", whole(completion(error={"message": "no"})), gives=BROKEN),
-    both("an error as text", whole(completion(error="no")), gives=BROKEN),
-    both("NaN", whole(GOOD.replace(b": 3", b": NaN")), gives=BROKEN),
-    both("Infinity", whole(GOOD.replace(b": 3", b": -Infinity")), gives=BROKEN),
-    both("bytes that are no UTF-8", whole(GOOD.replace(b"Hello", b"\xff\xfe")), gives=BROKEN),
-    both("half a surrogate", whole(GOOD.replace(b"Hello", b"\xed\xa0\x80")), gives=BROKEN),
-    both("UTF-16", whole(GOOD.decode().encode("utf-16")), gives=BROKEN),
-    both("a byte order mark", whole(b"\xef\xbb\xbf" + GOOD), gives=BROKEN),
-    both("nested too deep", whole(completion(x=...)[:-1] + b', "x": ' + b"[" * 99999), gives=BROKEN),
-    both(
-        "declared too large",
-        head(b"200 OK", JSON, b"Content-Length: %d" % (MAX_RESPONSE + 1)),
-        HOLD,
-        gives=BROKEN,
-    ),
-    both(
-        "too large",
-        head(b"200 OK", JSON, CHUNKED),
-        pour(chunk(b" " * 50_000)),
-        gives=BROKEN,
-    ),
-    both("too large, until it closes", head(b"200 OK", JSON), pour(b" " * 9999), gives=BROKEN),
-    both("gzip", whole(gzip.compress(GOOD), b"Content-Encoding: gzip"), gives=BROKEN),
-    both("deflate", whole(zlib.compress(GOOD), b"Content-Encoding: deflate"), gives=BROKEN),
-    both(
-        "a gzip bomb",
-        whole(gzip.compress(bytes(50_000_000)), b"Content-Encoding: GZip"),
-        gives=BROKEN,
-    ),
-    both(
-        "a refusal in gzip",
-        whole(gzip.compress(OPENAI_ERROR), b"Content-Encoding: gzip", status=b"400 Bad"),
-        gives=BROKEN,
-    ),
-    reply("no content coding", whole(GOOD, b"Content-Encoding: identity")),
-    reply(
-        "fields that are no client's",
-        whole(
-            GOOD,
-            b"Set-Cookie: secret=1",
-            b"Server: secret",
-            b"X-Powered-By: secret",
-            b"Proxy-Authenticate: secret",
-            b"Keep-Alive: timeout=99",
-            b"Upgrade: h2c",
-            b"Trailer: secret",
-            b"X-Request-ID: secret",
-            b"Content-Encoding: identity",
-            b"Access-Control-Allow-Origin: *",
-        ),
-    ),
-    reply("members left out", whole(completion(id=..., object=..., created=..., model=..., usage=...))),
-    reply("bytes after the answer", whole(GOOD) + whole(completion(leak="secret"))),
-    reply("bytes a moment after", whole(GOOD), pause(0.2), whole(completion(leak="secret"))),
-    reply("an answer before the request is read", UNREAD, whole(GOOD), pause(0.2), CLOSE),
-    reply(
-        "an answer before a long request is read",
-        UNREAD,
-        whole(GOOD),
-        pause(0.2),
-        RESET,
-        request={"padding": "x" * 3_000_000},
-    ),
-]
-
-BIG_EVENT = delta(content="x" * MAX_EVENT)
-
-STREAMS = [
-    events("cut in an event", BEGUN + chunk(STOP[:20]) + LAST_CHUNK, gives=cut(SAID)),
-    events("cut between events", BEGUN + LAST_CHUNK, gives=cut(SAID, "backend_error", *COUNTED)),
-    events("closed between events", BEGUN, CLOSE, gives=cut(SAID)),
-    events("closed in an event", BEGUN + chunk(STOP[:20]), CLOSE, gives=cut(SAID)),
-    events("reset in an event", BEGUN + chunk(STOP[:9]), pause(0.1), RESET, gives=cut(SAID)),
-    events("cut in the first event", STREAM_HEAD + chunk(ROLE[:9]) + LAST_CHUNK, gives=BROKEN),
-    events("reset before the first event", STREAM_HEAD, pause(0.1), RESET, gives=BROKEN),
-    events("stalled before the first event", STREAM_HEAD, HOLD, gives=TOO_LATE, plain=TOO_LATE),
-    events(
-        "stalled in the first event",
-        STREAM_HEAD + chunk(ROLE[:9]),
-        HOLD,
-        gives=TOO_LATE,
-        plain=TOO_LATE,
-    ),
-    events(
-        "stalled in an event",
-        BEGUN + chunk(STOP[:9]),
-        HOLD,
-        gives=cut(SAID, "gateway_timeout"),
-        plain=TOO_LATE,
-    ),
-    events("only comments", stream(b": hello\n\n", b": hello\n\n"), gives=BROKEN),
-    events("comments without end", STREAM_HEAD, pour(chunk(b": x\n\n")), gives=cut(b"", "gateway_timeout")),
-    events(
-        "one comment without end",
-        STREAM_HEAD + chunk(ROLE) + chunk(b":"),
-        pour(chunk(b"x" * 999)),
-        gives=cut(ROLE),
-    ),
-    events("no [DONE]", stream(ROLE, WORDS, STOP), gives=streamed(SAID + STOP + DONE)),
-    events(
-        "no [DONE] after the usage",
-        stream(ROLE, WORDS, STOP, USAGE),
-        gives=streamed(SAID + STOP + DONE, *REPORTED),
-    ),
-    events(
-        "no [DONE], HTTP/1.0, closed",
-        head(b"200 OK", EVENTS, version=b"HTTP/1.0") + SAID + STOP,
-        CLOSE,
-        gives=cut(SAID + STOP),
-    ),
-    events("no [DONE], no length, closed", head(b"200 OK", EVENTS) + SAID + STOP, CLOSE, gives=cut(SAID + STOP)),
-    events(
-        "[DONE], HTTP/1.0, closed",
-        head(b"200 OK", EVENTS, version=b"HTTP/1.0") + SAID + STOP + DONE,
-        CLOSE,
-        gives=streamed(SAID + STOP + DONE),
-    ),
-    events("[DONE] and no last chunk", BEGUN + chunk(STOP + DONE), CLOSE, gives=streamed(SAID + STOP + DONE)),
-    events(
-        "[DONE] and never an end",
-        BEGUN + chunk(STOP + DONE),
-        HOLD,
-        gives=streamed(SAID + STOP + DONE),
-        plain=TOO_LATE,
-    ),
-    events("[DONE] and then more", stream(SAID, STOP, DONE, SAID, ERROR), gives=streamed(SAID + STOP + DONE)),
-    events(
-        "[DONE] and then more without end",
-        BEGUN + chunk(STOP + DONE),
-        pour(chunk(WORDS)),
-        gives=streamed(SAID + STOP + DONE),
-    ),
-    events("[DONE] alone", stream(DONE), gives=streamed(DONE)),
-    events("half a [DONE]", stream(SAID, STOP, b"data: [DONE]\n"), gives=cut(SAID + STOP)),
-    events("an error event", stream(SAID, ERROR), gives=passed_on(SAID + ERROR)),
-    events("an error event and [DONE]", stream(SAID, ERROR, DONE), gives=passed_on(SAID + ERROR)),
-    events("an error event and more", BEGUN + chunk(ERROR), pour(chunk(WORDS)), gives=passed_on(SAID + ERROR)),
-    events("an error event and silence", BEGUN + chunk(ERROR), HOLD, gives=passed_on(SAID + ERROR), plain=TOO_LATE),
-    events("an error event and a reset", BEGUN + chunk(ERROR), pause(0.1), RESET, gives=passed_on(SAID + ERROR)),
-    events("an error event first", stream(ERROR, DONE), gives=passed_on(ERROR)),
-    events(
-        "an error by its event field",
-        stream(SAID, b"event: error\ndata: out of memory\n\n", DONE),
-        gives=passed_on(SAID + b"event: error\ndata: out of memory\n\n"),
-    ),
-    events(
-        "an event too large",
-        STREAM_HEAD + chunk(ROLE) + chunk(BIG_EVENT) + chunk(STOP + DONE) + LAST_CHUNK,
-        gives=cut(ROLE),
-    ),
-    events(
-        "an event too large, in pieces",
-        STREAM_HEAD + chunk(ROLE),
-        drip([chunk(BIG_EVENT[n : n + 9999]) for n in range(0, len(BIG_EVENT), 9999)], 0.05),
-        LAST_CHUNK,
-        gives=cut(ROLE),
-    ),
-    events("a first event too large", stream(BIG_EVENT, STOP, DONE), gives=BROKEN),
-    events(
-        "a first event too large, after the usage",
-        stream(USAGE, BIG_EVENT, STOP, DONE),
-        gives=BROKEN,
-    ),
-    events("no JSON in an event", stream(SAID, b"data: hello\n\n", STOP, DONE),
-           gives=streamed(SAID + b"data: hello\n\n" + STOP + DONE)),
-    events("no UTF-8 in an event", stream(b"data: \xff\xfe\n\n", STOP, DONE),
-           gives=streamed(b"data: \xff\xfe\n\n" + STOP + DONE)),
-    events("NaN in an event", stream(b'data: {"choices": NaN}\n\n', STOP, DONE),
-           gives=streamed(b'data: {"choices": NaN}\n\n' + STOP + DONE)),
-    events("an event nested deep", stream(b"data: " + b"[" * 20000 + b"\n\n", STOP, DONE),
-           gives=streamed(b"data: " + b"[" * 20000 + b"\n\n" + STOP + DONE)),
-    events("a byte order mark in a stream", stream(b"\xef\xbb\xbf" + SAID, STOP, DONE),
-           gives=streamed(b"\xef\xbb\xbf" + SAID + STOP + DONE)),
-    events("usage unasked", stream(SAID, STOP, USAGE, DONE), gives=streamed(SAID + STOP + DONE, *REPORTED)),
-    events(
-        "usage asked for",
-        stream(SAID, STOP, USAGE, DONE),
-        gives=streamed(SAID + STOP + USAGE + DONE, *REPORTED),
-        request={"stream_options": {"include_usage": True}},
-    ),
-    events(
-        "usage beside the last choice",
-        stream(SAID, event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}],
-               usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}), DONE),
-        gives=streamed(
-            SAID + event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}],
-               usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}) + DONE,
-            *REPORTED,
-        ),
-    ),
-    events(
-        "usage in every event, then a reset",
-        STREAM_HEAD + chunk(event(choices=[{"index": 0, "delta": {"content": "a"}}],
-            usage={"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8})),
-        pause(0.1),
-        RESET,
-        gives=cut(event(choices=[{"index": 0, "delta": {"content": "a"}}],
-            usage={"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}),
-            "backend_error", 7, 1, 8, "backend"),
-    ),
-    events("usage that is no usage", stream(SAID, STOP, event(choices=[], usage="many"), DONE),
-           gives=streamed(SAID + STOP + event(choices=[], usage="many") + DONE, *COUNTED)),
-    events("a stream in gzip", whole(gzip.compress(SAID + STOP + DONE), EVENTS, b"Content-Encoding: gzip"),
-           gives=BROKEN),
-    events("a stream after interim answers", head(b"100 Continue") + head(b"102 Processing") + stream(SAID, STOP, DONE),
-           gives=streamed(SAID + STOP + DONE)),
-    events("a stream with its length", whole(SAID + STOP + DONE, kind=b"text/event-stream"),
-           gives=streamed(SAID + STOP + DONE)),
-    events("a stream and bytes after it", stream(SAID, STOP, DONE) + stream(WORDS, DONE),
-           gives=streamed(SAID + STOP + DONE)),
-    events("a stream by another name", whole(SAID + STOP + DONE, kind=b"text/plain"), gives=BROKEN),
-]  # fmt: skip
-
-ODD_STREAM = (
-    b": a comment\n\nid: 7\nevent: message\n" + ROLE + b"data: {\ndata: }\n\nretry: 5\n\n"
-    b": between\n\n" + WORDS + STOP + DONE
-)
-for ends in (b"\n", b"\r\n", b"\r"):
-    odd = ODD_STREAM.replace(b"\n", ends)
-    STREAMS += [
-        events(f"odd events, lines ended by {ends!r}", stream(odd), gives=streamed(odd)),
-        events(
-            f"odd events, lines ended by {ends!r}, byte by byte",
-            STREAM_HEAD,
-            drip([chunk(odd[n : n + 1]) for n in range(len(odd))], 0.0005),
-            LAST_CHUNK,
-            gives=streamed(odd),
-        ),
-    ]
-
-FAULTS = [*CONNECTIONS, *HEADS, *STATUSES, *FRAMING, *BODIES, *STREAMS]
+def equal(seen: object, wanted: object, about: object = "") -> None:
+    if seen != wanted:
+        raise AssertionError(f"{seen!r:.600}, not {wanted!r:.600} {about!r:.300}")

@@ -7,6 +7,7 @@ ends of the wire are in the hands of the test: what comes when, what is taken, h
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from typing import Any
@@ -44,12 +45,15 @@ from infergate.logs import fields
 from infergate.metrics import Metrics
 from infergate.ratelimit import TokenBuckets, parse_rate
 from infergate.record import Record
+from infergate.routes import Routes
 from infergate.service import GatewayService
 from infergate.worker import BackendWorker, EchoWorker
 
 CLIENT = "192.0.2.1"
 CHAT = "/v1/chat/completions"
 DONE = b"data: [DONE]\n\n"
+
+_QUIET, _ = os.pipe()  # a file descriptor with nothing to read, ever
 
 
 @attrs.frozen
@@ -189,6 +193,7 @@ class Wire(StringTransport):
         )
         self._clock = clock
         self._arrived: list[bytes] = []
+        self.descriptor = _QUIET
         self.no_delay = False
         self.stalled = False
         self.half_closed = False
@@ -233,6 +238,9 @@ class Wire(StringTransport):
             self.lost = self.disconnecting = True
             self.connected = False
             self.protocol.connectionLost(Failure(reason))
+
+    def fileno(self) -> int:
+        return self.descriptor
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         self.no_delay = enabled
@@ -506,7 +514,7 @@ class Running:
         proxies = (ip_network(trusted),) if trusted else ()
         self.edge, self.metrics_edge = (
             Edge(
-                app.resource(),
+                Routes(app),
                 self.limits,
                 self.deadlines,
                 began=self.metrics.began,
