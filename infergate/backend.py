@@ -69,7 +69,7 @@ POOLED_CONNECTIONS = 1024
 MAX_HEAD = 1 << 18
 """Bytes of a response's head, and of the interim ones before it."""
 
-TWISTED_INTERNALS = {HTTPConnectionPool: ("_factory",)}
+TWISTED_INTERNALS = {HTTPConnectionPool: ("_factory",), HTTP11ClientProtocol: ("_parser",)}
 """Private names that are used here; a test checks each."""
 
 CHAT = "/v1/chat/completions"
@@ -177,7 +177,7 @@ class _Connection(HTTP11ClientProtocol):
         self._used = True
         self._head_left = MAX_HEAD
         self.dataReceived = self._head_received  # type: ignore[method-assign]
-        return super().request(request).addBoth(self._head_over)
+        return super().request(request).addBoth(self._head_over).addCallback(self._settle, request)
 
     def _head_received(self, data: bytes) -> None:
         self._head_left -= len(data)
@@ -189,6 +189,20 @@ class _Connection(HTTP11ClientProtocol):
     def _head_over(self, response: Any) -> Any:
         del self.dataReceived
         return response
+
+    def _settle(self, response: Any, request: Any) -> Any:
+        """Whether the connection outlives this response; Twisted reads ``close`` alone."""
+        if self._parser is not None and _closes(response.version, self._parser.connHeaders):
+            request.persistent = False
+        return response
+
+
+def _closes(version: tuple[bytes, int, int], fields: Headers) -> bool:
+    """Whether a response of this version and with these fields is its connection's last
+    (RFC 9112, 9.3)."""
+    values = b",".join(fields.getRawHeaders(b"Connection", ()))
+    options = [option.strip().lower() for option in values.split(b",")]
+    return b"close" in options or (version[1:] < (1, 1) and b"keep-alive" not in options)
 
 
 class _ConnectionFactory(Factory):

@@ -106,9 +106,7 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         edge = self.edge
-        # Kept: once the connection is lost the transport no longer knows its own address.
-        self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
-        self.peer = getattr(self._peer, "host", "unix")
+        self._learn_addresses()
         if ITCPTransport.providedBy(self.transport):
             cast(ITCPTransport, self.transport).setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
@@ -127,6 +125,8 @@ class Connection(Protocol):
             return
         parser = self._parser
         if not parser.started and self._request is None:
+            if not self._opened:
+                self._learn_addresses()  # a PROXY header, now read, has others
             self._opened = self.edge.deadlines.now()
             self._expect(self.edge.limits.header_timeout)
         parser.receive(data)
@@ -265,6 +265,11 @@ class Connection(Protocol):
             self._close(gently=False)
 
     # Inside.
+
+    def _learn_addresses(self) -> None:
+        # Kept: once the connection is lost the transport no longer knows its own address.
+        self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
+        self.peer = getattr(self._peer, "host", "unix")
 
     def _expect(self, seconds: float) -> None:
         self._deadline.at = self.edge.deadlines.now() + seconds

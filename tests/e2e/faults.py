@@ -513,7 +513,7 @@ STREAMS = [
     events(
         "[DONE] and then more without end",
         BEGUN + chunk(STOP + DONE),
-        pour(chunk(WORDS)),
+        drip(itertools.repeat(chunk(WORDS * 50)), 0.02),
         gives=streamed(SAID + STOP + DONE),
     ),
     events("[DONE] alone", stream(DONE), gives=streamed(DONE)),
@@ -529,7 +529,7 @@ STREAMS = [
     events(
         "an error event and more",
         BEGUN + chunk(ERROR),
-        pour(chunk(WORDS)),
+        drip(itertools.repeat(chunk(WORDS * 50)), 0.02),
         gives=passed_on(SAID + ERROR),
     ),
     events(
@@ -687,7 +687,7 @@ for ends in (b"\n", b"\r\n", b"\r"):
         events(
             f"odd events, lines ended by {ends!r}, byte by byte",
             STREAM_HEAD,
-            drip([chunk(odd[n : n + 1]) for n in range(len(odd))], 0.0005),
+            drip([chunk(odd[n : n + 1]) for n in range(len(odd))], 0),
             LAST_CHUNK,
             gives=streamed(odd),
         ),

@@ -31,6 +31,8 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from infergate.admission import Admission
@@ -53,6 +55,7 @@ CLIENT = "192.0.2.1"
 CHAT = "/v1/chat/completions"
 DONE = b"data: [DONE]\n\n"
 
+READ_SIZE = 65536
 _QUIET, _ = os.pipe()  # a file descriptor with nothing to read, ever
 
 
@@ -201,8 +204,8 @@ class Wire(StringTransport):
         self.lost = False
 
     def deliver(self, data: bytes) -> None:
-        """Bytes from the other side."""
-        self._arrived.append(data)
+        """Bytes from the other side, in pieces no larger than a reactor reads at once."""
+        self._arrived += [data[at : at + READ_SIZE] for at in range(0, len(data), READ_SIZE)]
         self.read_on()
 
     def read_on(self) -> None:
@@ -216,6 +219,12 @@ class Wire(StringTransport):
     def write(self, data: bytes) -> None:
         if not self.disconnecting and not self.half_closed:
             super().write(data)
+
+    def unregisterProducer(self) -> None:
+        """Unlike `StringTransport`, a socket does not mind to have none."""
+        self.producer = None
+        if self.disconnecting:
+            self.close_when_taken()
 
     def loseConnection(self) -> None:
         if not self.disconnecting:
@@ -253,6 +262,20 @@ class Wire(StringTransport):
 
     def getTcpKeepAlive(self) -> bool:
         return False
+
+
+class Hold(Resource):
+    """Leaves every request to the test."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[Any] = []
+
+    def render(self, request: Any) -> int:
+        self.requests.append(request)
+        return NOT_DONE_YET
 
 
 class Peer:

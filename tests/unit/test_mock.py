@@ -143,6 +143,28 @@ class Replies(SynchronousTestCase):
         connection.send("POST", "/v1/chat/completions", body)
         self.assertIn(b'"mock_received":' + body, connection.body)
 
+    def test_tool_call(self) -> None:
+        """If asked, it calls a function: plain in one piece, streamed name first."""
+        connection = Connection()
+        connection.chat({"tool_call": "say"})
+        (choice,) = json.loads(connection.body)["choices"]
+        self.assertEqual(choice["finish_reason"], "tool_calls")
+        self.assertIsNone(choice["message"]["content"])
+        (call,) = choice["message"]["tool_calls"]
+        self.assertEqual(call["function"]["name"], "say")
+        self.assertEqual(
+            json.loads(call["function"]["arguments"]), {"text": "Mock: hello big world"}
+        )
+        connection = Connection()
+        connection.chat({"tool_call": "say"}, stream=True)
+        *chunks, _done, _final = connection.events
+        choices = [chunk["choices"][0] for chunk in chunks]
+        pieces = [piece for c in choices for piece in c["delta"].get("tool_calls", [])]
+        self.assertEqual(pieces[0]["function"], {"name": "say", "arguments": ""})
+        joined = "".join(piece["function"]["arguments"] for piece in pieces)
+        self.assertEqual(joined, call["function"]["arguments"])
+        self.assertEqual(choices[-1]["finish_reason"], "tool_calls")
+
     def test_other_routes(self) -> None:
         """There is a list of models, and a health check."""
         for path, text in (("/v1/models", b'"object":"list"'), ("/health", b'"status":"ok"')):

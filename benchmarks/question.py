@@ -1,0 +1,47 @@
+"""The chat request that every client here sends, such as an SDK would."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+
+KEY = "bench-0123456789abcdef"
+_SYSTEM = "You are a helpful assistant. Answer in a few short sentences, and say so if unsure."
+
+
+def question(port: int, prompt: str = "", *, stream: bool = False) -> bytes:
+    """The bytes of the request; see `benchmarks.backend` for what `prompt` may ask for."""
+    document = {
+        "model": "bench",
+        "messages": [
+            {"role": "system", "content": _SYSTEM},
+            {"role": "user", "content": f"Why is the sky blue, and why the sea? {prompt}"},
+        ],
+        "temperature": 0.7,
+        "max_tokens": 512,
+        "stream": stream,
+    }
+    body = json.dumps(document).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Accept: application/json",
+        "User-Agent: benchmarks",
+        "Content-Type: application/json",
+        f"Authorization: Bearer {KEY}",
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+def answered(port: int, timeout: float) -> bool:
+    """Whether the question is answered with 200."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout) as connection:
+            connection.sendall(question(port))
+            reply = http.client.HTTPResponse(connection)
+            reply.begin()
+            return reply.status == 200
+    except (OSError, http.client.HTTPException):
+        return False
