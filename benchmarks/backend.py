@@ -8,12 +8,13 @@ written, which no gateway may change, so that the reader can tell how long it to
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import re
+import sys
 import time
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import uvloop
 
@@ -21,62 +22,41 @@ from benchmarks.targets import allow_many_files
 
 _STREAM = re.compile(rb"@(\d+)x(\d+)")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
-_LAST = b"\r\n0\r\n\r\n"
-_USAGE = {"prompt_tokens": 40, "completion_tokens": 60, "total_tokens": 100}
+_STAMP = b"0" * 16
+_TEXT = "An answer of about as many words as a short one has. " * 4
 
 
-def _plain() -> bytes:
-    text = "An answer of about as many words as a short one has. " * 4
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "finish_reason": "stop",
-    }
-    body = json.dumps(
-        {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1700000000,
-            "model": "bench",
-            "choices": [choice],
-            "usage": _USAGE,
-        }
-    ).encode()
-    head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
-    return f"{head}{len(body)}\r\n\r\n".encode() + body
+def _document(kind: str, choice: dict[str, Any] | None, usage: bool) -> bytes:
+    document = {"id": "chatcmpl-1", "object": kind, "created": 1700000000, "model": "bench"}
+    choices = [] if choice is None else [{"index": 0, "finish_reason": "stop"} | choice]
+    counts = {"prompt_tokens": 40, "completion_tokens": 60, "total_tokens": 100}
+    used = {"usage": counts} if usage else {}
+    return json.dumps({**document, "choices": choices, **used}).encode()
 
 
-def _chunk(choices: list[object], **members: object) -> bytes:
+def _chunk(choice: dict[str, Any] | None, usage: bool = False) -> bytes:
+    return _event(_document("chat.completion.chunk", choice, usage))
+
+
+def _event(data: bytes) -> bytes:
     """One event, as an HTTP chunk."""
-    event = json.dumps(
-        {
-            "id": "chatcmpl-1",
-            "object": "chat.completion.chunk",
-            "created": 1700000000,
-            "model": "bench",
-            "choices": choices,
-            **members,
-        }
-    )
-    return _frame(f"data: {event}\n\n".encode())
+    return b"%x\r\ndata: %b\n\n\r\n" % (len(data) + 8, data)
 
 
-def _frame(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-_PLAIN = _plain()
+_REPLY = _document("chat.completion", {"message": {"role": "assistant", "content": _TEXT}}, True)
+_PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(_REPLY),
+    _REPLY,
+)
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
-_BEFORE, _AFTER = _chunk(
-    [{"index": 0, "delta": {"content": "@" + 16 * "0"}, "finish_reason": None}]
-).split(16 * b"0")
-_FINISH = _chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}])
-_USAGE_CHUNK = _chunk([], usage=_USAGE)
-_END = _frame(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+_DELTA = {"delta": {"content": f"@{_STAMP.decode()}"}, "finish_reason": None}
+_BEFORE, _AFTER = _chunk(_DELTA).split(_STAMP)
+_FINISH = _chunk({"delta": {}})
+_USAGE = _chunk(None, usage=True)
+_END = _event(b"[DONE]") + b"0\r\n\r\n"
 
 
 class Pacer:
@@ -109,16 +89,14 @@ class Pacer:
         asyncio.get_running_loop().call_later(0.001, self._tick)
 
 
+@dataclass(slots=True)
 class Stream:
-    """One reply of `left` chunks more, and then its end."""
+    """One reply: `left` chunks more, and then its end."""
 
-    __slots__ = ("interval", "left", "transport", "usage")
-
-    def __init__(self, transport: asyncio.Transport, left: int, interval: int, usage: bool) -> None:
-        self.transport = transport
-        self.left = left
-        self.interval = interval
-        self.usage = usage
+    transport: asyncio.Transport
+    left: int
+    interval: int
+    usage: bool
 
     def step(self) -> bool:
         """Write what is next; whether there is more."""
@@ -129,7 +107,7 @@ class Stream:
             now = b"%016d" % (time.monotonic_ns() // 1000)
             self.transport.write(_BEFORE + now + _AFTER)
             return True
-        self.transport.write(_FINISH + (_USAGE_CHUNK if self.usage else b"") + _END)
+        self.transport.write(_FINISH + (_USAGE if self.usage else b"") + _END)
         return False
 
 
@@ -190,13 +168,8 @@ def _request_size(buffer: bytes) -> int:
     head = buffer.find(b"\r\n\r\n") + 4
     if head < 4:
         return 0
-    if length := _LENGTH.search(buffer, 0, head):
-        size = head + int(length[1])
-    elif _CHUNKED.search(buffer, 0, head):
-        last = buffer.find(_LAST, head - 2)
-        return last + len(_LAST) if last > 0 else 0
-    else:
-        size = head
+    length = _LENGTH.search(buffer, 0, head)
+    size = head + int(length[1]) if length else head
     return size if len(buffer) >= size else 0
 
 
@@ -208,7 +181,5 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("port", type=int)
     allow_many_files()
-    uvloop.run(main(parser.parse_args().port))
+    uvloop.run(main(int(sys.argv[1])))

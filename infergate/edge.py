@@ -101,6 +101,7 @@ class Connection(Protocol):
         self._producer: IPushProducer | None = None
         self._drained: Deferred[None] | None = None
         self._outstanding: tuple[int, int] | None = None
+        self._after_pause = NEVER
 
     # From the transport.
 
@@ -152,16 +153,16 @@ class Connection(Protocol):
         edge.connection_closed()
 
     def pauseProducing(self) -> None:
+        self._after_pause = self._deadline.at
         self.paused = True
         self._outstanding = self._unsent()
-        self._expect(self.edge.limits.write_stall_timeout)
+        self._watch_for_stall()
         if self._producer is not None:
             self._producer.pauseProducing()
 
     def resumeProducing(self) -> None:
         self.paused = False
-        if not self._closing:
-            self._deadline.at = NEVER
+        self._deadline.at = self._after_pause
         if self._producer is not None:
             self._producer.resumeProducing()
         if self._drained is not None:
@@ -272,7 +273,15 @@ class Connection(Protocol):
         self.peer = getattr(self._peer, "host", "unix")
 
     def _expect(self, seconds: float) -> None:
-        self._deadline.at = self.edge.deadlines.now() + seconds
+        """Set the next deadline; while the client takes nothing, that of the stall stands."""
+        at = self.edge.deadlines.now() + seconds
+        if self.paused:
+            self._after_pause = at
+        else:
+            self._deadline.at = at
+
+    def _watch_for_stall(self) -> None:
+        self._deadline.at = self.edge.deadlines.now() + self.edge.limits.write_stall_timeout
 
     def _await_request(self) -> None:
         if self._parser.started:
@@ -307,7 +316,7 @@ class Connection(Protocol):
                     request.receive(event)
                 elif event is END:
                     assert request is not None
-                    self._deadline.at = NEVER
+                    self._expect(NEVER)
                     request.complete_body()
                 else:
                     assert isinstance(event, Head)
@@ -356,7 +365,7 @@ class Connection(Protocol):
         request = self._request
         if self.paused and self._unsent() != self._outstanding:
             self._outstanding = self._unsent()
-            self._expect(self.edge.limits.write_stall_timeout)
+            self._watch_for_stall()
         elif self.paused or self._closing:
             self.transport.abortConnection()
         elif request is not None:

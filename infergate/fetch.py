@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from treq.client import HTTPClient
 from treq.content import collect
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.iweb import IAgent
+from twisted.internet.protocol import Protocol
+from twisted.web.iweb import IAgent, IResponse
 
 from infergate.backend import NoCookies, Plain, discard
 
 MAX_BYTES = 1 << 20
 DEADLINE = 10.0
 """Seconds for all of it."""
+
+
+class _Closable:
+    """A response to `collect`, whose Deferred stops nothing when it is cancelled."""
+
+    def __init__(self, response: IResponse) -> None:
+        self._response = response
+        self._reader: Protocol | None = None
+        self.length = response.length
+
+    def deliverBody(self, protocol: Protocol) -> None:
+        self._reader = protocol
+        self._response.deliverBody(protocol)
+
+    def close(self) -> None:
+        """Lose the connection, if it is still this response's."""
+        if self._reader is not None and self._reader.transport is not None:
+            self._reader.transport.loseConnection()
 
 
 def fetcher(agent: IAgent, url: str, clock: IReactorTime) -> Callable[[], Deferred[bytes]]:
@@ -34,7 +54,11 @@ def fetcher(agent: IAgent, url: str, clock: IReactorTime) -> Callable[[], Deferr
             if sum(map(len, pieces)) > MAX_BYTES:
                 raise ValueError("too large")
 
-        await collect(response, keep)
+        body = _Closable(response)
+        try:
+            await collect(cast(IResponse, body), keep)
+        finally:
+            body.close()
         return b"".join(pieces)
 
     return lambda: Deferred.fromCoroutine(fetch()).addTimeout(DEADLINE, clock)

@@ -80,8 +80,8 @@ class Gateway:
     def unroutable(self, request: Any, failure: Failure) -> None:
         """No route, or none for this method; also what Klein would answer with a redirect."""
         error = failure.value
-        # "//healthz", which the router takes for "/healthz", would be a label of its own.
-        if isinstance(error, WrongMethod) and not request.path.startswith(b"//"):
+        # "/v1//models", which the router takes for "/v1/models", would be a label of its own.
+        if isinstance(error, WrongMethod) and b"//" not in request.path:
             request.record.route = request.path.decode("ascii")
             allowed = ", ".join(sorted(error.valid_methods or ())).encode("ascii")
             request.refuse(MethodNotAllowed(headers=[(b"Allow", allowed)]))

@@ -53,7 +53,8 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        disable_created_metrics()  # in the text form, each would be a metric of its own
+        # In the text form, each would be a metric of its own.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
 
         def histogram(
             name: str, about: str, labels: Sequence[str], buckets: Sequence[float]
