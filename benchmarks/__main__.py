@@ -11,83 +11,74 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import medians, ratios_table, write_docs
-from benchmarks.targets import (
-    ROOT,
-    TARGETS,
-    Environments,
-    Launch,
-    Server,
-    Target,
-    Unavailable,
-    allow_many_files,
-    free_port,
-    scratch,
-)
+from benchmarks.processes import Server, Unavailable, allow_many_files, free_port, scratch
+from benchmarks.report import goals_table, medians, write_docs
+from benchmarks.targets import ROOT, TARGETS, Environments, Launch, Target
 
-# Seconds, and what the clients do in them.
-SCENARIOS: dict[str, tuple[float, tuple[str, ...]]] = {
-    "plain_1": (4, ("--connections=1",)),
-    "plain_32": (4, ("--connections=32",)),
-    "streams_200": (6, ("--streams=200", "--interval=10")),
-    "streams_1000": (8, ("--streams=1000", "--interval=50")),
-    "flat": (4, ("--streams=32",)),
+Load = dict[str, float]
+
+# What the clients do, as `benchmarks.load` reads it.
+SCENARIOS: dict[str, Load] = {
+    "plain_1": {"seconds": 4, "connections": 1},
+    "plain_32": {"seconds": 4, "connections": 32},
+    "streams_200": {"seconds": 6, "streams": 200, "interval": 10},
+    "streams_1000": {"seconds": 8, "streams": 1000, "interval": 50},
+    "flat": {"seconds": 4, "streams": 32, "interval": 0},
 }
-SCALING: dict[str, tuple[float, tuple[str, ...]]] = {
-    f"scale_{count}": (8, (f"--streams={count}", "--interval=200"))
+SCALING: dict[str, Load] = {
+    f"scale_{count}": {"seconds": 10, "streams": count, "interval": 200}
     for count in (100, 300, 1000, 3000)
 }
-WARM_UP = (1.0, ("--connections=32",)), (1.0, ("--streams=50", "--interval=10"))
+WARM_UP: tuple[Load, ...] = (
+    {"seconds": 1, "connections": 32},
+    {"seconds": 1, "streams": 50, "interval": 10},
+)
 
-# Times the CPU seconds of aiohttp by hand. Far enough over what is measured for a machine that
-# others share, and under what a hot path that went wrong costs.
+# Times the CPU seconds of aiohttp by hand: well over what is measured, for machines that others
+# share, and well under what a hot path that went wrong costs.
 CHECKS = {"plain_32": 3.0, "streams_200": 1.5}
 CHECK_ROUNDS = 3
 CHECK_SECONDS = 2
 
 
 class Bench:
-    """The backend, and the environments of all else."""
+    """The backend, and what is run against it."""
 
     def __init__(self, stack: ExitStack, environments: Environments) -> None:
         self._environments = environments
-        self._python = environments.python("load", ["uvloop>=0.21"])
+        # The clients and the backend need uvloop alone, which this environment has.
+        self._python = environments.python("aiohttp", TARGETS["aiohttp"].packages)
         self.backend = free_port()
         command = [self._python, "-m", "benchmarks.backend", str(self.backend)]
         directory = Path(stack.enter_context(scratch()))
-        server = Server(command, {"PYTHONPATH": str(ROOT)}, directory)
-        stack.callback(server.stop)
+        server = stack.enter_context(Server(command, {"PYTHONPATH": str(ROOT)}, directory))
         server.wait(self.backend)
-
-    def install(self, targets: Iterable[Target]) -> list[Target]:
-        """Those that can be run here, with a word about the others."""
-        ready = []
-        for target in targets:
-            try:
-                with self.running(target):
-                    ready.append(target)
-            except Unavailable as why:
-                print(f"{target.name}: skipped, {why}", file=sys.stderr, flush=True)
-        return ready
 
     @contextmanager
     def running(self, target: Target) -> Iterator[Running]:
-        """The target, from its start to its end, warmed up."""
+        """The target, from its start to its end; raises `Unavailable`."""
         python = self._environments.python(target.name, target.packages)
-        with ExitStack() as stack:
-            directory = Path(stack.enter_context(scratch()))
-            launch = Launch(python, free_port(), self.backend, directory)
-            server = Server(target.command(launch), target.environment(launch), directory)
-            stack.callback(server.stop)
-            yield Running(self, launch.port, server)
+        with scratch() as directory:
+            launch = Launch(python, free_port(), self.backend, Path(directory))
+            command, environment = target.command(launch), target.environment(launch)
+            with Server(command, environment, launch.directory) as server:
+                yield Running(self, launch.port, server)
 
-    def load(self, port: int, seconds: float, options: Iterable[str]) -> subprocess.Popen[str]:
-        command = [self._python, "-m", "benchmarks.load", str(port), str(seconds), *options]
+    def available(self, target: Target) -> bool:
+        try:
+            with self.running(target):
+                return True
+        except Unavailable as why:
+            _say(f"{target.name}: skipped, {why}")
+            return False
+
+    def load(self, port: int, load: Load) -> subprocess.Popen[str]:
+        command = [self._python, "-m", "benchmarks.load", json.dumps({"port": port, **load})]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
@@ -105,19 +96,18 @@ class Running:
             self.figures["idle_mib"] = server.memory()
 
     def warm_up(self) -> None:
-        for seconds, options in WARM_UP:
-            self.run(seconds, options)
+        for load in WARM_UP:
+            self.run(load)
 
-    def run(self, seconds: float, options: Iterable[str]) -> dict[str, Any]:
+    def run(self, load: Load) -> dict[str, Any]:
         """What the clients saw, and what it cost."""
         server = self._server
-        before = 0.0
+        before = memory = 0.0
         if server is not None:
             server.settle()
             before = server.cpu_seconds()
-        clients = self._bench.load(self._port, seconds, options)
+        clients = self._bench.load(self._port, load)
         try:
-            memory = 0.0
             while server is not None and clients.poll() is None:
                 memory = max(memory, server.memory())
                 time.sleep(0.25)
@@ -127,59 +117,52 @@ class Running:
             clients.wait()
         seen: dict[str, Any] = json.loads(output)
         if seen["failures"]:
-            print(f"{seen['failures']} failures: {seen['failure']}", file=sys.stderr, flush=True)
+            _say(f"{seen['failures']} failures, such as: {seen['failure']}")
         if server is not None:
             spent = server.cpu_seconds() - before
-            seen["memory_mib"] = memory
-            seen["cpu_s"] = spent
-            if "requests" in seen:
-                seen["cpu_s_per_1000"] = spent * 1000 / max(1, seen["requests"])
-            else:
-                seen["cpu_s_per_100k"] = spent * 100_000 / max(1, seen["chunks"])
+            unit = "1000" if "requests" in seen else "100k"
+            count = seen["requests"] / 1000 if "requests" in seen else seen["chunks"] / 100_000
+            seen |= {"memory_mib": memory, "cpu_s": spent}
+            seen[f"cpu_s_per_{unit}"] = spent / count if count else None
         return seen
 
 
-def one_round(
-    bench: Bench, targets: list[Target], number: int, quick: bool
-) -> dict[str, dict[str, Any]]:
-    """Every target started afresh, and each scenario run with one after the other."""
+def one_round(bench: Bench, targets: list[Target], number: int, share: float) -> dict[str, Any]:
+    """Every target started afresh, then each scenario with one after the other."""
     with ExitStack() as stack:
         running = {"direct": Running(bench, bench.backend, None)}
         for target in targets:
             running[target.name] = stack.enter_context(bench.running(target))
         for one in running.values():
             one.warm_up()
-        for scenario, (seconds, options) in {**SCENARIOS, **SCALING}.items():
-            names = list(running)
-            # No target is always the one after the most wasteful.
-            turned = names[number % len(names) :] + names[: number % len(names)]
-            for name in turned:
-                if scenario in SCALING and (name == "direct" or TARGETS[name].slow):
+        names = list(running)
+        # So that none is always the one after the most wasteful.
+        names = names[number % len(names) :] + names[: number % len(names)]
+        for scenario, load in (SCENARIOS | SCALING).items():
+            for name in names:
+                if scenario in SCALING and name != "direct" and TARGETS[name].slow:
                     continue
-                note = f"round {number + 1}: {scenario} {name}"
-                print(note, file=sys.stderr, flush=True)
-                running[name].figures[scenario] = running[name].run(
-                    seconds / 2 if quick else seconds, options
-                )
+                _say(f"round {number + 1}: {scenario} {name}")
+                seconds = load["seconds"] * share
+                running[name].figures[scenario] = running[name].run(load | {"seconds": seconds})
         return {name: one.figures for name, one in running.items()}
 
 
 def check(bench: Bench) -> bool:
     """Whether the gateway costs no more than it may, beside aiohttp by hand."""
-    ratios: dict[str, list[float]] = {scenario: [] for scenario in CHECKS}
     with ExitStack() as stack:
-        ours = stack.enter_context(bench.running(TARGETS["infergate"]))
-        theirs = stack.enter_context(bench.running(TARGETS["aiohttp"]))
-        for one in (ours, theirs):
+        pair = [stack.enter_context(bench.running(TARGETS[n])) for n in ("infergate", "aiohttp")]
+        for one in pair:
             one.warm_up()
+        ratios: dict[str, list[float]] = {scenario: [] for scenario in CHECKS}
         for _ in range(CHECK_ROUNDS):
-            for scenario in CHECKS:
-                _, options = SCENARIOS[scenario]
-                key = "cpu_s_per_1000" if scenario.startswith("plain") else "cpu_s_per_100k"
-                spent = [one.run(CHECK_SECONDS, options) for one in (ours, theirs)]
-                if any(seen["failures"] for seen in spent):
+            for scenario, of_one in ratios.items():
+                load = SCENARIOS[scenario] | {"seconds": CHECK_SECONDS}
+                ours, theirs = (one.run(load) for one in pair)
+                if ours["failures"] or theirs["failures"]:
                     return False
-                ratios[scenario].append(spent[0][key] / spent[1][key])
+                key = "cpu_s_per_1000" if "requests" in ours else "cpu_s_per_100k"
+                of_one.append(ours[key] / theirs[key])
     good = True
     for scenario, allowed in CHECKS.items():
         ratio = statistics.median(ratios[scenario])
@@ -200,41 +183,40 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def options() -> argparse.Namespace:
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", metavar="NAME,...", help=f"out of {', '.join(TARGETS)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="half the time for each scenario")
     parser.add_argument("--check", action="store_true", help="only what must not get slower")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to put every figure")
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="put table and plots there")
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        metavar="FOLDER",
-        default=Path(cache, "infergate-benchmarks"),
-        help="where the environments are kept [%(default)s]",
-    )
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="put tables and plots there")
+    parser.add_argument("--cache", type=Path, default=Path(cache, "infergate-benchmarks"))
     return parser.parse_args()
 
 
 def main() -> int:
     given = options()
-    allow_many_files()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     names = given.only.split(",") if given.only else list(TARGETS)
     if unknown := set(names) - set(TARGETS):
         raise SystemExit(f"--only: no {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    allow_many_files()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops all that was started
     environments = Environments(given.cache.resolve())
+    about = machine()
     with ExitStack() as stack:
         bench = Bench(stack, environments)
         if given.check:
             return 0 if check(bench) else 1
-        about = machine()
-        targets = bench.install(TARGETS[name] for name in names)
-        rounds = [one_round(bench, targets, number, given.quick) for number in range(given.rounds)]
-    result = {
+        targets = [TARGETS[name] for name in names if bench.available(TARGETS[name])]
+        share = 0.5 if given.quick else 1.0
+        rounds = [one_round(bench, targets, number, share) for number in range(given.rounds)]
+    result: dict[str, Any] = {
         "machine": about,
         "packages": environments.packages(),
         "medians": medians(rounds),
@@ -244,7 +226,7 @@ def main() -> int:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
     if given.docs:
         write_docs(given.docs, result)
-    print(ratios_table(result["medians"]))
+    print(goals_table(result["medians"]))
     return 0
 
 

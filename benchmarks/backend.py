@@ -1,4 +1,4 @@
-"""The model server that all targets share: it computes nothing, and is never the limit.
+"""The model server that all targets share: it computes nothing, and costs little.
 
 A user message with ``@NxT`` asks for a stream of N chunks, one each T milliseconds (T = 0: each
 chunk a write of its own, as fast as the reader takes them); any other is answered with one plain
@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import uvloop
 
-from benchmarks.targets import allow_many_files
+from benchmarks.processes import allow_many_files
 
 _STREAM = re.compile(rb"@(\d+)x(\d+)")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -31,7 +31,8 @@ def _document(kind: str, choice: dict[str, Any] | None, usage: bool) -> bytes:
     choices = [] if choice is None else [{"index": 0, "finish_reason": "stop"} | choice]
     counts = {"prompt_tokens": 40, "completion_tokens": 60, "total_tokens": 100}
     used = {"usage": counts} if usage else {}
-    return json.dumps({**document, "choices": choices, **used}).encode()
+    whole = {**document, "choices": choices, **used}
+    return json.dumps(whole, separators=(",", ":")).encode()
 
 
 def _chunk(choice: dict[str, Any] | None, usage: bool = False) -> bytes:

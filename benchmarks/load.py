@@ -1,34 +1,67 @@
-"""The clients: plain requests one after the other, or streams, on raw asyncio protocols.
+"""The clients: ``python -m benchmarks.load '{"port": 8080, "seconds": 5, "connections": 32}'``.
 
-Prints one JSON object. Times are in milliseconds, and are those a client sees; what a gateway
-adds is the difference from the same without one.
+With ``connections``, plain requests one after the other on each; with ``streams`` and
+``interval``, that many streams at once with one chunk each `interval` milliseconds, or without
+a pause (0). Prints one JSON object. Times are in milliseconds, and as a client sees them: what a
+gateway adds is the difference from the same without one.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import re
+import sys
 import time
 from array import array
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import uvloop
 
+from benchmarks.processes import allow_many_files
 from benchmarks.question import question
-from benchmarks.targets import allow_many_files
 
 _STAMPS = re.compile(rb"@(\d{16})").findall
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _LAST = b"\r\n0\r\n\r\n"
 
+# A stream each millisecond: clients come in a burst, but not all at one instant.
+RAMP_MICROSECONDS = 1000
+UNFINISHED_SECONDS = 5
+
 
 def _now() -> int:
     """Microseconds on the clock that the backend's stamps are from."""
     return time.monotonic_ns() // 1000
+
+
+@dataclass
+class Results:
+    """What all clients of one run saw; times in microseconds."""
+
+    left: int = 0
+    window: tuple[int, int] = (0, 0)
+    waits: array[int] = field(default_factory=lambda: array("q"))
+    delays: array[int] = field(default_factory=lambda: array("q"))
+    chunks: int = 0
+    chunks_in_window: int = 0
+    failures: int = 0
+    failure: str = ""
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def fail(self, why: object) -> None:
+        self.failures += 1
+        self.failure = self.failure or str(why)[:300]
+
+    def summary(self, wait: str, **figures: float | None) -> dict[str, Any]:
+        for name, times in ((wait, sorted(self.waits)), ("chunk", sorted(self.delays))):
+            if times:
+                figures[f"{name}_p50_ms"] = times[len(times) // 2] / 1000
+                figures[f"{name}_p99_ms"] = times[len(times) * 99 // 100] / 1000
+        return {**figures, "failures": self.failures, "failure": self.failure}
 
 
 class Plain(asyncio.Protocol):
@@ -50,9 +83,7 @@ class Plain(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head = self._buffer.find(b"\r\n\r\n")
-        if head < 0:
-            return
-        length = _LENGTH.search(self._buffer, 0, head + 2)
+        length = _LENGTH.search(self._buffer, 0, head + 2) if head > 0 else None
         if length:
             whole = len(self._buffer) >= head + 4 + int(length[1])
         else:
@@ -65,19 +96,19 @@ class Plain(asyncio.Protocol):
             self._send()
 
     def connection_lost(self, reason: Exception | None) -> None:
-        self._results.fail(b"the connection was closed")
+        self._results.fail(reason or "the connection was closed")
 
 
 class Stream(asyncio.Protocol):
-    """One connection with one stream."""
+    """One connection with one stream, timed from the moment the client wants it."""
 
-    def __init__(self, request: bytes, results: Results, stamped: bool) -> None:
+    def __init__(self, request: bytes, results: Results, *, stamped: bool) -> None:
         self._request = request
         self._results = results
         self._stamped = stamped
         self._began = _now()
+        self._waiting = True
         self._tail = b""
-        self._first = True
 
     async def connect(self, port: int) -> None:
         try:
@@ -92,141 +123,72 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = _now()
         results = self._results
-        # A gateway may cut a stamp in two, never the "@", so this is the count.
+        # A gateway may cut a stamp in two, but not the "@", so this is the count.
         count = data.count(b"@")
-        if self._first and count:
-            self._first = False
+        if self._waiting and count:
+            self._waiting = False
             results.waits.append(now - self._began)
         results.chunks += count
         if results.window[0] <= now < results.window[1]:
-            results.in_window += count
+            results.chunks_in_window += count
         if self._stamped:
             for stamp in _STAMPS(data):
                 results.delays.append(now - int(stamp))
         self._tail = (self._tail + data[-7:])[-7:]
         if self._tail == _LAST:
-            if self._first:
-                results.fail(data)
             self._transport.close()
-            self._finish()
 
-    def _finish(self) -> None:
+    def connection_lost(self, reason: Exception | None) -> None:
+        if self._waiting or self._tail != _LAST:
+            self._results.fail(reason or "no whole stream")
         self._results.left -= 1
-        self._request = b""
         if not self._results.left:
             self._results.done.set()
 
-    def connection_lost(self, reason: Exception | None) -> None:
-        if self._request:
-            self._results.fail(repr(reason or "the stream was cut short").encode())
-            self._finish()
 
-
-class Results:
-    """What all clients of one run saw."""
-
-    def __init__(self, streams: int = 0) -> None:
-        self.waits = array("q")
-        self.delays = array("q")
-        self.chunks = 0
-        self.window = (0, 0)
-        self.in_window = 0
-        self.left = streams
-        self.done = asyncio.Event()
-        self.failures = 0
-        self.failure = ""
-        self.over = False
-
-    def fail(self, data: bytes) -> None:
-        if not self.over:
-            self.failures += 1
-            self.failure = self.failure or data[:300].decode("latin-1")
-
-    def failed(self) -> dict[str, Any]:
-        return {"failures": self.failures, "failure": self.failure}
-
-
-async def plain(port: int, connections: int, seconds: float) -> dict[str, Any]:
+async def plain(port: int, seconds: float, connections: int) -> dict[str, Any]:
     """As many requests as are answered in `seconds`."""
     results = Results()
+    request = question(port)
     loop = asyncio.get_running_loop()
-    message = question(port)
-    began = time.monotonic()
     for _ in range(connections):
-        await loop.create_connection(lambda: Plain(message, results), "127.0.0.1", port)
+        await loop.create_connection(lambda: Plain(request, results), "127.0.0.1", port)
     await asyncio.sleep(seconds)
-    results.over = True
-    waits = sorted(results.waits)
-    return {
-        "requests": len(waits),
-        "per_second": len(waits) / (time.monotonic() - began),
-        **_percentiles("wait", waits),
-        **results.failed(),
-    }
+    count = len(results.waits)
+    return results.summary("wait", requests=count, per_second=count / seconds)
 
 
-async def streams(port: int, count: int, interval: int, seconds: float) -> dict[str, Any]:
-    """`count` streams that last `seconds` each, begun 1,000 a second.
+async def streams(port: int, seconds: float, streams: int, interval: int) -> dict[str, Any]:
+    """Streams that last `seconds` each; those without a pause have no end, and are cut off.
 
-    The rate is that of the time in which all of them should run. An interval of 0 is flat out:
-    the streams have no end, and are cut off.
+    The rate is that of the time in which all of them should run.
     """
-    flat = interval == 0
-    results = Results(count)
-    chunks = 1_000_000_000 if flat else round(seconds * 1000 / interval)
-    message = question(port, f"@{chunks}x{interval}", stream=True)
+    chunks = round(seconds * 1000 / interval) if interval else 1_000_000_000
+    request = question(port, f"@{chunks}x{interval}", stream=True)
     began = _now()
-    ramp = count * 1000
-    results.window = (began + ramp + 500_000, began + round(seconds * 1e6))
-    connecting: list[asyncio.Task[None]] = []
-    for number in range(count):
-        if (early := began + number * 1000 - _now()) > 0:
+    window = began + streams * RAMP_MICROSECONDS + 500_000, began + round(seconds * 1e6)
+    results = Results(streams, window)
+    connecting = set()
+    for number in range(streams):
+        if (early := began + number * RAMP_MICROSECONDS - _now()) > 0:
             await asyncio.sleep(early / 1e6)
-        client = Stream(message, results, stamped=not flat)
-        connecting.append(asyncio.create_task(client.connect(port)))
-    limit = seconds if flat else 2 * seconds + 5
-    try:
+        client = Stream(request, results, stamped=interval > 0)
+        connecting.add(asyncio.create_task(client.connect(port)))
+    limit = 2 * seconds + UNFINISHED_SECONDS if interval else seconds
+    with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(results.done.wait(), began / 1e6 + limit - time.monotonic())
-    except asyncio.TimeoutError:
-        results.over = True
-    window = (results.window[1] - results.window[0]) / 1e6
-    return {
-        "chunks": results.chunks,
-        "per_second": results.in_window / window,
-        "of_ideal": None if flat else results.in_window / (count * window * 1000 / interval),
-        "unfinished": 0 if flat else results.left,
-        **_percentiles("first", sorted(results.waits)),
-        **_percentiles("chunk", sorted(results.delays)),
-        **results.failed(),
-    }
-
-
-def _percentiles(name: str, values: Sequence[int]) -> dict[str, float]:
-    """In milliseconds, of sorted microseconds."""
-    if not values:
-        return {}
-    return {
-        f"{name}_p50_ms": values[len(values) // 2] / 1000,
-        f"{name}_p99_ms": values[len(values) * 99 // 100] / 1000,
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("port", type=int)
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("--connections", type=int, help="plain requests")
-    parser.add_argument("--streams", type=int)
-    parser.add_argument("--interval", type=int, default=0, help="milliseconds; 0: flat out")
-    options = parser.parse_args()
-    allow_many_files()
-    gc.disable()
-    if options.connections:
-        run = plain(options.port, options.connections, options.seconds)
-    else:
-        run = streams(options.port, options.streams, options.interval, options.seconds)
-    print(json.dumps(uvloop.run(run)))
+    rate = results.chunks_in_window / (window[1] - window[0]) * 1e6
+    return results.summary(
+        "first",
+        chunks=results.chunks,
+        per_second=rate,
+        of_ideal=rate * interval / streams / 1000 if interval else None,
+        unfinished=results.left if interval else 0,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    allow_many_files()
+    gc.disable()
+    wanted = json.loads(sys.argv[1])
+    print(json.dumps(uvloop.run((plain if "connections" in wanted else streams)(**wanted))))

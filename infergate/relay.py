@@ -60,7 +60,13 @@ class Relay:
     """
 
     def __init__(
-        self, request: Request, call: Call, scanner: Scanner, pulse: Pulse, deadlines: Deadlines
+        self,
+        request: Request,
+        call: Call,
+        scanner: Scanner,
+        pulse: Pulse,
+        deadlines: Deadlines,
+        content_type: bytes = EVENT_STREAM,
     ) -> None:
         self._request = request
         self._record = request.record
@@ -68,6 +74,7 @@ class Relay:
         self._scanner = scanner
         self._pulse = pulse
         self._now = deadlines.now
+        self._content_type = content_type
         self._held = b""
         self._over = False
 
@@ -115,7 +122,7 @@ class Relay:
             if not self._scanner.events and len(self._held) < HELD_COMMENTS:
                 self._held += events
                 return
-            request.begin(200, EVENT_STREAM, STREAM_HEADERS)
+            request.begin(200, self._content_type, STREAM_HEADERS)
         request.write(self._held + events)
         self._held = b""
         self._pulse.postpone()

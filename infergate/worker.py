@@ -108,9 +108,9 @@ class BackendWorker:
             )
             await accepted(call, response)
             request.record.model_accepted = True
-            if chat.stream and _media_type(response) == b"text/event-stream":
+            if chat.stream and (content_type := _declared(response, b"text/event-stream")):
                 scanner = Scanner(self._max_event, strip_usage=not chat.wants_usage)
-                await Relay(request, call, scanner, pulse, self._deadlines).run()
+                await Relay(request, call, scanner, pulse, self._deadlines, content_type).run()
                 return
             reply, request.record.usage = shape_reply(
                 await call.read_all(self._max_response),
@@ -121,7 +121,7 @@ class BackendWorker:
             if chat.stream:
                 await send_as_stream(reply, chat, request)
             else:
-                await request.answer(reply)
+                await request.answer(reply, content_type=_declared(response, JSON) or JSON)
         finally:
             pulse.stop()
 
@@ -134,7 +134,7 @@ class BackendWorker:
             msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BackendError("The backend's list of models is not a JSON object.") from error
-        await request.answer(body)
+        await request.answer(body, content_type=_declared(response, JSON) or JSON)
 
     async def ready(self) -> bool:
         return await self._readiness.ask()
@@ -213,6 +213,7 @@ def _headers(
     return headers
 
 
-def _media_type(response: IResponse) -> bytes:
-    values = response.headers.getRawHeaders(b"Content-Type", [b""])
-    return bytes(values[0].partition(b";")[0].strip().lower())
+def _declared(response: IResponse, media_type: bytes) -> bytes | None:
+    """The response's ``Content-Type``, where it is of this media type."""
+    (value, *_) = response.headers.getRawHeaders(b"Content-Type", [b""])
+    return value if value.partition(b";")[0].strip().lower() == media_type else None

@@ -18,7 +18,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Action = bytes | Callable[["Exchange"], None]
@@ -303,11 +303,6 @@ def event(**members: Any) -> bytes:
 def delta(finish_reason: str | None = None, **members: Any) -> bytes:
     choice = {"index": 0, "delta": members, "finish_reason": finish_reason}
     return event(choices=[choice])
-
-
-def tokens(text: str = CONTENT) -> Iterator[bytes]:
-    """`text` without end, a word an event."""
-    return (delta(content=word + " ") for word in itertools.cycle(text.split()))
 
 
 ROLE = delta(role="assistant", content="")

@@ -63,10 +63,12 @@ def send(
     return connection
 
 
-def receive(connection: socket.socket, seconds: float = 30.0, *, close: bool = True) -> Answer:
-    """Read one answer, to its end or the connection's."""
+def receive(
+    connection: socket.socket, seconds: float = 30.0, *, close: bool = True, taken: bytes = b""
+) -> Answer:
+    """Read one answer, to its end or the connection's; `taken` is what was read of it before."""
     try:
-        return _Reader(connection, seconds).answer()
+        return _Reader(connection, seconds, taken).answer()
     finally:
         if close:
             connection.close()
@@ -78,10 +80,10 @@ def ask(port: int, request_id: str, *fields: str, **options: Any) -> Answer:
 
 
 class _Reader:
-    def __init__(self, connection: socket.socket, seconds: float) -> None:
+    def __init__(self, connection: socket.socket, seconds: float, taken: bytes) -> None:
         self._connection = connection
         self._end = time.monotonic() + seconds
-        self._data = bytearray()
+        self._data = bytearray(taken)
         self._ended = ""
 
     def _more(self) -> bool:

@@ -6,8 +6,10 @@ from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
+from werkzeug.exceptions import HTTPException
 from zope.interface.verify import verifyObject
 
 from infergate.gateway import Gateway
@@ -32,8 +34,12 @@ class RoutesTests(SynchronousTestCase):
                 await self.waiting[-1]
             except CancelledError:
                 self.cancelled += 1
-                raise
+                return
             await request.answer(b"later")
+
+        @app.handle_errors(HTTPException)
+        def unroutable(request: Any, failure: Failure) -> None:
+            request.begin(failure.value.code, b"text/plain", (), b"")
 
         self.routes = Routes(app)
         self.running = Running()
@@ -55,10 +61,11 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(len(self.client.answers()), 3)
 
     def test_left(self) -> None:
-        """When its client leaves, a handler is cancelled, and nothing is logged about it."""
+        """When its client leaves, a handler is cancelled, and its end is no second answer."""
         self.client.send(request("POST", "/later"))
         self.client.close()
         self.assertEqual(self.cancelled, 1)
+        self.assertEqual(self.running.outcomes, ["client_disconnected"])
 
     def test_not_found(self) -> None:
         """What is no route is left to Klein, which knows why it is none."""

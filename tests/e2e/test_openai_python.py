@@ -1,0 +1,337 @@
+"""The openai package, sync and async, against a real gateway in front of the mock backend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from tests.e2e.harness import Process, SharedProcesses, gateway, mock, running
+
+if find_spec("openai") is not None:
+    import openai
+
+KEY = "sk-alice"
+DEADLINE = 1.0  # of the gateway, for the backend: shorter than any delay that a test asks for
+NEVER = 30.0
+CLOSED_PORT = "http://127.0.0.1:1"
+
+TOOLS = [{"type": "function", "function": {"name": "say", "parameters": {"type": "object"}}}]
+
+# What is asked for, the class that is raised, the status and the code.
+ERRORS: tuple[tuple[dict[str, Any], str, int, str], ...] = (
+    ({"temperature": -1}, "BadRequestError", 400, "invalid_temperature"),
+    ({"messages": [{"role": 1}]}, "BadRequestError", 400, "invalid_messages"),
+    ({"mock": {"status": 400}}, "BadRequestError", 400, "backend_rejected"),
+    ({"mock": {"status": 404}}, "NotFoundError", 404, "backend_rejected"),
+    ({"mock": {"status": 409}}, "ConflictError", 409, "backend_rejected"),
+    ({"mock": {"status": 413}}, "APIStatusError", 413, "backend_rejected"),
+    ({"mock": {"status": 422}}, "UnprocessableEntityError", 422, "backend_rejected"),
+    ({"mock": {"status": 429}}, "RateLimitError", 429, "backend_rejected"),
+    ({"mock": {"status": 401}}, "InternalServerError", 502, "backend_error"),
+    ({"mock": {"status": 503}}, "InternalServerError", 502, "backend_error"),
+    ({"mock": {"fail": "html"}}, "InternalServerError", 502, "backend_error"),
+    ({"mock": {"fail": "cut_json"}}, "InternalServerError", 502, "backend_error"),
+    (
+        {"mock": {"fail": "reset", "fail_after": 0}},
+        "InternalServerError",
+        502,
+        "backend_unavailable",
+    ),
+    ({"mock": {"delay": NEVER}}, "InternalServerError", 504, "gateway_timeout"),
+)
+
+# How the backend fails in mid-stream, the code of the error, and the outcome in the log.
+MID_STREAM = (
+    ("reset", "backend_error", "backend_error"),
+    ("close", "backend_error", "backend_error"),
+    ("stall", "gateway_timeout", "timeout"),
+    ("error_event", None, "backend_error"),
+)
+
+
+class Scenarios:
+    """What holds for both clients; `call` and `stream` are how they differ."""
+
+    skip = None if find_spec("openai") else "openai is not installed: pip install openai"
+
+    plain: ClassVar[Process]
+    openai_format: ClassVar[Process]
+    unconnected: ClassVar[Process]
+    limited: ClassVar[Process]
+
+    @classmethod
+    def start(cls, stack: ExitStack) -> None:
+        backend = mock()
+        stack.enter_context(running(backend))
+        settings = {
+            "BACKEND_URL": backend.url,
+            "BACKEND_TIMEOUT": str(DEADLINE),
+            "STREAM_IDLE_TIMEOUT": str(DEADLINE),
+            "API_KEYS": f"alice:{KEY}",
+        }
+        cls.plain = gateway(settings)
+        cls.openai_format = gateway({**settings, "ERROR_FORMAT": "openai"})
+        cls.unconnected = gateway({"BACKEND_URL": CLOSED_PORT})
+        cls.limited = gateway({"RATE_LIMIT": "1/second"})
+        stack.enter_context(running(*cls.processes()))
+
+    @classmethod
+    def processes(cls) -> tuple[Process, ...]:
+        return cls.plain, cls.openai_format, cls.unconnected, cls.limited
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.request_id = str(uuid.uuid4())
+
+    def tearDown(self) -> None:
+        for process in self.processes():
+            self.assertEqual(process.complaints(), [])
+
+    def call(self, options: dict[str, Any], use: Callable[[Any], Any]) -> Any:
+        """What `use` makes of a client with these options."""
+        raise NotImplementedError
+
+    def stream(self, options: dict[str, Any], members: dict[str, Any], chunks: list[Any]) -> None:
+        """Stream a completion and add what comes to `chunks`, also where it fails."""
+        raise NotImplementedError
+
+    def options(self, process: Process | None = None, **options: Any) -> dict[str, Any]:
+        return {"base_url": (process or self.plain).url + "/v1", "api_key": KEY, **options}
+
+    def members(self, **members: Any) -> dict[str, Any]:
+        extra = {"mock": members.pop("mock")} if "mock" in members else None
+        return {
+            "model": "m",
+            "messages": [{"role": "user", "content": "hello big world"}],
+            "extra_body": extra,
+            "extra_headers": {"X-Request-ID": self.request_id},
+            **members,
+        }
+
+    def create(self, options: dict[str, Any], **members: Any) -> Any:
+        asked = self.members(**members)
+        return self.call(options, lambda client: client.chat.completions.create(**asked))
+
+    def refused(self, options: dict[str, Any], **members: Any) -> openai.APIStatusError:
+        with self.assertRaises(openai.APIStatusError) as caught:
+            self.create(options, **members)
+        return caught.exception
+
+    def lines(self, process: Process) -> list[dict[str, Any]]:
+        """The log's lines about the request and its retries."""
+        return [line for line in process.requests() if line["request_id"] == self.request_id]
+
+    # Success.
+
+    def test_plain(self) -> None:
+        """A plain completion has the request's id, the content and the usage."""
+        completion = self.create(self.options())
+        self.assertEqual((completion.id, completion.model), (self.request_id, "m"))
+        self.assertEqual(completion.choices[0].message.content, "Mock: hello big world")
+        self.assertEqual(completion.usage.total_tokens, 7)
+        line = self.plain.request_line(self.request_id)
+        self.assertEqual((line["outcome"], line["caller"]), ("ok", "alice"))
+        self.assertEqual((line["retry_count"], line["total_tokens"]), (0, 7))
+
+    def test_streamed(self) -> None:
+        """A stream has the words as they come, and no usage that was not asked for."""
+        chunks: list[Any] = []
+        self.stream(self.options(), self.members(), chunks)
+        self.assertEqual(said(chunks), "Mock: hello big world")
+        self.assertTrue(all(chunk.choices and chunk.usage is None for chunk in chunks))
+        self.assertEqual(chunks[-1].choices[0].finish_reason, "stop")
+        line = self.plain.request_line(self.request_id)
+        self.assertEqual((line["outcome"], line["total_tokens"]), ("ok", 7))
+
+    def test_streamed_with_usage(self) -> None:
+        """A stream that asked for usage has it in a last chunk."""
+        chunks: list[Any] = []
+        self.stream(self.options(), self.members(stream_options={"include_usage": True}), chunks)
+        *words, last = chunks
+        self.assertEqual(said(words), "Mock: hello big world")
+        self.assertEqual((last.choices, last.usage.total_tokens), ([], 7))
+
+    def test_models(self) -> None:
+        """The models are the backend's."""
+        models = self.call(self.options(), lambda client: client.models.list())
+        self.assertEqual([model.id for model in models.data], ["mock"])
+
+    def test_tool_call(self) -> None:
+        """Tools reach the backend as they are, and its call of one comes back."""
+        script = {"tool_call": "say", "received": True}
+        completion = self.create(self.options(), tools=TOOLS, mock=script)
+        self.assertEqual(completion.mock_received["tools"], TOOLS)
+        self.assertEqual(completion.choices[0].finish_reason, "tool_calls")
+        (call,) = completion.choices[0].message.tool_calls
+        self.assertEqual(call.function.name, "say")
+        arguments = json.loads(call.function.arguments)
+        self.assertEqual(arguments, {"text": "Mock: hello big world"})
+
+    def test_tool_call_streamed(self) -> None:
+        """A call that is streamed comes in its pieces."""
+        chunks: list[Any] = []
+        members = self.members(tools=TOOLS, mock={"tool_call": "say"})
+        self.stream(self.options(), members, chunks)
+        calls = [c for chunk in chunks for c in chunk.choices[0].delta.tool_calls or ()]
+        self.assertEqual(calls[0].function.name, "say")
+        arguments = json.loads("".join(call.function.arguments for call in calls))
+        self.assertEqual(arguments, {"text": "Mock: hello big world"})
+        self.assertGreater(self.plain.request_line(self.request_id)["ttft_ms"], 0)
+
+    # Errors.
+
+    def test_errors(self) -> None:
+        """Each failure raises the class of its status; the code is what `error` is."""
+        for members, name, status, code in ERRORS:
+            error = self.refused(self.options(max_retries=0), **members)
+            found = (type(error).__name__, error.status_code, error.body)
+            self.assertEqual(found, (name, status, code), members)
+            self.assertEqual(error.response.headers["X-Request-ID"], self.request_id)
+
+    def test_errors_in_openai_format(self) -> None:
+        """With ERROR_FORMAT=openai the message, the code and the member are in their places."""
+        options = self.options(self.openai_format, max_retries=0)
+        for members, name, status, code in ERRORS:
+            error = self.refused(options, **members)
+            found = (type(error).__name__, error.status_code, error.code)
+            self.assertEqual(found, (name, status, code), members)
+            self.assertTrue(error.body["message"].endswith("."), error.body)
+            self.assertIn(error.body["message"], str(error))
+        self.assertEqual(self.refused(options, temperature=-1).param, "temperature")
+
+    def test_error_before_a_stream(self) -> None:
+        """What fails before the first event raises as if it were not streamed."""
+        for members, name, status, code in ERRORS:
+            with self.assertRaises(openai.APIStatusError) as caught:
+                self.stream(self.options(max_retries=0), self.members(**members), [])
+            error = caught.exception
+            found = (type(error).__name__, error.status_code, error.body)
+            self.assertEqual(found, (name, status, code), members)
+
+    def test_unauthorized(self) -> None:
+        """A wrong key raises AuthenticationError, and is not tried again."""
+        with self.assertRaises(openai.AuthenticationError) as caught:
+            self.create(self.options(api_key="sk-mallory"))
+        self.assertEqual(caught.exception.body, "unauthorized")
+        self.assertEqual(self.plain.request_line(self.request_id)["caller"], None)
+
+    def test_unknown_route(self) -> None:
+        """Another of OpenAI's routes raises NotFoundError."""
+        with self.assertRaises(openai.NotFoundError) as caught:
+            self.call(self.options(), lambda client: client.embeddings.create(model="m", input="x"))
+        self.assertEqual(caught.exception.body, "not_found")
+
+    # Retries.
+
+    def test_no_second_try(self) -> None:
+        """Once the backend may be at work, x-should-retry keeps the client from a second try."""
+        for script in ({"status": 500}, {"delay": NEVER}):
+            self.request_id = str(uuid.uuid4())
+            error = self.refused(self.options(), mock=script)
+            self.assertEqual(error.response.headers["x-should-retry"], "false")
+            time.sleep(0.1)
+            self.assertEqual([line["retry_count"] for line in self.lines(self.plain)], [0])
+
+    def test_tries_again(self) -> None:
+        """A backend that was never reached may be tried again; the log counts the tries."""
+        error = self.refused(self.options(self.unconnected))
+        self.assertEqual((error.status_code, error.body), (502, "backend_unavailable"))
+        self.assertNotIn("x-should-retry", error.response.headers)
+        counts = [line["retry_count"] for line in self.lines(self.unconnected)]
+        self.assertEqual(counts, [0, 1, 2])
+
+    def test_rate_limited(self) -> None:
+        """Over the limit: RateLimitError that says when to come back."""
+        options = self.options(self.limited, max_retries=0)
+        with self.assertRaises(openai.RateLimitError) as caught:
+            for _ in range(3):
+                self.create(options)
+        headers = caught.exception.response.headers
+        self.assertEqual(headers["Retry-After"], "1")
+        self.assertEqual(headers["x-ratelimit-remaining-requests"], "0")
+
+    def test_retry_after(self) -> None:
+        """A client that waits for Retry-After, as it does by default, is let in then."""
+        for _ in range(2):
+            began = time.monotonic()
+            self.create(self.options(self.limited, max_retries=1))
+        self.assertGreaterEqual(time.monotonic() - began, 1)
+        *_, refused, let_in = self.lines(self.limited)
+        self.assertEqual((refused["status"], refused["retry_count"]), (429, 0))
+        self.assertEqual((let_in["status"], let_in["retry_count"]), (200, 1))
+
+    # Streams that do not end well.
+
+    def test_mid_stream_failure(self) -> None:
+        """A stream that breaks off raises, after all that had come; it never just ends."""
+        for fail, code, outcome in MID_STREAM:
+            self.request_id = str(uuid.uuid4())
+            chunks: list[Any] = []
+            members = self.members(mock={"fail": fail, "fail_after": 3})
+            with self.assertRaises(openai.APIError) as caught:
+                self.stream(self.options(), members, chunks)
+            self.assertEqual(said(chunks), "Mock: hello ", fail)
+            self.assertEqual(caught.exception.code, code, fail)
+            self.assertTrue(caught.exception.message.endswith("."), fail)
+            line = self.plain.request_line(self.request_id)
+            self.assertEqual((line["status"], line["outcome"]), (200, outcome), fail)
+            self.assertEqual((line["completion_tokens"], line["usage_source"]), (2, "counted"))
+
+    def test_client_timeout(self) -> None:
+        """A client that gives up waiting is gone for the gateway, too."""
+        with self.assertRaises(openai.APITimeoutError):
+            self.create(self.options(timeout=0.4, max_retries=0), mock={"delay": NEVER})
+        line = self.plain.request_line(self.request_id)
+        self.assertEqual((line["status"], line["outcome"]), (499, "client_disconnected"))
+        self.assertLess(line["latency_ms"], DEADLINE * 1000)
+
+    def test_client_timeout_in_mid_stream(self) -> None:
+        """So is one that gives up between two chunks."""
+        chunks: list[Any] = []
+        members = self.members(mock={"chunk_delay": NEVER})
+        with self.assertRaises(Exception) as caught:  # which one depends on the client's version
+            self.stream(self.options(timeout=0.4, max_retries=0), members, chunks)
+        self.assertIn("Timeout", type(caught.exception).__name__)
+        self.assertEqual(len(chunks), 1)
+        line = self.plain.request_line(self.request_id)
+        self.assertEqual((line["status"], line["outcome"]), (200, "client_disconnected"))
+        self.assertLess(line["latency_ms"], DEADLINE * 1000)
+
+
+class Sync(Scenarios, SharedProcesses):
+    def call(self, options: dict[str, Any], use: Callable[[Any], Any]) -> Any:
+        with openai.OpenAI(**options) as client:
+            return use(client)
+
+    def stream(self, options: dict[str, Any], members: dict[str, Any], chunks: list[Any]) -> None:
+        with openai.OpenAI(**options) as client:
+            for chunk in client.chat.completions.create(stream=True, **members):
+                chunks.append(chunk)  # noqa: PERF402  # a failure must leave what had come
+
+
+class Async(Scenarios, SharedProcesses):
+    def call(self, options: dict[str, Any], use: Callable[[Any], Any]) -> Any:
+        async def main() -> Any:
+            async with openai.AsyncOpenAI(**options) as client:
+                return await use(client)
+
+        return asyncio.run(main())
+
+    def stream(self, options: dict[str, Any], members: dict[str, Any], chunks: list[Any]) -> None:
+        async def main() -> None:
+            async with openai.AsyncOpenAI(**options) as client:
+                async for chunk in await client.chat.completions.create(stream=True, **members):
+                    chunks.append(chunk)
+
+        asyncio.run(main())
+
+
+def said(chunks: list[Any]) -> str:
+    """The content of a stream."""
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
