@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 
-KEY = "bench-0123456789abcdef"
+KEY = "sk-bench-4f1c0a9be27d48a3b6f05d9c7e81a2f3"
 _SYSTEM = "You are a helpful assistant. Answer in a few short sentences, and say so if unsure."
 
 

@@ -182,6 +182,8 @@ def _bars(figures: Figures) -> str:
         ("CPU seconds per 100,000 chunks, 200 streams", "streams_200.cpu_s_per_100k"),
     ):
         values = {name: figures[name][key] for name in _COLOURS if figures.get(name, {}).get(key)}
+        if not values:
+            continue
         least = math.log10(min(values.values())) - 0.3
         scale = 380 / (math.log10(max(values.values())) - least)
         shapes.append(_label(10, top + 18, title))

@@ -113,8 +113,11 @@ TARGETS = {
             "LiteLLM proxy",
             _litellm,
             ("litellm[proxy]>=1.60",),
-            # Its prices would be fetched from the network at start.
-            environment=lambda launch: {"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+            # It does not start without a key, and would fetch prices from the network.
+            environment=lambda launch: {
+                "LITELLM_MASTER_KEY": KEY,
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            },
             slow=True,
         ),
     )

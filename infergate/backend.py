@@ -160,6 +160,13 @@ class _Connection(HTTP11ClientProtocol):
 
     _used = False
 
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        # A close waits until all of the request is out: with a backend that has answered, or hangs,
+        # and does not read the rest of it, for ever.
+        transport = cast(Any, self.transport)
+        transport.loseConnection = transport.abortConnection
+
     @property
     def stale(self) -> bool:
         """No use for a further request: we are closing it, or there is something to read. From a
@@ -375,8 +382,10 @@ class Backend:
 
     async def connectable(self) -> bool:
         """Whether a connection can be made; it is closed at once."""
+        probe = Factory.forProtocol(_Close)
+        probe.noisy = False
         try:
-            await self._endpoint.connect(Factory.forProtocol(_Close))
+            await self._endpoint.connect(probe)
         except Exception:
             return False
         return True

@@ -233,7 +233,8 @@ class Connection(Protocol):
         """Close in mid-answer: with a FIN, or, on the next sweep, with a reset."""
         if reset:
             self._closing = True
-            self._deadline.at = 0.0  # the next sweep; what was written goes out before it
+            # The next sweep, paused or not; what was written goes out before it.
+            self._deadline.at = self._after_pause = 0.0
         else:
             self._close(gently=False)
 

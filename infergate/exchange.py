@@ -113,7 +113,9 @@ class Request(WebRequest):
             self.method, self.uri, self.clientproto = head.method, head.target, head.version
             self.path = head.target.partition(b"?")[0]
             self.record.method = head.method.decode("ascii")
-            self.record.path = self.path.decode("ascii")
+            # A refused target may be of another form, with a password in it.
+            if self.path.startswith(b"/"):
+                self.record.path = self.path.decode("ascii")
             retries = fields.get(b"x-stainless-retry-count")
             if retries and _DIGITS.fullmatch(retries[0]):
                 self.record.retry_count = int(retries[0])

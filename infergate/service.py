@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.internet.error import TimeoutError  # noqa: A004  # Twisted's, of addTimeout
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  # that of addTimeout
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized

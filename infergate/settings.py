@@ -26,7 +26,7 @@ class SettingsError(Exception):
 
     def __init__(self, name: str, value: str | None, allowed: str) -> None:
         # What was meant as a URL may hold a password or a token.
-        hidden = value is None or "@" in value or "?" in value
+        hidden = value is None or not {"@", "?", "#"}.isdisjoint(value)
         super().__init__(f"{name if hidden else f'{name}={value!r}'}: {allowed}")
 
 

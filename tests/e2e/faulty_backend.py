@@ -151,14 +151,20 @@ def pour(piece: bytes, times: int | None = None) -> Action:
 
 class FaultyBackend:
     """Listens on a port of its own choice, and plays the script that `scripts` has for a request,
-    or else `default`."""
+    or else `default`. It closes connections after `idle` seconds without a request; None: never."""
 
-    def __init__(self, default: Script = (), scripts: dict[str, Script] | None = None) -> None:
+    def __init__(
+        self,
+        default: Script = (),
+        scripts: dict[str, Script] | None = None,
+        idle: float | None = None,
+    ) -> None:
         self.default = default
         self.scripts = scripts or {}
         self.exchanges: dict[str, Exchange] = {}
         self.requests = 0
         self.connections = 0
+        self._idle = idle
         self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
@@ -195,7 +201,7 @@ class FaultyBackend:
     def _serve(self, connection: socket.socket) -> None:
         self._open.add(connection)
         try:
-            while head := _peek_head(connection):
+            while self._awaits(connection) and (head := _peek_head(connection)):
                 exchange = Exchange(connection, head)
                 self.requests += 1
                 self.exchanges[exchange.request_id] = exchange
@@ -208,6 +214,10 @@ class FaultyBackend:
         finally:
             self._open.discard(connection)
             connection.close()
+
+    def _awaits(self, connection: socket.socket) -> bool:
+        """Whether something comes before this connection has idled too long."""
+        return self._idle is None or bool(select.select([connection], [], [], self._idle)[0])
 
     def _play(self, exchange: Exchange) -> None:
         script = self.scripts.get(exchange.request_id, self.default)

@@ -183,7 +183,7 @@ class SlowReaderTests(ClientTests):
         self.assertLess(grown, 2 * MIB)
 
     def test_memory_of_many(self) -> None:
-        """Many such clients cost less than 128 KiB each."""
+        """Many such clients cost about 100 KiB each: 500 of them less than 64 MiB."""
         self.begin(STREAM_HEAD, pour(WORD * 99))
         before = self.gateway.memory()
         clients = [
@@ -197,7 +197,7 @@ class SlowReaderTests(ClientTests):
         for client in clients:
             client.close()
         wait_for(self.settled, 30, "the gauges to be back at 0")
-        self.assertLess(grown, SLOW_CLIENTS * 64 * MIB / 500)
+        self.assertLess(grown, 8 * MIB + SLOW_CLIENTS * 56 * MIB / 500)
 
     def watch_memory(self, before: int, seconds: float) -> int:
         """By how much it has grown at its largest."""

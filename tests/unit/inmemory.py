@@ -442,6 +442,12 @@ class BackendPort:
         self.silent = False
         self.abandoned = 0
         self.connections: list[BackendConnection] = []
+        self._waiting: list[Deferred[IProtocol]] = []
+
+    def give_up(self) -> None:
+        """Fail the attempts that were left without an answer."""
+        while self._waiting:
+            self._waiting.pop(0).errback(ConnectError())
 
     def refuse(self, times: int = 1) -> None:
         self.failures += [ConnectError()] * times
@@ -449,7 +455,8 @@ class BackendPort:
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         self.attempts += 1
         if self.silent:
-            return Deferred(self._cancelled)
+            self._waiting.append(Deferred(self._cancelled))
+            return self._waiting[-1]
         if self.failures:
             return fail(self.failures.pop(0))
         protocol = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 9000))

@@ -82,9 +82,11 @@ class Setting(SynchronousTestCase):
     def read(self, limit: int = 1000) -> Deferred[bytes]:
         """The whole exchange, to its last byte."""
 
+        call = self.call()
+
         async def exchange() -> bytes:
-            await self.send()
-            return await self.last.read_all(limit)
+            await self.send(call)
+            return await call.read_all(limit)
 
         return Deferred.fromCoroutine(exchange())
 

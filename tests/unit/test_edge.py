@@ -573,6 +573,21 @@ class Stalls(SynchronousTestCase):
         running.wait(60.1)
         self.assertTrue(client.wire.aborted)
 
+    def test_reset_survives_a_pause(self) -> None:
+        """An HTTP/1.0 client whose stream broke while it did not read is still reset, so that it
+        does not wait for ever for what never comes."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat(stream=True, version="1.0"))
+        running.backend.begin()
+        running.backend.piece(b'data: {"choices":[]}\n\n')
+        client.stop_reading()
+        running.backend.reset()
+        client.read_again()
+        running.wait(0.2)
+        self.assertTrue(client.wire.aborted)
+        self.assertEqual(running.outcomes, ["backend_error"])
+
     def test_pipelined(self) -> None:
         """While a client takes nothing, the next of its requests wait for their answers, but not
         for ever."""

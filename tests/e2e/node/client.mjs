@@ -1,4 +1,4 @@
-// Does the jobs that come as JSON on stdin, one after the other, and prints what came of each.
+// Does the jobs that come as JSON on stdin, all at once, and prints what came of each.
 //
 // A job: name (also its X-Request-ID), client (openai or ai), url, key, messages, stream, mock
 // (what the mock backend is told), tools, temperature, retries, timeout (milliseconds).
@@ -92,14 +92,15 @@ function facts(error) {
   return { name, message, code, param, status: error.status ?? error.statusCode };
 }
 
-const results = {};
-for (const job of JSON.parse(await text(process.stdin))) {
+async function done(job) {
   const came = { content: "" };
   try {
     await clients[job.client](job, came);
   } catch (error) {
     came.error = facts(error);
   }
-  results[job.name] = came;
+  return came;
 }
-console.log(JSON.stringify(results));
+
+const jobs = JSON.parse(await text(process.stdin));
+console.log(JSON.stringify(await Promise.all(jobs.map(done))));

@@ -1,0 +1,83 @@
+"""What every SDK is put through: the processes, and the failures with what becomes of each."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+from tests.e2e.harness import Process, SharedProcesses, gateway, mock, running
+
+KEY, OTHER_KEY = "sk-alice", "sk-bob"
+DEADLINE = 1.0
+"""Seconds that the gateways wait for the backend."""
+NEVER = 30.0
+"""Seconds that the backend is told to take where it is not to be waited for."""
+
+QUESTION = [{"role": "user", "content": "hello big world"}]
+ANSWER = "Mock: hello big world"
+TOKENS = 7
+
+ERRORS: tuple[tuple[dict[str, Any], str, int, str], ...] = (
+    ({"temperature": -1}, "BadRequestError", 400, "invalid_temperature"),
+    ({"mock": {"status": 400}}, "BadRequestError", 400, "backend_rejected"),
+    ({"mock": {"status": 404}}, "NotFoundError", 404, "backend_rejected"),
+    ({"mock": {"status": 409}}, "ConflictError", 409, "backend_rejected"),
+    ({"mock": {"status": 422}}, "UnprocessableEntityError", 422, "backend_rejected"),
+    ({"mock": {"status": 429}}, "RateLimitError", 429, "backend_rejected"),
+    ({"mock": {"status": 401}}, "InternalServerError", 502, "backend_error"),
+    ({"mock": {"status": 503}}, "InternalServerError", 502, "backend_error"),
+    ({"mock": {"fail": "html"}}, "InternalServerError", 502, "backend_error"),
+    ({"mock": {"fail": "cut_json"}}, "InternalServerError", 502, "backend_error"),
+    (
+        {"mock": {"fail": "reset", "fail_after": 0}},
+        "InternalServerError",
+        502,
+        "backend_unavailable",
+    ),
+    ({"mock": {"delay": NEVER}}, "InternalServerError", 504, "gateway_timeout"),
+)
+"""Members of a request; the class of both openai packages, the status and the code."""
+
+BREAKS = (
+    ("reset", "backend_error", "backend_error"),
+    ("close", "backend_error", "backend_error"),
+    ("stall", "gateway_timeout", "timeout"),
+    ("error_event", None, "backend_error"),
+)
+"""How a stream breaks off; the code of the error, and the outcome in the log."""
+
+BROKEN_AFTER = {"fail_after": 3}
+BROKEN_ANSWER = "Mock: hello "
+
+
+class Gateways(SharedProcesses):
+    """One mock backend, behind gateways of several settings; none may complain in its log."""
+
+    plain: ClassVar[Process]
+    openai_format: ClassVar[Process]
+    unconnected: ClassVar[Process]
+    limited: ClassVar[Process]
+
+    @classmethod
+    def start(cls, stack: ExitStack) -> None:
+        backend = mock()
+        stack.enter_context(running(backend))
+        settings = {
+            "BACKEND_URL": backend.url,
+            "BACKEND_TIMEOUT": str(DEADLINE),
+            "STREAM_IDLE_TIMEOUT": str(DEADLINE),
+            "API_KEYS": f"alice:{KEY},bob:{OTHER_KEY}",
+        }
+        cls.plain = gateway(settings)
+        cls.openai_format = gateway({**settings, "ERROR_FORMAT": "openai"})
+        cls.unconnected = gateway({"BACKEND_URL": "http://127.0.0.1:1"})
+        cls.limited = gateway({**settings, "RATE_LIMIT": "1/second"})
+        stack.enter_context(running(*cls.gateways()))
+
+    @classmethod
+    def gateways(cls) -> tuple[Process, ...]:
+        return cls.plain, cls.openai_format, cls.unconnected, cls.limited
+
+    def tearDown(self) -> None:
+        for process in self.gateways():
+            self.assertEqual(process.complaints(), [])

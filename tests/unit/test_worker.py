@@ -1,0 +1,488 @@
+"""A checked request in, an answer out: echo or backend."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from infergate.backend import Timeouts
+from infergate.worker import (
+    PROBE_INTERVAL,
+    REJECTION_BYTES,
+    BackendWorker,
+    EchoWorker,
+    IWorker,
+)
+from tests.unit.inmemory import (
+    CHAT,
+    DONE,
+    Answer,
+    Client,
+    Running,
+    chat,
+    completion,
+    request,
+)
+
+
+class Interfaces(SynchronousTestCase):
+    def test_interfaces(self) -> None:
+        """Both workers do the same for the gateway, and say in the log which they are."""
+        echo, backend = EchoWorker("default"), Running(backend=True).worker
+        self.assertIsInstance(backend, BackendWorker)
+        for worker, name in ((echo, "echo"), (backend, "backend")):
+            verifyObject(IWorker, worker)
+            self.assertEqual(worker.name, name)
+
+
+class Setting(SynchronousTestCase):
+    def start(self, **settings: Any) -> None:
+        self.running = Running(backend=True, **settings)
+        self.client = self.running.connect()
+
+    def setUp(self) -> None:
+        self.start()
+
+    def asked(self, *headers: str, **members: Any) -> Any:
+        """Send a chat; the backend's connection."""
+        self.client.send(chat(*headers, **members))
+        return self.running.port.connections[-1]
+
+    def assert_failed(self, status: int, code: str, outcome: str | None = None) -> Answer:
+        answer = self.client.answer
+        self.assertEqual((answer.status, answer.code), (status, code))
+        self.assertEqual(self.running.line["status"], status)
+        self.assertEqual(self.running.line["outcome"], outcome or code)
+        self.assertEqual(self.running.line["error"], code)
+        self.assertEqual(self.running.in_flight, (0, 0))
+        return answer
+
+
+class Plain(Setting):
+    def test_sent(self) -> None:
+        """The backend gets the members as they came and the headers of the contract, and nothing
+        else of the client's."""
+        backend = self.asked(
+            "X-Request-ID: my-id",
+            "Traceparent: 00-a-b-01",
+            "Tracestate: a=b",
+            "User-Agent: curl",
+            "Cookie: canary",
+            "X-Forwarded-For: canary",
+            "Accept-Language: canary",
+            "Authorization: Bearer canary",
+            temperature=0.1,
+            seed=7,
+        )
+        sent = backend.request
+        self.assertEqual((sent.method, sent.path), ("POST", CHAT))
+        headers = dict(sent.headers)
+        for name in ("host", "content-length", "connection"):
+            headers.pop(name, None)
+        self.assertEqual(
+            headers,
+            {
+                "content-type": "application/json",
+                "accept": "application/json",
+                "user-agent": "infergate/0.1.0",
+                "x-request-id": "my-id",
+                "traceparent": "00-a-b-01",
+                "tracestate": "a=b",
+            },
+        )
+        self.assertEqual(
+            sent.json,
+            {
+                "messages": [{"role": "user", "content": "hello"}],
+                "temperature": 0.1,
+                "seed": 7,
+                "model": "default",
+            },
+        )
+
+    def test_answered(self) -> None:
+        """The reply is the backend's under the request's id, and so are its tokens."""
+        backend = self.asked("X-Request-ID: my-id", model="tiny")
+        self.running.wait(2)
+        backend.answer(completion("hi", extra=[1.50]), "Server: backend", "Set-Cookie: a=b")
+        answer = self.client.answer
+        self.assertEqual((answer.status, answer.json["id"]), (200, "my-id"))
+        self.assertIn(b'"extra":[1.5]', answer.body)
+        self.assertNotIn("server", answer.headers)
+        self.assertNotIn("set-cookie", answer.headers)
+        line = self.running.line
+        for name, value in (
+            ("outcome", "ok"),
+            ("model", "tiny"),
+            ("stream", False),
+            ("backend_ms", 2000),
+            ("ttft_ms", None),
+            ("prompt_tokens", 3),
+            ("completion_tokens", 5),
+            ("total_tokens", 8),
+            ("usage_source", "backend"),
+        ):
+            self.assertEqual(line[name], value, name)
+
+    def test_content_type(self) -> None:
+        """The backend's Content-Type reaches the client, where it is that of a reply."""
+        for sent, received in (
+            ("application/json; charset=utf-8", "application/json; charset=utf-8"),
+            ("text/plain", "application/json"),
+            ("", "application/json"),
+        ):
+            self.start()
+            self.asked().answer(completion(), type=sent)
+            self.assertEqual(self.client.answer.headers["content-type"], received)
+
+    def test_keeps_the_connection(self) -> None:
+        """A second request goes over the same two connections."""
+        self.asked().answer(completion())
+        self.asked().answer(completion())
+        self.assertEqual([answer.status for answer in self.client.answers()], [200, 200])
+        self.assertEqual(self.running.port.attempts, 1)
+
+    def test_no_usage(self) -> None:
+        """Where the backend counted nothing no number is made up."""
+        self.asked().answer(completion(usage=None))
+        self.assertEqual(self.client.answer.json["usage"]["total_tokens"], 0)
+        self.assertEqual(self.running.line["usage_source"], "none")
+
+    def test_no_completion(self) -> None:
+        """A 200 that is no completion is a backend error, and never the client's answer."""
+        for body in (
+            b"",
+            b"<html>canary</html>",
+            b"[]",
+            b"{}",
+            b'{"choices":[]}',
+            b'{"choices":[{}]}',
+            b'{"error":{"message":"canary"},"choices":[]}',
+            completion()[:-1],
+            b"\xff",
+        ):
+            self.start()
+            self.asked().answer(body)
+            answer = self.assert_failed(502, "backend_error")
+            self.assertNotIn(b"canary", answer.body)
+            self.assertEqual(answer.headers["x-should-retry"], "false")
+
+    def test_too_large(self) -> None:
+        """A reply over MAX_RESPONSE_BYTES is a backend error."""
+        self.start(max_response=100)
+        self.asked().answer(completion())
+        self.assert_failed(502, "backend_error")
+
+
+class Statuses(Setting):
+    def test_failed(self) -> None:
+        """Any status but 200 and the refusals below is a backend error; what it says is not
+        shown."""
+        for status in (201, 204, 301, 401, 402, 403, 405, 418, 500, 503, 529):
+            self.start()
+            self.asked().answer(
+                b'{"error":{"message":"canary"}}', "Retry-After: 5", status=status
+            )
+            answer = self.assert_failed(502, "backend_error")
+            self.assertIn(str(status), answer.json["message"])
+            self.assertNotIn(b"canary", answer.body)
+            self.assertEqual(answer.headers["retry-after"], "5")
+
+    def test_failed_at_length(self) -> None:
+        """What such a status says is not even read: its connection is closed."""
+        backend = self.asked()
+        backend.send(b"HTTP/1.1 500 No\r\nContent-Length: 1000000000\r\n\r\n")
+        self.assert_failed(502, "backend_error")
+        self.running.wait(0)
+        self.assertTrue(backend.closed)
+
+    def test_rejected(self) -> None:
+        """A refusal for the client's fault is passed on: status, message, error object."""
+        for status in (400, 404, 409, 413, 415, 422, 429):
+            self.start()
+            error = {"message": "The model is too small.", "type": "x", "code": 1.5}
+            self.asked().answer(json.dumps({"error": error}).encode(), status=status)
+            outcome = "rate_limited" if status == 429 else "client_error"
+            answer = self.assert_failed(status, "backend_rejected", outcome)
+            self.assertEqual(answer.json["message"], "The model is too small.")
+            self.assertEqual(answer.json["backend_error"], error)
+            self.assertNotIn("x-should-retry", answer.headers)
+
+    def test_rejected_openai(self) -> None:
+        """In the other format the same facts have the other shape."""
+        self.start(error_format="openai")
+        self.asked().answer(b'{"error":{"message":"No."}}', status=422)
+        document = self.client.answer.json
+        self.assertEqual(document["error"]["message"], "No.")
+        self.assertEqual(document["error"]["code"], "backend_rejected")
+        self.assertEqual(document["backend_error"], {"message": "No."})
+
+    def test_retry_after(self) -> None:
+        """The backend's own Retry-After reaches the client as it came, once."""
+        for status in (429, 400):
+            self.start()
+            backend = self.asked()
+            backend.answer(b"{}", "Retry-After: Wed, 21", "Retry-After: 9", status=status)
+            self.assertEqual(self.client.answer.headers["retry-after"], "Wed, 21")
+
+    def test_rejected_without_words(self) -> None:
+        """A refusal that says nothing fit to be shown still says its status."""
+        for body in (b"", b"<html>canary</html>", b"[]", b'{"error":"Traceback canary'):
+            self.start()
+            self.asked().answer(body, status=404)
+            answer = self.assert_failed(404, "backend_rejected", "client_error")
+            self.assertNotIn(b"canary", answer.body)
+            self.assertIn("404", answer.json["message"])
+            self.assertNotIn("backend_error", answer.json)
+
+    def test_rejected_at_length(self) -> None:
+        """A refusal whose reason is endless, or cut, is still the refusal that it is."""
+        self.asked().answer(b"x" * (REJECTION_BYTES + 1), status=400)
+        answer = self.assert_failed(400, "backend_rejected", "client_error")
+        self.assertIn("400", answer.json["message"])
+        self.start()
+        backend = self.asked()
+        backend.send(b"HTTP/1.1 422 No\r\nContent-Length: 99\r\n\r\n{")
+        backend.close()
+        self.assert_failed(422, "backend_rejected", "client_error")
+
+    def test_own_limit_and_the_backends(self) -> None:
+        """A refusal by the backend still says how the caller stands with the gateway."""
+        self.start(rate="5/second")
+        self.asked().answer(b"{}", status=429)
+        self.assertEqual(self.client.answer.headers["x-ratelimit-remaining-requests"], "4")
+
+    def test_model_label(self) -> None:
+        """A model that the backend refuses becomes no label."""
+        self.asked(model="typo").answer(b"{}", status=404)
+        self.asked(model="real").answer(completion())
+        text = self.running.metrics.text()
+        self.assertNotIn(b"typo", text)
+        self.assertIn(b'gen_ai_request_model="real"', text)
+
+
+class Failures(Setting):
+    def test_refused(self) -> None:
+        """A backend that takes no connection is unavailable; an SDK may try again."""
+        self.running.port.refuse(2)
+        self.client.send(chat())
+        answer = self.assert_failed(502, "backend_unavailable")
+        self.assertNotIn("x-should-retry", answer.headers)
+        self.assertEqual(self.running.port.attempts, 2)
+
+    def test_never_an_echo(self) -> None:
+        """No failure of the backend is ever answered with an echo."""
+        for fail in ("close", "reset"):
+            self.start()
+            getattr(self.asked(prompt="canary"), fail)()
+            answer = self.assert_failed(502, "backend_unavailable")
+            self.assertEqual(answer.headers["x-should-retry"], "false")
+            self.assertNotIn(b"canary", answer.body)
+
+    def test_timeout(self) -> None:
+        """A backend that is silent is a timeout, and its connection is closed."""
+        self.start(timeouts=Timeouts(response=2))
+        backend = self.asked()
+        self.running.wait(2.1)
+        answer = self.assert_failed(504, "gateway_timeout", "timeout")
+        self.assertEqual(answer.headers["x-should-retry"], "false")
+        self.assertTrue(backend.closed)
+        self.assertFalse(self.client.closed)
+
+    def test_timeout_in_the_reply(self) -> None:
+        """So is one that stops in the middle of its reply."""
+        self.start(timeouts=Timeouts(idle=2))
+        backend = self.asked()
+        backend.begin(type="application/json")
+        backend.piece(completion()[:10])
+        self.running.wait(2.1)
+        self.assert_failed(504, "gateway_timeout", "timeout")
+        self.running.wait(0)
+        self.assertTrue(backend.closed)
+
+    def test_cut(self) -> None:
+        """A reply that is cut short is a backend error."""
+        backend = self.asked()
+        backend.begin(type="application/json")
+        backend.piece(completion()[:10])
+        backend.close()
+        self.assert_failed(502, "backend_error")
+
+    def test_streamed_failures(self) -> None:
+        """Before its first event a stream fails like anything else, with its true status."""
+        self.running.port.refuse(2)
+        self.client.send(chat(stream=True))
+        self.assert_failed(502, "backend_unavailable")
+        self.start()
+        self.asked(stream=True).answer(b"{}", status=400)
+        self.assert_failed(400, "backend_rejected", "client_error")
+        self.start()
+        self.asked(stream=True).answer(b"{}", status=500)
+        self.assert_failed(502, "backend_error")
+
+
+class Leaving(Setting):
+    def assert_left(self, backend: Any) -> None:
+        self.running.wait(0)
+        self.assertTrue(backend.closed)
+        line = self.running.line
+        self.assertEqual((line["status"], line["outcome"]), (499, "client_disconnected"))
+        self.assertEqual(self.running.in_flight, (0, 0))
+        self.running.wait(3)
+        self.assertEqual(self.running.clock.getDelayedCalls(), [])
+
+    def test_waiting(self) -> None:
+        """A client that leaves while the backend works ends that work, plain or streamed."""
+        for stream in (False, True):
+            for leave in ("close", "reset"):
+                self.start()
+                backend = self.asked(stream=stream)
+                getattr(self.client, leave)()
+                self.assert_left(backend)
+
+    def test_in_the_reply(self) -> None:
+        """Also in the middle of a reply that is read to its end before it is passed on."""
+        for headers in ((), ("Content-Length: 9",)):
+            self.start()
+            backend = self.asked()
+            if headers:
+                backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")
+            else:
+                backend.begin(type="application/json")
+                backend.piece(b"{")
+            self.client.close()
+            self.assert_left(backend)
+
+    def test_connecting(self) -> None:
+        """Also before there is a connection to the backend: none is made then."""
+        self.running.port.silent = True
+        self.client.send(chat())
+        self.client.close()
+        self.assertEqual(self.running.port.abandoned, 1)
+        self.assertEqual(self.running.port.attempts, 1)
+        self.assertEqual(self.running.outcomes, ["client_disconnected"])
+        self.assertEqual(len(self.running.deadlines), 0)
+
+    def test_sending(self) -> None:
+        """A client that leaves before its body is here never reaches the backend."""
+        self.client.send(chat()[:-1])
+        self.client.close()
+        self.assertEqual(self.running.port.attempts, 0)
+        self.assertEqual(self.running.outcomes, ["client_disconnected"])
+
+
+class JSONInsteadOfAStream(Setting):
+    def test_one_chunk(self) -> None:
+        """A backend that answers a stream request with plain JSON gives one chunk, and the end."""
+        backend = self.asked("X-Request-ID: my-id", stream=True)
+        self.assertEqual(backend.request.headers["accept"], "text/event-stream")
+        self.running.wait(1)
+        backend.answer(completion("hi there"))
+        answer = self.client.answer
+        self.assertEqual(answer.headers["content-type"], "text/event-stream; charset=utf-8")
+        self.assertTrue(answer.whole)
+        chunk, rest = answer.body.split(b"\n\n", 1)
+        self.assertEqual(rest, DONE)
+        document = json.loads(chunk.removeprefix(b"data: "))
+        self.assertEqual(document["id"], "my-id")
+        self.assertEqual(document["choices"][0]["delta"]["content"], "hi there")
+        line = self.running.line
+        self.assertEqual((line["usage_source"], line["total_tokens"]), ("backend", 8))
+        self.assertEqual((line["ttft_ms"], line["stream"]), (1000, True))
+
+    def test_usage(self) -> None:
+        """Who asked for usage gets it in a chunk of its own."""
+        backend = self.asked(stream=True, stream_options={"include_usage": True})
+        backend.answer(completion())
+        usage = json.loads(self.client.answer.body.split(b"\n\n")[1].removeprefix(b"data: "))
+        self.assertEqual((usage["choices"], usage["usage"]["total_tokens"]), ([], 8))
+
+    def test_no_completion(self) -> None:
+        """JSON that is no completion fails with its true status."""
+        self.asked(stream=True).answer(b"{}")
+        self.assert_failed(502, "backend_error")
+
+    def test_stream_not_asked_for(self) -> None:
+        """A stream in place of a plain reply is no completion."""
+        self.asked().answer(DONE, type="text/event-stream")
+        self.assert_failed(502, "backend_error")
+
+
+class Models(Setting):
+    def models(self, *headers: str) -> Any:
+        self.client.send(request("GET", "/v1/models", *headers))
+        return self.running.port.connections[-1]
+
+    def test_passed_on(self) -> None:
+        """The list is the backend's own, byte for byte."""
+        backend = self.models("X-Request-ID: my-id")
+        sent = backend.request
+        self.assertEqual((sent.method, sent.path), ("GET", "/v1/models"))
+        self.assertEqual(sent.headers["x-request-id"], "my-id")
+        self.assertNotIn("content-type", sent.headers)
+        body = b'{"object" : "list", "data" : []}'
+        backend.answer(body, "X-Other: 1", type="application/json; charset=utf-8")
+        self.assertEqual(self.client.answer.body, body)
+        self.assertNotIn("x-other", self.client.answer.headers)
+        content_type = self.client.answer.headers["content-type"]
+        self.assertEqual(content_type, "application/json; charset=utf-8")
+        self.assertIsNone(self.running.line["model"])
+
+    def test_no_list(self) -> None:
+        """What is no JSON object is a backend error."""
+        for body in (b"", b"[]", b"<html>", b'{"data":[}', b"[" * 5000):
+            self.start()
+            self.models().answer(body)
+            self.assert_failed(502, "backend_error")
+
+    def test_no_utf_8(self) -> None:
+        """JSON is UTF-8 (RFC 8259, 8.1): a list that is not would break the client's reader."""
+        self.models().answer(b'{"data":[{"id":"\xff"}]}')
+        self.assertEqual(self.client.answer.status, 502)
+
+    def test_failures(self) -> None:
+        """It fails like a chat."""
+        self.models().answer(b'{"detail":"Not Found"}', status=404)
+        answer = self.assert_failed(404, "backend_rejected", "client_error")
+        self.assertEqual(answer.json["message"], "Not Found")
+        self.start(timeouts=Timeouts(response=1))
+        self.models()
+        self.running.wait(1.1)
+        self.assert_failed(504, "gateway_timeout", "timeout")
+
+
+class Ready(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.running = Running(backend=True)
+
+    def ready(self) -> int:
+        return self.running.get("/readyz").status
+
+    def test_asked_seldom(self) -> None:
+        """However often the gateway is asked, it asks the backend once in some seconds."""
+        self.assertEqual([self.ready() for _ in range(5)], [200] * 5)
+        self.assertEqual(self.running.port.attempts, 1)
+        self.running.port.refuse(1)
+        self.running.wait(PROBE_INTERVAL - 0.1)
+        self.assertEqual(self.ready(), 200)
+        self.running.wait(0.1)
+        self.assertEqual([self.ready() for _ in range(5)], [503] * 5)
+        self.assertEqual(self.running.port.attempts, 2)
+        self.running.wait(PROBE_INTERVAL)
+        self.assertEqual(self.ready(), 200)
+
+    def test_asked_once_for_all(self) -> None:
+        """Who asks while the backend is being asked waits for the same answer."""
+        self.running.port.silent = True
+        clients: list[Client] = [self.running.connect() for _ in range(3)]
+        for client in clients:
+            client.send(request("GET", "/readyz"))
+        self.assertEqual(self.running.port.attempts, 1)
+        clients[0].close()
+        self.assertEqual(self.running.port.abandoned, 0)
+        self.running.port.give_up()
+        self.assertEqual([client.answer.status for client in clients[1:]], [503, 503])
+        self.assertEqual(len(clients[0].answers()), 0)
