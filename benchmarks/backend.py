@@ -119,6 +119,7 @@ class Backend(asyncio.Protocol):
         self._pacer = pacer
         self._buffer = b""
         self._flat: Stream | None = None
+        self._next: asyncio.Handle | None = None
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -147,18 +148,17 @@ class Backend(asyncio.Protocol):
 
     def _run_flat(self) -> None:
         # One chunk a turn of the loop: uvloop would join several in one system call.
-        if self._flat is not None and not self._paused:
-            if self._flat.step():
-                asyncio.get_running_loop().call_soon(self._run_flat)
-            else:
-                self._flat = None
+        self._next = None
+        if self._flat is not None and not self._paused and self._flat.step():
+            self._next = asyncio.get_running_loop().call_soon(self._run_flat)
 
     def pause_writing(self) -> None:
-        self._paused = self._flat is not None
+        self._paused = True
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._run_flat()
+        if self._next is None:
+            self._run_flat()
 
     def connection_lost(self, reason: Exception | None) -> None:
         self._flat = None

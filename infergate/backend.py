@@ -159,25 +159,28 @@ class _Connection(HTTP11ClientProtocol):
     """
 
     _used = False
+    _closed = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        # A close waits until all of the request is out: with a backend that has answered, or hangs,
-        # and does not read the rest of it, for ever.
-        transport = cast(Any, self.transport)
-        transport.loseConnection = transport.abortConnection
+        # A polite close waits until all of the request is out: with a backend that has answered,
+        # or hangs, and does not read the rest of it, for ever.
+        cast(Any, self.transport).loseConnection = self._close
+
+    def _close(self) -> None:
+        self._closed = True
+        cast(ITCPTransport, self.transport).abortConnection()
 
     @property
     def stale(self) -> bool:
-        """No use for a further request: we are closing it, or there is something to read. From a
+        """No use for a further request: we have closed it, or there is something to read. From a
         connection that idles that is its end, or what is no answer to anything."""
-        transport = cast(Any, self.transport)
         if not self._used:
             return False
-        if transport.disconnecting:
+        if self._closed:
             return True
         waiting = select.poll()
-        waiting.register(transport.fileno(), select.POLLIN)
+        waiting.register(cast(Any, self.transport).fileno(), select.POLLIN)
         return bool(waiting.poll(0))
 
     def request(self, request: Any) -> Deferred[Any]:
@@ -189,7 +192,7 @@ class _Connection(HTTP11ClientProtocol):
     def _head_received(self, data: bytes) -> None:
         self._head_left -= len(data)
         if self._head_left < 0:
-            cast(ITCPTransport, self.transport).abortConnection()
+            self._close()
         else:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
 
@@ -232,7 +235,7 @@ class _Pool(HTTPConnectionPool):
         def check(connection: _Connection) -> Any:
             if not connection.stale:
                 return connection
-            cast(Any, connection.transport).abortConnection()
+            cast(ITCPTransport, connection.transport).loseConnection()
             return self.getConnection(key, endpoint)
 
         connecting: Deferred[Any] = super().getConnection(key, endpoint)

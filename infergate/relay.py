@@ -114,6 +114,8 @@ class Relay:
         if scanner.tokens and self._record.first_token is None:
             self._record.first_token = self._now()
         if scanner.done or scanner.failed:
+            if scanner.tail:
+                self._send(scanner.tail)
             self._call.finish()
 
     def _send(self, events: bytes) -> None:

@@ -104,6 +104,10 @@ class Scanner:
     ready: bytes = attrs.field(default=b"", init=False)
     """After `EventTooLarge`: the whole events that stood before the fault in the same piece."""
 
+    tail: bytes = attrs.field(default=b"", init=False)
+    """Of the CRLF that ended the last event, what is on its way still; for those who read no
+    further."""
+
     _held: bytearray = attrs.field(factory=bytearray, init=False)
     _opening: bool = attrs.field(default=True, init=False)
     # Between the two halves of a CRLF that ends an event: what to give out for the second.
@@ -200,9 +204,7 @@ class Scanner:
                 out.append(event)
             if start == len(held) and event.endswith(b"\r"):
                 self._half = b"\n" if kept else b""
-                if (self.done or self.failed) and event.endswith(b"\n\r"):
-                    out.append(self._half)  # nobody will wait for it
-                    self._half = b""
+                self.tail = self._half if event.endswith(b"\r\n\r") else b""
         return start
 
     def _take(self, event: bytes) -> bool:

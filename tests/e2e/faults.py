@@ -71,6 +71,12 @@ class Expected:
     one_chunk: bool = False
     usage: tuple[int, int, int, str] | None = None
 
+    @property
+    def streams(self) -> bool:
+        """Whether it is an event stream."""
+        cut = self.status == 200 and self.code is not None
+        return cut or self.body is not None or self.one_chunk
+
 
 @dataclass(frozen=True)
 class Fault:

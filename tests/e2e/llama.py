@@ -50,7 +50,6 @@ def serve(port: int) -> None:
     parameters.cpuparams.n_threads = 1  # the model is so small that more only get in the way
     parameters.endpoint_slots = True
     parameters.endpoint_metrics = True
-    parameters.ui = False
     parameters.verbosity = 1
     server = xllamacpp.Server(parameters)
     print(f"llama.cpp with {MODEL} is listening on {server.listening_address}", flush=True)  # noqa: T201

@@ -21,10 +21,12 @@ from tests.e2e.faulty_backend import (
     CHUNKED,
     DONE,
     HOLD,
+    HOLD_UNREAD,
     LAST_CHUNK,
     ROLE,
     STOP,
     STREAM_HEAD,
+    UNREAD,
     Exchange,
     FaultyBackend,
     chunk,
@@ -124,6 +126,19 @@ class LeavingTests(ClientTests):
         self.leave(STREAM_HEAD, pieces, streams=True, sent=len(STREAM_HEAD + WORD * 3))
         self.assertEqual({line["usage_source"] for line in self.leavers()}, {"counted"})
         self.assertGreater(min(line["completion_tokens"] for line in self.leavers()), 1)
+
+    def test_backend_that_reads_no_further(self) -> None:
+        """A backend that answers, but does not read the rest of a long prompt, is let go too."""
+        begun = STREAM_HEAD + chunk(ROLE)
+        self.begin(UNREAD, begun, HOLD_UNREAD)
+        client = send(self.gateway.port, "leaver", stream=True, padding="x" * 8 * MIB)
+        exchange = self.backend.exchange("leaver")
+        wait_for(lambda: exchange.sent == len(begun), 10, "the phase")
+        time.sleep(0.1)
+        left = time.monotonic()
+        client.close()
+        self.assertLess(_seconds_to_end(exchange, left), 1)
+        wait_for(self.settled, 5, "the gauges to be back at 0")
 
     def leave(self, *script: object, streams: bool, sent: int = 0) -> None:
         self.begin(*script)
@@ -235,6 +250,7 @@ class SlowReaderTests(ClientTests):
         count = 300
         self.begin(
             STREAM_HEAD,
+            UNREAD,
             pour(WORD * 99, count),
             chunk(STOP + DONE),
             LAST_CHUNK,

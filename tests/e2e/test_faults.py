@@ -275,6 +275,8 @@ def judge(answer: Answer, expected: Expected, name: str) -> None:
     equal(set(answer.fields) - OUR_FIELDS, set())
     equal([secret for secret in PRIVATE if secret in answer.body], [])
     equal(answer.rest, b"")
+    kind = "text/event-stream" if expected.streams else "application/json"
+    equal(answer.fields["content-type"].partition(";")[0], kind)
     if expected.status != 200:
         judge_error(answer, expected, name)
     elif expected.code is not None:
@@ -289,7 +291,7 @@ def judge(answer: Answer, expected: Expected, name: str) -> None:
 
 
 def judge_error(answer: Answer, expected: Expected, name: str) -> None:
-    equal((answer.ended, answer.fields["content-type"]), ("length", "application/json"))
+    equal(answer.ended, "length")
     error = answer.document
     equal((error["error"], error["request_id"]), (expected.code, name))
     if expected.message is not None:

@@ -217,7 +217,8 @@ class Wire(StringTransport):
         self._clock.callLater(0, self.read_on)
 
     def write(self, data: bytes) -> None:
-        if not self.disconnecting and not self.half_closed:
+        # As with a socket: what is written after `loseConnection` still goes out.
+        if not self.lost and not self.aborted and not self.half_closed:
             super().write(data)
 
     def unregisterProducer(self) -> None:
@@ -398,22 +399,22 @@ class BackendConnection(Peer):
         return received
 
     def answer(
-        self, body: bytes = b"", *headers: str, status: int = 200, type: str = "application/json"
+        self, body: bytes = b"", *headers: str, status: int = 200, kind: str = "application/json"
     ) -> None:
         """A whole answer."""
         lines = [
             f"HTTP/1.1 {status} Whatever",
-            f"Content-Type: {type}",
+            f"Content-Type: {kind}",
             f"Content-Length: {len(body)}",
             *headers,
         ]
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
-    def begin(self, *headers: str, type: str = "text/event-stream") -> None:
+    def begin(self, *headers: str, kind: str = "text/event-stream") -> None:
         """The head of an answer in chunks."""
         lines = [
             "HTTP/1.1 200 OK",
-            f"Content-Type: {type}",
+            f"Content-Type: {kind}",
             "Transfer-Encoding: chunked",
             *headers,
         ]

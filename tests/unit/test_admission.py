@@ -32,7 +32,11 @@ class Keys(SynchronousTestCase):
 
     def test_let_in(self) -> None:
         """A key opens with either scheme, and its name is the caller's in the log."""
-        for header in (BOB, "authorization: bearer  key-of-bob", "Authorization: Api-Key key-of-bob"):
+        for header in (
+            BOB,
+            "authorization: bearer  key-of-bob",
+            "Authorization: Api-Key key-of-bob",
+        ):
             running = Running(keys=KEYS)
             self.assertEqual(running.ask(chat(header)).status, 200)
             self.assertEqual(running.line["caller"], "bob")
@@ -56,7 +60,9 @@ class Keys(SynchronousTestCase):
             self.assertEqual((answer.status, answer.code), (401, "unauthorized"), headers)
             self.assertEqual(answer.headers["www-authenticate"], "Bearer")
             self.assertEqual(running.port.attempts, 0)
-            self.assertEqual((running.line["outcome"], running.line["caller"]), ("unauthorized", None))
+            self.assertEqual(
+                (running.line["outcome"], running.line["caller"]), ("unauthorized", None)
+            )
             bodies.add(answer.body)
         self.assertEqual(len(bodies), 1)
 
@@ -84,7 +90,12 @@ class Keys(SynchronousTestCase):
         """No key is in the answer, the line or the figures, right or wrong."""
         running = Running(keys="canary-one", rate="1/hour")
         for header in ("Authorization: Bearer canary-one", "Authorization: Bearer canary-two"):
-            for data in (models(header), models(header), chat(header), request("GET", "/x", header)):
+            for data in (
+                models(header),
+                models(header),
+                chat(header),
+                request("GET", "/x", header),
+            ):
                 self.assertNotIn(b"canary", running.ask(data).body)
         self.assertNotIn("canary", str(running.lines))
         self.assertNotIn(b"canary", running.metrics.text())

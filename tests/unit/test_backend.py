@@ -11,11 +11,11 @@ from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP
 from twisted.internet.error import (
     ConnectBindError,
     ConnectError,
-    ConnectionRefusedError,
+    ConnectionRefusedError,  # noqa: A004  # Twisted's
     DNSLookupError,
     NoRouteError,
     TCPTimedOutError,
-    TimeoutError,
+    TimeoutError,  # noqa: A004
 )
 from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Factory

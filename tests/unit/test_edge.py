@@ -13,7 +13,7 @@ from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from infergate import edge as edge_module
-from infergate.edge import LINGER, PIPELINE_BYTES, TURN_AWAY, Connection
+from infergate.edge import LINGER, PIPELINE_BYTES, Connection
 from infergate.errors import ShuttingDown
 from infergate.framing import Limits
 from tests.unit.inmemory import CHAT, Hold, Running, chat, chat_body, parse_answers, request
@@ -299,11 +299,12 @@ class Connections(SynchronousTestCase):
         """Far above the limit clients are closed without a word, so that telling them is no work
         without a bound."""
         running = Running(connections=1)
-        clients = [running.connect() for _ in range(1 + TURN_AWAY + 3)]
+        self.patch(edge_module, "TURN_AWAY", 8)
+        clients = [running.connect() for _ in range(1 + 8 + 3)]
         self.assertEqual([c.wire.aborted for c in clients[-4:]], [False, True, True, True])
         self.assertEqual(clients[-1].received, b"")
         self.assertEqual(clients[-4].answer.status, 503)
-        self.assertEqual(len(running.records), TURN_AWAY)
+        self.assertEqual(len(running.records), 8)
 
     def test_lingering_refusals_leave(self) -> None:
         """A client that was told 503 and stays is closed in the end, so that the limit holds."""

@@ -481,7 +481,9 @@ class Ends(Held):
         held.begin(200, b"text/plain")
         held.write(b"one")
         self.client.close()
-        self.assertEqual((self.ended[0].status, self.ended[0].outcome), (200, "client_disconnected"))
+        self.assertEqual(
+            (self.ended[0].status, self.ended[0].outcome), (200, "client_disconnected")
+        )
 
     def test_resource_fails(self) -> None:
         """A fault of the gateway's own is a 500 that tells the client nothing about it, and a

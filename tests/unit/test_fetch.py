@@ -103,6 +103,6 @@ class Deadline(SynchronousTestCase):
         """A server that never comes to the end of its answer is given up like one that says
         nothing."""
         (connection,) = self.port.connections
-        connection.begin(type="application/json")
+        connection.begin(kind="application/json")
         connection.piece(b"{")
         self.assert_given_up()

@@ -307,9 +307,7 @@ class Order(SynchronousTestCase):
     """Each request here breaks several rules; the first in the order is the one it is told of."""
 
     def first(self, data: bytes, **settings: Any) -> str:
-        running = Running(
-            backend=True, keys="bob:key-of-bob", framing=Limits(body=100), **settings
-        )
+        running = Running(backend=True, keys="bob:key-of-bob", framing=Limits(body=100), **settings)
         code = running.ask(data).code
         self.assertEqual(running.port.attempts, 0)
         return code
@@ -447,7 +445,9 @@ class Concurrency(SynchronousTestCase):
         running = Running(backend=True)
         clients = [running.connect() for _ in range(20)]
         for number, client in enumerate(clients):
-            client.send(chat(f"X-Request-ID: id-{number}", prompt=f"p{number}", stream=bool(number % 2)))
+            client.send(
+                chat(f"X-Request-ID: id-{number}", prompt=f"p{number}", stream=bool(number % 2))
+            )
         backends = sorted(running.port.connections, key=lambda c: hash(c.request.body))
         for backend in backends:
             document = backend.request.json

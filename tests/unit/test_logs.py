@@ -155,7 +155,9 @@ class Text(SynchronousTestCase):
         record = streamed()
         record.caller = None
         line = logs.text_line(request_event(record))
-        self.assertTrue(line.startswith("2026-11-23T02:55:46.250Z info     request request_id=id-1"))
+        self.assertTrue(
+            line.startswith("2026-11-23T02:55:46.250Z info     request request_id=id-1")
+        )
         self.assertIn(" status=200 outcome=timeout error=gateway_timeout ", line)
         self.assertNotIn("caller", line)
         self.assertEqual(line.count("\n"), 1)

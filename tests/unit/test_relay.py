@@ -27,7 +27,9 @@ class Setting(SynchronousTestCase):
     def setUp(self) -> None:
         self.start()
 
-    def start(self, *headers: str, version: str = "1.1", begin: bool = True, **settings: Any) -> None:
+    def start(
+        self, *headers: str, version: str = "1.1", begin: bool = True, **settings: Any
+    ) -> None:
         members = settings.pop("members", {})
         self.running = Running(backend=True, **settings)
         self.client = self.running.connect()
@@ -88,7 +90,7 @@ class Passing(Setting):
         self.assertEqual(headers["cache-control"], "no-cache")
         self.assertEqual(headers["x-accel-buffering"], "no")
         self.start(begin=False)
-        self.backend.begin("Set-Cookie: a=b", "Server: x", type="Text/Event-Stream; charset=utf-8")
+        self.backend.begin("Set-Cookie: a=b", "Server: x", kind="Text/Event-Stream; charset=utf-8")
         self.backend.piece(ROLE)
         headers = self.client.answer.headers
         self.assertEqual(headers["content-type"], "Text/Event-Stream; charset=utf-8")
@@ -185,7 +187,9 @@ class Accounting(Setting):
         self.backend.piece(delta("a"))
         self.running.wait(1)
         self.backend.piece(delta("b") + DONE)
-        self.assertEqual((self.running.line["ttft_ms"], self.running.line["latency_ms"]), (3000, 4000))
+        self.assertEqual(
+            (self.running.line["ttft_ms"], self.running.line["latency_ms"]), (3000, 4000)
+        )
         self.assertEqual(self.running.line["backend_ms"], 4000)
 
     def test_in_flight(self) -> None:
@@ -395,7 +399,9 @@ class FlowControl(Setting):
         self.assertTrue(self.client.wire.aborted)
         self.running.wait(0)
         self.assertTrue(self.backend.closed)
-        self.assertEqual((self.running.line["status"], self.running.outcomes), (200, ["client_disconnected"]))
+        self.assertEqual(
+            (self.running.line["status"], self.running.outcomes), (200, ["client_disconnected"])
+        )
 
     def test_end_while_paused(self) -> None:
         """A stream that is whole is over for its client when it has taken all of it."""

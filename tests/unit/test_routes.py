@@ -78,4 +78,6 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(
             paths, {b"/v1/chat/completions", b"/v1/models", b"/healthz", b"/readyz", b"/metrics"}
         )
-        self.assertEqual({path for _, path in Routes(Gateway.metrics_app)._endpoints}, {b"/metrics"})
+        self.assertEqual(
+            {path for _, path in Routes(Gateway.metrics_app)._endpoints}, {b"/metrics"}
+        )

@@ -135,7 +135,7 @@ class Plain(Setting):
             ("", "application/json"),
         ):
             self.start()
-            self.asked().answer(completion(), type=sent)
+            self.asked().answer(completion(), kind=sent)
             self.assertEqual(self.client.answer.headers["content-type"], received)
 
     def test_keeps_the_connection(self) -> None:
@@ -183,9 +183,7 @@ class Statuses(Setting):
         shown."""
         for status in (201, 204, 301, 401, 402, 403, 405, 418, 500, 503, 529):
             self.start()
-            self.asked().answer(
-                b'{"error":{"message":"canary"}}', "Retry-After: 5", status=status
-            )
+            self.asked().answer(b'{"error":{"message":"canary"}}', "Retry-After: 5", status=status)
             answer = self.assert_failed(502, "backend_error")
             self.assertIn(str(status), answer.json["message"])
             self.assertNotIn(b"canary", answer.body)
@@ -296,7 +294,7 @@ class Failures(Setting):
         """So is one that stops in the middle of its reply."""
         self.start(timeouts=Timeouts(idle=2))
         backend = self.asked()
-        backend.begin(type="application/json")
+        backend.begin(kind="application/json")
         backend.piece(completion()[:10])
         self.running.wait(2.1)
         self.assert_failed(504, "gateway_timeout", "timeout")
@@ -306,7 +304,7 @@ class Failures(Setting):
     def test_cut(self) -> None:
         """A reply that is cut short is a backend error."""
         backend = self.asked()
-        backend.begin(type="application/json")
+        backend.begin(kind="application/json")
         backend.piece(completion()[:10])
         backend.close()
         self.assert_failed(502, "backend_error")
@@ -351,7 +349,7 @@ class Leaving(Setting):
             if headers:
                 backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")
             else:
-                backend.begin(type="application/json")
+                backend.begin(kind="application/json")
                 backend.piece(b"{")
             self.client.close()
             self.assert_left(backend)
@@ -407,7 +405,7 @@ class JSONInsteadOfAStream(Setting):
 
     def test_stream_not_asked_for(self) -> None:
         """A stream in place of a plain reply is no completion."""
-        self.asked().answer(DONE, type="text/event-stream")
+        self.asked().answer(DONE, kind="text/event-stream")
         self.assert_failed(502, "backend_error")
 
 
@@ -424,7 +422,7 @@ class Models(Setting):
         self.assertEqual(sent.headers["x-request-id"], "my-id")
         self.assertNotIn("content-type", sent.headers)
         body = b'{"object" : "list", "data" : []}'
-        backend.answer(body, "X-Other: 1", type="application/json; charset=utf-8")
+        backend.answer(body, "X-Other: 1", kind="application/json; charset=utf-8")
         self.assertEqual(self.client.answer.body, body)
         self.assertNotIn("x-other", self.client.answer.headers)
         content_type = self.client.answer.headers["content-type"]

@@ -1,0 +1,468 @@
+"""`twistd infergate`: options, and the service made of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import attrs
+import twisted.internet
+from twisted.application.service import IService, IServiceMaker
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver, Logger
+from twisted.plugin import IPlugin
+from twisted.python.logfile import LogFile
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from infergate import logs, tap
+from infergate.auth import AnyOf
+from infergate.edge import Edge
+from infergate.settings import Settings
+from infergate.tap import Options, makeService
+from infergate.worker import BackendWorker, EchoWorker
+from tests.unit.inmemory import Client, Wire, chat, request
+from twisted.plugins.infergate_plugin import infergate as plugin
+
+
+class Reactor(MemoryReactorClock):
+    """A reactor in memory on which some ports are taken."""
+
+    taken: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signals: list[tuple[str, int]] = []
+        self.crashed = 0
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        if port in self.taken:
+            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
+        return super().listenTCP(port, factory, backlog, interface)
+
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        function(*args)
+
+    def sigTerm(self, number: int) -> None:
+        self.signals.append(("term", number))
+
+    def sigInt(self, number: int) -> None:
+        self.signals.append(("int", number))
+
+    def crash(self) -> None:
+        self.crashed += 1
+
+
+class Setting(SynchronousTestCase):
+    """A process without a reactor, an environment, a .env or a say about its limits."""
+
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        self.patch(twisted.internet, "reactor", self.reactor)
+        self.environ: dict[str, str] = {}
+        self.patch(tap.os, "environ", self.environ)
+        self.patch(tap, "read_dotenv", dict)
+        self.limits: list[tuple[int, tuple[int, int]]] = []
+        self.patch(resource, "setrlimit", lambda which, limits: self.limits.append((which, limits)))
+        self.handlers: dict[int, Any] = {}
+        self.patch(signal, "signal", self.handlers.__setitem__)
+        self.output = io.StringIO()
+        self.patch(sys, "stdout", self.output)
+
+    def make(self, *arguments: str) -> Any:
+        options = Options()
+        options.parseOptions(arguments)
+        return makeService(options)
+
+    def refused(self, *arguments: str) -> str:
+        """The one line with which the process ends."""
+        error = self.assertRaises(SystemExit, self.make, *arguments)
+        (line,) = str(error).splitlines()
+        self.assertTrue(line.startswith("infergate: "), line)
+        self.assertEqual(self.output.getvalue(), "")
+        return line
+
+    def edge(self, service: Any) -> Edge:
+        return service._edge
+
+    def client(self, edge: Edge) -> Client:
+        clock: Clock = self.reactor
+        return Client(clock, edge, Wire(clock, "192.0.2.1"))
+
+    @contextmanager
+    def settings(self, **values: Any) -> Iterator[None]:
+        settings = attrs.evolve(Settings(), **values)
+        with mock.patch.object(tap, "load", lambda *_: settings):
+            yield
+
+
+class Plugin(SynchronousTestCase):
+    def test_found(self) -> None:
+        """twistd finds the plugin by its name, without loading what it stands for."""
+        verifyObject(IPlugin, plugin)
+        verifyObject(IServiceMaker, plugin)
+        self.assertEqual(plugin.tapname, "infergate")
+        self.assertIs(plugin.options, Options)
+        self.assertIs(plugin.makeService, makeService)
+
+
+class OptionsTests(Setting):
+    def test_every_setting(self) -> None:
+        """Each setting is an option of the same name, with a line about it."""
+        names = {field.name.replace("_", "-") for field in attrs.fields(Settings)}
+        options = Options()
+        self.assertEqual({name for name, *_ in options.optParameters}, names)
+        usage = options.getUsage()
+        for name in names:
+            self.assertIn(f"--{name}=", usage)
+
+    def test_given(self) -> None:
+        """What is given on the command line is read."""
+        self.make("--port=1234", "--host", "127.0.0.2")
+        (port, _, backlog, interface) = self.reactor.tcpServers[0]
+        self.assertEqual((port, interface, backlog), (1234, "127.0.0.2", 1024))
+
+    def test_order(self) -> None:
+        """The command line comes before the environment, that before .env, that before the
+        default."""
+        self.patch(tap, "read_dotenv", lambda: {"PORT": "1", "MAX_CONNECTIONS": "7"})
+        self.environ.update(PORT="2", MAX_HEADERS="8")
+        self.assertEqual(self.edge(self.make()).limits.framing.fields, 8)
+        self.assertEqual(self.edge(self.make()).limits.connections, 7)
+        self.make("--port=3")
+        self.assertEqual([server[0] for server in self.reactor.tcpServers], [2, 2, 3])
+
+    def test_unknown(self) -> None:
+        """An option that there is not ends the process with one line, not a page of help."""
+        self.assertIn("--nonsense", self.refused("--nonsense"))
+        self.assertIn("port", self.refused("--port"))
+
+    def test_wrong(self) -> None:
+        """A wrong setting ends it with its name, its value and what is allowed; nothing has
+        been listened to by then."""
+        line = self.refused("--port=70000")
+        self.assertEqual(line, "infergate: PORT='70000': must be a whole number from 0 to 65535")
+        self.environ["LOG_LEVEL"] = "loud"
+        self.assertIn("LOG_LEVEL='loud': must be ", self.refused())
+        self.assertEqual(self.reactor.tcpServers, [])
+
+    def test_secrets(self) -> None:
+        """A secret is not shown, however wrong it is."""
+        self.environ["API_KEYS"] = "canary canary"
+        self.assertNotIn("canary", self.refused())
+        self.environ.clear()
+        self.environ["BACKEND_URL"] = "http://user:canary@host"
+        self.assertNotIn("canary", self.refused())
+
+
+class Listening(Setting):
+    def test_default(self) -> None:
+        """By default it listens on port 8080 of this machine alone."""
+        service = self.make()
+        verifyObject(IService, service)
+        self.assertEqual(self.reactor.tcpServers[0][0], 8080)
+        self.assertEqual(self.reactor.tcpServers[0][3], "127.0.0.1")
+
+    def test_ipv6(self) -> None:
+        """HOST may be an IPv6 address."""
+        self.make("--host=::1")
+        self.assertEqual(self.reactor.tcpServers[0][3], "::1")
+
+    def test_endpoint(self) -> None:
+        """LISTEN takes the place of both, with any endpoint that Twisted knows."""
+        self.make("--listen=unix:/run/infergate", "--port=9")
+        self.assertEqual(self.reactor.unixServers[0][0], "/run/infergate")
+        self.assertEqual(self.reactor.tcpServers, [])
+
+    def test_metrics(self) -> None:
+        """METRICS_LISTEN is another port, for the figures alone."""
+        service = self.make("--metrics-listen=tcp:9100")
+        self.assertEqual([server[0] for server in self.reactor.tcpServers], [8080, 9100])
+        front, apart = (server[1] for server in self.reactor.tcpServers)
+        self.assertIs(self.edge(service), front)
+        self.assertEqual(self.client(apart).ask(request("GET", "/metrics")).status, 200)
+        self.assertEqual(self.client(apart).ask(request("GET", "/healthz")).status, 404)
+        self.assertEqual(self.client(front).ask(request("GET", "/metrics")).status, 404)
+
+    def test_taken(self) -> None:
+        """A port that is taken ends the process with one line that names the setting."""
+        self.reactor.taken = (8080, 9100)
+        for arguments, start in (
+            ((), "infergate: PORT='8080': "),
+            (("--listen=tcp:8080",), "infergate: LISTEN='tcp:8080': "),
+            (("--port=1", "--metrics-listen=tcp:9100"), "infergate: METRICS_LISTEN='tcp:9100': "),
+        ):
+            line = self.refused(*arguments)
+            self.assertTrue(line.startswith(start), line)
+            self.assertIn("in use", line)
+
+    def test_no_endpoint(self) -> None:
+        """So does what is no endpoint."""
+        for description in ("nonsense", "nonsense:1", "tcp:x", "tcp", ":"):
+            line = self.refused(f"--listen={description}")
+            self.assertTrue(line.startswith("infergate: LISTEN="), line)
+
+
+class Wiring(Setting):
+    """Each setting reaches what it is for."""
+
+    def worker(self, service: Any) -> Any:
+        return self.edge(service).resource._app._instance._worker
+
+    def gateway(self, service: Any) -> Any:
+        return self.edge(service).resource._app._instance
+
+    def test_limits(self) -> None:
+        """The limits of the settings are those of the edge."""
+        with self.settings(
+            max_url_bytes=1,
+            max_header_bytes=2,
+            max_headers=3,
+            max_body_bytes=4,
+            max_connections=5,
+            max_requests_per_connection=6,
+            header_timeout=7.0,
+            body_timeout=8.0,
+            keepalive_timeout=9.0,
+            write_stall_timeout=10.0,
+        ):
+            limits = self.edge(self.make()).limits
+        self.assertEqual(attrs.astuple(limits, recurse=False)[1:], (5, 6, 7.0, 8.0, 9.0, 10.0))
+        self.assertEqual(attrs.astuple(limits.framing), (1, 2, 3, 4))
+
+    def test_echo(self) -> None:
+        """Without BACKEND_URL the gateway is an echo, of the model that DEFAULT_MODEL names."""
+        service = self.make("--default-model=mine")
+        self.assertEqual(self.worker(service), EchoWorker("mine"))
+        answer = self.client(self.edge(service)).ask(chat())
+        self.assertEqual(answer.json["model"], "mine")
+
+    def test_backend(self) -> None:
+        """With it, each of the backend's settings is the backend's."""
+        service = self.make(
+            "--backend-url=http://127.0.0.1:9000/v1/",
+            "--backend-api-key=canary",
+            "--backend-connect-timeout=1",
+            "--backend-timeout=2",
+            "--stream-idle-timeout=3",
+            "--request-timeout=4",
+            "--backend-retries=0",
+            "--max-response-bytes=5",
+            "--max-event-bytes=64",
+            "--sse-keepalive=7",
+        )
+        worker = self.worker(service)
+        self.assertIsInstance(worker, BackendWorker)
+        backend = worker._backend
+        self.assertEqual(attrs.astuple(backend._timeouts), (1.0, 2.0, 3.0, 4.0))
+        self.assertEqual(backend._retries, 0)
+        self.assertEqual((worker._max_response, worker._max_event, worker._keepalive), (5, 64, 7.0))
+        self.client(self.edge(service)).send(chat())
+        host, port, factory, timeout, _ = self.reactor.tcpClients[0]
+        self.assertEqual((host, port, timeout), ("127.0.0.1", 9000, 1.0))
+        wire = Wire(self.reactor, "127.0.0.1")
+        wire.protocol = factory.buildProtocol(IPv4Address("TCP", host, port))
+        wire.protocol.makeConnection(wire)
+        self.assertTrue(wire.value().startswith(b"POST /v1/chat/completions HTTP/1.1\r\n"))
+        self.assertIn(b"Authorization: Bearer canary\r\n", wire.value())
+
+    def test_nobody_needs_a_key(self) -> None:
+        """Without a key nobody needs one."""
+        self.assertIsNone(self.gateway(self.make())._admission.authenticator)
+        self.assertIsNone(self.gateway(self.make())._admission.limiter)
+
+    def test_keys(self) -> None:
+        """Keys from the settings and from a file open alike, and so does a token."""
+        path = self.mktemp()
+        Path(path).write_text("# keys\nfile:key-in-the-file\n")
+        self.environ["API_KEYS"] = "one:key-one"
+        service = self.make(f"--api-keys-file={path}")
+        authenticator = self.gateway(service)._admission.authenticator
+        self.assertIsInstance(authenticator, AnyOf)
+        self.assertEqual(authenticator.authenticate("key-in-the-file"), "file")
+        for key, status in (("key-one", 200), ("key-in-the-file", 200), ("other", 401)):
+            asked = request("GET", "/v1/models", f"Authorization: Bearer {key}")
+            self.assertEqual(self.client(self.edge(service)).ask(asked).status, status)
+
+    def test_rate(self) -> None:
+        """RATE_LIMIT is per caller, on the reactor's clock."""
+        service = self.make("--rate-limit=1/minute")
+        asked = request("GET", "/v1/models")
+        statuses = [self.client(self.edge(service)).ask(asked).status for _ in range(2)]
+        self.assertEqual(statuses, [200, 429])
+        self.reactor.advance(60)
+        self.assertEqual(self.client(self.edge(service)).ask(asked).status, 200)
+
+    def test_tokens(self) -> None:
+        """JWT_SECRET, JWT_PUBLIC_KEY_FILE and JWT_JWKS_URL turn the checking of tokens on, with
+        the issuer, audience and algorithms that are set."""
+        with self.settings(
+            jwt_secret="s" * 64, jwt_algorithms=("HS512",), jwt_issuer="me", jwt_audience="you"
+        ):
+            service = self.make()
+        (verifier,) = self.gateway(service)._admission.authenticator.authenticators
+        self.assertEqual(
+            (verifier.algorithms, verifier.issuer, verifier.audience), (("HS512",), "me", "you")
+        )
+        path = self.mktemp()
+        Path(path).write_text(PUBLIC_KEY)
+        with self.settings(jwt_public_key_file=path, jwt_algorithms=("EdDSA",)):
+            service = self.make()
+        (verifier,) = self.gateway(service)._admission.authenticator.authenticators
+        self.assertEqual(verifier.algorithms, ("EdDSA",))
+
+    def test_jwks(self) -> None:
+        """With JWT_JWKS_URL the keys are fetched when the first token comes, on this reactor."""
+        url = "http://127.0.0.1:9001/keys"
+        with self.settings(jwt_jwks_url=url, jwt_algorithms=("RS256",)):
+            service = self.make()
+        self.assertEqual(self.reactor.tcpClients, [])
+        token = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ.e30.e30"
+        asked = request("GET", "/v1/models", f"Authorization: Bearer {token}")
+        self.client(self.edge(service)).send(asked)
+        self.assertEqual(self.reactor.tcpClients[0][:2], ("127.0.0.1", 9001))
+
+    def test_others(self) -> None:
+        """What is left reaches the edge and the service."""
+        service = self.make(
+            "--error-format=openai", "--trusted-proxies=10.0.0.0/8", "--drain-timeout=3"
+        )
+        edge = self.edge(service)
+        self.assertEqual((edge.error_format, len(edge.trusted_proxies)), ("openai", 1))
+        self.assertEqual(service._drain_timeout, 3.0)
+        rules = self.gateway(self.make("--max-tokens-limit=5", "--default-model="))._rules
+        self.assertEqual((rules.max_tokens_limit, rules.default_model), (5, ""))
+
+    def test_accounted(self) -> None:
+        """An exchange that has ended is in the log and in the figures."""
+        events: list[Any] = []
+        self.patch(logs, "_log", Logger(observer=events.append))
+        edge = self.edge(self.make())
+        self.client(edge).ask(chat("X-Request-ID: my-id"))
+        self.assertEqual([event["record"].request_id for event in events], ["my-id"])
+        text = self.client(edge).ask(request("GET", "/metrics")).body
+        self.assertIn(b'route="/v1/chat/completions",status="200"} 1.0', text)
+
+    def test_push(self) -> None:
+        """Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is pushed; without the extra that it needs
+        the process ends with one line that says so."""
+        self.assertIsNone(self.make()._pusher)
+        with mock.patch.dict(sys.modules, {"infergate.otlp": None}):
+            line = self.refused("--otel-exporter-otlp-endpoint=http://collector:4318")
+        self.assertIn("OTEL_EXPORTER_OTLP_ENDPOINT", line)
+        self.assertIn("otlp", line)
+        with mock.patch.dict(sys.modules, {"infergate.otlp": mock.Mock()}) as modules:
+            service = self.make("--otel-exporter-otlp-endpoint=http://collector:4318")
+            pusher = modules["infergate.otlp"].Pusher
+        self.assertIs(service._pusher, pusher.return_value)
+        self.assertEqual(pusher.call_args.args[1:], (self.reactor, "http://collector:4318"))
+
+
+class Logging(Setting):
+    def line(self, service: Any) -> str:
+        verifyObject(ILogObserver, service._observer)
+        Logger(observer=service._observer).warn("hello")
+        return self.output.getvalue()
+
+    def test_stdout(self) -> None:
+        """Without a log file, or in the foreground, the log is the standard output."""
+        self.assertEqual(json.loads(self.line(self.make()))["message"], "hello")
+
+    def test_format(self) -> None:
+        """LOG_FORMAT and LOG_LEVEL are the log's."""
+        self.assertIn("warn     hello", self.line(self.make("--log-format=text")))
+        self.output.truncate(0)
+        self.assertEqual(self.line(self.make("--log-level=error")), "")
+
+    def stream(self, **parent: Any) -> Any:
+        options = Options()
+        options.parent = parent
+        return tap._log_stream(options)
+
+    def test_file(self) -> None:
+        """What twistd was told with --logfile is where it goes; in the background by default to
+        twistd.log."""
+        path = self.mktemp()
+        stream = self.stream(nodaemon=True, logfile=path)
+        self.assertIsInstance(stream, LogFile)
+        self.assertEqual(stream.path, os.path.abspath(path))
+        stream.close()
+        self.assertIs(self.stream(nodaemon=True, logfile="-"), self.output)
+        self.assertIs(self.stream(nodaemon=True, logfile=None), self.output)
+        directory = self.mktemp()
+        os.mkdir(directory)
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(directory)
+        stream = self.stream(nodaemon=False, logfile=None)
+        self.assertEqual(os.path.basename(stream.path), "twistd.log")
+        stream.close()
+
+
+class Process(Setting):
+    def test_open_files(self) -> None:
+        """The limit of open files is raised as far as it goes."""
+        self.make()
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.assertEqual(self.limits, [(resource.RLIMIT_NOFILE, (hard, hard))])
+
+    def signals(self, stream: Any = None) -> None:
+        tap._handle_signals(self.reactor, stream or self.output)
+
+    def test_when(self) -> None:
+        """Signals are handled from when the reactor runs: twistd's own handlers come before."""
+        self.make()
+        self.assertEqual(self.handlers, {})
+        for hook, args, keywords in self.reactor.whenRunningHooks:
+            hook(*args, **keywords)
+        self.assertEqual(set(self.handlers), {signal.SIGTERM, signal.SIGINT})
+
+    def test_first(self) -> None:
+        """The first signal drains, as twistd would."""
+        for number, kind in ((signal.SIGTERM, "term"), (signal.SIGINT, "int")):
+            self.reactor.signals.clear()
+            self.signals()
+            self.handlers[number](number, None)
+            self.assertEqual(self.reactor.signals, [(kind, number)])
+            self.assertEqual(self.reactor.crashed, 0)
+
+    def test_second(self) -> None:
+        """The second one, of whichever kind, ends the process now."""
+        self.signals()
+        self.handlers[signal.SIGTERM](signal.SIGTERM, None)
+        self.handlers[signal.SIGINT](signal.SIGINT, None)
+        self.assertEqual(self.reactor.crashed, 1)
+        self.assertEqual(len(self.reactor.signals), 1)
+
+    def test_rotation(self) -> None:
+        """SIGUSR1 rotates a log file, as it does in twistd."""
+        self.signals()
+        self.assertNotIn(signal.SIGUSR1, self.handlers)
+        path = self.mktemp()
+        stream = LogFile.fromFullPath(path, rotateLength=None)
+        self.addCleanup(stream.close)
+        stream.write("old\n")
+        self.signals(stream)
+        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
+        stream.write("new\n")
+        stream.flush()
+        self.assertEqual(Path(path).read_text(), "new\n")
+        self.assertEqual(Path(path + ".1").read_text(), "old\n")
+
+
+PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
+-----END PUBLIC KEY-----
+"""
