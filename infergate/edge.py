@@ -59,6 +59,8 @@ class EdgeLimits:
 class _Transport(Interface):
     """What is used of a transport; TCP, TLS, UNIX and PROXY ones all have it."""
 
+    bufferSize: int
+
     def write(self, data: bytes) -> None: ...
     def loseConnection(self) -> None: ...
     def abortConnection(self) -> None: ...
@@ -110,6 +112,7 @@ class Connection(Protocol):
         self._learn_addresses()
         if ITCPTransport.providedBy(self.transport):
             cast(ITCPTransport, self.transport).setTcpNoDelay(True)
+        self.transport.bufferSize = WRITE_BUFFER
         self.transport.registerProducer(self, True)
         edge.connections.add(self)
         edge.deadlines.watch(self._deadline)

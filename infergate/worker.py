@@ -19,6 +19,7 @@ from infergate.exchange import EVENT_STREAM, JSON, Request
 from infergate.relay import STREAM_HEADERS, Pulse, Relay
 from infergate.reply import as_chunks, echo_reply, reject_detail, shape_reply
 from infergate.sse import Scanner
+from infergate.strictjson import NotJSON, read_object
 
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
 """Statuses with which a backend refuses what the client sent."""
@@ -131,9 +132,11 @@ class BackendWorker:
         await accepted(call, response)
         body = await call.read_all(self._max_response)
         try:
-            msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BackendError("The backend's list of models is not a JSON object.") from error
+            members = read_object(body)
+        except NotJSON:
+            members = None
+        if members is None:
+            raise BackendError("The backend's list of models is not a JSON object.")
         await request.answer(body, content_type=_declared(response, JSON) or JSON)
 
     async def ready(self) -> bool:

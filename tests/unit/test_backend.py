@@ -69,8 +69,10 @@ class Setting(SynchronousTestCase):
             self.agent, self.port, "http://backend:9000", self.deadlines, **settings
         )
 
-    def call(self) -> Call:
-        self.record = Record(opened=self.clock.seconds(), client="x", request_id="id-1")
+    def call(self, opened: float = 0) -> Call:
+        """A call for a request whose first byte came `opened` seconds ago."""
+        opened = self.clock.seconds() - opened
+        self.record = Record(opened=opened, client="x", request_id="id-1")
         return self.backend.call(self.record)
 
     def send(self, call: Call | None = None, body: bytes | None = b"{}") -> Deferred[Any]:
@@ -298,10 +300,18 @@ class Retries(Setting):
 
     def test_one_deadline(self) -> None:
         """All tries together have the time of one."""
-        self.port.refuse()
+        self.port.silent = True
         done = self.send()
-        self.clock.advance(60.2)
+        self.clock.advance(40)
+        self.port.silent = False
+        self.port.give_up()
+        self.assertEqual(self.port.attempts, 2)
+        self.clock.advance(19.9)
+        self.assertNoResult(done)
+        self.clock.advance(0.2)
         self.failureResultOf(done, GatewayTimeout)
+        self.record.close(self.clock.seconds())
+        self.assertAlmostEqual(self.record.backend_seconds or 0, 60.1)
 
 
 class Names(Setting):
@@ -442,8 +452,7 @@ class FourDeadlines(Setting):
     def test_total(self) -> None:
         """All of the exchange has REQUEST_TIMEOUT, from the first byte that the client sent."""
         self.start(timeouts=Timeouts(total=100, idle=30, response=60))
-        call = self.call()
-        self.clock.advance(10)
+        call = self.call(opened=10)
         done = self.send(call)
         self.connection.begin()
         self.successResultOf(done)

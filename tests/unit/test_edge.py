@@ -112,6 +112,14 @@ class Framing(SynchronousTestCase):
         running.ask(b"nonsense\r\n\r\n")
         self.assertEqual([running.line[name] for name in ("method", "path")], [None, None])
 
+    def test_password_in_the_target(self) -> None:
+        """A refused target may hold a password, and is then in no line."""
+        running = Running()
+        for target in ("http://user:canary@gateway/", "user:canary@gateway:80"):
+            running.ask(request("GET", target))
+        self.assertEqual([line["path"] for line in running.lines], [None, None])
+        self.assertNotIn("canary", str(running.lines))
+
     def test_nothing_after(self) -> None:
         """What follows a refused request on its connection is not read."""
         running = Running()
@@ -399,6 +407,18 @@ class Deadlines(SynchronousTestCase):
         self.assertTrue(client.closed)
         self.assertEqual(len(client.answers()), 2)
         self.assertEqual(len(running.records), 2)
+
+    def test_keepalive_after_a_pause(self) -> None:
+        """A client that took its last answer late may idle no longer than another."""
+        running = Running(keepalive_timeout=75)
+        client = running.connect()
+        client.stop_reading()
+        client.send(request("GET", "/nope"))
+        running.wait(30)
+        client.read_again()
+        running.wait(75.1)
+        self.assertTrue(client.wire.lost)
+        self.assertEqual(client.answer.status, 404)
 
     def test_second_head(self) -> None:
         """The head of a later request has a deadline of its own, from its first byte."""
@@ -778,6 +798,18 @@ class Draining(SynchronousTestCase):
         client.read_again()
         self.successResultOf(drained)
         self.assertEqual(running.outcomes, ["ok"])
+
+    def test_idle_but_not_out(self) -> None:
+        """Nor is the drain over while an idle client has not taken its last answer."""
+        running = Running()
+        client = running.connect()
+        client.send(HEALTHZ)
+        client.wire.stalled = True
+        drained = running.edge.drain()
+        running.wait(0)
+        self.assertNoResult(drained)
+        client.read_again()
+        self.successResultOf(drained)
 
     def test_paused_then_drained(self) -> None:
         """A client that reads again in the drain, with nothing more to ask, is closed."""

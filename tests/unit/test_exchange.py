@@ -355,6 +355,7 @@ class Answers(Held):
         held = self.held()
         held.begin(200, b"text/event-stream")
         held.write(b"one")
+        held.write(b"")  # as a chunk it would be the last
         held.write(b"three")
         self.assertFalse(self.client.answer.whole)
         held.finish()

@@ -108,6 +108,15 @@ class Passing(Setting):
         self.assertFalse(self.client.closed)
         self.assert_over()
 
+    def test_last_line_end(self) -> None:
+        """The line end after [DONE] is passed on whole, also where it comes in two pieces."""
+        self.backend.piece(b"data: [DONE]\r\n\r")
+        self.assertEqual(self.body, b"data: [DONE]\r\n\r\n")
+        self.assertTrue(self.client.answer.whole)
+        self.backend.piece(b"\n")
+        self.backend.end()
+        self.assertEqual(self.body, b"data: [DONE]\r\n\r\n")
+
     def test_connections_reused(self) -> None:
         """After a stream that ended well both connections serve the next request."""
         self.backend.piece(delta("hi") + DONE)
