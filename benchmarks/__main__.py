@@ -100,8 +100,11 @@ class Running:
             self.run(load)
 
     def run(self, load: Load) -> dict[str, Any]:
-        """What the clients saw, and what it cost."""
+        """What the clients saw, and what it cost; nothing where the target has crashed."""
         server = self._server
+        if server is not None and not server.alive():
+            _say("skipped: the target has ended")
+            return {}
         before = memory = 0.0
         if server is not None:
             server.settle()

@@ -149,8 +149,11 @@ class Backend(asyncio.Protocol):
     def _run_flat(self) -> None:
         # One chunk a turn of the loop: uvloop would join several in one system call.
         self._next = None
-        if self._flat is not None and not self._paused and self._flat.step():
-            self._next = asyncio.get_running_loop().call_soon(self._run_flat)
+        if self._flat is not None and not self._paused:
+            if self._flat.step():
+                self._next = asyncio.get_running_loop().call_soon(self._run_flat)
+            else:
+                self._flat = None
 
     def pause_writing(self) -> None:
         self._paused = True

@@ -16,7 +16,7 @@ from benchmarks.question import answered
 
 START_SECONDS = 60
 STOP_SECONDS = 10
-SETTLE_SECONDS = 20
+SETTLE_SECONDS = 40
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -47,10 +47,13 @@ class Server:
     def wait(self, port: int) -> float:
         """Seconds from the start to the first answer."""
         while not answered(port, START_SECONDS):
-            if self._process.poll() is not None or self._age() > START_SECONDS:
+            if not self.alive() or self._age() > START_SECONDS:
                 raise Unavailable(f"did not start: {self.log.read_text()[-500:]}")
             time.sleep(0.005)
         return self._age()
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def _age(self) -> float:
         return time.monotonic() - self._began

@@ -91,9 +91,9 @@ def medians(rounds: Sequence[dict[str, dict[str, Any]]]) -> Figures:
     return {
         name: {
             key: statistics.median(one[name][key] for one in flat if key in one[name])
-            for key in figures
+            for key in {key for one in flat for key in one[name]}
         }
-        for name, figures in flat[0].items()
+        for name in flat[0]
     }
 
 

@@ -431,9 +431,6 @@ class Call:
             if self._timed_out:
                 raise GatewayTimeout from error
             raise _named(error) from error
-        except BaseException:
-            self.close()
-            raise
         finally:
             self._pending = None
         return self._response
@@ -453,23 +450,20 @@ class Call:
     async def read_all(self, limit: int) -> bytes:
         """The whole body, `limit` bytes at the most; `BackendError` above."""
         assert self._response is not None
-        pieces: list[bytes] = []
-        size = 0
+        body = bytearray()
 
         def keep(piece: bytes) -> None:
-            nonlocal size
-            size += len(piece)
-            if size > limit:
+            body.extend(piece)
+            if len(body) > limit:
                 raise BackendError("The backend's answer is too large.")
             self.touch()
-            pieces.append(piece)
 
         # An unknown length is not an int.
         if isinstance(self._response.length, int) and self._response.length > limit:
             self.discard()
             raise BackendError("The backend's answer is too large.")
         await self.read(keep)
-        return b"".join(pieces)
+        return bytes(body)
 
     def touch(self) -> None:
         """A piece has come: the idle deadline starts anew."""

@@ -35,6 +35,10 @@ PIPELINE_BYTES = 16384
 """How much of the next requests is read while one is being answered: enough to see the client
 leave, too little to be a burden."""
 
+WRITE_BUFFER = 1 << 15
+"""Bytes written and not yet taken by the kernel at which the backend is paused. What it had sent
+by then, one read more, comes on top."""
+
 LINGER = 2.0
 """Seconds in which what a refused client still sends is thrown away. A socket closed on unread
 bytes is reset, and the reset can overtake the answer (RFC 9112, 9.6)."""

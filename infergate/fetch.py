@@ -47,11 +47,11 @@ def fetcher(agent: IAgent, url: str, clock: IReactorTime) -> Callable[[], Deferr
         if response.code != 200:
             discard(response)
             raise ValueError(f"status {response.code}")
-        pieces: list[bytes] = []
+        document = bytearray()
 
         def keep(piece: bytes) -> None:
-            pieces.append(piece)
-            if sum(map(len, pieces)) > MAX_BYTES:
+            document.extend(piece)
+            if len(document) > MAX_BYTES:
                 raise ValueError("too large")
 
         body = _Closable(response)
@@ -59,6 +59,6 @@ def fetcher(agent: IAgent, url: str, clock: IReactorTime) -> Callable[[], Deferr
             await collect(cast(IResponse, body), keep)
         finally:
             body.close()
-        return b"".join(pieces)
+        return bytes(document)
 
     return lambda: Deferred.fromCoroutine(fetch()).addTimeout(DEADLINE, clock)

@@ -49,7 +49,7 @@ def llama() -> Iterator[str]:
             assert process.stdout is not None
             yield process.stdout.readline().split()[-1]
         finally:
-            process.terminate()
+            process.kill()
 
 
 class RealModel(SharedProcesses):
