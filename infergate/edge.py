@@ -232,8 +232,7 @@ class Connection(Protocol):
         if self._held:
             self._held = False
             self.transport.resumeProducing()
-        if not self.paused:
-            self._await_request()
+        self._await_request()
         self._read()
 
     def cut(self, *, reset: bool) -> None:
@@ -314,8 +313,6 @@ class Connection(Protocol):
     def _read_one(self) -> bool:
         """Read on in the present request; True where it was answered and the next may follow."""
         request = self._request
-        if request is not None and request.complete:
-            return False
         begun = None
         try:
             while (event := self._parser.next()) is not None:

@@ -168,8 +168,7 @@ class Readiness:
         self._asked = self._now()
         waiting, self._waiting = self._waiting, []
         for answer in waiting:
-            if not answer.called:  # else its client has left
-                answer.callback(self._last)
+            answer.callback(self._last)
 
 
 async def accepted(call: Call, response: IResponse) -> None:

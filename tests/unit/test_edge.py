@@ -13,7 +13,7 @@ from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from infergate import edge as edge_module
-from infergate.edge import LINGER, PIPELINE_BYTES, Connection
+from infergate.edge import LINGER, PIPELINE_BYTES, WRITE_BUFFER, Connection
 from infergate.errors import ShuttingDown
 from infergate.framing import Limits
 from tests.unit.inmemory import CHAT, Hold, Running, chat, chat_body, parse_answers, request
@@ -44,6 +44,11 @@ class Interfaces(SynchronousTestCase):
     def test_no_delay(self) -> None:
         """A piece of a stream goes out when it is written, and does not wait for the next."""
         self.assertTrue(Running().connect().wire.no_delay)
+
+    def test_small_buffer(self) -> None:
+        """A client that does not read is noticed before much is written for it."""
+        transport: Any = Running().connect().wire
+        self.assertEqual(transport.bufferSize, WRITE_BUFFER)
 
     def test_peers(self) -> None:
         """A client over a Unix socket has no address, and is called for what it came by."""
