@@ -7,7 +7,7 @@ import hmac
 from pathlib import Path
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
@@ -113,7 +113,6 @@ class CredentialsTests(SynchronousTestCase):
             self.assertEqual(error.message, Unauthorized.message, values)
             self.assertEqual(error.headers, [(b"WWW-Authenticate", b"Bearer")])
 
-    @settings(derandomize=True, max_examples=100, deadline=None)
     @given(st.lists(st.binary(max_size=20).map(lambda tail: b"Bearer " + tail), max_size=2))
     def test_any_bytes(self, values: list[bytes]) -> None:
         """Whatever bytes come in, there is a token in plain ASCII or a 401."""

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -390,7 +390,6 @@ anything = st.recursive(
 
 
 class AnyBodyTests(SynchronousTestCase):
-    @quick
     @given(st.dictionaries(names, anything, max_size=5), anything)
     def test_never_anything_else(self, members: dict[str, Any], messages: Any) -> None:
         """Whatever comes in, there is a request or the client is told what is wrong."""
@@ -404,7 +403,6 @@ class AnyBodyTests(SynchronousTestCase):
                 json.loads(request.backend_body())
                 request.texts()
 
-    @quick
     @given(st.dictionaries(texts.map("x{}".format), anything, max_size=4), st.booleans())
     def test_passed_on(self, members: dict[str, Any], spaced: bool) -> None:
         """Whatever a member holds that is not checked, the backend gets it byte for byte."""
@@ -420,7 +418,6 @@ class AnyBodyTests(SynchronousTestCase):
             self.assertEqual(bytes(request.members[name]), text.encode())
             self.assertIn(b":" + text.encode(), request.backend_body())
 
-    @quick
     @given(
         st.lists(
             st.tuples(

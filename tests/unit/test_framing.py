@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,8 +24,6 @@ from tests.unit.framing_vectors import (
     read,
     sized,
 )
-
-property_test = settings(derandomize=True, deadline=None, max_examples=40, database=None)
 
 
 def three(raw: bytes) -> list[bytes]:
@@ -289,7 +287,6 @@ SHARDS = [
 
 
 class PropertyTests(SynchronousTestCase):
-    @property_test
     @given(st.lists(st.sampled_from(GOOD), max_size=4), st.lists(st.integers(0, 400), max_size=8))
     def test_cuts_do_not_matter(self, requests: list[bytes], cuts: list[int]) -> None:
         """However valid requests are cut into pieces, the same events come of them."""
@@ -298,13 +295,11 @@ class PropertyTests(SynchronousTestCase):
         pieces = [raw[start:end] for start, end in pairwise(places)]
         self.assertEqual(read(pieces), read([raw]))
 
-    @property_test
     @given(st.lists(st.binary(max_size=40), max_size=6))
     def test_any_bytes(self, pieces: list[bytes]) -> None:
         """Whatever bytes come, they are requests, or refused, or not yet either."""
         self.assertEqual(read(pieces), read([b"".join(pieces)]))
 
-    @property_test
     @given(st.lists(st.sampled_from(SHARDS) | st.binary(max_size=3), max_size=20))
     def test_shards_of_requests(self, pieces: list[bytes]) -> None:
         """The same holds for what looks almost like requests."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -102,7 +102,6 @@ class BucketTests(SynchronousTestCase):
         clock.advance(60)
         self.assertTrue(buckets.ask("alice").allowed)
 
-    @settings(derandomize=True, max_examples=80, deadline=None)
     @given(
         st.integers(1, 30),
         st.sampled_from([1, 60, 3600]),

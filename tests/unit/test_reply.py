@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
@@ -151,7 +151,6 @@ class ShapeTests(SynchronousTestCase):
             error = self.assertRaises(BackendError, shape, body)
             self.assertEqual(error.code, "backend_error")
 
-    @quick
     @given(
         st.dictionaries(
             st.sampled_from(["id", "error", "choices", "usage", "model", "object", "x"]),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 import attrs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -180,7 +180,6 @@ def noise() -> st.SearchStrategy[bytes]:
 
 
 class PropertyTests(SynchronousTestCase):
-    @PROPERTY
     @given(st.data(), streams(), st.booleans(), st.sampled_from([b"", b"data: {", b"x\r\ny"]))
     def test_streams(
         self, data: st.DataObject, blocks: list[Block], strip: bool, tail: bytes
@@ -209,7 +208,6 @@ class PropertyTests(SynchronousTestCase):
             },
         )
 
-    @PROPERTY
     @given(st.data(), noise(), st.booleans())
     def test_noise(self, data: st.DataObject, stream: bytes, strip: bool) -> None:
         """Whatever comes in, nothing is raised and no split changes what is given out."""
@@ -219,7 +217,6 @@ class PropertyTests(SynchronousTestCase):
         if not strip and not (scanner.done or scanner.failed):
             self.assertEqual(out, stream[: len(stream) - scanner.pending])
 
-    @PROPERTY
     @given(st.data(), noise(), st.integers(0, 200))
     def test_limit(self, data: st.DataObject, stream: bytes, limit: int) -> None:
         """Which event is too large, and what is given out before it, does not depend on the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -175,7 +175,6 @@ class ReadObjectTests(SynchronousTestCase):
         self.assertIn("64", self.refused(nested(65, b"[", b"]")))
         self.assertIn("400", self.refused(b'{"a":' + b"1" * 401 + b"}"))
 
-    @quick
     @given(
         st.dictionaries(st.text('a {["\\\n\0é\u2028\U0001f600'), values, max_size=5), st.booleans()
     )
@@ -189,7 +188,6 @@ class ReadObjectTests(SynchronousTestCase):
             {n: json.dumps(v, ensure_ascii=escaped).encode() for n, v in document.items()},
         )
 
-    @quick
     @given(st.binary(max_size=30) | st.text('{}[]",:\\u0e1-. ', max_size=30).map(str.encode))
     def test_any_bytes(self, text: bytes) -> None:
         """Whatever comes in, there is an answer or `NotJSON`, and never more than Python's own

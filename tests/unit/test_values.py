@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -129,7 +129,6 @@ class Values(SynchronousTestCase):
         self.assertEqual(values.networks("127.0.0.1, 10.0.0.0/8,::1"), networks)
         self.refused(values.networks, "10.0.0.1/8", "proxy", "1.2.3.4\n,x", "::1/129")
 
-    @settings(max_examples=200, derandomize=True, deadline=None, database=None)
     @given(st.text(max_size=30).map("http://h".__add__) | st.text(max_size=30))
     def test_hostile(self, text: str) -> None:
         """Whatever a text holds, a value is given or one printable line says why not."""
