@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 from hypothesis import given
@@ -12,13 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.contract import ChatRequest, Rules, check_media_type, parse_request
 from infergate.errors import ClientError, InvalidJSON, InvalidRequest, UnsupportedMediaType
-
-quick = settings(
-    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "30")),
-    derandomize=True,
-    database=None,
-    deadline=None,
-)
 
 RULES = Rules(default_model="default", max_tokens_limit=1000)
 RULED = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 from hypothesis import given
@@ -21,13 +20,6 @@ from infergate.reply import (
     echo_reply,
     reject_detail,
     shape_reply,
-)
-
-quick = settings(
-    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "50")),
-    derandomize=True,
-    database=None,
-    deadline=None,
 )
 
 CHOICE = b'{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"length"}'

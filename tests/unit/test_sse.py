@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 
@@ -19,13 +18,6 @@ from infergate.record import NO_USAGE, Usage
 from infergate.sse import EventTooLarge, Scanner, read_usage
 
 MIB = 1 << 20
-PROPERTY = settings(
-    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "30")),
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 READ = Usage(7, 3, 10, "backend")

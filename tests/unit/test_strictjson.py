@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.strictjson import MAX_DEPTH, MAX_NUMBER, NotJSON, read_object
-
-quick = settings(
-    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "50")),
-    derandomize=True,
-    database=None,
-    deadline=None,
-)
 
 values = st.recursive(
     st.none()
