@@ -24,6 +24,7 @@ A request meets the modules in this order; each imports only what stands below i
     sse         the events of a stream, and what they say
     fetch       a small document over HTTP
     backend     the backend over treq: pool, deadlines, each failure's name
+    origin      the one origin behind: its endpoint, its pool, an agent for it
     tokenkeys   the keys that tokens are verified with
     deadlines   moments that are cheap to move
     otlp        the figures, pushed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,38 +10,21 @@ from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.content import collect
 from treq.cookies import IndexableCookieJar
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    wrapClientTLS,
-)
 from twisted.internet.error import (
     ConnectError,
-    ConnectingCancelledError,
     DNSLookupError,
     TCPTimedOutError,
     TimeoutError,  # noqa: A004  # Twisted's: the connect deadline
 )
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
-    IProtocol,
-    IProtocolFactory,
     IPushProducer,
     IStreamClientEndpoint,
-    ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.client import (  # type: ignore[attr-defined]  # one is not in its __all__
-    URI,
-    Agent,
-    HTTP11ClientProtocol,
-    HTTPConnectionPool,
     RequestNotSent,
     RequestTransmissionFailed,
     ResponseFailed,
@@ -50,27 +32,16 @@ from twisted.web.client import (  # type: ignore[attr-defined]  # one is not in 
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from infergate import __version__
 from infergate.deadlines import Deadline, Deadlines
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
+from infergate.origin import Close, discard
 from infergate.record import Record
 
 USER_AGENT = b"infergate/" + __version__.encode("ascii")
-
-IDLE_CONNECTION = 2.0
-"""Seconds a pooled connection is kept: llama.cpp and uvicorn close theirs after 5, and a POST on
-one that was just closed fails and must not be sent again."""
-
-POOLED_CONNECTIONS = 1024
-
-MAX_HEAD = 1 << 18
-"""Bytes of a response's head, and of the interim ones before it."""
-
-TWISTED_INTERNALS = {HTTPConnectionPool: ("_factory",), HTTP11ClientProtocol: ("_parser",)}
-"""Private names that are used here; a test checks each."""
 
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
@@ -91,36 +62,6 @@ class Timeouts:
     response: float = 60
     idle: float = 60
     total: float = 600
-
-
-@implementer(IStreamClientEndpoint)
-@attrs.frozen
-class _Within:
-    """An endpoint that gives up in time, the name lookup included."""
-
-    endpoint: IStreamClientEndpoint
-    seconds: float
-    clock: object
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        def too_late(failure: Failure, _: float) -> Failure:
-            if failure.check(ConnectingCancelledError):
-                return Failure(TimeoutError())
-            return Failure(DNSLookupError("the name lookup took too long"))
-
-        attempt = self.endpoint.connect(factory)
-        return attempt.addTimeout(self.seconds, self.clock, too_late)  # type: ignore[arg-type]
-
-
-@implementer(IAgentEndpointFactory)
-@attrs.frozen
-class _OneEndpoint:
-    """The gateway has one backend, so that its endpoint is made once."""
-
-    endpoint: IStreamClientEndpoint
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        return self.endpoint
 
 
 @implementer(IAgent)
@@ -149,97 +90,6 @@ class Plain:
             discard(response)
             raise BackendError("The backend sent a compressed answer, which was not asked for.")
         return response
-
-
-class _Connection(HTTP11ClientProtocol):
-    """A pooled connection that takes no endless head; Twisted bounds its lines, not their number.
-
-    The bound stands before `dataReceived` only until the head is here: the pieces of a stream
-    do not pass by it.
-    """
-
-    _used = False
-    _closed = False
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        # A polite close waits until all of the request is out: with a backend that has answered,
-        # or hangs, and does not read the rest of it, for ever.
-        cast(Any, self.transport).loseConnection = self._close
-
-    def _close(self) -> None:
-        self._closed = True
-        cast(ITCPTransport, self.transport).abortConnection()
-
-    @property
-    def stale(self) -> bool:
-        """No use for a further request: we have closed it, or there is something to read. From a
-        connection that idles that is its end, or what is no answer to anything."""
-        if not self._used:
-            return False
-        if self._closed:
-            return True
-        waiting = select.poll()
-        waiting.register(cast(Any, self.transport).fileno(), select.POLLIN)
-        return bool(waiting.poll(0))
-
-    def request(self, request: Any) -> Deferred[Any]:
-        self._used = True
-        self._head_left = MAX_HEAD
-        self.dataReceived = self._head_received  # type: ignore[method-assign]
-        return super().request(request).addBoth(self._head_over).addCallback(self._settle, request)
-
-    def _head_received(self, data: bytes) -> None:
-        self._head_left -= len(data)
-        if self._head_left < 0:
-            self._close()
-        else:
-            super().dataReceived(data)  # type: ignore[no-untyped-call]
-
-    def _head_over(self, response: Any) -> Any:
-        del self.dataReceived
-        return response
-
-    def _settle(self, response: Any, request: Any) -> Any:
-        """Whether the connection outlives this response; Twisted reads ``close`` alone."""
-        if self._parser is not None and _closes(response.version, self._parser.connHeaders):
-            request.persistent = False
-        return response
-
-
-def _closes(version: tuple[bytes, int, int], fields: Headers) -> bool:
-    """Whether a response of this version and with these fields is its connection's last
-    (RFC 9112, 9.3)."""
-    values = b",".join(fields.getRawHeaders(b"Connection", ()))
-    options = [option.strip().lower() for option in values.split(b",")]
-    return b"close" in options or (version[1:] < (1, 1) and b"keep-alive" not in options)
-
-
-class _ConnectionFactory(Factory):
-    noisy = False  # it would log each connection
-
-    def __init__(self, quiescent: Callable[[Any], None], _: str) -> None:
-        self._quiescent = quiescent
-
-    def buildProtocol(self, addr: IAddress | None) -> _Connection:
-        return _Connection(self._quiescent)  # type: ignore[no-untyped-call]
-
-
-class _Pool(HTTPConnectionPool):
-    """Gives out no connection that is stale: a request on it would fail, or, worse, be answered
-    with what was sent before it."""
-
-    _factory = _ConnectionFactory  # type: ignore[assignment]
-
-    def getConnection(self, key: object, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
-        def check(connection: _Connection) -> Any:
-            if not connection.stale:
-                return connection
-            cast(ITCPTransport, connection.transport).loseConnection()
-            return self.getConnection(key, endpoint)
-
-        connecting: Deferred[Any] = super().getConnection(key, endpoint)
-        return connecting.addCallback(check)
 
 
 class NoCookies(IndexableCookieJar):
@@ -283,44 +133,6 @@ class _Body:
         """Nothing is left to hold back."""
 
     resumeProducing = stopProducing = pauseProducing
-
-
-class _Close(Protocol):
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.loseConnection()
-
-
-def discard(response: IResponse) -> None:
-    """Close the connection of an answer that nobody wants; left alone it would stay for ever."""
-    response.deliverBody(_Close())
-
-
-def backend_endpoint(url: str, reactor: object, connect_timeout: float) -> IStreamClientEndpoint:
-    """How to connect to `url`: TCP, with TLS for ``https``."""
-    uri = URI.fromBytes(url.encode("ascii"))
-    host = uri.host.decode("ascii").strip("[]")
-    endpoint: IStreamClientEndpoint
-    if isIPAddress(host):  # no thread for a name that needs no lookup
-        endpoint = TCP4ClientEndpoint(reactor, host, uri.port, connect_timeout)
-    elif isIPv6Address(host):
-        endpoint = TCP6ClientEndpoint(reactor, host, uri.port, connect_timeout)
-    else:
-        endpoint = HostnameEndpoint(reactor, host, uri.port, connect_timeout)
-    if uri.scheme == b"https":
-        endpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
-    return _Within(endpoint, connect_timeout, reactor)
-
-
-def pooled_agent(
-    endpoint: IStreamClientEndpoint, reactor: object
-) -> tuple[IAgent, HTTPConnectionPool]:
-    """An agent that reuses connections to the one backend, and its pool."""
-    pool = _Pool(reactor)  # type: ignore[no-untyped-call]
-    pool.cachedConnectionTimeout = IDLE_CONNECTION  # type: ignore[assignment]
-    pool.maxPersistentPerHost = POOLED_CONNECTIONS
-    pool.retryAutomatically = False
-    return Agent.usingEndpointFactory(reactor, _OneEndpoint(endpoint), pool), pool
 
 
 class Backend:
@@ -385,7 +197,7 @@ class Backend:
 
     async def connectable(self) -> bool:
         """Whether a connection can be made; it is closed at once."""
-        probe = Factory.forProtocol(_Close)
+        probe = Factory.forProtocol(Close)
         probe.noisy = False
         try:
             await self._endpoint.connect(probe)

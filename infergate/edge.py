@@ -256,7 +256,9 @@ class Connection(Protocol):
         return self._closing or not self.idle
 
     def close_idle(self) -> None:
-        if not self.busy:
+        # A new one stays, for its header timeout: its first request is likely to be on its way,
+        # and a probe that finds the connection closed has not been told that we drain.
+        if not self.busy and self._served:
             self._close(gently=False)
 
     def abort(self) -> None:

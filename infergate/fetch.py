@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.web.iweb import IAgent, IResponse
 
-from infergate.backend import NoCookies, Plain, discard
+from infergate.backend import NoCookies, Plain
+from infergate.origin import discard
 
 MAX_BYTES = 1 << 20
 DEADLINE = 10.0

@@ -19,7 +19,7 @@ from twisted.python.logfile import LogFile
 
 from infergate.admission import Admission
 from infergate.auth import AnyOf, IAuthenticator, keys_from_file, keys_from_text
-from infergate.backend import Backend, Timeouts, backend_endpoint, pooled_agent
+from infergate.backend import Backend, Timeouts
 from infergate.contract import Rules
 from infergate.deadlines import Deadlines
 from infergate.edge import Edge, EdgeLimits
@@ -27,6 +27,7 @@ from infergate.framing import Limits
 from infergate.gateway import Gateway
 from infergate.logs import log_request, observer
 from infergate.metrics import Metrics
+from infergate.origin import OriginAgent, backend_endpoint
 from infergate.ratelimit import TokenBuckets
 from infergate.record import Record
 from infergate.routes import Routes
@@ -137,7 +138,7 @@ def _worker(settings: Settings, reactor: Any, deadlines: Deadlines) -> tuple[IWo
     if settings.backend_url is None:
         return EchoWorker(settings.default_model), None
     endpoint = backend_endpoint(settings.backend_url, reactor, settings.backend_connect_timeout)
-    agent, pool = pooled_agent(endpoint, reactor)
+    agent = OriginAgent(settings.backend_url, endpoint, reactor)
     backend = Backend(
         agent,
         endpoint,
@@ -159,7 +160,7 @@ def _worker(settings: Settings, reactor: Any, deadlines: Deadlines) -> tuple[IWo
         max_event=settings.max_event_bytes,
         keepalive=settings.sse_keepalive,
     )
-    return worker, pool
+    return worker, agent.pool
 
 
 def _authenticator(settings: Settings, reactor: Any) -> IAuthenticator | None:

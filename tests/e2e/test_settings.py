@@ -81,8 +81,8 @@ class LimitTests(SharedProcesses):
                 "MAX_HEADERS": "10",
                 "MAX_REQUESTS_PER_CONNECTION": "3",
                 "MAX_CONNECTIONS": "8",
-                "HEADER_TIMEOUT": "1",
-                "BODY_TIMEOUT": "1.5",
+                "HEADER_TIMEOUT": "0.8",
+                "BODY_TIMEOUT": "1",
                 "KEEPALIVE_TIMEOUT": "0.5",
             }
         )
@@ -198,14 +198,14 @@ class LimitTests(SharedProcesses):
         answer, seconds = self.timed(*(HEALTHZ[n : n + 1] for n in range(3)))
         self.assertEqual((answer.status, answer.code), (408, "request_timeout"))
         self.assertEqual(answer.fields["connection"], "close")
-        self.assertTrue(1 <= seconds <= 1 + LATE, seconds)
+        self.assertTrue(0.8 <= seconds <= 0.8 + LATE, seconds)
 
     def test_body_timeout(self) -> None:
         """A body must be whole within `BODY_TIMEOUT`."""
         request = post({})
         answer, seconds = self.timed(request[:-10], b" ", b" ")
         self.assertEqual((answer.status, answer.code), (408, "request_timeout"))
-        self.assertTrue(1.5 <= seconds <= 1.5 + LATE, seconds)
+        self.assertTrue(1 <= seconds <= 1 + LATE, seconds)
         line = self.gateway.request_line(answer.fields["x-request-id"])
         self.assertEqual((line["outcome"], line["error"]), ("client_error", "request_timeout"))
 
@@ -232,9 +232,9 @@ class BackendLimitTests(SharedProcesses):
             {
                 "BACKEND_URL": cls.backend.url + "/",
                 "DEFAULT_MODEL": "",
-                "BACKEND_TIMEOUT": "0.7",
-                "STREAM_IDLE_TIMEOUT": "1",
-                "REQUEST_TIMEOUT": "2",
+                "BACKEND_TIMEOUT": "0.6",
+                "STREAM_IDLE_TIMEOUT": "0.8",
+                "REQUEST_TIMEOUT": "1.5",
                 "MAX_RESPONSE_BYTES": "2000",
                 "MAX_EVENT_BYTES": "1000",
                 "WRITE_STALL_TIMEOUT": "1",
@@ -262,22 +262,22 @@ class BackendLimitTests(SharedProcesses):
         """The backend's head must come within `BACKEND_TIMEOUT`."""
         answer, seconds = self.answered("headless", HOLD)
         self.assertEqual((answer.status, answer.code), (504, "gateway_timeout"))
-        self.assertTrue(0.7 <= seconds <= 0.7 + LATE, seconds)
+        self.assertTrue(0.6 <= seconds <= 0.6 + LATE, seconds)
 
     def test_stream_idle_timeout(self) -> None:
         """The pieces of a body must not be further apart than `STREAM_IDLE_TIMEOUT`."""
-        slow = [STREAM_HEAD, drip([chunk(ROLE), chunk(STOP + DONE), LAST_CHUNK], 0.5)]
+        slow = [STREAM_HEAD, drip([chunk(ROLE), chunk(STOP + DONE), LAST_CHUNK], 0.3)]
         self.assertEqual(self.answered("slow", *slow, stream=True)[0].body, ROLE + STOP + DONE)
         answer, seconds = self.answered("idle", STREAM_HEAD + chunk(ROLE), HOLD, stream=True)
         self.assertEqual(answer.last_event["error"]["code"], "gateway_timeout")
-        self.assertTrue(1 <= seconds <= 1 + LATE, seconds)
+        self.assertTrue(0.8 <= seconds <= 0.8 + LATE, seconds)
 
     def test_request_timeout(self) -> None:
         """All of an exchange must be over within `REQUEST_TIMEOUT`."""
         endless = [STREAM_HEAD, drip([chunk(ROLE)] * 99, 0.3)]
         answer, seconds = self.answered("endless", *endless, stream=True)
         self.assertEqual(answer.last_event["error"]["code"], "gateway_timeout")
-        self.assertTrue(2 <= seconds <= 2 + LATE, seconds)
+        self.assertTrue(1.5 <= seconds <= 1.5 + LATE, seconds)
 
     def test_max_response_bytes(self) -> None:
         """`MAX_RESPONSE_BYTES` is the largest reply that is no stream; a stream may be larger."""
@@ -337,8 +337,8 @@ class KeepaliveTests(SynchronousTestCase):
         """With `SSE_KEEPALIVE` a streaming client hears a comment in each such silence."""
         backend = FaultyBackend()
         self.addCleanup(backend.stop)
-        events = [STREAM_HEAD + chunk(ROLE), pause(0.8), chunk(STOP + DONE) + LAST_CHUNK]
-        backend.scripts = {"late": [pause(0.8), *events], "fails": [pause(0.8), head(b"500 x")]}
+        events = [STREAM_HEAD + chunk(ROLE), pause(0.7), chunk(STOP + DONE) + LAST_CHUNK]
+        backend.scripts = {"late": [pause(0.7), *events], "fails": [pause(0.7), head(b"500 x")]}
         served = gateway({"BACKEND_URL": backend.url + "/v1", "SSE_KEEPALIVE": "0.3"})
         with running(served):
             answer = ask(served.port, "late", stream=True)
@@ -533,7 +533,6 @@ class WrongSettingTests(SynchronousTestCase):
         cases: list[tuple[dict[str, str], tuple[str, ...], str | None, str]] = [
             ({"PORT": "70000"}, (), None, r"PORT='70000': .*from 0 to 65535"),
             ({"PORT": port}, (), None, rf"PORT='{port}': .*[Aa]ddress already in use"),
-            ({"LISTEN": on_taken}, (), None, r"LISTEN='tcp:.*': .*[Aa]ddress already in use"),
             ({"METRICS_LISTEN": on_taken}, (), None, r"METRICS_LISTEN='tcp:.*': .*in use"),
             ({"LISTEN": "nonsense:1"}, (), None, r"LISTEN='nonsense:1': .*nonsense"),
             ({}, ("--log-level=loud",), None, r"LOG_LEVEL='loud': must be debug, info"),
@@ -541,7 +540,6 @@ class WrongSettingTests(SynchronousTestCase):
             ({}, (), "RATE_LIMIT=5/day", r"RATE_LIMIT='5/day': .*N/second"),
             ({}, (), "API_KEYS='hunter2", r"\.env: line 1"),
             ({"BACKEND_URL": "http://u:hunter2@host"}, (), None, r"BACKEND_URL: must be http"),
-            ({"BACKEND_API_KEY": "hunter2 x"}, (), None, r"BACKEND_API_KEY: must be visible"),
             ({"API_KEYS": "a:ok,:hunter2"}, (), None, r"API_KEYS: entry 2"),
             ({"JWT_SECRET": "hunter2", "JWT_JWKS_URL": "http://x"}, (), None, r"JWT_JWKS_URL=.*"),
         ]

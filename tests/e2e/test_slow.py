@@ -19,13 +19,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.e2e.harness import Process, gateway, post, running
 
 CONNECTIONS = int(os.environ.get("INFERGATE_SLOW_CONNECTIONS", "100"))
-DEADLINE = 3.0
+DEADLINE = 2.0
 """Seconds of each deadline of the gateway's."""
 
 GRACE = 2.0
 """Seconds after its deadline in which a slow connection must be closed."""
 
-TRICKLE = 0.4
+TRICKLE = 0.3
 """Seconds between two bytes of each slow client."""
 
 BEARABLE = 0.25

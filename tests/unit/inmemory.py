@@ -37,7 +37,7 @@ from zope.interface import implementer
 
 from infergate.admission import Admission
 from infergate.auth import IAuthenticator, keys_from_text
-from infergate.backend import Backend, Timeouts, pooled_agent
+from infergate.backend import Backend, Timeouts
 from infergate.contract import Rules
 from infergate.deadlines import Deadlines
 from infergate.edge import Connection, Edge, EdgeLimits
@@ -45,6 +45,7 @@ from infergate.framing import Limits
 from infergate.gateway import Gateway
 from infergate.logs import fields
 from infergate.metrics import Metrics
+from infergate.origin import OriginAgent
 from infergate.ratelimit import TokenBuckets, parse_rate
 from infergate.record import Record
 from infergate.routes import Routes
@@ -506,7 +507,8 @@ class Running:
         self.metrics = Metrics()
         self.records: list[Record] = []
         self.port = BackendPort(self.clock)
-        agent, self.pool = pooled_agent(self.port, self.clock)
+        agent = OriginAgent("http://backend:9000", self.port, self.clock)
+        self.pool = agent.pool
         if backend:
             self.worker: Any = BackendWorker(
                 Backend(

@@ -25,27 +25,24 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer
+from twisted.web.iweb import IAgent, IBodyProducer
 from twisted.web.resource import Resource
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from infergate import backend
+from infergate import backend, origin
 from infergate.backend import (
     CHAT,
     END_OF_BODY,
-    IDLE_CONNECTION,
-    MAX_HEAD,
     MODELS,
     Backend,
     Call,
     Plain,
     Timeouts,
-    backend_endpoint,
-    pooled_agent,
 )
 from infergate.deadlines import Deadlines
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
+from infergate.origin import IDLE_CONNECTION, MAX_HEAD, OriginAgent, backend_endpoint
 from infergate.record import Record
 from tests.unit.inmemory import BackendConnection, BackendPort
 
@@ -63,7 +60,8 @@ class Setting(SynchronousTestCase):
         self.clock.advance(1000)
         self.deadlines = Deadlines(self.clock)
         self.port = BackendPort(self.clock)
-        self.agent, self.pool = pooled_agent(self.port, self.clock)
+        self.agent = OriginAgent("http://backend:9000", self.port, self.clock)
+        self.pool = self.agent.pool
         settings.setdefault("timeouts", TIMEOUTS)
         self.backend = Backend(
             self.agent, self.port, "http://backend:9000", self.deadlines, **settings
@@ -760,18 +758,25 @@ class Endpoints(SynchronousTestCase):
         ):
             clock = Clock()
             endpoint.silent = True
-            connecting = backend._Within(endpoint, 5, clock).connect(Factory())
+            connecting = origin._Within(endpoint, 5, clock).connect(Factory())
             clock.advance(4.9)
             self.assertNoResult(connecting)
             clock.advance(0.2)
             self.failureResultOf(connecting, error)
 
-    def test_one_endpoint(self) -> None:
-        """There is one backend, whatever URL is asked for."""
-        port = BackendPort(Clock())
-        factory = backend._OneEndpoint(port)
-        verifyObject(IAgentEndpointFactory, factory)
-        self.assertIs(factory.endpointForURI(object()), port)
+    def test_target(self) -> None:
+        """A request line names the path of the URL, whatever the backend's address is."""
+        for url, line, host in (
+            ("http://backend:9000", b"GET /v1/models HTTP/1.1", b"backend:9000"),
+            ("http://backend/base", b"GET /base/v1/models HTTP/1.1", b"backend"),
+            ("http://[::1]:9000", b"GET /v1/models HTTP/1.1", b"[::1]:9000"),
+        ):
+            port = BackendPort(Clock())
+            agent = OriginAgent(url, port, Clock())
+            verifyObject(IAgent, agent)
+            agent.request(b"GET", url.encode() + b"/v1/models")
+            sent = port.connections[0].received.split(b"\r\n")
+            self.assertEqual(sent, [line, b"Host: " + host, b"", b""])
 
 
 class PlainAgent(SynchronousTestCase):

@@ -20,7 +20,7 @@ from twisted.web.client import (
 )
 from twisted.web.resource import Resource
 
-from infergate import backend, edge, exchange
+from infergate import edge, exchange, origin
 from infergate.deadlines import Deadlines
 from infergate.edge import Connection, Edge, EdgeLimits
 from infergate.errors import BackendError, GatewayTimeout
@@ -62,7 +62,7 @@ class TwistedNames(SynchronousTestCase):
         """Every private name of Twisted's that is used still is there, as what it was."""
         found = {
             name: getattr(owner, name)
-            for module in (exchange, backend)
+            for module in (exchange, origin)
             for owner, names in module.TWISTED_INTERNALS.items()
             for name in names
         }
@@ -100,15 +100,15 @@ class TwistedNames(SynchronousTestCase):
         for ours, twisted in (
             (Request, server.Request(_silent(), parsePOSTFormSubmission=False)),
             (Edge, server.Site(Resource())),
-            (backend._Connection, HTTP11ClientProtocol()),
-            (backend._Pool, HTTPConnectionPool(clock)),
+            (origin._Connection, HTTP11ClientProtocol()),
+            (origin._Pool, HTTPConnectionPool(clock)),
         ):
             known = {name for cls in type(twisted).__mro__ for name in vars(cls)} | set(
                 vars(twisted)
             )
             allowed = {
                 name
-                for module in (exchange, backend)
+                for module in (exchange, origin)
                 for owner, names in module.TWISTED_INTERNALS.items()
                 if issubclass(ours, owner)
                 for name in names

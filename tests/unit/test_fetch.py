@@ -8,9 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
-from infergate.backend import pooled_agent
 from infergate.errors import BackendError
 from infergate.fetch import DEADLINE, MAX_BYTES, fetcher
+from infergate.origin import OriginAgent
 from tests.unit.inmemory import BackendPort
 
 URL = "http://issuer.example/keys"
@@ -84,7 +84,7 @@ class Deadline(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.port = BackendPort(self.clock)
-        agent, _ = pooled_agent(self.port, self.clock)
+        agent = OriginAgent(URL, self.port, self.clock)
         self.fetched = fetcher(agent, URL, self.clock)()
 
     def assert_given_up(self) -> None:
