@@ -26,6 +26,7 @@ A request meets the modules in this order; each imports only what stands below i
     backend     the backend over treq: pool, deadlines, each failure's name
     origin      the one origin behind: its endpoint, its pool, an agent for it
     tokenkeys   the keys that tokens are verified with
+    eager       writing to a socket at once
     deadlines   moments that are cheap to move
     otlp        the figures, pushed
     metrics     one record into every figure

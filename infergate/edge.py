@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from infergate.addresses import Networks
 from infergate.deadlines import NEVER, Deadline, Deadlines
+from infergate.eager import writer
 from infergate.errors import BadRequest, GatewayError, Overloaded, RequestTimeout
 from infergate.exchange import Request
 from infergate.framing import END, Head, Limits, Parser
@@ -88,6 +89,7 @@ class Connection(Protocol):
     transport: _Transport  # type: ignore[assignment]
     _peer: IAddress
     _host: IAddress
+    write: Callable[[bytes], None]
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
@@ -117,6 +119,7 @@ class Connection(Protocol):
         if ITCPTransport.providedBy(self.transport):
             cast(ITCPTransport, self.transport).setTcpNoDelay(True)
         self.transport.bufferSize = WRITE_BUFFER
+        self.write = writer(self.transport)
         self.transport.registerProducer(self, True)
         edge.connections.add(self)
         edge.deadlines.watch(self._deadline)
@@ -182,9 +185,6 @@ class Connection(Protocol):
         """The transport is lost; `connectionLost` says so to everyone."""
 
     # To the request: the channel that `twisted.web.http.Request` expects.
-
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
 
     def getPeer(self) -> IAddress:
         return self._peer
@@ -256,9 +256,7 @@ class Connection(Protocol):
         return self._closing or not self.idle
 
     def close_idle(self) -> None:
-        # A new one stays, for its header timeout: its first request is likely to be on its way,
-        # and a probe that finds the connection closed has not been told that we drain.
-        if not self.busy and self._served:
+        if not self.busy:
             self._close(gently=False)
 
     def abort(self) -> None:

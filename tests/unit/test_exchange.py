@@ -9,6 +9,7 @@ import uuid
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -69,6 +70,7 @@ class TwistedNames(SynchronousTestCase):
         self.assertEqual(
             found, {"_disconnected": False, "_factory": _HTTP11ClientFactory, "_parser": None}
         )
+        self.assertEqual(FileDescriptor(Clock())._tempDataBuffer, [])
 
     def test_public(self) -> None:
         """What is public and relied on is there, with the meaning it had."""
