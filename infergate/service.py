@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,10 @@ class GatewayService(Service):
             _log.info("Listening on {address}", address=port.getHost())
         if self._pusher is not None:
             self._pusher.start()
+        # What is here now stays; without it a full collection is short enough for no stream to
+        # notice.
+        gc.collect()
+        gc.freeze()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
