@@ -35,7 +35,7 @@ class Over(Exception):
 class Exchange:
     """One request of the gateway, and what became of its connection."""
 
-    def __init__(self, connection: socket.socket, head: bytes) -> None:
+    def __init__(self, connection: socket.socket, head: bytes, meter: Callable[[], float]) -> None:
         self.connection = connection
         self.head = head
         self.request_id = _field(head, b"x-request-id").decode()
@@ -44,7 +44,10 @@ class Exchange:
         self.sent = 0
         self.closed: float | None = None
         """When the gateway was seen to have closed, on the monotonic clock."""
+        self.metered = 0.0
+        """What the backend's `meter` said then."""
         self.ended = threading.Event()
+        self._meter = meter
 
     def read(self) -> None:
         """Take the request out of the socket, whole."""
@@ -79,7 +82,7 @@ class Exchange:
         return data
 
     def _gone(self) -> Any:
-        self.closed = time.monotonic()
+        self.closed, self.metered = time.monotonic(), self._meter()
         raise Over
 
 
@@ -161,6 +164,7 @@ class FaultyBackend:
     ) -> None:
         self.default = default
         self.scripts = scripts or {}
+        self.meter: Callable[[], float] = lambda: 0.0
         self.exchanges: dict[str, Exchange] = {}
         self.requests = 0
         self.connections = 0
@@ -202,7 +206,7 @@ class FaultyBackend:
         self._open.add(connection)
         try:
             while self._awaits(connection) and (head := _peek_head(connection)):
-                exchange = Exchange(connection, head)
+                exchange = Exchange(connection, head, self.meter)
                 self.requests += 1
                 self.exchanges[exchange.request_id] = exchange
                 try:

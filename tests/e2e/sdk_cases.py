@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 from tests.e2e.harness import Process, SharedProcesses, gateway, mock, running
 
 KEY, OTHER_KEY = "sk-alice", "sk-bob"
-DEADLINE = 1.0
-"""Seconds that the gateways wait for the backend."""
+DEADLINE = "1"
+"""Seconds that the gateways wait for the backend, but for the patient one."""
 NEVER = 30.0
 """Seconds that the backend is told to take where it is not to be waited for."""
+PATIENCE = 1.5
+"""Seconds that a client waits in place of the patient gateway."""
 
 QUESTION = [{"role": "user", "content": "hello big world"}]
 ANSWER = "Mock: hello big world"
@@ -55,6 +57,7 @@ class Gateways(SharedProcesses):
 
     plain: ClassVar[Process]
     openai_format: ClassVar[Process]
+    patient: ClassVar[Process]
     unconnected: ClassVar[Process]
     limited: ClassVar[Process]
 
@@ -64,19 +67,19 @@ class Gateways(SharedProcesses):
         stack.enter_context(running(backend))
         settings = {
             "BACKEND_URL": backend.url,
-            "BACKEND_TIMEOUT": str(DEADLINE),
-            "STREAM_IDLE_TIMEOUT": str(DEADLINE),
             "API_KEYS": f"alice:{KEY},bob:{OTHER_KEY}",
         }
+        cls.patient = gateway(settings)
+        cls.limited = gateway({**settings, "RATE_LIMIT": "1/second"})
+        settings |= {"BACKEND_TIMEOUT": DEADLINE, "STREAM_IDLE_TIMEOUT": DEADLINE}
         cls.plain = gateway(settings)
         cls.openai_format = gateway({**settings, "ERROR_FORMAT": "openai"})
         cls.unconnected = gateway({"BACKEND_URL": "http://127.0.0.1:1"})
-        cls.limited = gateway({**settings, "RATE_LIMIT": "1/second"})
         stack.enter_context(running(*cls.gateways()))
 
     @classmethod
     def gateways(cls) -> tuple[Process, ...]:
-        return cls.plain, cls.openai_format, cls.unconnected, cls.limited
+        return cls.plain, cls.openai_format, cls.patient, cls.unconnected, cls.limited
 
     def tearDown(self) -> None:
         for process in self.gateways():

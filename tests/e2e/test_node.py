@@ -14,17 +14,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.e2e.harness import Process
+from tests.e2e.harness import Process, wait_for
 from tests.e2e.sdk_cases import (
     ANSWER,
     BREAKS,
     BROKEN_AFTER,
     BROKEN_ANSWER,
-    DEADLINE,
     ERRORS,
     KEY,
     NEVER,
     OTHER_KEY,
+    PATIENCE,
     QUESTION,
     TOKENS,
     Gateways,
@@ -36,7 +36,6 @@ INSTALL_SECONDS = 300
 RUN_SECONDS = 60
 
 CLIENTS = ("openai", "ai")
-PATIENCE = 400  # ms, less than the gateway's own deadline
 
 Job = dict[str, Any]
 Result = dict[str, Any]
@@ -149,14 +148,14 @@ class Node(Gateways):
         job = {"gateway": self.plain, "client": "openai", "mock": script, "retries": 2}
         ((job, result),) = self.do([job])
         self.assertEqual(result["error"]["status"], 502)
-        self.assertEqual(self.tries(job), [(502, 0)])
+        self.assertEqual(self.tries(1, job), [[(502, 0)]])
 
     def test_tries_again(self) -> None:
         """A backend that was never reached may be tried again; the log counts openai's tries."""
         job = {"gateway": self.unconnected, "client": "openai", "retries": 2}
         ((job, result),) = self.do([job])
         self.assertEqual(result["error"]["status"], 502)
-        self.assertEqual(self.tries(job), [(502, 0), (502, 1), (502, 2)])
+        self.assertEqual(self.tries(3, job), [[(502, 0), (502, 1), (502, 2)]])
 
     def test_retry_after(self) -> None:
         """Of two requests where one is allowed, the other gets in when Retry-After has passed."""
@@ -168,14 +167,26 @@ class Node(Gateways):
         ]
         done = self.do(jobs)
         self.assertEqual([result.get("error") for _, result in done], [None] * 4)
-        for one, other in (done[:2], done[2:]):
-            tries = sorted([status for status, _ in self.tries(job)] for job, _ in (one, other))
-            self.assertEqual(tries, [[200], [429, 200]])
+        for client in CLIENTS:
+            mine = [job for job, _ in done if job["client"] == client]
+            tries = [[status for status, _ in each] for each in self.tries(3, *mine)]
+            self.assertEqual(sorted(tries), [[200], [429, 200]])
 
-    def tries(self, job: Job) -> list[tuple[int, int]]:
-        """Status and retry count of each request that a job made, in order."""
-        lines = [line for line in job["gateway"].requests() if line["request_id"] == job["name"]]
-        return [(line["status"], line["retry_count"]) for line in lines]
+    def tries(self, count: int, *jobs: Job) -> list[list[tuple[int, int]]]:
+        """Status and retry count of each request of each job, once the log has `count` in all."""
+
+        def found() -> list[list[tuple[int, int]]]:
+            return [
+                [
+                    (line["status"], line["retry_count"])
+                    for line in job["gateway"].requests()
+                    if line["request_id"] == job["name"]
+                ]
+                for job in jobs
+            ]
+
+        wait_for(lambda: sum(map(len, found())) >= count, 5, "the log lines of all tries")
+        return found()
 
     def test_mid_stream_failure(self) -> None:
         """A stream that breaks off is an error, after all that had come; it never just ends."""
@@ -196,18 +207,17 @@ class Node(Gateways):
 
     def test_client_timeout(self) -> None:
         """A client that gives up waiting is gone for the gateway, too."""
-        jobs = self.each_way(self.plain, mock={"delay": NEVER}, timeout=PATIENCE)
+        jobs = self.each_way(self.patient, mock={"delay": NEVER}, timeout=PATIENCE * 1000)
         for job, result in self.do(jobs):
             self.assertIn("time", result["error"]["message"], job)
             line = self.line(job)
             self.assertEqual((line["status"], line["outcome"]), (499, "client_disconnected"), job)
-            self.assertLess(line["latency_ms"], DEADLINE * 1000)
 
     def test_client_timeout_in_mid_stream(self) -> None:
         """So is one that gives up between two chunks, which openai's own timeout never does."""
         script = {"chunk_delay": NEVER}
-        job = {"gateway": self.plain, "client": "ai", "stream": True, "mock": script}
-        ((job, result),) = self.do([{**job, "timeout": PATIENCE}])
+        job = {"gateway": self.patient, "client": "ai", "stream": True, "mock": script}
+        ((job, result),) = self.do([{**job, "timeout": PATIENCE * 1000}])
         self.assertIn("time", result["error"]["message"])
         line = self.line(job)
         self.assertEqual((line["status"], line["outcome"]), (200, "client_disconnected"))

@@ -213,6 +213,7 @@ class SoakTests(SynchronousTestCase):
                 self.soak(served)
 
     def soak(self, served: Process) -> None:
+        self.assertEqual(get(served.url + "/healthz")[0], 200)  # all of it runs
         files = served.open_files()
         clients = traffic(served, WARM_UP_CLIENTS, WARM_UP)[0]
         more, samples = traffic(served, CLIENTS, SECONDS - WARM_UP)
@@ -227,7 +228,7 @@ class SoakTests(SynchronousTestCase):
         self.assertLess(slope * lasted, SLOPE * lasted / 3600 + NOISE)
         wait_for(lambda: served.open_files() <= files, 10, "the files to be closed")
         self.assertEqual(served.complaints(), [])
-        lines = [line for line in served.requests() if line["path"] != "/metrics"]
+        lines = [line for line in served.requests() if line["path"] != "/healthz"]
         self.assertEqual(Counter(line["request_id"] for line in lines), Counter(expected.keys()))
         wrong = [line for line in lines if line["outcome"] != expected[line["request_id"]]]
         self.assertEqual(wrong, [])
