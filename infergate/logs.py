@@ -88,6 +88,8 @@ FORMATS: dict[str, Callable[[LogEvent], str]] = {"json": json_line, "text": text
 def observer(stream: TextIO, log_format: str, level: str) -> ILogObserver:
     """An observer that writes events from `level` up to `stream`, in one of `FORMATS`."""
     predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+    # It has a line for each interim response, and a backend can send thousands.
+    predicate.setLogLevelForNamespace("twisted.web._newclient", LogLevel.warn)
     return FilteringLogObserver(FileLogObserver(stream, FORMATS[log_format]), [predicate])
 
 

@@ -193,7 +193,6 @@ class _Message:
     """A request as `HTTP11ClientProtocol` takes one; its own is checked anew, header by header,
     for each send, and watches a body that is all here."""
 
-    persistent = True
     absoluteURI = None
 
     def __init__(
@@ -206,6 +205,7 @@ class _Message:
     ) -> None:
         self.method = method
         self.headers = headers
+        self.persistent = not headers.hasHeader(b"Connection")
         self._body = body
         lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, target, host)]
         if body is not None:

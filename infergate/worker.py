@@ -27,6 +27,10 @@ PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
 REJECTION_BYTES = 65536
 """The largest refusal that is read for its message."""
 
+ONCE = {b"Connection": [b"close"]}
+"""Of a stream's request: llama.cpp closes the connection after a stream without having said so,
+and a request that was sent on it meanwhile would be lost."""
+
 PROBE_INTERVAL = 2.0
 """Seconds for which an answer about the backend's readiness holds."""
 
@@ -104,7 +108,8 @@ class BackendWorker:
                 call,
                 "POST",
                 CHAT,
-                _headers(request, b"text/event-stream" if chat.stream else JSON, JSON),
+                _headers(request, b"text/event-stream" if chat.stream else JSON, JSON)
+                | (ONCE if chat.stream else {}),
                 chat.backend_body(),
             )
             await accepted(call, response)

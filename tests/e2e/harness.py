@@ -23,6 +23,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
+OFF = None if os.environ.get("INFERGATE_E2E") else "starts real processes: set INFERGATE_E2E=1"
+"""Why a module of this package is skipped, if it is."""
+
 START_SECONDS = 20.0
 STOP_SECONDS = 45.0
 

@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.e2e.faulty_backend import FaultyBackend, completion, whole
-from tests.e2e.harness import Process, SharedProcesses, chat, gateway, get, post, running
+from tests.e2e.harness import OFF, Process, SharedProcesses, chat, gateway, get, post, running
 from tests.e2e.wire import Answer, ask, receive
+
+skip = OFF
 
 CHAT = "/v1/chat/completions"
 LIMITS = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests")

@@ -1,5 +1,7 @@
 """Clients that leave, and clients that read slowly or not at all.
 
+skip = OFF
+
 The full size is ``INFERGATE_DISCONNECTS=1000 INFERGATE_SLOW_MIB=200 INFERGATE_SLOW_SECONDS=30
 INFERGATE_SLOW_CLIENTS=500``; what was measured is in trial's log.
 """

@@ -35,8 +35,10 @@ from tests.e2e.faulty_backend import (
     stream,
     whole,
 )
-from tests.e2e.harness import Process, gateway, wait_for
+from tests.e2e.harness import OFF, Process, gateway, wait_for
 from tests.e2e.wire import Answer, ask
+
+skip = OFF
 
 SETTINGS = {
     "BACKEND_TIMEOUT": str(faults.RESPONSE_TIMEOUT),

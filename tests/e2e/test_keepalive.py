@@ -25,8 +25,10 @@ from tests.e2e.faulty_backend import (
     stream,
     whole,
 )
-from tests.e2e.harness import gateway
+from tests.e2e.harness import OFF, gateway
 from tests.e2e.wire import Answer, ask
+
+skip = OFF
 
 INTERVAL = 0.5
 COMMENT = b": keep-alive\n\n"
@@ -190,3 +192,14 @@ class PoolTests(SynchronousTestCase):
         with ThreadPoolExecutor(4) as pool:
             statuses = Counter(s for each in pool.map(ask_often, range(4)) for s in each)
         self.assertEqual(statuses, {200: 80})
+
+    def test_backend_that_closes_after_a_stream(self) -> None:
+        """Nor do those that come just when it closes the connection of a stream, unannounced."""
+        streamed = (STREAM_HEAD + chunk(stream_of_all()) + LAST_CHUNK, pause(0.01), CLOSE)
+        backend = FaultyBackend((whole(completion()),), {f"s{n}": streamed for n in range(20)})
+        self.addCleanup(backend.stop)
+        process = gateway({"BACKEND_URL": backend.url})
+        self.addCleanup(process.kill)
+        for number in range(20):
+            self.assertEqual(ask(process.port, f"s{number}", stream=True).status, 200)
+            self.assertEqual(ask(process.port, f"p{number}").status, 200)

@@ -14,8 +14,10 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from tests.e2e.harness import ROOT, Process, SharedProcesses, gateway, get, running, wait_for
+from tests.e2e.harness import OFF, ROOT, Process, SharedProcesses, gateway, get, running, wait_for
 from tests.e2e.llama import MODEL, missing
+
+skip = OFF
 
 if find_spec("openai") is not None:
     import openai
@@ -53,7 +55,7 @@ def llama() -> Iterator[str]:
 
 
 class RealModel(SharedProcesses):
-    skip = lacking()
+    skip = OFF or lacking()
 
     llama: ClassVar[str]
     gateway: ClassVar[Process]

@@ -18,8 +18,10 @@ from contextlib import ExitStack
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.e2e.harness import Process, chat, gateway, get, mock, post, running, wait_for
+from tests.e2e.harness import OFF, Process, chat, gateway, get, mock, post, running, wait_for
 from tests.e2e.wire import receive
+
+skip = OFF
 
 SECONDS = float(os.environ.get("INFERGATE_LOAD_SECONDS", "5"))
 AT_ONCE = 50

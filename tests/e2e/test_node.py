@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.e2e.harness import Process, wait_for
+from tests.e2e.harness import OFF, Process, wait_for
 from tests.e2e.sdk_cases import (
     ANSWER,
     BREAKS,
@@ -29,6 +29,8 @@ from tests.e2e.sdk_cases import (
     TOKENS,
     Gateways,
 )
+
+skip = OFF
 
 PROGRAM = Path(__file__).parent / "node"
 INSTALL = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
@@ -48,7 +50,7 @@ def lacking() -> str | None:
 
 
 class Node(Gateways):
-    skip = lacking()
+    skip = OFF or lacking()
 
     directory: ClassVar[str]
 

@@ -46,6 +46,7 @@ from tests.e2e.faulty_backend import (
     whole,
 )
 from tests.e2e.harness import (
+    OFF,
     ROOT,
     Process,
     SharedProcesses,
@@ -58,6 +59,8 @@ from tests.e2e.harness import (
     wait_for,
 )
 from tests.e2e.wire import Answer, ask, receive, send
+
+skip = OFF
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
 LATE = 1.5

@@ -118,12 +118,13 @@ class Passing(Setting):
         self.assertEqual(self.body, b"data: [DONE]\r\n\r\n")
 
     def test_connections_reused(self) -> None:
-        """After a stream that ended well both connections serve the next request."""
+        """After a stream that ended well the client's connection serves the next request; the
+        backend's does not, which some backends close without having said so."""
         self.backend.piece(delta("hi") + DONE)
         self.backend.end()
         self.client.send(chat(stream=True))
-        self.assertEqual(self.running.port.attempts, 1)
-        self.assertEqual(len(self.backend.requests), 2)
+        self.assertFalse(self.client.closed)
+        self.assertEqual(self.running.port.attempts, 2)
 
     def test_backend_that_does_not_end(self) -> None:
         """A backend that keeps its body open after [DONE] does not keep the client waiting."""
