@@ -1,7 +1,5 @@
 """Clients that leave, and clients that read slowly or not at all.
 
-skip = OFF
-
 The full size is ``INFERGATE_DISCONNECTS=1000 INFERGATE_SLOW_MIB=200 INFERGATE_SLOW_SECONDS=30
 INFERGATE_SLOW_CLIENTS=500``; what was measured is in trial's log.
 """
@@ -40,8 +38,10 @@ from tests.e2e.faulty_backend import (
     stream,
     whole,
 )
-from tests.e2e.harness import gateway, post, wait_for
+from tests.e2e.harness import OFF, gateway, post, wait_for
 from tests.e2e.wire import ask, receive, send
+
+skip = OFF
 
 DISCONNECTS = int(os.environ.get("INFERGATE_DISCONNECTS", "25"))
 SLOW_MIB = int(os.environ.get("INFERGATE_SLOW_MIB", "32"))
