@@ -103,12 +103,12 @@ class NoCookies(IndexableCookieJar):
 
 
 class FixedURL(EncodedURL):
-    """A URL whose text is made once, not for each request."""
+    """An ASCII URL whose text is taken as it is, where treq would make it anew for each request."""
 
     def __init__(self, url: str) -> None:
-        parsed = EncodedURL.from_text(url).to_uri()
+        parsed = EncodedURL.from_text(url)
         super().__init__(parsed.scheme, parsed.host, parsed.path, parsed.query, port=parsed.port)
-        self._text = parsed.to_text()
+        self._text = url
 
     def to_uri(self) -> FixedURL:
         return self
@@ -127,6 +127,7 @@ class _Body:
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         consumer.write(self._body)
+        self._body = b""  # the answer may take long, and the prompt may be large
         return succeed(None)
 
     def pauseProducing(self) -> None:

@@ -40,7 +40,6 @@ class _Message(Struct):
     name: Raw | UnsetType = UNSET
     tool_calls: Raw | UnsetType = UNSET
     tool_call_id: Raw | UnsetType = UNSET
-    function_call: Raw | UnsetType = UNSET
 
 
 class _StreamOptions(Struct):
@@ -70,7 +69,7 @@ _items = msgspec.json.Decoder(list[Raw])
 _pairs = json.JSONDecoder(object_pairs_hook=list)
 _NULL, _TRUE = Raw(b"null"), Raw(b"true")
 
-_JUDGED = {"role", "content", "tool_calls", "function_call", "type", "text"}
+_JUDGED = {"role", "content", "tool_calls", "type", "text"}
 _NONEMPTY_ARRAY = re.compile(rb"\[\s*[^]\s]")
 
 
@@ -86,14 +85,13 @@ class Rules:
 class ChatRequest:
     """A chat request that keeps the contract.
 
-    `prompt` is the text of the last user message, "" where there is none; `members` are those
-    to pass on, as they came. Neither is in the `repr`, which may end up in a log.
+    `members` are those to pass on, as they came; they are not in the `repr`, which may end up
+    in a log.
     """
 
     model: str
     stream: bool
     wants_usage: bool
-    prompt: str = attrs.field(repr=False)
     members: dict[str, Raw] = attrs.field(repr=False)
 
     def backend_body(self) -> bytes:
@@ -107,10 +105,19 @@ class ChatRequest:
             document["stream_options"] = known | {"include_usage": _TRUE} if self.stream else known
         return msgspec.json.encode(document)
 
+    @property
+    def prompt(self) -> str:
+        """The text of the last user message, "" where there is none."""
+        asked = (_text(message) for message in reversed(self._messages()) if message.role == "user")
+        return next(asked, "")
+
     def texts(self) -> list[str]:
         """The text of each message."""
-        _, decoder = _checks["messages"]
-        return [_text(message) for message in decoder.decode(self.members["messages"])]
+        return [_text(message) for message in self._messages()]
+
+    def _messages(self) -> list[_Message]:
+        messages: list[_Message] = _checks["messages"][1].decode(self.members["messages"])
+        return messages
 
 
 def check_media_type(content_type: list[bytes], content_encoding: list[bytes]) -> None:
@@ -147,7 +154,6 @@ def parse_request(body: bytes, rules: Rules) -> ChatRequest:
         model=model,
         stream=stream,
         wants_usage=options is not None and options.include_usage is True,
-        prompt=next((_text(m) for m in reversed(messages) if m.role == "user"), ""),
         members=members,
     )
 
@@ -185,11 +191,9 @@ def _check_messages(messages: list[_Message], raw: bytes) -> None:
 
 
 def _calls(message: _Message) -> bool:
-    """Whether the message calls a tool, or a function as tools were once called."""
-    tools, function = message.tool_calls, message.function_call
-    return (tools is not UNSET and _NONEMPTY_ARRAY.match(bytes(tools)) is not None) or (
-        function is not UNSET and bytes(function).startswith(b"{")
-    )
+    """Whether the message calls a tool."""
+    tools = message.tool_calls
+    return tools is not UNSET and _NONEMPTY_ARRAY.match(bytes(tools)) is not None
 
 
 def _refuse_repeats(raw: bytes) -> None:

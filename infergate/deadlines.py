@@ -54,8 +54,10 @@ class Deadlines:
     def _run(self) -> None:
         self._sweep = None
         now = self.now()
-        for deadline in [d for d in self._watched if d.at <= now]:
-            deadline.at = NEVER
-            deadline.expired()
-        if self._watched and self._sweep is None:
-            self._sweep = self._clock.callLater(RESOLUTION, self._run)
+        try:
+            for deadline in [d for d in self._watched if d.at <= now]:
+                deadline.at = NEVER
+                deadline.expired()
+        finally:
+            if self._watched and self._sweep is None:
+                self._sweep = self._clock.callLater(RESOLUTION, self._run)

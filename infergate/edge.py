@@ -34,7 +34,7 @@ from infergate.record import Record
 
 PIPELINE_BYTES = 16384
 """How much of the next requests is read while one is being answered: enough to see the client
-leave, too little to be a burden."""
+leave, unless it has sent more than that, and too little to be a burden."""
 
 WRITE_BUFFER = 1 << 15
 """Bytes written and not yet taken by the kernel at which the backend is paused. What it had sent
@@ -105,6 +105,7 @@ class Connection(Protocol):
         self._reading = False
         self._held = False
         self._closing = False
+        self._turned_away = False
         self._deadline = Deadline(self._expired)
         self._producer: IPushProducer | None = None
         self._drained: Deferred[None] | None = None
@@ -123,13 +124,15 @@ class Connection(Protocol):
         self.transport.registerProducer(self, True)
         edge.connections.add(self)
         edge.deadlines.watch(self._deadline)
-        over = len(edge.connections) - edge.limits.connections
-        if over > TURN_AWAY:
-            self.transport.abortConnection()
-        elif over > 0:
-            self._refuse(Overloaded())
-        else:
+        if len(edge.connections) - edge.turned_away <= edge.limits.connections:
             self._expect(edge.limits.header_timeout)
+            return
+        self._turned_away = True
+        edge.turned_away += 1
+        if edge.turned_away > TURN_AWAY:
+            self.transport.abortConnection()
+        else:
+            self._refuse(Overloaded())
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
@@ -152,6 +155,7 @@ class Connection(Protocol):
         ended, self._closing = self._closing, True
         edge.deadlines.forget(self._deadline)
         edge.connections.discard(self)
+        edge.turned_away -= self._turned_away
         if self._request is not None:
             self._request.connectionLost(reason)
         elif self._parser.started and not ended:
@@ -258,6 +262,7 @@ class Connection(Protocol):
     def close_idle(self) -> None:
         if not self.busy:
             self._close(gently=False)
+            self._expect(LINGER)  # over TLS, a peer that answers nothing must not hold up a drain
 
     def abort(self) -> None:
         self.transport.abortConnection()
@@ -422,6 +427,8 @@ class Edge(Site):
         self.trusted_proxies = trusted_proxies
         self.error_format = error_format
         self.connections: set[Connection] = set()
+        self.turned_away = 0
+        """How many of them are above the limit, and only told so; they take no place."""
         self.draining = False
         self._emptied: Deferred[None] | None = None
 

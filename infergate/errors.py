@@ -230,6 +230,10 @@ class BackendFailure(GatewayError):
         super().__init__(message, headers=[(b"x-should-retry", b"false")] if prompt_sent else [])
         self.prompt_sent = prompt_sent
 
+    def invite_retry(self) -> None:
+        """There was no prompt in it: asking again costs nothing."""
+        self.headers = [field for field in self.headers if field[0] != b"x-should-retry"]
+
 
 class BackendError(BackendFailure):
     status, code, outcome = 502, "backend_error", "backend_error"

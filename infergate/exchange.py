@@ -25,7 +25,6 @@ from infergate.errors import (
     GatewayError,
     HeaderList,
     InternalError,
-    ShuttingDown,
 )
 from infergate.framing import Head
 from infergate.record import Record
@@ -35,8 +34,6 @@ TWISTED_INTERNALS = {WebRequest: ("_disconnected",)}
 
 WRITE_PIECE = 65536
 """Bytes written at once: what a client that does not read can make us hold."""
-
-OPEN_WHILE_DRAINING = frozenset({b"/healthz", b"/readyz"})
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -155,7 +152,11 @@ class Request(WebRequest):
         self.complete = True
         if self._body_wanted is not None:
             wanted, self._body_wanted = self._body_wanted, None
-            wanted.callback(bytes(self._body))
+            wanted.callback(self._take_body())
+
+    def _take_body(self) -> bytes:
+        body, self._body = self._body, b""
+        return bytes(body)
 
     def fail_body(self, error: GatewayError) -> None:
         """The body will never be whole: tell who waits for it, or who will ask."""
@@ -171,7 +172,7 @@ class Request(WebRequest):
         if self._body_error is not None:
             raise self._body_error
         if self.complete:
-            return succeed(bytes(self._body))
+            return succeed(self._take_body())
         if self.head is not None and self.head.expects_continue and not self._body:
             assert self.channel is not None
             self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -276,10 +277,12 @@ class Request(WebRequest):
         """End the answer. A broken-off one stays without its end."""
         if self._cut or self._disconnected or self.finished:
             return
-        if self.method == b"HEAD":
-            self.chunked = 0
+        if self.chunked and self.method != b"HEAD":
+            assert self.channel is not None
+            self.channel.write(b"0\r\n\r\n")
+        self.chunked = 0  # that was the end; `finish` lets in the next request, so what
+        self._close_record()  # is to be said of this one is said before
         super().finish()  # type: ignore[no-untyped-call]
-        self._close_record()
 
     def connectionLost(self, reason: Failure) -> None:
         self.record.fail(ClientGone())
@@ -296,10 +299,6 @@ class Request(WebRequest):
         # Not percent-decoded: no route needs it, and nothing behind can read it in two ways.
         self.postpath = self.path[1:].split(b"/")
         self.site.began(self.record)
-        if self.site.draining and self.path not in OPEN_WHILE_DRAINING:
-            self.refuse(ShuttingDown())
-            self.finish()
-            return
         try:
             self.site.resource.render(self)
         except Exception:

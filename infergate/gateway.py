@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from klein import Klein
@@ -19,10 +20,24 @@ from infergate.errors import (
     InternalError,
     MethodNotAllowed,
     NotFound,
+    ShuttingDown,
 )
 from infergate.exchange import Request
 from infergate.metrics import CHAT_ROUTE, CONTENT_TYPE, Metrics
 from infergate.worker import IWorker
+
+LIMITED = frozenset({CHAT_ROUTE, "/v1/models"})
+OPEN_WHILE_DRAINING = frozenset({"/healthz", "/readyz"})
+
+MODEL_NAME = 256
+"""Characters of a model's name in logs and labels."""
+
+METRICS_SHARE = 0.1
+"""Of all time, what goes into writing out the metrics: with many models that takes some 0.1 s, in
+which nobody else is served. Who asks more often than that gets what the last one got."""
+
+METRICS_BURST = 0.5
+"""Seconds of writing out that may come at once."""
 
 _log = Logger()
 
@@ -50,6 +65,9 @@ class Gateway:
         self._metrics = metrics
         self._max_body = max_body
         self._metrics_apart = metrics_apart
+        self._metrics_shown = b""
+        self._metrics_asked = 0.0
+        self._metrics_budget = METRICS_BURST
 
     @app.route(CHAT_ROUTE, methods=["POST"])
     async def chat(self, request: Request) -> None:
@@ -75,10 +93,20 @@ class Gateway:
     async def metrics_alone(self, request: Request) -> None:
         await self._serve(request, "/metrics", self._metrics_text)
 
-    @metrics_app.handle_errors(HTTPException)
     @app.handle_errors(HTTPException)
     def unroutable(self, request: Any, failure: Failure) -> None:
         """No route, or none for this method; also what Klein would answer with a redirect."""
+        if self._metrics_apart and request.record.path == "/metrics":
+            request.refuse(NotFound())
+        else:
+            self.unroutable_metrics(request, failure)
+
+    @metrics_app.handle_errors(HTTPException)
+    def unroutable_metrics(self, request: Any, failure: Failure) -> None:
+        """The same on the port for the metrics."""
+        if request.site.draining:
+            request.refuse(ShuttingDown())
+            return
         error = failure.value
         # "/v1//models", which the router takes for "/v1/models", would be a label of its own.
         if isinstance(error, WrongMethod) and b"//" not in request.path:
@@ -96,6 +124,8 @@ class Gateway:
             if request.record.path != route:
                 raise NotFound  # "//healthz", which the router takes for "/healthz"
             request.record.route = route
+            if request.site.draining and route not in OPEN_WHILE_DRAINING:
+                await self._refuse_draining(request, route)
             await handler(request)
         except GatewayError as error:
             request.refuse(error)
@@ -104,6 +134,12 @@ class Gateway:
             if request.channel is not None:
                 _log.failure("A handler failed", request_id=request.record.request_id)
                 request.refuse(InternalError())
+
+    async def _refuse_draining(self, request: Request, route: str) -> None:
+        if route in LIMITED:
+            with suppress(GatewayError):  # only to tell where its caller stands
+                await self._admission.admit(request, limited=True)
+        raise ShuttingDown
 
     async def _chat(self, request: Request) -> None:
         await self._admission.admit(request, limited=True)
@@ -115,10 +151,12 @@ class Gateway:
             head.fields.get(b"content-type", []), head.fields.get(b"content-encoding", [])
         )
         chat = parse_request(await request.read_body(), self._rules)
-        request.record.model = chat.model
+        request.record.model = chat.model[:MODEL_NAME]
         if chat.stream:
             self._metrics.stream_began(request.record)
-        await self._worker.chat(chat, request)
+        answering = self._worker.chat(chat, request)
+        del chat  # a stream is long, and a prompt may be large
+        await answering
 
     async def _models(self, request: Request) -> None:
         await self._admission.admit(request, limited=True)
@@ -143,4 +181,11 @@ class Gateway:
         await self._metrics_text(request)
 
     async def _metrics_text(self, request: Request) -> None:
-        await request.answer(self._metrics.text(), content_type=CONTENT_TYPE)
+        now = request.site.deadlines.now
+        earned = METRICS_SHARE * (now() - self._metrics_asked)
+        self._metrics_asked = began = now()
+        self._metrics_budget = min(self._metrics_budget + earned, METRICS_BURST)
+        if self._metrics_budget > 0 or not self._metrics_shown:
+            self._metrics_shown = self._metrics.text()
+            self._metrics_budget -= now() - began
+        await request.answer(self._metrics_shown, content_type=CONTENT_TYPE)

@@ -75,7 +75,7 @@ def text_line(event: LogEvent) -> str:
     record = event.get("record")
     if isinstance(record, Record):
         said = {name: value for name, value in fields(record).items() if value is not None}
-        message = "request " + " ".join(f"{name}={value}" for name, value in said.items())
+        message = "request " + " ".join(f"{name}={_plain(value)}" for name, value in said.items())
     else:
         trace = _traceback(event).get("traceback")
         message = formatEvent(event) + (f"\n{trace}" if trace else "")
@@ -106,6 +106,13 @@ def _time(event: LogEvent) -> str:
 def _level(event: LogEvent) -> str:
     level = event.get("log_level")
     return "info" if level is None else str(level.name)
+
+
+def _plain(value: object) -> object:
+    """A text of the client's cannot begin a line or a field of its own, nor move the cursor."""
+    if isinstance(value, str) and (not value.isprintable() or {" ", "=", '"'} & set(value)):
+        return repr(value)
+    return value
 
 
 def _ms(seconds: float | None) -> float | None:

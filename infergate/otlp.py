@@ -42,6 +42,9 @@ from infergate import __version__
 INTERVAL = 60.0
 """Seconds between two pushes, OpenTelemetry's own default. The last push is at the stop."""
 
+LAST_PUSH = 1.0
+"""Seconds for the push at the stop, which the process waits for."""
+
 NAMES = {
     "http_server_request_duration_seconds": ("http.server.request.duration", "s"),
     "gen_ai_server_request_duration_seconds": ("gen_ai.server.request.duration", "s"),
@@ -96,13 +99,15 @@ class Pusher:
         """Push what there is a last time."""
         if self._loop.running:
             self._loop.stop()
-        return self.push()
+        return self.push(LAST_PUSH)
 
-    def push(self) -> Deferred[None]:
-        """Push once; never fails, but says so in the log."""
+    def push(self, seconds: float = INTERVAL / 6) -> Deferred[None]:
+        """Push once, within so many seconds; never fails, but says so in the log."""
         pool = self._reactor.getThreadPool()
         data = metrics_data(self._registry, self._resource, self._started, time.time_ns())
-        pushed: Deferred[Any] = deferToThreadPool(self._reactor, pool, self._exporter.export, data)
+        pushed: Deferred[Any] = deferToThreadPool(
+            self._reactor, pool, self._exporter.export, data, seconds * 1000
+        )
         return pushed.addCallback(self._said).addErrback(
             lambda failure: _log.failure("Pushing the metrics failed", failure)
         )

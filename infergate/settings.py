@@ -247,7 +247,7 @@ def read_dotenv(path: str | Path = ".env") -> dict[str, str | None]:
     except UnicodeDecodeError:
         raise SettingsError(str(path), None, "must be UTF-8") from None
     for binding in bindings:
-        if binding.error:
+        if binding.error or (binding.key is not None and binding.value is None):
             raise SettingsError(str(path), None, f"line {binding.original.line} is not NAME=value")
     return {binding.key: binding.value for binding in bindings if binding.key is not None}
 

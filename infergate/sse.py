@@ -69,6 +69,8 @@ _object = msgspec.json.Decoder(_Object).decode
 _usage = msgspec.json.Decoder(_Usage | None).decode
 
 
+_BLANK = re.compile(rb"[\r\n]+")
+
 # At the end of a body they will do: the last blank line is often forgotten.
 _UNFINISHED_DONE = (b"data: [DONE]", b"data:[DONE]")
 
@@ -190,9 +192,10 @@ class Scanner:
         """Put into `out` what may be given out of the bytes held; say how many are dealt with."""
         held, start = self._held, 0
         while not (self.done or self.failed):
-            if held.startswith((b"\n", b"\r"), start):
-                out.append(bytes(held[start : start + 1]))
-                start += 1
+            blank = _BLANK.match(held, start)
+            if blank:
+                out.append(blank[0])
+                start = blank.end()
                 continue
             end = _EVENT_END.search(held, max(start, seek))
             if end is None or end.end(1) - start > self.limit:

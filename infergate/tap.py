@@ -137,7 +137,10 @@ def _limits(settings: Settings) -> EdgeLimits:
 def _worker(settings: Settings, reactor: Any, deadlines: Deadlines) -> tuple[IWorker, Any]:
     if settings.backend_url is None:
         return EchoWorker(settings.default_model), None
-    endpoint = backend_endpoint(settings.backend_url, reactor, settings.backend_connect_timeout)
+    try:
+        endpoint = backend_endpoint(settings.backend_url, reactor, settings.backend_connect_timeout)
+    except ValueError as error:  # a name that TLS knows no certificate for
+        raise SettingsError("BACKEND_URL", settings.backend_url, str(error)) from None
     agent = OriginAgent(settings.backend_url, endpoint, reactor)
     backend = Backend(
         agent,

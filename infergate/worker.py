@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface, implementer
 from infergate.backend import CHAT, MODELS, Backend, Call
 from infergate.contract import ChatRequest
 from infergate.deadlines import Deadlines
-from infergate.errors import BackendError, BackendRejected
+from infergate.errors import BackendError, BackendRejected, BackendUnavailable
 from infergate.exchange import EVENT_STREAM, JSON, Request
 from infergate.relay import STREAM_HEADERS, Pulse, Relay
 from infergate.reply import as_chunks, echo_reply, reject_detail, shape_reply
@@ -62,7 +62,7 @@ class EchoWorker:
         reply, request.record.usage = echo_reply(chat, request.record.request_id, int(time.time()))
         request.record.model_accepted = True
         if chat.stream:
-            await send_as_stream(reply, chat, request)
+            await send_as_stream(reply, chat.wants_usage, request)
         else:
             await request.answer(reply)
 
@@ -102,30 +102,29 @@ class BackendWorker:
 
     async def chat(self, chat: ChatRequest, request: Request) -> None:
         call = self._backend.call(request.record)
-        pulse = Pulse(request, self._deadlines, self._keepalive if chat.stream else 0)
+        model, stream, wants_usage = chat.model, chat.stream, chat.wants_usage
+        headers = _headers(request, b"text/event-stream" if stream else JSON, JSON)
+        sending = self._backend.send(
+            call, "POST", CHAT, headers | (ONCE if stream else {}), chat.backend_body()
+        )
+        del chat  # the answer may take long, and the prompt may be large
+        pulse = Pulse(request, self._deadlines, self._keepalive if stream else 0)
         try:
-            response = await self._backend.send(
-                call,
-                "POST",
-                CHAT,
-                _headers(request, b"text/event-stream" if chat.stream else JSON, JSON)
-                | (ONCE if chat.stream else {}),
-                chat.backend_body(),
-            )
+            response = await sending
             await accepted(call, response)
             request.record.model_accepted = True
-            if chat.stream and (content_type := _declared(response, b"text/event-stream")):
-                scanner = Scanner(self._max_event, strip_usage=not chat.wants_usage)
+            if stream and (content_type := _declared(response, b"text/event-stream")):
+                scanner = Scanner(self._max_event, strip_usage=not wants_usage)
                 await Relay(request, call, scanner, pulse, self._deadlines, content_type).run()
                 return
             reply, request.record.usage = shape_reply(
                 await call.read_all(self._max_response),
                 request_id=request.record.request_id,
-                model=chat.model,
+                model=model,
                 created=int(time.time()),
             )
-            if chat.stream:
-                await send_as_stream(reply, chat, request)
+            if stream:
+                await send_as_stream(reply, wants_usage, request)
             else:
                 await request.answer(reply, content_type=_declared(response, JSON) or JSON)
         finally:
@@ -133,15 +132,15 @@ class BackendWorker:
 
     async def models(self, request: Request) -> None:
         call = self._backend.call(request.record)
-        response = await self._backend.send(call, "GET", MODELS, _headers(request, JSON), None)
-        await accepted(call, response)
-        body = await call.read_all(self._max_response)
         try:
-            members = read_object(body)
-        except NotJSON:
-            members = None
-        if members is None:
-            raise BackendError("The backend's list of models is not a JSON object.")
+            response = await self._backend.send(call, "GET", MODELS, _headers(request, JSON), None)
+            await accepted(call, response)
+            body = await call.read_all(self._max_response)
+            if not _is_object(body):
+                raise BackendError("The backend's list of models is not a JSON object.")
+        except (BackendError, BackendUnavailable) as error:
+            error.invite_retry()
+            raise
         await request.answer(body, content_type=_declared(response, JSON) or JSON)
 
     async def ready(self) -> bool:
@@ -197,12 +196,12 @@ async def accepted(call: Call, response: IResponse) -> None:
     raise BackendRejected(status, message, detail, headers)
 
 
-async def send_as_stream(reply: bytes, chat: ChatRequest, request: Request) -> None:
+async def send_as_stream(reply: bytes, include_usage: bool, request: Request) -> None:
     """A whole reply as a stream: one chunk, then ``data: [DONE]``."""
     request.record.first_token = request.site.deadlines.now()
     if not request.startedWriting:
         request.begin(200, EVENT_STREAM, STREAM_HEADERS)
-    request.write(as_chunks(reply, chat.wants_usage))
+    request.write(as_chunks(reply, include_usage))
     await request.drained()
 
 
@@ -218,6 +217,13 @@ def _headers(
         if name in request.head.fields:
             headers[name] = request.head.fields[name]
     return headers
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return read_object(body) is not None
+    except NotJSON:
+        return False
 
 
 def _declared(response: IResponse, media_type: bytes) -> bytes | None:

@@ -813,15 +813,15 @@ class PlainAgent(SynchronousTestCase):
 
 class Urls(SynchronousTestCase):
     def test_fixed(self) -> None:
-        """A URL reads the same however often it is asked, and is encoded as any other."""
-        for text, sent in (
-            ("http://backend:9000/v1/models", "http://backend:9000/v1/models"),
-            ("https://bäckend/base/v1/models", "https://xn--bckend-bua/base/v1/models"),
+        """A URL reads as it was set, however often it is asked, and whatever its host is."""
+        for text in (
+            "http://backend:9000/v1/models",
+            "https://[::1]:9000/base/v1/models",
+            f"http://{'a' * 300}.com/v1/models",
         ):
             url = backend.FixedURL(text)
             self.assertIs(url.to_uri(), url)
-            self.assertEqual(url.to_text(), sent)
-            self.assertEqual(url.to_uri().to_text(), sent)
+            self.assertEqual(url.to_text(), text)
 
 
 class Others(SynchronousTestCase):

@@ -99,7 +99,7 @@ class RefusalTests(SynchronousTestCase):
             ('{"role":"assistant","tool_calls":null}', ".content"),
             ('{"role":"assistant","tool_calls":[ ]}', ".content"),
             ('{"role":"assistant","tool_calls":"a"}', ".content"),
-            ('{"role":"assistant","content":null,"function_call":null}', ".content"),
+            ('{"role":"assistant","content":null,"function_call":{"name":"a"}}', ".content"),
         ):
             self.assert_refused(
                 of_messages(good, message), "invalid_messages", f"messages[1]{path}"
@@ -202,7 +202,6 @@ class AcceptTests(SynchronousTestCase):
             '{"role":"user","content":[{"type":"image_url","image_url":{"url":"a"},"text":null}]}',
             '{"role":"assistant","tool_calls":[{"type":"function","function":{"name":"a"}}]}',
             '{"role":"assistant","content":null,"tool_calls": [ {} ]}',
-            '{"role":"assistant","content":null,"function_call":{"name":"a"}}',
             '{"role":"assistant","content":"a","tool_calls":null}',
             '{"role":"tool","tool_call_id":"a","content":"a","name":"b"}',
         ):

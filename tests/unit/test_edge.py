@@ -304,7 +304,8 @@ class Connections(SynchronousTestCase):
         self.assertEqual(answer.headers["connection"], "close")
         self.assertEqual(running.outcomes, ["overloaded"])
         self.assertEqual(first.ask(HEALTHZ).status, 200)
-        third.close()
+        # The one that was refused lingers, but takes no place.
+        self.assertIn(third.connection, running.edge.connections)
         second.close()
         self.assertEqual(running.connect().ask(HEALTHZ).status, 200)
 

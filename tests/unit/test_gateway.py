@@ -464,3 +464,43 @@ class Concurrency(SynchronousTestCase):
             self.assertIn(f'"content": "p{number}"'.encode(), answer.body)
         self.assertEqual(running.outcomes, ["ok"] * 20)
         self.assertEqual(running.in_flight, (0, 0))
+
+
+class Endless(SynchronousTestCase):
+    def test_model_name(self) -> None:
+        """A name as long as a book does not fill the log, nor the metrics."""
+        running = Running()
+        running.ask(chat(model="m" * 9999))
+        self.assertEqual(running.line["model"], "m" * 256)
+        self.assertLess(len(running.metrics.text()), 100_000)
+
+    def test_metrics(self) -> None:
+        """Who asks for the metrics all the time gets those of a moment ago."""
+        running = Running()
+        running.metrics.text = lambda: bytes(self.slow(running))  # type: ignore[method-assign]
+        sizes = [len(running.get("/metrics").body) for _ in range(4)]
+        self.assertEqual(sizes, [1, 1, 1, 1])
+        running.wait(60)
+        self.assertEqual(len(running.get("/metrics").body), 2)
+
+    def slow(self, running: Running) -> int:
+        """What takes a second to write out, and is longer each time."""
+        self.written = getattr(self, "written", 0) + 1
+        running.clock.rightNow += 1
+        return self.written
+
+    def test_metrics_apart(self) -> None:
+        """With a port of their own, the main one knows nothing of the metrics."""
+        running = Running(metrics_apart=True)
+        for method in ("GET", "PUT"):
+            answer = running.ask(request(method, "/metrics"))
+            self.assertEqual((answer.status, running.records[-1].route), (404, "other"))
+
+    def test_draining(self) -> None:
+        """A drain says on a limited route, too, how its caller stands."""
+        running = Running(rate="5/minute")
+        running.edge.draining = True
+        answer = running.get("/v1/models")
+        self.assertEqual((answer.status, answer.code), (503, "shutting_down"))
+        self.assertEqual(answer.headers["x-ratelimit-limit-requests"], "5")
+        self.assertEqual(running.records[-1].route, "/v1/models")

@@ -150,6 +150,15 @@ class Others(SynchronousTestCase):
 
 
 class Text(SynchronousTestCase):
+    def test_forged(self) -> None:
+        """A name that a client made up cannot begin a line, nor a field, of its own."""
+        record = streamed()
+        record.model = "x\n2026-01-01 request caller=alice\x1b[31m"
+        line = logs.text_line(request_event(record))
+        self.assertEqual(line.count("\n"), 1)
+        self.assertNotIn("\x1b", line)
+        self.assertIn(r"model='x\n2026-01-01 request caller=alice\x1b[31m'", line)
+
     def test_request(self) -> None:
         """For a terminal the same facts stand in a row, those that are known."""
         record = streamed()

@@ -45,7 +45,7 @@ class Exporter:
         self.error: Exception | None = None
         self.result = MetricExportResult.SUCCESS
 
-    def export(self, data: Any) -> Any:
+    def export(self, data: Any, timeout_millis: float) -> Any:
         self.pushed.append(data)
         if self.error is not None:
             raise self.error
