@@ -79,17 +79,21 @@ def run(seed: int, rounds: int, first: int = 0) -> Counter[int | None]:
     return Counter(attempt(seed, number) for number in range(first, first + rounds))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Fuzz infergate's framing.")
+def options(about: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=200_000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first round")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = options("Fuzz infergate's framing.", arguments)
     began = time.perf_counter()
-    outcomes = run(options.seed, options.rounds, options.first)
+    outcomes = run(given.seed, given.rounds, given.first)
     seconds = time.perf_counter() - began
     counts = ", ".join(f"{status or 'good'}: {n}" for status, n in outcomes.most_common())
-    sys.stdout.write(f"{options.rounds} rounds in {seconds:.1f} s; {counts}\n")
+    sys.stdout.write(f"{given.rounds} rounds in {seconds:.1f} s; {counts}\n")
 
 
 if __name__ == "__main__":
