@@ -5,6 +5,7 @@ A request meets the modules in this order; each imports only what stands below i
     tap         `twistd infergate`: the only module that knows the reactor
     settings    what was asked for: options, environment, .env, defaults
     values      what one setting may be
+    command     what both twistd plugins need
     service     start, drain, stop
     edge        connections: limits, deadlines, flow control
     routes      an app's routes, matched once

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -12,8 +10,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.python import usage
 
+from infergate.command import OneLineOptions, allow_many_connections
 from infergate.mock import Mock, Script
 
 _FIELDS = msgspec.structs.fields(Script)
@@ -24,9 +22,10 @@ class _Where(msgspec.Struct):
     host: str
 
 
-class Options(usage.Options):
+class Options(OneLineOptions):
     """Where to listen, and the `Script` for requests that bring none of their own."""
 
+    program = "infergate-mock"
     synopsis = "[options]"
     longdesc = (
         "An OpenAI-compatible backend that answers with the last user content, and is slow or "
@@ -42,13 +41,6 @@ class Options(usage.Options):
         ),
     )
 
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Ends the process with one line, where twistd would print all of its help."""
-        try:
-            super().parseOptions(options)  # type: ignore[no-untyped-call]
-        except usage.UsageError as why:
-            raise _refused(why) from None
-
 
 def script_from(options: Mapping[str, Any]) -> Script:
     """Raises msgspec.ValidationError, which names the option as a member."""
@@ -61,7 +53,7 @@ def makeService(options: Mapping[str, Any], reactor: Any = None) -> Service:
     """Listens at once, so that a port that is taken ends the process before it has begun."""
     if reactor is None:
         from twisted.internet import reactor
-    _allow_many_connections()
+    allow_many_connections()
     try:
         where = msgspec.convert(dict(options), _Where, strict=False)
         site = Mock(script_from(options), reactor).site()
@@ -72,13 +64,6 @@ def makeService(options: Mapping[str, Any], reactor: Any = None) -> Service:
 
 def _refused(why: Exception) -> SystemExit:
     return SystemExit(f"infergate-mock: {why}")
-
-
-def _allow_many_connections() -> None:
-    """A stream is an open file, and the usual soft limit is 1024 of them."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError):  # macOS refuses its own hard limit
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Listening(Service):

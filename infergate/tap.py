@@ -8,18 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from typing import Any, TextIO, cast
 
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IListeningPort
-from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
 from infergate.admission import Admission
 from infergate.auth import AnyOf, IAuthenticator, keys_from_file, keys_from_text
 from infergate.backend import Backend, Timeouts
+from infergate.command import OneLineOptions, allow_many_connections
 from infergate.contract import Rules
 from infergate.deadlines import Deadlines
 from infergate.edge import Edge, EdgeLimits
@@ -36,18 +35,12 @@ from infergate.settings import Settings, SettingsError, load, option_parameters,
 from infergate.worker import BackendWorker, EchoWorker, IWorker
 
 
-class Options(usage.Options):
+class Options(OneLineOptions):
     """One option for each setting; see the README for what they mean."""
 
+    program = "infergate"
     optParameters = option_parameters()
     longdesc = "Each option may also be given as an environment variable, or in the file .env."
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        try:
-            super().parseOptions(options)  # type: ignore[no-untyped-call]
-        except usage.UsageError as error:
-            # twistd would print all of its help around this one line.
-            raise SystemExit(f"infergate: {error}") from None
 
 
 def makeService(options: Options) -> GatewayService:
@@ -66,7 +59,7 @@ def makeService(options: Options) -> GatewayService:
 
 
 def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService:
-    _allow_many_connections()
+    allow_many_connections()
     deadlines = Deadlines(reactor)
     metrics = Metrics()
     worker, pool = _worker(settings, reactor, deadlines)
@@ -246,14 +239,6 @@ def _log_stream(options: Options) -> TextIO:
     if parent.get("nodaemon", True) and name in (None, "", "-"):
         return sys.stdout
     return cast(TextIO, LogFile.fromFullPath(name or "twistd.log", rotateLength=None))
-
-
-def _allow_many_connections() -> None:
-    """Each client takes two descriptors, and the usual soft limit is 1,024."""
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _handle_signals(reactor: Any, stream: TextIO) -> None:

@@ -9,7 +9,7 @@ import attrs
 import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.web.iweb import IResponse
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import Interface, implementer
 
 from infergate.backend import CHAT, MODELS, Backend, Call
 from infergate.contract import ChatRequest
@@ -38,8 +38,6 @@ PROBE_INTERVAL = 2.0
 class IWorker(Interface):
     """Answers what the gateway has let in."""
 
-    name = Attribute("What answers, for the log of the start.")
-
     def chat(chat: ChatRequest, request: Request) -> Awaitable[None]:
         """Answer a chat completion; errors are `GatewayError`."""
 
@@ -56,7 +54,6 @@ class EchoWorker:
     """Answers with the prompt, so that the gateway runs with no backend at all."""
 
     model: str
-    name = "echo"
 
     async def chat(self, chat: ChatRequest, request: Request) -> None:
         reply, request.record.usage = echo_reply(chat, request.record.request_id, int(time.time()))
@@ -81,8 +78,6 @@ class BackendWorker:
 
     `max_response` and `max_event` are in bytes, `keepalive` in seconds.
     """
-
-    name = "backend"
 
     def __init__(
         self,
