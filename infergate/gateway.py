@@ -103,7 +103,7 @@ class Gateway:
 
     @metrics_app.handle_errors(HTTPException)
     def unroutable_metrics(self, request: Any, failure: Failure) -> None:
-        """The same on the port for the metrics."""
+        """The same where ``/metrics`` is known."""
         if request.site.draining:
             request.refuse(ShuttingDown())
             return

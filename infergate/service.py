@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  # that of addTimeout
+from twisted.internet.defer import (
+    Deferred,
+    TimeoutError,  # noqa: A004  # that of addTimeout
+    maybeDeferred,
+)
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -85,7 +89,7 @@ class GatewayService(Service):
         if self._metrics_edge is not None:
             self._metrics_edge.abort()
         for port in self._ports:
-            await _stopped(port)
+            await maybeDeferred(port.stopListening)
         if self._pool is not None:
             await self._pool.closeCachedConnections()
         if self._pusher is not None:
@@ -98,9 +102,3 @@ class GatewayService(Service):
         except TimeoutError:
             return False
         return True
-
-
-async def _stopped(port: IListeningPort) -> None:
-    stopping = port.stopListening()
-    if stopping is not None:
-        await stopping
