@@ -248,13 +248,14 @@ def _handle_signals(reactor: Any, stream: TextIO) -> None:
 
     def handle(number: int, frame: object) -> None:
         nonlocal stopping
-        if stopping:
+        # Before anything else: a second signal may interrupt this very function.
+        first, stopping = not stopping, True
+        if not first:
             reactor.callFromThread(reactor.crash)
         elif number == signal.SIGINT:
             reactor.sigInt(number)
         else:
             reactor.sigTerm(number)
-        stopping = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)

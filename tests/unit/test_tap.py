@@ -446,6 +446,16 @@ class Process(Setting):
         self.assertEqual(self.reactor.crashed, 1)
         self.assertEqual(len(self.reactor.signals), 1)
 
+    def test_within(self) -> None:
+        """One that interrupts the handling of the first is a second one, and no other first."""
+        self.signals()
+        self.reactor.sigTerm = lambda number: (  # type: ignore[method-assign]
+            self.reactor.signals.append(("term", number)),
+            self.handlers[signal.SIGTERM](signal.SIGTERM, None),
+        )
+        self.handlers[signal.SIGTERM](signal.SIGTERM, None)
+        self.assertEqual((len(self.reactor.signals), self.reactor.crashed), (1, 1))
+
     def test_rotation(self) -> None:
         """SIGUSR1 rotates a log file, as it does in twistd."""
         self.signals()
