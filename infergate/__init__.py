@@ -3,6 +3,7 @@
 A request meets the modules in this order; each imports only what stands below it.
 
     tap         `twistd infergate`: the only module that knows the reactor
+    turn        the reactor's loop, without what nobody reads
     settings    what was asked for: options, environment, .env, defaults
     values      what one setting may be
     command     what both twistd plugins need
@@ -26,6 +27,8 @@ A request meets the modules in this order; each imports only what stands below i
     fetch       a small document over HTTP
     backend     the backend over treq: pool, deadlines, each failure's name
     origin      the one origin behind: its endpoint, its pool, an agent for it
+    upstream    one connection to the origin: a request out, its response in
+    responses   HTTP/1.1 responses out of bytes
     tokenkeys   the keys that tokens are verified with
     eager       writing to a socket at once
     deadlines   moments that are cheap to move

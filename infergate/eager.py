@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.tcp import Server
+from twisted.internet.tcp import Connection
 
 TWISTED_INTERNALS = {FileDescriptor: ("_tempDataBuffer",)}
 """Private names that are used here; a test checks each."""
@@ -21,16 +21,19 @@ def writer(transport: Any) -> Callable[[bytes], None]:
     """A function that writes to `transport`: what its socket takes now is sent now, and the rest,
     or all where something waits already, goes the usual way, with its flow control and errors."""
     later: Callable[[bytes], None] = transport.write
-    if not isinstance(transport, Server) or transport.TLS:
+    if not isinstance(transport, Connection) or transport.TLS:
         return later
+    send = transport.socket.send
 
     def write(data: bytes) -> None:
         if transport.connected and not (transport.dataBuffer or transport._tempDataBuffer):
-            sent = transport.writeSomeData(data)
-            if isinstance(sent, int):  # else an error, which the usual way meets again
-                if sent == len(data):
-                    return
-                data = data[sent:]
+            try:
+                sent = send(data)
+            except OSError:  # which the usual way meets again
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
         later(data)
 
     return write

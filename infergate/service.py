@@ -15,10 +15,10 @@ from twisted.internet.defer import (
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
-from twisted.web.client import HTTPConnectionPool
 
 from infergate.edge import Edge
 from infergate.errors import ShuttingDown
+from infergate.origin import Pool
 
 if TYPE_CHECKING:
     from infergate.otlp import Pusher
@@ -45,7 +45,7 @@ class GatewayService(Service):
         drain_timeout: float,
         observer: ILogObserver | None = None,
         metrics_edge: Edge | None = None,
-        pool: HTTPConnectionPool | None = None,
+        pool: Pool | None = None,
         pusher: Pusher | None = None,
     ) -> None:
         self._clock = clock
@@ -91,7 +91,7 @@ class GatewayService(Service):
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         if self._pool is not None:
-            await self._pool.closeCachedConnections()
+            self._pool.close()
         if self._pusher is not None:
             await self._pusher.stop()
 

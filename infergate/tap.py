@@ -32,6 +32,7 @@ from infergate.record import Record
 from infergate.routes import Routes
 from infergate.service import GatewayService
 from infergate.settings import Settings, SettingsError, load, option_parameters, read_dotenv
+from infergate.turn import shorten
 from infergate.worker import BackendWorker, EchoWorker, IWorker
 
 
@@ -98,6 +99,7 @@ def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService
         where = settings.metrics_listen
         ports.append(_listen(reactor, "METRICS_LISTEN", where, where, metrics_edge))
     reactor.callWhenRunning(_handle_signals, reactor, stream)
+    shorten(reactor)
     return GatewayService(
         reactor,
         front,
@@ -134,7 +136,7 @@ def _worker(settings: Settings, reactor: Any, deadlines: Deadlines) -> tuple[IWo
         endpoint = backend_endpoint(settings.backend_url, reactor, settings.backend_connect_timeout)
     except ValueError as error:  # a name that TLS knows no certificate for
         raise SettingsError("BACKEND_URL", settings.backend_url, str(error)) from None
-    agent = OriginAgent(settings.backend_url, endpoint, reactor)
+    agent = OriginAgent(settings.backend_url, endpoint, deadlines)
     backend = Backend(
         agent,
         endpoint,

@@ -440,6 +440,7 @@ class BackendPort:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.attempts = 0
+        self.descriptor = _QUIET
         self.failures: list[Exception] = []
         self.silent = False
         self.abandoned = 0
@@ -464,6 +465,7 @@ class BackendPort:
         protocol = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 9000))
         assert protocol is not None
         wire = Wire(self._clock, "127.0.0.1")
+        wire.descriptor = self.descriptor
         wire.protocol = protocol
         self.connections.append(BackendConnection(self._clock, wire))
         protocol.makeConnection(wire)
@@ -507,7 +509,7 @@ class Running:
         self.metrics = Metrics()
         self.records: list[Record] = []
         self.port = BackendPort(self.clock)
-        agent = OriginAgent("http://backend:9000", self.port, self.clock)
+        agent = OriginAgent("http://backend:9000", self.port, self.deadlines)
         self.pool = agent.pool
         if backend:
             self.worker: Any = BackendWorker(

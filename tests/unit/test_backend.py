@@ -42,8 +42,9 @@ from infergate.backend import (
 )
 from infergate.deadlines import Deadlines
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
-from infergate.origin import IDLE_CONNECTION, MAX_HEAD, OriginAgent, backend_endpoint
+from infergate.origin import IDLE_CONNECTION, POOLED_CONNECTIONS, OriginAgent, backend_endpoint
 from infergate.record import Record
+from infergate.responses import MAX_HEAD
 from tests.unit.inmemory import BackendConnection, BackendPort
 
 TIMEOUTS = Timeouts(connect=5, response=60, idle=30, total=600)
@@ -60,8 +61,7 @@ class Setting(SynchronousTestCase):
         self.clock.advance(1000)
         self.deadlines = Deadlines(self.clock)
         self.port = BackendPort(self.clock)
-        self.agent = OriginAgent("http://backend:9000", self.port, self.clock)
-        self.pool = self.agent.pool
+        self.agent = OriginAgent("http://backend:9000", self.port, self.deadlines)
         settings.setdefault("timeouts", TIMEOUTS)
         self.backend = Backend(
             self.agent, self.port, "http://backend:9000", self.deadlines, **settings
@@ -93,6 +93,11 @@ class Setting(SynchronousTestCase):
     @property
     def connection(self) -> BackendConnection:
         return self.port.connections[-1]
+
+    def assert_no_deadline(self) -> None:
+        """No exchange has one; connections that idle have one, all together."""
+        idle = any(not connection.closed for connection in self.port.connections)
+        self.assertEqual(len(self.deadlines), int(idle))
 
     def assert_over(self) -> None:
         """Nothing is left of any exchange but connections that may be used again."""
@@ -205,22 +210,32 @@ class Pool(Setting):
     def test_about_to_be_read(self) -> None:
         """One on which something waits to be read is not either: it is the backend's closing, or
         what would be taken for the answer to the next request."""
-        self.exchange()
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         self.addCleanup(os.close, writing)
-        os.write(writing, b"x")
+        self.port.descriptor = reading
+        self.exchange()
         stale = self.connection
-        stale.wire.descriptor = reading
+        os.write(writing, b"x")
         self.exchange()
         self.assertEqual(self.port.attempts, 2)
         self.assertTrue(stale.wire.aborted)
 
-    def test_being_closed(self) -> None:
-        """One that we are closing ourselves is not either."""
+    def test_unasked(self) -> None:
+        """One that brought what nobody asked for is closed, and not used again."""
         self.exchange()
-        self.connection.wire.stalled = True
-        self.connection.wire.loseConnection()
+        self.connection.wire.protocol.dataReceived(b"HTTP/1.1 200 OK\r\n\r\n")
+        self.exchange()
+        self.assertEqual(self.port.attempts, 2)
+        self.assertTrue(self.port.connections[0].wire.aborted)
+
+    def test_excess(self) -> None:
+        """One that brought more than its response is not used again either."""
+        done = self.read()
+        self.connection.send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n\r\n"
+        )
+        self.assertEqual(self.successResultOf(done), b"x")
         self.exchange()
         self.assertEqual(self.port.attempts, 2)
 
@@ -249,11 +264,10 @@ class Pool(Setting):
         for _ in range(50):
             self.read()
         self.assertEqual(self.port.attempts, 50)
-        self.assertGreaterEqual(self.pool.maxPersistentPerHost, 1000)
+        self.assertGreaterEqual(POOLED_CONNECTIONS, 1000)
 
     def test_no_retry_of_its_own(self) -> None:
-        """Twisted's pool would send a GET again by itself; the gateway decides that."""
-        self.assertFalse(self.pool.retryAutomatically)
+        """A GET on a connection that the backend then closes is not sent again either."""
         self.exchange()
         done = self.send(body=None)
         self.connection.reset()
@@ -280,7 +294,7 @@ class Retries(Setting):
             else:
                 error = self.failureResultOf(done, BackendUnavailable).value
                 self.assertEqual(error.headers, [], "an SDK may try again")
-                self.assertEqual(len(self.deadlines), 0)
+                self.assert_no_deadline()
 
     def test_sent(self) -> None:
         """Once the request may have been seen it is not sent again."""
@@ -469,7 +483,7 @@ class FourDeadlines(Setting):
         done = self.read()
         self.connection.answer(b"1")
         self.successResultOf(done)
-        self.assertEqual(len(self.deadlines), 0)
+        self.assert_no_deadline()
         self.assert_over()
 
     def test_recorded(self) -> None:
@@ -533,7 +547,7 @@ class Bodies(Setting):
         self.last.discard()
         self.clock.advance(0)
         self.assertTrue(self.connection.closed)
-        self.assertEqual(len(self.deadlines), 0)
+        self.assert_no_deadline()
 
     def test_discarded_before_its_head(self) -> None:
         """Discarding what never came is no fault."""
@@ -563,7 +577,7 @@ class Leaving(Setting):
         done.addErrback(lambda _: None)
         done.cancel()
         self.assertEqual(self.port.abandoned, 1)
-        self.assertEqual(len(self.deadlines), 0)
+        self.assert_no_deadline()
 
     def test_before_the_head(self) -> None:
         """Before the head the connection is cut."""
@@ -665,7 +679,7 @@ class FlowControl(Setting):
         self.clock.advance(END_OF_BODY - 0.1)
         self.connection.end()
         self.assertFalse(self.connection.closed)
-        self.assertEqual(len(self.deadlines), 0)
+        self.assert_no_deadline()
         self.send()
         self.assertEqual(self.port.attempts, 1)
 
@@ -686,7 +700,7 @@ class FlowControl(Setting):
         self.successResultOf(done)
         self.assertFalse(self.connection.paused)
         self.connection.end()
-        self.assertEqual(len(self.deadlines), 0)
+        self.assert_no_deadline()
 
 
 class Connectable(Setting):
@@ -772,7 +786,7 @@ class Endpoints(SynchronousTestCase):
             ("http://[::1]:9000", b"GET /v1/models HTTP/1.1", b"[::1]:9000"),
         ):
             port = BackendPort(Clock())
-            agent = OriginAgent(url, port, Clock())
+            agent = OriginAgent(url, port, Deadlines(Clock()))
             verifyObject(IAgent, agent)
             agent.request(b"GET", url.encode() + b"/v1/models")
             sent = port.connections[0].received.split(b"\r\n")

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
+from infergate.deadlines import Deadlines
 from infergate.errors import BackendError
 from infergate.fetch import DEADLINE, MAX_BYTES, fetcher
 from infergate.origin import OriginAgent
@@ -84,7 +85,7 @@ class Deadline(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.port = BackendPort(self.clock)
-        agent = OriginAgent(URL, self.port, self.clock)
+        agent = OriginAgent(URL, self.port, Deadlines(self.clock))
         self.fetched = fetcher(agent, URL, self.clock)()
 
     def assert_given_up(self) -> None:
