@@ -30,13 +30,12 @@ from twisted.web.client import (  # type: ignore[attr-defined]  # one is not in 
     ResponseFailed,
     ResponseNeverReceived,
 )
-from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from infergate import __version__
-from infergate.deadlines import Deadline, Deadlines
+from infergate.deadlines import NEVER, Deadlines
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
 from infergate.origin import Close, discard
 from infergate.record import Record
@@ -217,25 +216,35 @@ class Call:
 
     def __init__(self, deadlines: Deadlines, timeouts: Timeouts, record: Record) -> None:
         self._deadlines = deadlines
+        self._now = deadlines.now
         self._timeouts = timeouts
         self._record = record
         self._ends = record.opened + timeouts.total
-        self._deadline = Deadline(self._expired)
+        self.deadline = NEVER
         self._pending: Deferred[IResponse] | None = None
         self._response: IResponse | None = None
         self._body: Protocol | None = None
         self._done: Deferred[None] | None = None
+        self._heard = float("-inf")
         self._paused = False
         self._timed_out = False
-        self.framed = True
-        """False once the body has ended where the connection did, be it whole or not."""
+
+    @property
+    def framed(self) -> bool:
+        """Whether the body says where it ends. One that does not ends where the connection does,
+        be it whole or not, and `collect` takes that for the right end."""
+        response = self._response
+        assert response is not None
+        return response.length is not UNKNOWN_LENGTH or response.headers.hasHeader(
+            b"Transfer-Encoding"
+        )
 
     async def head(self, attempt: Callable[[], Deferred[IResponse]]) -> IResponse:
         """The response to one attempt, once its head is here."""
         if self._record.backend_began is None:
-            self._record.backend_began = self._deadlines.now()
+            self._record.backend_began = self._now()
             self._expect(self._timeouts.response)
-        self._deadlines.watch(self._deadline)
+        self._deadlines.watch(self)
         try:
             self._pending = attempt()
             self._response = await self._pending
@@ -258,7 +267,7 @@ class Call:
             await self._done
         finally:
             if self._record.backend_ended is None:
-                self._record.backend_ended = self._deadlines.now()
+                self._record.backend_ended = self._now()
 
     async def read_all(self, limit: int) -> bytes:
         """The whole body, `limit` bytes at the most; `BackendError` above."""
@@ -279,17 +288,17 @@ class Call:
         return bytes(body)
 
     def touch(self) -> None:
-        """A piece has come: the idle deadline starts anew."""
-        if not self._paused:
-            self._expect(self._timeouts.idle)
+        """A piece has come: the idle deadline starts anew. It learns of that when it passes, so
+        that a piece costs no more than this."""
+        self._heard = self._now()
 
     def finish(self) -> None:
         """All that matters has come: `read` ends now, the body in its own time."""
         if self._done is not None and not self._done.called:
             if self._paused:
                 self.resumeProducing()
-            self._ends = self._deadlines.now() + END_OF_BODY
-            self._deadline.at = self._ends
+            self._ends = self._now() + END_OF_BODY
+            self.deadline = self._ends
             self._done.callback(None)
 
     def discard(self) -> None:
@@ -299,7 +308,7 @@ class Call:
             discard(self._response)
 
     def close(self) -> None:
-        self._deadlines.forget(self._deadline)
+        self._deadlines.forget(self)
 
     # To `collect`: the response.
 
@@ -311,14 +320,6 @@ class Call:
     def deliverBody(self, protocol: Protocol) -> None:
         assert self._response is not None
         self._body = protocol
-        told = protocol.connectionLost
-
-        def over(reason: Failure) -> None:
-            self.framed = not reason.check(PotentialDataLoss)
-            told(reason)
-
-        # `collect` takes every end but a broken one for the right one.
-        protocol.connectionLost = over  # type: ignore[assignment, method-assign]
         self._response.deliverBody(protocol)
         if self._paused:
             self.pauseProducing()
@@ -327,7 +328,7 @@ class Call:
 
     def pauseProducing(self) -> None:
         self._paused = True
-        self._deadline.at = self._ends
+        self.deadline = self._ends
         if self._body is not None and self._body.transport is not None:
             cast(IPushProducer, self._body.transport).pauseProducing()
 
@@ -343,9 +344,13 @@ class Call:
     # Inside.
 
     def _expect(self, seconds: float) -> None:
-        self._deadline.at = min(self._deadlines.now() + seconds, self._ends)
+        self.deadline = min(self._now() + seconds, self._ends)
 
-    def _expired(self) -> None:
+    def expired(self) -> None:
+        due = min(self._heard + self._timeouts.idle, self._ends)
+        if due > self._now() and not self._paused:
+            self.deadline = due
+            return
         self._timed_out = True
         if self._pending is not None:
             self._pending.cancel()
@@ -361,6 +366,7 @@ class Call:
 
     def _ended(self, result: object) -> None:
         self.close()
+        self._body = None
         assert self._done is not None
         if self._done.called:
             return

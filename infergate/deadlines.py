@@ -2,12 +2,12 @@
 
 A timer that is cancelled and set again for each piece of each stream would be most of a
 stream's work. A deadline here is a number that its owner moves as it likes; one sweep, ten
-times a second while there is anything to watch, calls those that have passed.
+times a second while there is anything to watch, calls those whose own has passed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -17,18 +17,16 @@ RESOLUTION = 0.1
 NEVER = float("inf")
 
 
-class Deadline:
-    """A moment, ``at``, on the clock's scale, and what to call when it has passed.
+class Watched(Protocol):
+    """What has a `deadline`, a moment on the clock's scale, and is called when it has passed.
 
-    The sweep calls `expired` once and sets ``at`` to `NEVER` first, so that `expired` may
+    The sweep calls `expired` once and sets `deadline` to `NEVER` first, so that `expired` may
     set the next one.
     """
 
-    __slots__ = ("at", "expired")
+    deadline: float
 
-    def __init__(self, expired: Callable[[], None], at: float = NEVER) -> None:
-        self.at = at
-        self.expired = expired
+    def expired(self) -> None: ...
 
 
 class Deadlines:
@@ -37,27 +35,27 @@ class Deadlines:
     def __init__(self, clock: IReactorTime) -> None:
         self.now = clock.seconds
         self._clock = clock
-        self._watched: set[Deadline] = set()
+        self._watched: set[Watched] = set()
         self._sweep: IDelayedCall | None = None
 
     def __len__(self) -> int:
         return len(self._watched)
 
-    def watch(self, deadline: Deadline) -> None:
-        self._watched.add(deadline)
+    def watch(self, one: Watched) -> None:
+        self._watched.add(one)
         if self._sweep is None:
             self._sweep = self._clock.callLater(RESOLUTION, self._run)
 
-    def forget(self, deadline: Deadline) -> None:
-        self._watched.discard(deadline)
+    def forget(self, one: Watched) -> None:
+        self._watched.discard(one)
 
     def _run(self) -> None:
         self._sweep = None
         now = self.now()
         try:
-            for deadline in [d for d in self._watched if d.at <= now]:
-                deadline.at = NEVER
-                deadline.expired()
+            for one in [one for one in self._watched if one.deadline <= now]:
+                one.deadline = NEVER
+                one.expired()
         finally:
             if self._watched and self._sweep is None:
                 self._sweep = self._clock.callLater(RESOLUTION, self._run)

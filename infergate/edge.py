@@ -25,7 +25,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from infergate.addresses import Networks
-from infergate.deadlines import NEVER, Deadline, Deadlines
+from infergate.deadlines import NEVER, Deadlines
 from infergate.eager import writer
 from infergate.errors import BadRequest, GatewayError, Overloaded, RequestTimeout
 from infergate.exchange import Request
@@ -106,7 +106,7 @@ class Connection(Protocol):
         self._held = False
         self._closing = False
         self._turned_away = False
-        self._deadline = Deadline(self._expired)
+        self.deadline = NEVER
         self._producer: IPushProducer | None = None
         self._drained: Deferred[None] | None = None
         self._outstanding: tuple[int, int] | None = None
@@ -123,7 +123,7 @@ class Connection(Protocol):
         self.write = writer(self.transport)
         self.transport.registerProducer(self, True)
         edge.connections.add(self)
-        edge.deadlines.watch(self._deadline)
+        edge.deadlines.watch(self)
         if len(edge.connections) - edge.turned_away <= edge.limits.connections:
             self._expect(edge.limits.header_timeout)
             return
@@ -153,7 +153,7 @@ class Connection(Protocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         edge = self.edge
         ended, self._closing = self._closing, True
-        edge.deadlines.forget(self._deadline)
+        edge.deadlines.forget(self)
         edge.connections.discard(self)
         edge.turned_away -= self._turned_away
         if self._request is not None:
@@ -167,7 +167,7 @@ class Connection(Protocol):
         edge.connection_closed()
 
     def pauseProducing(self) -> None:
-        self._after_pause = self._deadline.at
+        self._after_pause = self.deadline
         self.paused = True
         self._outstanding = self._unsent()
         self._watch_for_stall()
@@ -176,7 +176,7 @@ class Connection(Protocol):
 
     def resumeProducing(self) -> None:
         self.paused = False
-        self._deadline.at = self._after_pause
+        self.deadline = self._after_pause
         if self._producer is not None:
             self._producer.resumeProducing()
         if self._drained is not None:
@@ -244,7 +244,7 @@ class Connection(Protocol):
         if reset:
             self._closing = True
             # The next sweep, paused or not; what was written goes out before it.
-            self._deadline.at = self._after_pause = 0.0
+            self.deadline = self._after_pause = 0.0
         else:
             self._close(gently=False)
 
@@ -290,10 +290,10 @@ class Connection(Protocol):
         if self.paused:
             self._after_pause = at
         else:
-            self._deadline.at = at
+            self.deadline = at
 
     def _watch_for_stall(self) -> None:
-        self._deadline.at = self.edge.deadlines.now() + self.edge.limits.write_stall_timeout
+        self.deadline = self.edge.deadlines.now() + self.edge.limits.write_stall_timeout
 
     def _await_request(self) -> None:
         if self._parser.started:
@@ -370,7 +370,7 @@ class Connection(Protocol):
             self.transport.loseConnection()
             self._expect(self.edge.limits.write_stall_timeout)
 
-    def _expired(self) -> None:
+    def expired(self) -> None:
         """The present deadline has passed; which one it is, the state says."""
         request = self._request
         if self.paused and self._unsent() != self._outstanding:

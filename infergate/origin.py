@@ -27,7 +27,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from infergate.deadlines import NEVER, Deadline, Deadlines
+from infergate.deadlines import NEVER, Deadlines
 from infergate.upstream import Connection, Message
 
 IDLE_CONNECTION = 2.0
@@ -65,7 +65,7 @@ class Pool:
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
-        self._deadline = Deadline(self._expire)  # of the one that idles longest
+        self.deadline = NEVER  # of the one that idles longest
         self._idle: dict[Connection, float] = {}  # until when
 
     def take(self) -> Connection | None:
@@ -82,9 +82,9 @@ class Pool:
             connection.abort()
             return
         until = self._idle[connection] = self._deadlines.now() + IDLE_CONNECTION
-        if self._deadline.at == NEVER:
-            self._deadline.at = until
-            self._deadlines.watch(self._deadline)
+        if self.deadline == NEVER:
+            self.deadline = until
+            self._deadlines.watch(self)
 
     def remove(self, connection: Connection) -> None:
         """A connection is gone; it may be none of those that idle."""
@@ -94,15 +94,15 @@ class Pool:
         for connection in list(self._idle):
             connection.abort()
 
-    def _expire(self) -> None:
+    def expired(self) -> None:
         now = self._deadlines.now()
         for connection, until in list(self._idle.items()):
             if until > now:
-                self._deadline.at = until
+                self.deadline = until
                 return
             del self._idle[connection]
             connection.abort()
-        self._deadlines.forget(self._deadline)
+        self._deadlines.forget(self)
 
 
 class Close(Protocol):

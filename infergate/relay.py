@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infergate.backend import Call
-from infergate.deadlines import Deadline, Deadlines
+from infergate.deadlines import NEVER, Deadlines
 from infergate.errors import BackendError
 from infergate.exchange import EVENT_STREAM, Request
 from infergate.sse import EventTooLarge, Scanner
@@ -31,19 +31,20 @@ class Pulse:
         self._request = request
         self._deadlines = deadlines
         self._interval = interval
-        self._deadline = Deadline(self._beat)
+        self.deadline = NEVER
+        self.postpone()
         if interval:
-            self.postpone()
-            deadlines.watch(self._deadline)
+            deadlines.watch(self)
 
     def postpone(self) -> None:
         """The client has just heard from us."""
-        self._deadline.at = self._deadlines.now() + self._interval
+        if self._interval:
+            self.deadline = self._deadlines.now() + self._interval
 
     def stop(self) -> None:
-        self._deadlines.forget(self._deadline)
+        self._deadlines.forget(self)
 
-    def _beat(self) -> None:
+    def expired(self) -> None:
         request = self._request
         if not request.startedWriting:
             request.begin(200, EVENT_STREAM, STREAM_HEADERS)

@@ -94,7 +94,7 @@ class Reader:
         self.over = False
         self.fault: str | None = None
         self.excess = False
-        self._feed = self._read_head
+        self._step = Reader._read_head
         self._held = b""
         self._lines = bytearray()  # of a head that came in pieces,
         self._seen = 0  # of which these bytes have no end in them,
@@ -104,7 +104,7 @@ class Reader:
     def feed(self, data: bytes) -> bytes:
         """What `data` brings of the body. Never raises: see `over` and `fault`."""
         try:
-            return self._feed(data)
+            return self._step(self, data)
         except Broken as error:
             self._break(str(error))
             return b""
@@ -113,7 +113,7 @@ class Reader:
         """The connection has ended; whether the body was to end with it. Else it was cut short,
         which is a `fault`."""
         self.over = True
-        if self._feed == self._read_rest:
+        if self._step is Reader._read_rest:
             return True
         self.fault = self.fault or "it was cut short"
         return False
@@ -148,13 +148,13 @@ class Reader:
         chunked, length = head.chunked, head.length
         self.head = head
         if chunked:
-            self._feed = self._read_chunks
+            self._step = Reader._read_chunks
         elif length is None:
-            self._feed = self._read_rest
+            self._step = Reader._read_rest
         else:
             self._left = length
-            self._feed = self._read_sized
-        return self._feed(rest)
+            self._step = Reader._read_sized
+        return self._step(self, rest)
 
     def _read_rest(self, data: bytes) -> bytes:
         return data
@@ -182,7 +182,7 @@ class Reader:
                 at = line.end()
                 left = int(line[1], 16) + 2
                 if left == 2:
-                    self._feed = self._read_trailers
+                    self._step = Reader._read_trailers
                     self._held = b"\r\n"
                     self._read_trailers(data[at:])
                     break

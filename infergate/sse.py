@@ -71,6 +71,11 @@ _usage = msgspec.json.Decoder(_Usage | None).decode
 
 _BLANK = re.compile(rb"[\r\n]+")
 
+# In valid JSON a quote that no backslash precedes ends a string: this is a member whose name ends
+# so, with a text in which nothing is escaped, wherever else in a chunk it may stand.
+_CONTENT = re.compile(rb'content": ?"([^"\\\x00-\x1f]+)"')
+_TEXT = re.compile(rb'[^"\\\x00-\x1f]+')
+
 # At the end of a body they will do: the last blank line is often forgotten.
 _UNFINISHED_DONE = (b"data: [DONE]", b"data:[DONE]")
 
@@ -115,6 +120,8 @@ class Scanner:
     # Between the two halves of a CRLF that ends an event: what to give out for the second.
     _half: bytes | None = attrs.field(default=None, init=False)
     _between_events: bool = attrs.field(default=False, init=False)
+    # What stands around the text of the last chunk, where that brought one token and nothing else.
+    _around: tuple[bytes, bytes] | None = attrs.field(default=None, init=False)
 
     @property
     def pending(self) -> int:
@@ -224,12 +231,26 @@ class Scanner:
         if self.done or self.failed:
             return False
         self.events += 1
+        if self._around is not None and not is_error:
+            # Nearly every chunk is the last one with another text: no need to read it again.
+            before, after = self._around
+            if (
+                data.startswith(before)
+                and data.endswith(after)
+                and _TEXT.fullmatch(data, len(before), len(data) - len(after))
+            ):
+                self.tokens += 1
+                return True
+            self._around = None
         if data == _DONE and not is_error:
             self.done = True
             return True
         chunk = _read_chunk(data)
+        tokens = self.tokens
         is_extra = self._account(chunk)
         self.failed = is_error or _is_error(chunk)
+        if self.tokens == tokens + 1 and not self.failed and (text := _CONTENT.search(data)):
+            self._around = data[: text.start(1)], data[text.end(1) :]
         return self.failed or not (is_extra and self.strip_usage)
 
     def _account(self, chunk: _Object) -> bool:

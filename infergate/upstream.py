@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 from twisted.web.client import (
     ResponseDone,
@@ -92,15 +93,16 @@ class Response:
         self.previousResponse = response
 
     def deliverBody(self, protocol: IProtocol) -> None:
-        self._protocol = protocol
         protocol.makeConnection(cast(Any, self))
+        end = self._end
+        if self._connection is not None:
+            self._protocol = protocol
+            self._connection.deliver_to(protocol.dataReceived)
         early, self._early = self._early, b""
         if early:
             protocol.dataReceived(early)
-        if self._end is not None:
-            protocol.connectionLost(self._end)
-        elif self._connection is not None:
-            self._connection.wanted()
+        if end is not None:
+            protocol.connectionLost(end)
 
     # To the connection.
 
@@ -109,18 +111,17 @@ class Response:
         """Somebody reads the body."""
         return self._protocol is not None
 
-    def receive(self, piece: bytes) -> None:
-        if self._protocol is None:
-            self._early += piece
-        else:
-            self._protocol.dataReceived(piece)
+    def keep(self, piece: bytes) -> None:
+        """A piece that came before anybody read the body."""
+        self._early += piece
 
     def end(self, reason: Failure) -> None:
         """No more will come; the connection may be somebody else's by now."""
         self._connection = None
         self._end = reason
-        if self._protocol is not None:
-            self._protocol.connectionLost(reason)
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.connectionLost(reason)
 
     # To the protocol: its transport.
 
@@ -158,6 +159,7 @@ class Connection(Protocol):
         self._request: Message | None = None
         self._reader = Reader()
         self._response: Response | None = None
+        self._deliver: Callable[[bytes], None]
         self._awaited: Deferred[IResponse] | None = None
 
     # To the pool.
@@ -189,6 +191,9 @@ class Connection(Protocol):
     # From the transport.
 
     def connectionMade(self) -> None:
+        if isinstance(self.transport, TCPConnection):
+            # A wrapper of the endpoint's, which has done its work, still stands between the two.
+            self.transport.protocol = self
         self._write = writer(self.transport)
         self._readable = select.poll()
         self._readable.register(self.transport.fileno(), select.POLLIN)
@@ -202,7 +207,7 @@ class Connection(Protocol):
         response = self._response
         if response is not None:
             if piece:
-                response.receive(piece)
+                self._deliver(piece)
             if reader.over:
                 self._finish(response)
         elif reader.head is not None:
@@ -227,8 +232,9 @@ class Connection(Protocol):
 
     # To the response.
 
-    def wanted(self) -> None:
+    def deliver_to(self, receiver: Callable[[bytes], None]) -> None:
         """The body is read now."""
+        self._deliver = receiver
         if self._held:
             self._held = False
             self.transport.resumeProducing()
@@ -237,6 +243,7 @@ class Connection(Protocol):
 
     def _begin(self, request: Message, head: Head, piece: bytes) -> None:
         response = self._response = Response(self, request, head, piece)
+        self._deliver = response.keep
         if self._reader.over:
             self._finish(response)
         awaited, self._awaited = self._awaited, None
