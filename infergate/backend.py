@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.cookiejar import Cookie
 from typing import Any, cast
 
 import attrs
@@ -44,6 +45,9 @@ USER_AGENT = b"infergate/" + __version__.encode("ascii")
 
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
+
+TWISTED_INTERNALS = {Headers: ("_rawHeaders",)}
+"""Private names that are used here; a test checks each."""
 
 END_OF_BODY = 1.0
 """Seconds the backend gets, after the last event, to end its body: then its connection can be
@@ -94,6 +98,9 @@ class Plain:
 class NoCookies(IndexableCookieJar):
     """One client is one cookie jar for all callers, so it takes none, and gives none."""
 
+    def __iter__(self) -> Iterator[Cookie]:
+        return iter(())
+
     def add_cookie_header(self, request: object) -> None:
         """Nothing to add."""
 
@@ -114,6 +121,19 @@ class FixedURL(EncodedURL):
 
     def to_text(self, with_password: bool = False) -> str:
         return self._text
+
+
+class Fields(Headers):
+    """Header fields that are known to be good, their names in capitals as Twisted has them: made,
+    and copied, without a look at each."""
+
+    __slots__ = ()
+
+    def __init__(self, fields: dict[bytes, list[bytes]]) -> None:
+        self._rawHeaders = fields
+
+    def copy(self) -> Fields:
+        return Fields(self._rawHeaders.copy())
 
 
 @implementer(IBodyProducer)
@@ -150,7 +170,9 @@ class Backend:
         api_key: str | None = None,
         retries: int = 1,
     ) -> None:
-        self._client = HTTPClient(Plain(agent), NoCookies())
+        self._cookies = NoCookies()
+        # A body is a producer already.
+        self._client = HTTPClient(Plain(agent), self._cookies, lambda body: body)
         self._endpoint = endpoint
         self._urls = {path: FixedURL(url + path) for path in (CHAT, MODELS)}
         self._deadlines = deadlines
@@ -181,8 +203,9 @@ class Backend:
             return self._client.request(
                 method,
                 self._urls[path],
-                headers=Headers({**self._fixed, **headers}),
+                headers=Fields({**self._fixed, **headers}),
                 data=None if body is None else _Body(body),
+                cookies=self._cookies,
                 allow_redirects=False,
                 unbuffered=True,
             )

@@ -98,6 +98,7 @@ class Request(WebRequest):
         self._body: bytes | bytearray = b""
         self._body_wanted: Deferred[bytes] | None = None
         self._body_error: GatewayError | None = None
+        self._answering: Deferred[None] | None = None
         self._cut = False
         self._unframed = False
         fields = head.fields if head is not None else {}
@@ -273,6 +274,13 @@ class Request(WebRequest):
             self._cut = True
             self.channel.cut(reset=self._unframed)
 
+    def answered_by(self, handler: Deferred[None]) -> None:
+        """Cancel `handler` when the client leaves before it has finished."""
+        if self.channel is None:
+            handler.cancel()
+        else:
+            self._answering = handler
+
     def finish(self) -> None:
         """End the answer. A broken-off one stays without its end."""
         if self._cut or self._disconnected or self.finished:
@@ -287,6 +295,9 @@ class Request(WebRequest):
     def connectionLost(self, reason: Failure) -> None:
         self.record.fail(ClientGone())
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        answering, self._answering = self._answering, None
+        if answering is not None:
+            answering.cancel()
         self._close_record()
 
     def _close_record(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, TextIO
 
 import msgspec
@@ -99,8 +100,14 @@ def _traceback(event: LogEvent) -> dict[str, Any]:
 
 
 def _time(event: LogEvent) -> str:
-    moment = datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    milliseconds = int(event.get("log_time", 0.0) * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
+
+
+@lru_cache(1)
+def _second(second: int) -> str:
+    """Written once for all lines of it."""
+    return datetime.fromtimestamp(second, timezone.utc).isoformat().removesuffix("+00:00")
 
 
 def _level(event: LogEvent) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 import attrs
+from msgspec import Struct
 from zope.interface import Interface, implementer
 
 CAPACITY = 170_000
@@ -29,8 +30,7 @@ class Rate:
     period: int
 
 
-@attrs.frozen
-class Decision:
+class Decision(Struct, frozen=True, gc=False):
     """What a limiter says: `remaining` requests could follow at once, all `limit` of them
     after `reset` seconds. A refused caller comes back after `retry_after` whole seconds,
     which is 0 for one that was let in."""

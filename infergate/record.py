@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import attrs
+from msgspec import Struct
 
 from infergate.errors import ClientGone, GatewayError
 
 
-@attrs.frozen
-class Usage:
+class Usage(Struct, frozen=True, gc=False):
     """Tokens, and who counted them: the ``backend``, or ``counted`` here, or ``none``."""
 
     prompt_tokens: int = 0

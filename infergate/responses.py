@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import attrs
+from msgspec import Struct
 
 MAX_HEAD: Final = 1 << 18
 """Bytes of a response's head with the interim ones before it."""
@@ -36,8 +36,7 @@ class Broken(ValueError):
     """What came is no response; says why."""
 
 
-@attrs.frozen
-class Head:
+class Head(Struct, frozen=True):
     """A response's head: the names of its `fields` in lower case, with their values in order."""
 
     minor: int

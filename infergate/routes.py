@@ -34,6 +34,6 @@ class Routes(Resource):
         if endpoint is None:
             return self._unrouted.render(request)
         answered = cast("Deferred[None]", self._app.execute_endpoint(endpoint, request))
-        request.notifyFinish().addErrback(lambda _: answered.cancel())
+        request.answered_by(answered)
         answered.addCallback(lambda _: request.finish())
         return NOT_DONE_YET

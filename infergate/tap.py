@@ -175,7 +175,9 @@ def _authenticator(settings: Settings, reactor: Any) -> IAuthenticator | None:
         authenticators.append(
             TokenVerifier(keys, settings.jwt_algorithms, settings.jwt_issuer, settings.jwt_audience)
         )
-    return AnyOf(tuple(authenticators)) if authenticators else None
+    if len(authenticators) > 1:
+        return AnyOf(tuple(authenticators))
+    return authenticators[0] if authenticators else None
 
 
 def _token_keys(settings: Settings, reactor: Any) -> Any:

@@ -204,13 +204,14 @@ def _headers(
     request: Request, accept: bytes, content: bytes | None = None
 ) -> dict[bytes, list[bytes]]:
     """What of the request's head the backend sees, and nothing else."""
-    headers = {b"Accept": [accept], b"X-Request-ID": [request.record.request_id.encode("ascii")]}
+    headers = {b"Accept": [accept], b"X-Request-Id": [request.record.request_id.encode("ascii")]}
     if content is not None:
         headers[b"Content-Type"] = [content]
     assert request.head is not None
-    for name in (b"traceparent", b"tracestate"):
-        if name in request.head.fields:
-            headers[name] = request.head.fields[name]
+    for name in (b"Traceparent", b"Tracestate"):
+        values = request.head.fields.get(name.lower())
+        if values is not None:
+            headers[name] = values
     return headers
 
 

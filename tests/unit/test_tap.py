@@ -312,7 +312,7 @@ class Wiring(Setting):
             jwt_secret="s" * 64, jwt_algorithms=("HS512",), jwt_issuer="me", jwt_audience="you"
         ):
             service = self.make()
-        (verifier,) = self.gateway(service)._admission.authenticator.authenticators
+        verifier = self.gateway(service)._admission.authenticator
         self.assertEqual(
             (verifier.algorithms, verifier.issuer, verifier.audience), (("HS512",), "me", "you")
         )
@@ -320,7 +320,7 @@ class Wiring(Setting):
         Path(path).write_text(PUBLIC_KEY)
         with self.settings(jwt_public_key_file=path, jwt_algorithms=("EdDSA",)):
             service = self.make()
-        (verifier,) = self.gateway(service)._admission.authenticator.authenticators
+        verifier = self.gateway(service)._admission.authenticator
         self.assertEqual(verifier.algorithms, ("EdDSA",))
 
     def test_jwks(self) -> None:
