@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import lru_cache
+from time import time
 from typing import Any, TextIO
 
 import msgspec
@@ -26,7 +27,18 @@ _log = Logger(namespace="infergate")
 
 def log_request(record: Record) -> None:
     """Emit the line of an exchange that has ended."""
-    _log.info("request", record=record)
+    # As `Logger.info` does, which looks through all levels for the one it was called by.
+    _log.observer(
+        {
+            "log_logger": _log,
+            "log_level": LogLevel.info,
+            "log_namespace": _log.namespace,
+            "log_source": None,
+            "log_format": "request",
+            "log_time": time(),
+            "record": record,
+        }
+    )
 
 
 def fields(record: Record) -> dict[str, object]:

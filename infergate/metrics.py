@@ -8,6 +8,7 @@ figure with the OpenTelemetry SDK costs some eight times as much; `otlp` pushes 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -98,7 +99,9 @@ class Metrics:
         self._in_flight = self._streams = 0
         self._requests_in_flight.set_function(lambda: self._in_flight)
         self._streams_in_flight.set_function(lambda: self._streams)
-        self._children: dict[tuple[object, ...], Callable[[float], None]] = {}
+        # A child is looked up once: finding it costs more than using it. Labels are out of bounded
+        # sets, and so is this.
+        self._to = cache(_recorder)
         self._models: set[str] = set()
 
     def began(self, record: Record) -> None:
@@ -115,37 +118,25 @@ class Metrics:
         self._streams -= record.stream
         error = "" if record.error is None else record.error.code
         method = record.method if record.method in METHODS else "other"
-        self._record(self._http, record.duration, record.route, method, str(record.status), error)
-        self._record(self._requests, 1, record.route, str(record.status), record.outcome)
+        self._to(self._http, record.route, method, str(record.status), error)(record.duration)
+        self._to(self._requests, record.route, str(record.status), record.outcome)(1)
         if record.route == CHAT_ROUTE and record.model is not None:
             self._ended_chat(record, error, self._model_label(record))
 
     def _ended_chat(self, record: Record, error: str, model: str) -> None:
         assert record.closed is not None
-        self._record(self._chat, record.duration, "chat", model, error)
-        self._record(self._overhead, record.duration - (record.backend_seconds or 0))
+        self._to(self._chat, "chat", model, error)(record.duration)
+        self._to(self._overhead)(record.duration - (record.backend_seconds or 0))
         usage = record.usage
         if usage.source != "none":
-            self._record(self._tokens, usage.prompt_tokens, "input", model)
-            self._record(self._tokens, usage.completion_tokens, "output", model)
+            self._to(self._tokens, "input", model)(usage.prompt_tokens)
+            self._to(self._tokens, "output", model)(usage.completion_tokens)
         if record.stream and record.first_token is not None:
-            self._record(
-                self._first_token, record.first_token - record.opened, "chat", model, error
-            )
+            first = record.first_token - record.opened
+            self._to(self._first_token, "chat", model, error)(first)
             if usage.completion_tokens > 1:
                 pause = (record.closed - record.first_token) / (usage.completion_tokens - 1)
-                self._record(self._per_token, pause, "chat", model, error)
-
-    def _record(self, instrument: Counter | Histogram, value: float, *labels: str) -> None:
-        """Record through a child that is looked up once: finding it costs more than using it."""
-        key = (instrument, *labels)
-        record = self._children.get(key)
-        if record is None:
-            child = instrument.labels(*labels) if labels else instrument
-            record = self._children[key] = (
-                child.inc if isinstance(child, Counter) else child.observe
-            )
-        record(value)
+                self._to(self._per_token, "chat", model, error)(pause)
 
     def _model_label(self, record: Record) -> str:
         model = record.model
@@ -160,3 +151,9 @@ class Metrics:
     def text(self) -> bytes:
         """All figures in Prometheus's text form."""
         return generate_latest(self.registry)
+
+
+def _recorder(instrument: Counter | Histogram, *labels: str) -> Callable[[float], None]:
+    """What records a figure under these labels."""
+    child = instrument.labels(*labels) if labels else instrument
+    return child.inc if isinstance(child, Counter) else child.observe

@@ -51,10 +51,10 @@ class Head(Struct, frozen=True):
         if self.status in _BODILESS:
             return 0
         values = self.fields.get(b"content-length")
-        if self.chunked or values is None:
+        if values is None or self.chunked:
             return None
         # RFC 9110, 8.6: the same length again, in one field or several, may be taken for one.
-        lengths = {value.strip() for value in b",".join(values).split(b",")}
+        lengths = {value.strip(b" \t") for value in b",".join(values).split(b",")}
         length = lengths.pop()
         if lengths or not _LENGTH.fullmatch(length):
             raise Broken("its length is malformed")
@@ -64,7 +64,7 @@ class Head(Struct, frozen=True):
     def chunked(self) -> bool:
         """Whether the body comes in chunks; raises `Broken` for any other transfer coding."""
         codings = self.fields.get(b"transfer-encoding")
-        if codings is None:
+        if codings is None or self.status in _BODILESS:
             return False
         if [coding.lower() for coding in codings] != [b"chunked"]:
             raise Broken("its transfer coding is not implemented")
@@ -73,15 +73,19 @@ class Head(Struct, frozen=True):
     @property
     def keep_alive(self) -> bool:
         """Whether the connection outlives the response (RFC 9112, 9.3)."""
-        if self.minor and b"connection" not in self.fields:
+        fields = self.fields
+        if b"transfer-encoding" in fields and (not self.minor or b"content-length" in fields):
+            return False  # RFC 9112, 6.1: what smuggles responses
+        if self.minor and b"connection" not in fields:
             return True
-        values = b",".join(self.fields.get(b"connection", ()))
+        values = b",".join(fields.get(b"connection", ()))
         options = [option.strip().lower() for option in values.split(b",")]
         return b"close" not in options and (self.minor > 0 or b"keep-alive" in options)
 
 
 class Reader:
-    """One response. `head` is there as soon as all of it is, `over` once nothing more can come.
+    """One response. `head` is there as soon as all of it is, and with it the body's `length`, None
+    where it is not known; `over` is set once nothing more can come.
 
     Then `fault` says what is wrong with the response, if anything is, and `excess` whether
     bytes came that are none of it.
@@ -89,6 +93,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.head: Head | None = None
+        self.length: int | None = None
         self.started = False
         self.over = False
         self.fault: str | None = None
@@ -145,7 +150,7 @@ class Reader:
     def _begin_body(self, head: Head) -> bytes:
         rest, self._lines = bytes(self._lines), bytearray()
         chunked, length = head.chunked, head.length
-        self.head = head
+        self.head, self.length = head, length
         if chunked:
             self._step = Reader._read_chunks
         elif length is None:
@@ -175,7 +180,7 @@ class Reader:
         while at < size:
             if not left:
                 line = _SIZE_LINE.match(data, at)
-                if line is None:
+                if line is None or line.end() - at > MAX_SIZE_LINE:
                     self._hold_size_line(data[at:])
                     break
                 at = line.end()
@@ -209,11 +214,11 @@ class Reader:
     def _read_trailers(self, data: bytes) -> bytes:
         """Up to an empty line; nobody reads them."""
         data = self._held + data
-        end = data.find(b"\r\n\r\n") + 4
+        end = data.find(b"\r\n\r\n", 0, MAX_TRAILERS) + 4
         if end >= 4:
             self.over = True
             self.excess = end < len(data)
-        elif len(data) > MAX_TRAILERS:
+        elif len(data) >= MAX_TRAILERS:
             self._break("its trailers are too large")
         else:
             self._held = data

@@ -76,13 +76,14 @@ class Response:
 
     previousResponse: IResponse | None = None
 
-    def __init__(self, connection: Connection, request: Message, head: Head, early: bytes) -> None:
+    def __init__(
+        self, connection: Connection, request: Message, head: Head, length: int | None, early: bytes
+    ) -> None:
         self.request = request
         self.version = (b"HTTP", 1, head.minor)
         self.code = head.status
         self.phrase = head.reason
         self.headers = Headers(cast(Any, head.fields))
-        length = head.length
         self.length = UNKNOWN_LENGTH if length is None else length
         self._connection: Connection | None = connection
         self._early = early
@@ -127,11 +128,11 @@ class Response:
 
     def pauseProducing(self) -> None:
         if self._connection is not None:
-            self._connection.transport.pauseProducing()
+            self._connection.pause()
 
     def resumeProducing(self) -> None:
         if self._connection is not None:
-            self._connection.transport.resumeProducing()
+            self._connection.resume()
 
     def stopProducing(self) -> None:
         self.loseConnection()
@@ -155,7 +156,7 @@ class Connection(Protocol):
         self._released = released
         self._lost = lost
         self._closed = False
-        self._held = False
+        self._paused = False
         self._request: Message | None = None
         self._reader = Reader()
         self._response: Response | None = None
@@ -235,14 +236,21 @@ class Connection(Protocol):
     def deliver_to(self, receiver: Callable[[bytes], None]) -> None:
         """The body is read now."""
         self._deliver = receiver
-        if self._held:
-            self._held = False
+        self.resume()
+
+    def pause(self) -> None:
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
             self.transport.resumeProducing()
 
     # Inside.
 
     def _begin(self, request: Message, head: Head, piece: bytes) -> None:
-        response = self._response = Response(self, request, head, piece)
+        response = self._response = Response(self, request, head, self._reader.length, piece)
         self._deliver = response.keep
         if self._reader.over:
             self._finish(response)
@@ -250,8 +258,7 @@ class Connection(Protocol):
         if awaited is not None:
             awaited.callback(response)
         if response is self._response and not (response.claimed or self._closed):
-            self._held = True
-            self.transport.pauseProducing()
+            self.pause()
 
     def _finish(self, response: Response) -> None:
         """The response is whole, or broken. The connection is free before anybody is told, so
@@ -263,6 +270,7 @@ class Connection(Protocol):
         good = reader.fault is None and not (reader.excess or request.last or self._closed)
         self._request = self._response = None
         if good and reader.head.keep_alive:
+            self.resume()  # whoever held it up does so no more
             self._released(self)
         else:
             self.abort()
