@@ -43,7 +43,9 @@ def _turn(reactor: Any) -> Callable[[float | None], None]:
                     log.err()
                     why = error
                 if why:
-                    reactor._disconnectSelectable(selectable, why, True)
+                    log.callWithLogger(
+                        selectable, reactor._disconnectSelectable, selectable, why, True
+                    )
             else:
                 log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
 

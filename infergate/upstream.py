@@ -252,9 +252,9 @@ class Connection(Protocol):
     def _begin(self, request: Message, head: Head, piece: bytes) -> None:
         response = self._response = Response(self, request, head, self._reader.length, piece)
         self._deliver = response.keep
+        awaited, self._awaited = self._awaited, None
         if self._reader.over:
             self._finish(response)
-        awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.callback(response)
         if response is self._response and not (response.claimed or self._closed):
