@@ -88,8 +88,8 @@ class Plain:
 
     @staticmethod
     def _refuse(response: IResponse) -> IResponse:
-        codings = response.headers.getRawHeaders(b"Content-Encoding", [])
-        if any(coding.strip().lower() not in (b"", b"identity") for coding in codings):
+        codings = response.headers.getRawHeaders(b"Content-Encoding")
+        if codings and any(coding.strip().lower() not in (b"", b"identity") for coding in codings):
             discard(response)
             raise BackendError("The backend sent a compressed answer, which was not asked for.")
         return response

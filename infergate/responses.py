@@ -1,9 +1,9 @@
 """HTTP/1.1 responses out of bytes: the origin's side of what `framing` is for clients.
 
 Bytes go into `Reader.feed`, and what they bring of the body comes out at once; there is no socket
-and no clock. A response with a line of its head that is not to the grammar of RFC 9112 is broken, and
-one that says in two ways how it is framed is its connection's last. What servers are known to do
-besides is taken: a bare LF ends a line of the head, a reason phrase may be missing, a value may
+and no clock. A response with a line of its head that is not to the grammar of RFC 9112 is broken,
+and one that says in two ways how it is framed is its connection's last. What servers are known to
+do besides is taken: a bare LF ends a line of the head, a reason phrase may be missing, a value may
 hold any byte.
 """
 
