@@ -3,7 +3,6 @@
 A request meets the modules in this order; each imports only what stands below it.
 
     tap         `twistd infergate`: the only module that knows the reactor
-    turn        the reactor's loop, without what nobody reads
     settings    what was asked for: options, environment, .env, defaults
     values      what one setting may be
     command     what both twistd plugins need
@@ -31,6 +30,7 @@ A request meets the modules in this order; each imports only what stands below i
     responses   HTTP/1.1 responses out of bytes
     tokenkeys   the keys that tokens are verified with
     eager       writing to a socket at once
+    turn        the reactor's turn, without what nobody reads
     deadlines   moments that are cheap to move
     otlp        the figures, pushed
     metrics     one record into every figure

@@ -1,4 +1,4 @@
-"""Writing to a socket at once.
+"""Writing to a socket without the detour over the reactor.
 
 Twisted appends what is written to a buffer, asks epoll when the socket will take it, is told that
 it does, sends, and asks epoll no more: two system calls and a turn of the reactor around the one
@@ -13,27 +13,61 @@ from typing import Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Connection
 
+from infergate.turn import turn_of
+
 TWISTED_INTERNALS = {FileDescriptor: ("_tempDataBuffer",)}
 """Private names that are used here; a test checks each."""
 
+SMALL = 8192
+"""Bytes that may wait for the end of a turn."""
 
-def writer(transport: Any) -> Callable[[bytes], None]:
-    """A function that writes to `transport`: what its socket takes now is sent now, and the rest,
-    or all where something waits already, goes the usual way, with its flow control and errors."""
-    later: Callable[[bytes], None] = transport.write
-    if not isinstance(transport, Connection) or transport.TLS:
-        return later
-    send = transport.socket.send
 
-    def write(data: bytes) -> None:
+class Outlet:
+    """Writes to one transport: what its socket takes now is sent now, and the rest, or all where
+    something waits already, goes the usual way, with its flow control and errors."""
+
+    __slots__ = ("_send", "_transport", "_turn", "_waiting", "write", "write_soon")
+
+    write: Callable[[bytes], None]
+    write_soon: Callable[[bytes], None]
+
+    def __init__(self, transport: Any) -> None:
+        self._waiting = b""
+        if isinstance(transport, Connection) and not transport.TLS:
+            self._transport = transport
+            self._send = transport.socket.send
+            self._turn = turn_of(transport.reactor)
+            self.write = self._write
+            self.write_soon = self._write if self._turn is None else self._write_soon
+        else:
+            self.write = self.write_soon = transport.write
+
+    def flush(self) -> None:
+        """Send now what waits for the end of the turn."""
+        if self._waiting:
+            self._write(b"")
+
+    def _write_soon(self, data: bytes) -> None:
+        """Write what nobody waits for so much that many of its kind should not be sent in one go:
+        sending that has to wake its reader costs several times as much as where it is awake."""
+        turn = self._turn
+        if turn is None or not turn.crowded or len(data) > SMALL:
+            self._write(data)
+            return
+        if not self._waiting:
+            turn.at_end.append(self.flush)
+        self._waiting += data
+
+    def _write(self, data: bytes) -> None:
+        transport = self._transport
+        if self._waiting:
+            data, self._waiting = self._waiting + data, b""
         if transport.connected and not (transport.dataBuffer or transport._tempDataBuffer):
             try:
-                sent = send(data)
+                sent = self._send(data)
             except OSError:  # which the usual way meets again
                 sent = 0
             if sent == len(data):
                 return
             data = data[sent:]
-        later(data)
-
-    return write
+        transport.write(data)

@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from infergate.addresses import Networks
 from infergate.deadlines import NEVER, Deadlines
-from infergate.eager import writer
+from infergate.eager import Outlet
 from infergate.errors import BadRequest, GatewayError, Overloaded, RequestTimeout
 from infergate.exchange import Request
 from infergate.framing import END, Head, Limits, Parser
@@ -90,6 +90,8 @@ class Connection(Protocol):
     _peer: IAddress
     _host: IAddress
     write: Callable[[bytes], None]
+    write_soon: Callable[[bytes], None]
+    _outlet: Outlet
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
@@ -120,7 +122,8 @@ class Connection(Protocol):
         if ITCPTransport.providedBy(self.transport):
             cast(ITCPTransport, self.transport).setTcpNoDelay(True)
         self.transport.bufferSize = WRITE_BUFFER
-        self.write = writer(self.transport)
+        self._outlet = outlet = Outlet(self.transport)
+        self.write, self.write_soon = outlet.write, outlet.write_soon
         self.transport.registerProducer(self, True)
         edge.connections.add(self)
         edge.deadlines.watch(self)
@@ -361,6 +364,7 @@ class Connection(Protocol):
 
     def _close(self, *, gently: bool) -> None:
         self._closing = True
+        self._outlet.flush()
         self.transport.unregisterProducer()
         if gently and not self.isSecure():
             self.transport.resumeProducing()

@@ -1,4 +1,4 @@
-"""A shorter turn of the epoll reactor.
+"""A shorter turn of the epoll reactor, and what can wait for its end.
 
 Twisted hands each event to a socket through ten calls, most of them to say in a log context whose
 event it is; nothing here reads that context. For a stream of small pieces it is a ninth of the
@@ -19,20 +19,27 @@ TWISTED_INTERNALS = {
 }
 """Private names that are used here; a test checks each."""
 
-
-def shorten(reactor: Any) -> None:
-    """Let an `EPollReactor` hand what can be read to its socket in one call, and all other events
-    as ever. Any other reactor stays as it is."""
-    if isinstance(reactor, EPollReactor):
-        reactor.doIteration = _turn(reactor)  # type: ignore[method-assign]
+CROWD = 4
+"""Events of one turn from which on something may wait for the others."""
 
 
-def _turn(reactor: Any) -> Callable[[float | None], None]:
-    poll = reactor._poller.poll
-    selectables = reactor._selectables
+class Turn:
+    """The turns of one reactor, one after the other. While one is `crowded`, `at_end` takes what
+    is to be called when all of its events are dealt with."""
 
-    def turn(timeout: float | None) -> None:
-        for fd, event in poll(-1 if timeout is None else timeout, len(selectables)):
+    def __init__(self, reactor: Any) -> None:
+        self.crowded = False
+        self.at_end: list[Callable[[], None]] = []
+        self._reactor = reactor
+        self._poll = reactor._poller.poll
+        self._selectables = reactor._selectables
+
+    def __call__(self, timeout: float | None) -> None:
+        """Wait for events, at the most so many seconds, and deal with them."""
+        reactor, selectables = self._reactor, self._selectables
+        events = self._poll(-1 if timeout is None else timeout, len(selectables))
+        self.crowded = len(events) >= CROWD
+        for fd, event in events:
             selectable = selectables.get(fd)
             if selectable is None:  # an earlier event of this turn has closed it
                 continue
@@ -48,5 +55,21 @@ def _turn(reactor: Any) -> Callable[[float | None], None]:
                     )
             else:
                 log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
+        self.crowded = False
+        if self.at_end:
+            calls, self.at_end = self.at_end, []
+            for call in calls:
+                call()
 
-    return turn
+
+def shorten(reactor: Any) -> None:
+    """Let an `EPollReactor` hand what can be read to its socket in one call, and all other events
+    as ever. Any other reactor stays as it is."""
+    if isinstance(reactor, EPollReactor):
+        reactor.doIteration = Turn(reactor)  # type: ignore[method-assign]
+
+
+def turn_of(reactor: Any) -> Turn | None:
+    """The turns of a reactor, where they were shortened."""
+    turn = getattr(reactor, "doIteration", None)
+    return turn if isinstance(turn, Turn) else None

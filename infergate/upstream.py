@@ -27,7 +27,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IClientRequest, IResponse
 from zope.interface import implementer
 
-from infergate.eager import writer
+from infergate.eager import Outlet
 from infergate.responses import Broken, Head, Reader
 
 _DONE = Failure(ResponseDone())
@@ -195,7 +195,7 @@ class Connection(Protocol):
         if isinstance(self.transport, TCPConnection):
             # A wrapper of the endpoint's, which has done its work, still stands between the two.
             self.transport.protocol = self
-        self._write = writer(self.transport)
+        self._write = Outlet(self.transport).write_soon
         self._readable = select.poll()
         self._readable.register(self.transport.fileno(), select.POLLIN)
 

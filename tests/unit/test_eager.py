@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.eager import writer
+from infergate.eager import SMALL, Outlet
+from infergate.turn import shorten, turn_of
 
 
 class Socket:
@@ -32,61 +36,122 @@ class Transport(Connection):
 
     connected = 1
     TLS = False
+    reactor: Any = None
 
     def __init__(self, room: int | None) -> None:
-        self.socket = Socket(room)
+        self.socket: Any = Socket(room)
         self.dataBuffer = b""
         self._tempDataBuffer: list[bytes] = []
 
     def write(self, data: bytes) -> None:
         self._tempDataBuffer.append(data)
 
+    @property
+    def outcome(self) -> tuple[bytes, list[bytes]]:
+        """What was sent, and what goes the usual way."""
+        return self.socket.sent, self._tempDataBuffer
 
-class WriterTests(SynchronousTestCase):
+
+class AtOnce(SynchronousTestCase):
     def written(self, room: int | None, *pieces: bytes) -> Transport:
         transport = Transport(room)
-        write = writer(transport)
+        outlet = Outlet(transport)
         for piece in pieces:
-            write(piece)
+            outlet.write(piece)
         return transport
 
     def test_at_once(self) -> None:
         """What the socket takes is sent before `write` returns, and nothing waits."""
-        transport = self.written(10, b"ab", b"cd")
-        self.assertEqual((transport.socket.sent, transport._tempDataBuffer), (b"abcd", []))
+        self.assertEqual(self.written(10, b"ab", b"cd").outcome, (b"abcd", []))
 
     def test_rest(self) -> None:
         """What it does not take waits its turn, and what comes after it waits behind it."""
-        transport = self.written(3, b"ab", b"cd", b"ef")
-        self.assertEqual(
-            (transport.socket.sent, transport._tempDataBuffer), (b"abc", [b"d", b"ef"])
-        )
+        self.assertEqual(self.written(3, b"ab", b"cd", b"ef").outcome, (b"abc", [b"d", b"ef"]))
 
     def test_full(self) -> None:
         """A socket that takes nothing loses nothing."""
-        self.assertEqual(self.written(0, b"ab")._tempDataBuffer, [b"ab"])
+        self.assertEqual(self.written(0, b"ab").outcome, (b"", [b"ab"]))
 
     def test_waiting(self) -> None:
         """Nothing overtakes what is on its way out already."""
         transport = Transport(10)
         transport.dataBuffer = b"earlier"
-        writer(transport)(b"later")
-        self.assertEqual((transport.socket.sent, transport._tempDataBuffer), (b"", [b"later"]))
+        Outlet(transport).write(b"later")
+        self.assertEqual(transport.outcome, (b"", [b"later"]))
 
     def test_broken(self) -> None:
         """An error is left to the reactor, which closes the connection."""
-        self.assertEqual(self.written(None, b"ab")._tempDataBuffer, [b"ab"])
+        self.assertEqual(self.written(None, b"ab").outcome, (b"", [b"ab"]))
 
     def test_lost(self) -> None:
         """A connection that is gone is not touched."""
         transport = Transport(10)
         transport.connected = 0
-        writer(transport)(b"ab")
+        Outlet(transport).write(b"ab")
         self.assertEqual(transport.socket.sent, b"")
 
     def test_others(self) -> None:
         """TLS, and whatever is no TCP socket, is written to as ever."""
         secure, other = Transport(10), StringTransport()
         secure.TLS = True
-        self.assertEqual(writer(secure), secure.write)
-        self.assertEqual(writer(other), other.write)
+        for transport in (secure, other):
+            outlet = Outlet(transport)
+            self.assertEqual((outlet.write, outlet.write_soon), (transport.write,) * 2)
+            outlet.flush()
+
+
+class Soon(SynchronousTestCase):
+    """What is written in a turn of the reactor with many events."""
+
+    def setUp(self) -> None:
+        self.transport = Transport(100_000)
+        self.transport.reactor = reactor = EPollReactor()
+        self.addCleanup(reactor._poller.close)
+        self.addCleanup(reactor.waker.connectionLost, None)
+        shorten(reactor)
+        turn = turn_of(reactor)
+        assert turn is not None
+        self.turn = turn
+        self.turn.crowded = True
+        self.outlet = Outlet(self.transport)
+
+    def test_end_of_the_turn(self) -> None:
+        """It is sent in one go when the turn ends, and only then."""
+        self.outlet.write_soon(b"ab")
+        self.outlet.write_soon(b"cd")
+        self.assertEqual(self.transport.outcome, (b"", []))
+        self.turn(0)
+        self.assertEqual(self.transport.outcome, (b"abcd", []))
+        self.turn(0)
+        self.assertEqual(self.transport.outcome, (b"abcd", []))
+
+    def test_order(self) -> None:
+        """What is written at once after it takes it along."""
+        self.outlet.write_soon(b"ab")
+        self.outlet.write(b"cd")
+        self.assertEqual(self.transport.outcome, (b"abcd", []))
+
+    def test_flush(self) -> None:
+        """Before a connection is closed it can be sent, and is not sent twice."""
+        self.outlet.write_soon(b"ab")
+        self.outlet.flush()
+        self.turn(0)
+        self.assertEqual(self.transport.outcome, (b"ab", []))
+
+    def test_alone(self) -> None:
+        """In a turn with few events it is sent at once."""
+        self.turn.crowded = False
+        self.outlet.write_soon(b"ab")
+        self.assertEqual(self.transport.outcome, (b"ab", []))
+
+    def test_large(self) -> None:
+        """What is large is sent at once, behind what waits: nobody's memory fills meanwhile."""
+        self.outlet.write_soon(b"ab")
+        self.outlet.write_soon(b"c" * (SMALL + 1))
+        self.assertEqual(self.transport.outcome, (b"ab" + b"c" * (SMALL + 1), []))
+
+    def test_other_reactor(self) -> None:
+        """On a reactor that has no such turns it is sent at once."""
+        transport = Transport(10)
+        Outlet(transport).write_soon(b"ab")
+        self.assertEqual(transport.outcome, (b"ab", []))

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from infergate.turn import TWISTED_INTERNALS, shorten
+from infergate.turn import CROWD, TWISTED_INTERNALS, Turn, shorten, turn_of
 
 
 class Poller:
@@ -231,6 +231,53 @@ class Others(Setting):
         self.assert_gone(socket, error)
 
 
+class AtTheEnd(Setting):
+    """What may wait for the end of a turn."""
+
+    def happenings(self, events: int) -> list[str]:
+        """What happens in a turn with so many events, of which the first puts something off."""
+        happened: list[str] = []
+        turn = self.own
+
+        def first() -> None:
+            happened.append(f"crowded: {turn.crowded}")
+            turn.at_end.append(lambda: happened.append(f"end, crowded: {turn.crowded}"))
+
+        self.add(1000, first)
+        for fd in range(1001, 1000 + events):
+            self.add(fd, lambda: happened.append("read"))
+        self.turn(*[(fd, EPOLLIN) for fd in range(1000, 1000 + events)])
+        return happened
+
+    @property
+    def own(self) -> Turn:
+        turn = turn_of(self.reactor)
+        assert turn is not None
+        return turn
+
+    def test_after_all(self) -> None:
+        """What is put off is done once, when every event of the turn is dealt with."""
+        self.assertEqual(
+            self.happenings(CROWD),
+            ["crowded: True", *["read"] * (CROWD - 1), "end, crowded: False"],
+        )
+        self.assertEqual(self.own.at_end, [])
+
+    def test_few(self) -> None:
+        """A turn with few events is not crowded, and neither is what comes between two turns."""
+        self.assertEqual(self.happenings(CROWD - 1)[0], "crowded: False")
+        self.assertFalse(self.own.crowded)
+
+    def test_put_off_again(self) -> None:
+        """What is put off at the end of one turn is done at the end of the next."""
+        done: list[int] = []
+        self.own.at_end.append(lambda: self.own.at_end.append(lambda: done.append(1)))
+        self.turn()
+        self.assertEqual(done, [])
+        self.turn()
+        self.assertEqual(done, [1])
+
+
 class Polling(Setting):
     def test_timeout(self) -> None:
         """A turn waits as long as it was asked to, and for ever where it was not."""
@@ -279,6 +326,7 @@ class Reactors(Setting):
             before = dict(vars(reactor))
             shorten(reactor)
             self.assertEqual(vars(reactor), before)
+            self.assertIsNone(turn_of(reactor))
 
     def test_internals(self) -> None:
         """Every private name of Twisted's that is used still is there, as what it was."""

@@ -639,6 +639,7 @@ class Socket(TCPConnection):
         self._tempDataBuffer: list[bytes] = []
         self.sent: list[bytes] = []
         self.descriptor, self.other = os.pipe()
+        self.reactor = None
 
     def fileno(self) -> int:
         return self.descriptor
