@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import Unavailable
+from benchmarks.processes import Unavailable, scratch
 from benchmarks.question import KEY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +22,7 @@ class Launch:
     """What a target is started with."""
 
     python: str
+    unpacked: Path
     port: int
     backend: int
     directory: Path
@@ -38,7 +37,8 @@ class Launch:
 
 @dataclass(frozen=True)
 class Target:
-    """Something that answers chat requests; `packages` go into an environment of its own.
+    """Something that answers chat requests; its `packages` of Python, or the one of Debian's, go
+    into an environment of its own.
 
     `slow`: not worth its time where only the close ones are compared.
     """
@@ -47,6 +47,7 @@ class Target:
     title: str
     command: Callable[[Launch], list[str]]
     packages: tuple[str, ...] = ()
+    debian: str = ""
     environment: Callable[[Launch], dict[str, str]] = lambda launch: {}
     slow: bool = False
 
@@ -69,9 +70,7 @@ def _everything_on(launch: Launch) -> dict[str, str]:
 
 
 def _nginx(launch: Launch) -> list[str]:
-    program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
-    if program is None:
-        raise Unavailable("nginx is not installed")
+    program = str(launch.unpacked / "usr" / "sbin" / "nginx")
     return [program, "-p", str(launch.directory), "-c", str(launch.filled("nginx.conf"))]
 
 
@@ -94,7 +93,7 @@ TARGETS = {
     target.name: target
     for target in (
         Target("infergate", "infergate", _gateway, environment=_everything_on),
-        Target("nginx", "nginx", _nginx),
+        Target("nginx", "nginx", _nginx, debian="nginx"),
         Target(
             "aiohttp",
             "aiohttp by hand",
@@ -126,7 +125,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Environments:
-    """Virtual environments in a cache, each made once."""
+    """What the targets need, in a cache, each made once."""
 
     cache: Path
 
@@ -146,6 +145,22 @@ class Environments:
             done.write_text(wanted)
         return python
 
+    def unpacked(self, package: str) -> Path:
+        """The files of a package of Debian's; its libraries are those that any Debian has."""
+        place = self.cache / package
+        if package and not place.exists():
+            print(f"unpacking {package}", file=sys.stderr, flush=True)
+            with scratch() as directory:
+                fetch = ["apt-get", "download", "--quiet", package]
+                try:
+                    _run(fetch, directory)
+                except Unavailable:  # for want of a list of packages, perhaps
+                    _run(["apt-get", "update", "--quiet"])
+                    _run(fetch, directory)
+                (file,) = Path(directory).glob("*.deb")
+                _run(["dpkg-deb", "--extract", str(file), str(place)])
+        return place
+
     def packages(self) -> dict[str, list[str]]:
         """Name and version of all that is in each."""
         pythons = {"infergate": sys.executable}
@@ -157,11 +172,18 @@ class Environments:
         }
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], directory: str | None = None) -> str:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+            cwd=directory,
         )
+    except FileNotFoundError:
+        raise Unavailable(f"could not be installed: there is no {command[0]}") from None
     except subprocess.TimeoutExpired:
         raise Unavailable(f"could not be installed in {INSTALL_SECONDS} s") from None
     if done.returncode:
