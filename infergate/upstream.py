@@ -160,7 +160,7 @@ class Connection(Protocol):
         self._request: Message | None = None
         self._reader = Reader()
         self._response: Response | None = None
-        self._deliver: Callable[[bytes], None]
+        self._deliver: Callable[[bytes], None] = _nobody
         self._awaited: Deferred[IResponse] | None = None
 
     # To the pool.
@@ -268,7 +268,7 @@ class Connection(Protocol):
         assert reader.head is not None
         reason = _DONE if reader.fault is None else Failure(ResponseFailed([_broken(reader)]))
         good = reader.fault is None and not (reader.excess or request.last or self._closed)
-        self._request = self._response = None
+        self._let_go()
         if good and reader.head.keep_alive:
             self.resume()  # whoever held it up does so no more
             self._released(self)
@@ -277,8 +277,13 @@ class Connection(Protocol):
         response.end(reason)
 
     def _end(self, response: Response, reason: Failure) -> None:
-        self._request = self._response = None
+        self._let_go()
         response.end(reason)
+
+    def _let_go(self) -> None:
+        """An idle connection holds nothing of its last exchange."""
+        self._request = self._response = None
+        self._deliver = _nobody
 
     def _fail(self, failure: Failure) -> None:
         self._request = None
@@ -289,6 +294,10 @@ class Connection(Protocol):
     def _cancelled(self, _: Deferred[IResponse]) -> None:
         self._awaited = None
         self.abort()
+
+
+def _nobody(piece: bytes) -> None:
+    """Reads the body while there is none."""
 
 
 def _broken(reader: Reader) -> Failure:

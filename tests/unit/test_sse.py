@@ -226,6 +226,68 @@ class PropertyTests(SynchronousTestCase):
         self.assertEqual(bounded(data.draw(splits(stream))), bounded([stream]))
 
 
+TEXTS = st.sampled_from(
+    ["", " ", "a", "blue", "\u00e9", 'say "hi"', "back\\slash", "\n", "content"]
+)
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> bytes:
+    """One of a few chunks that differ in little more than their texts."""
+    text, other = draw(TEXTS), draw(TEXTS)
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    document: object = draw(
+        st.sampled_from(
+            [
+                {"id": "1", "choices": [choice]},
+                {"id": "1", "choices": [choice], "usage": None},
+                {"id": "1", "choices": [choice], "usage": USAGE},
+                {"id": "1", "choices": [{**choice, "finish_reason": "stop"}]},
+                {"id": "1", "choices": [{**choice, "logprobs": {"content": other}}]},
+                {"id": "1", "choices": [choice, choice]},
+                {"content": other, **delta(reasoning_content=text)},
+                delta(role="assistant", content=text),
+                delta(tool_calls=[{"function": {"arguments": other, "content": text}}]),
+                {"content": text, "choices": []},
+                {"content": text, "choices": [], "usage": USAGE},
+                {"content": text, "error": None},
+            ]
+        )
+    )
+    spaces = draw(st.sampled_from([(",", ":"), (", ", ": ")]))
+    return b"data: %b\n\n" % json.dumps(document, separators=spaces).encode()
+
+
+class AlikeTests(SynchronousTestCase):
+    @given(st.lists(alike(), max_size=12), st.booleans())
+    def test_as_if_alone(self, events: list[bytes], strip: bool) -> None:
+        """Each chunk is taken for what it is, whichever came before it."""
+        passed, scanner = scan([b": hi\n\n", *events], strip_usage=strip)
+        alone = [scan([b": hi\n\n", one], strip_usage=strip) for one in events]
+        self.assertEqual(
+            passed, b": hi\n\n" + b"".join(out[len(b": hi\n\n") :] for out, _ in alone)
+        )
+        self.assertEqual(scanner.tokens, sum(one.tokens for _, one in alone))
+        self.assertEqual(scanner.events, len(events))
+        self.assertEqual(scanner.finished, any(one.finished for _, one in alone))
+        usages = [one.usage for _, one in alone if one.usage is not None]
+        self.assertEqual(scanner.usage, usages[-1] if usages else None)
+
+    def test_after_many(self) -> None:
+        """So are the end and an error that come after many alike."""
+        many = [event(delta(content=word)) for word in ("a", "b", "c")]
+        self.assertTrue(scan([*many, DONE])[1].done)
+        for error in (event({"error": {"message": "x"}}), b"event: error\n" + many[0]):
+            passed, scanner = scan([*many, error, *many])
+            self.assertEqual((passed, scanner.failed), (b"".join([*many, error]), True))
+            self.assertEqual(scanner.tokens, 3 + (error != event({"error": {"message": "x"}})))
+
+    def test_empty_text(self) -> None:
+        """A chunk with an empty text is no token, though it is like the others."""
+        texts = [event(delta(content=text)) for text in ("a", "b", "", "c")]
+        self.assertEqual(scan(texts)[1].tokens, 3)
+
+
 class EventTests(SynchronousTestCase):
     def test_whole_events_only(self) -> None:
         """An event goes out the moment its empty line is there, and not a byte before."""

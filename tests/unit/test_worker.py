@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -24,6 +26,7 @@ from tests.unit.inmemory import (
     Running,
     chat,
     completion,
+    delta,
     request,
 )
 
@@ -101,6 +104,30 @@ class Plain(Setting):
                 "model": "default",
             },
         )
+
+    def test_nothing_left(self) -> None:
+        """When an exchange has ended, plain or streamed, its memory is free at once, and nothing of
+        it waits for the garbage collector."""
+        ended: list[weakref.ref[Any]] = []
+        made = self.running.worker._backend.call
+
+        def call(record: Any) -> Any:
+            ended.append(weakref.ref(self.client.connection._request))
+            one = made(record)
+            ended.append(weakref.ref(one))
+            return one
+
+        self.patch(self.running.worker._backend, "call", call)
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.asked().answer(completion("hi"))
+        backend = self.asked(stream=True)
+        backend.begin()
+        backend.piece(delta("hi"))
+        backend.piece(DONE)
+        backend.end()
+        self.assertEqual(self.running.outcomes, ["ok", "ok"])
+        self.assertEqual([one() for one in ended], [None] * 4)
 
     def test_answered(self) -> None:
         """The reply is the backend's under the request's id, and so are its tokens."""
