@@ -7,7 +7,6 @@ that is needed. For a stream of small pieces to clients that read, that is a sev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -23,45 +22,51 @@ SMALL = 8192
 
 
 class Outlet:
-    """Writes to one transport: what its socket takes now is sent now, and the rest, or all where
-    something waits already, goes the usual way, with its flow control and errors."""
+    """Writes to one transport of any kind."""
 
-    __slots__ = ("_send", "_transport", "_turn", "_waiting", "write", "write_soon")
-
-    write: Callable[[bytes], None]
-    write_soon: Callable[[bytes], None]
+    __slots__ = ("_transport",)
 
     def __init__(self, transport: Any) -> None:
-        self._waiting = b""
-        if isinstance(transport, Connection) and not transport.TLS:
-            self._transport = transport
-            self._send = transport.socket.send
-            self._turn = turn_of(transport.reactor)
-            self.write = self._write
-            self.write_soon = self._write if self._turn is None else self._write_soon
-        else:
-            self.write = self.write_soon = transport.write
+        self._transport = transport
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is known to wait to be sent."""
+        return True
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def write_soon(self, data: bytes) -> None:
+        """Write what nobody waits for so much that many of its kind should not be sent in one go:
+        sending that has to wake its reader costs several times as much as where it is awake."""
+        self.write(data)
 
     def flush(self) -> None:
         """Send now what waits for the end of the turn."""
-        if self._waiting:
-            self._write(b"")
 
-    def _write_soon(self, data: bytes) -> None:
-        """Write what nobody waits for so much that many of its kind should not be sent in one go:
-        sending that has to wake its reader costs several times as much as where it is awake."""
-        turn = self._turn
-        if turn is None or not turn.crowded or len(data) > SMALL:
-            self._write(data)
-            return
-        if not self._waiting:
-            turn.at_end.append(self.flush)
-        self._waiting += data
 
-    def _write(self, data: bytes) -> None:
+class SocketOutlet(Outlet):
+    """Writes to a TCP socket: what it takes now is sent now, and the rest, or all where something
+    waits already, goes the usual way, with its flow control and errors."""
+
+    __slots__ = ("_send", "_turn", "_waiting")
+
+    def __init__(self, transport: Any) -> None:
+        super().__init__(transport)
+        self._send = transport.socket.send
+        self._turn = turn_of(transport.reactor)
+        self._waiting = b""
+
+    @property
+    def empty(self) -> bool:
         transport = self._transport
+        return not (self._waiting or transport.dataBuffer or transport._tempDataBuffer)
+
+    def write(self, data: bytes) -> None:
         if self._waiting:
             data, self._waiting = self._waiting + data, b""
+        transport = self._transport
         if transport.connected and not (transport.dataBuffer or transport._tempDataBuffer):
             try:
                 sent = self._send(data)
@@ -71,3 +76,23 @@ class Outlet:
                 return
             data = data[sent:]
         transport.write(data)
+
+    def write_soon(self, data: bytes) -> None:
+        turn = self._turn
+        if turn is None or not turn.crowded or len(data) > SMALL:
+            self.write(data)
+            return
+        if not self._waiting:
+            turn.at_end.append(self.flush)
+        self._waiting += data
+
+    def flush(self) -> None:
+        if self._waiting:
+            self.write(b"")
+
+
+def outlet(transport: Any) -> Outlet:
+    """The quickest way to write to `transport`."""
+    if isinstance(transport, Connection) and not transport.TLS:
+        return SocketOutlet(transport)
+    return Outlet(transport)

@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from infergate.addresses import Networks
 from infergate.deadlines import NEVER, Deadlines
-from infergate.eager import Outlet
+from infergate.eager import Outlet, outlet
 from infergate.errors import BadRequest, GatewayError, Overloaded, RequestTimeout
 from infergate.exchange import Request
 from infergate.framing import END, Head, Limits, Parser
@@ -122,8 +122,8 @@ class Connection(Protocol):
         if ITCPTransport.providedBy(self.transport):
             cast(ITCPTransport, self.transport).setTcpNoDelay(True)
         self.transport.bufferSize = WRITE_BUFFER
-        self._outlet = outlet = Outlet(self.transport)
-        self.write, self.write_soon = outlet.write, outlet.write_soon
+        self._outlet = outlet(self.transport)
+        self.write, self.write_soon = self._outlet.write, self._outlet.write_soon
         self.transport.registerProducer(self, True)
         edge.connections.add(self)
         edge.deadlines.watch(self)

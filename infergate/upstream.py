@@ -27,7 +27,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IClientRequest, IResponse
 from zope.interface import implementer
 
-from infergate.eager import Outlet
+from infergate.eager import Outlet, outlet
 from infergate.responses import Broken, Head, Reader
 
 _DONE = Failure(ResponseDone())
@@ -149,6 +149,7 @@ class Connection(Protocol):
     """
 
     transport: Any
+    _outlet: Outlet
 
     def __init__(
         self, released: Callable[[Connection], None], lost: Callable[[Connection], None]
@@ -174,7 +175,7 @@ class Connection(Protocol):
         self._request = request
         self._reader = Reader()
         awaited = self._awaited = Deferred(self._cancelled)
-        self._write(request.whole())
+        self._outlet.write_soon(request.whole())
         return awaited
 
     @property
@@ -195,7 +196,7 @@ class Connection(Protocol):
         if isinstance(self.transport, TCPConnection):
             # A wrapper of the endpoint's, which has done its work, still stands between the two.
             self.transport.protocol = self
-        self._write = Outlet(self.transport).write_soon
+        self._outlet = outlet(self.transport)
         self._readable = select.poll()
         self._readable.register(self.transport.fileno(), select.POLLIN)
 
@@ -269,7 +270,8 @@ class Connection(Protocol):
         reason = _DONE if reader.fault is None else Failure(ResponseFailed([_broken(reader)]))
         good = reader.fault is None and not (reader.excess or request.last or self._closed)
         self._let_go()
-        if good and reader.head.keep_alive:
+        # One that came before its request was out may be the last that the backend reads for.
+        if good and reader.head.keep_alive and self._outlet.empty:
             self.resume()  # whoever held it up does so no more
             self._released(self)
         else:

@@ -9,7 +9,7 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.eager import SMALL, Outlet
+from infergate.eager import SMALL, outlet
 from infergate.turn import shorten, turn_of
 
 
@@ -55,9 +55,9 @@ class Transport(Connection):
 class AtOnce(SynchronousTestCase):
     def written(self, room: int | None, *pieces: bytes) -> Transport:
         transport = Transport(room)
-        outlet = Outlet(transport)
+        way = outlet(transport)
         for piece in pieces:
-            outlet.write(piece)
+            way.write(piece)
         return transport
 
     def test_at_once(self) -> None:
@@ -76,7 +76,9 @@ class AtOnce(SynchronousTestCase):
         """Nothing overtakes what is on its way out already."""
         transport = Transport(10)
         transport.dataBuffer = b"earlier"
-        Outlet(transport).write(b"later")
+        way = outlet(transport)
+        self.assertFalse(way.empty)
+        way.write(b"later")
         self.assertEqual(transport.outcome, (b"", [b"later"]))
 
     def test_broken(self) -> None:
@@ -87,7 +89,7 @@ class AtOnce(SynchronousTestCase):
         """A connection that is gone is not touched."""
         transport = Transport(10)
         transport.connected = 0
-        Outlet(transport).write(b"ab")
+        outlet(transport).write(b"ab")
         self.assertEqual(transport.socket.sent, b"")
 
     def test_others(self) -> None:
@@ -95,9 +97,13 @@ class AtOnce(SynchronousTestCase):
         secure, other = Transport(10), StringTransport()
         secure.TLS = True
         for transport in (secure, other):
-            outlet = Outlet(transport)
-            self.assertEqual((outlet.write, outlet.write_soon), (transport.write,) * 2)
-            outlet.flush()
+            way = outlet(transport)
+            way.write(b"ab")
+            way.write_soon(b"cd")
+            way.flush()
+            self.assertTrue(way.empty)
+        self.assertEqual(secure.outcome, (b"", [b"ab", b"cd"]))
+        self.assertEqual(other.value(), b"abcd")
 
 
 class Soon(SynchronousTestCase):
@@ -113,15 +119,17 @@ class Soon(SynchronousTestCase):
         assert turn is not None
         self.turn = turn
         self.turn.crowded = True
-        self.outlet = Outlet(self.transport)
+        self.outlet = outlet(self.transport)
 
     def test_end_of_the_turn(self) -> None:
         """It is sent in one go when the turn ends, and only then."""
         self.outlet.write_soon(b"ab")
         self.outlet.write_soon(b"cd")
         self.assertEqual(self.transport.outcome, (b"", []))
+        self.assertFalse(self.outlet.empty)
         self.turn(0)
         self.assertEqual(self.transport.outcome, (b"abcd", []))
+        self.assertTrue(self.outlet.empty)
         self.turn(0)
         self.assertEqual(self.transport.outcome, (b"abcd", []))
 
@@ -153,5 +161,5 @@ class Soon(SynchronousTestCase):
     def test_other_reactor(self) -> None:
         """On a reactor that has no such turns it is sent at once."""
         transport = Transport(10)
-        Outlet(transport).write_soon(b"ab")
+        outlet(transport).write_soon(b"ab")
         self.assertEqual(transport.outcome, (b"ab", []))

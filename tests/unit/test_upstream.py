@@ -640,26 +640,52 @@ class Socket(TCPConnection):
         self.sent: list[bytes] = []
         self.descriptor, self.other = os.pipe()
         self.reactor = None
+        self.room = 1000
+        self.aborted = False
 
     def fileno(self) -> int:
         return self.descriptor
 
     def send(self, data: bytes) -> int:
-        self.sent.append(data)
-        return len(data)
+        self.sent.append(data[: self.room])
+        return len(self.sent[-1])
+
+    def write(self, data: bytes) -> None:
+        self._tempDataBuffer.append(data)
+
+    def abortConnection(self) -> None:
+        self.aborted = True
 
 
 class Transports(Setting):
-    def test_directly(self) -> None:
-        """A TCP socket hands what it reads to the connection itself, and takes a request at
-        once."""
+    def connected(self) -> Socket:
         transport = Socket(Protocol())
         self.addCleanup(os.close, transport.descriptor)
         self.addCleanup(os.close, transport.other)
         self.connection.makeConnection(transport)
+        return transport
+
+    def test_directly(self) -> None:
+        """A TCP socket hands what it reads to the connection itself, and takes a request at
+        once."""
+        transport = self.connected()
         self.assertIs(transport.protocol, self.connection)
         self.ask()
         self.assertEqual(transport.sent, [message().whole()])
+
+    def test_answered_too_early(self) -> None:
+        """A connection whose response is whole before its request is out is used no more: nobody
+        knows whether the rest of it will ever be read."""
+        for room, released in ((1000, True), (20, False)):
+            self.start()
+            transport = self.connected()
+            transport.room = room
+            done = self.ask()
+            self.connection.dataReceived(SIZED + b"1234")
+            self.successResultOf(done)
+            self.assertEqual(
+                (self.released == [self.connection], transport.aborted), (released, not released)
+            )
 
     def test_others(self) -> None:
         """Any other transport stays with the protocol that it has, as TLS must."""
