@@ -70,8 +70,10 @@ def _everything_on(launch: Launch) -> dict[str, str]:
 
 
 def _nginx(launch: Launch) -> list[str]:
-    program = str(launch.unpacked / "usr" / "sbin" / "nginx")
-    return [program, "-p", str(launch.directory), "-c", str(launch.filled("nginx.conf"))]
+    program = launch.unpacked / "usr" / "sbin" / "nginx"
+    if not program.exists():
+        raise Unavailable("there is no program in its package")
+    return [str(program), "-p", str(launch.directory), "-c", str(launch.filled("nginx.conf"))]
 
 
 def _by_hand(name: str) -> Callable[[Launch], list[str]]:
@@ -158,7 +160,9 @@ class Environments:
                     _run(["apt-get", "update", "--quiet"])
                     _run(fetch, directory)
                 (file,) = Path(directory).glob("*.deb")
-                _run(["dpkg-deb", "--extract", str(file), str(place)])
+                half = f"{place}.half"
+                _run(["dpkg-deb", "--extract", str(file), half])
+                Path(half).rename(place)
         return place
 
     def packages(self) -> dict[str, list[str]]:

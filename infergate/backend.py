@@ -25,9 +25,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import (  # type: ignore[attr-defined]  # one is not in its __all__
-    RequestNotSent,
-    RequestTransmissionFailed,
+from twisted.web.client import (
     ResponseFailed,
     ResponseNeverReceived,
 )
@@ -50,10 +48,10 @@ TWISTED_INTERNALS = {Headers: ("_rawHeaders",)}
 """Private names that are used here; a test checks each."""
 
 END_OF_BODY = 1.0
-"""Seconds the backend gets, after the last event, to end its body: then its connection can be
-used again. The client does not wait for it."""
+"""Seconds the backend gets, after the last event, to end its body as it should. The client does not
+wait for it."""
 
-_NOT_SENT = (ConnectError, DNSLookupError, TimeoutError, RequestNotSent)
+_NOT_SENT = (ConnectError, DNSLookupError, TimeoutError)
 """What fails before one byte of the request is out."""
 
 
@@ -275,6 +273,8 @@ class Call:
             self.close()
             if self._timed_out:
                 raise GatewayTimeout from error
+            if _named(error) is error:
+                raise  # one that is its own cause would keep the prompt until it is collected
             raise _named(error) from error
         finally:
             self._pending = None
@@ -408,7 +408,7 @@ def _named(error: BaseException | None) -> BaseException:
         return GatewayTimeout("The backend took too long to connect to.")
     if isinstance(error, _NOT_SENT):
         return BackendUnavailable(prompt_sent=False)
-    if isinstance(error, (ResponseNeverReceived, RequestTransmissionFailed)):
+    if isinstance(error, ResponseNeverReceived):
         return BackendUnavailable("The backend closed the connection without an answer.")
     if isinstance(error, ResponseFailed):
         return BackendError("The backend's answer is broken or was cut short.")

@@ -79,7 +79,7 @@ class SocketOutlet(Outlet):
 
     def write_soon(self, data: bytes) -> None:
         turn = self._turn
-        if turn is None or not turn.crowded or len(data) > SMALL:
+        if turn is None or not turn.crowded or len(self._waiting) + len(data) > SMALL:
             self.write(data)
             return
         if not self._waiting:

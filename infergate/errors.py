@@ -226,8 +226,15 @@ class BackendFailure(GatewayError):
     """`prompt_sent` says whether the backend may have begun to work on the prompt: then
     ``x-should-retry: false`` keeps the OpenAI SDKs from paying for it again."""
 
-    def __init__(self, message: str | None = None, *, prompt_sent: bool = True) -> None:
-        super().__init__(message, headers=[(b"x-should-retry", b"false")] if prompt_sent else [])
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        prompt_sent: bool = True,
+        headers: HeaderList = (),
+    ) -> None:
+        paid = [(b"x-should-retry", b"false")] if prompt_sent else []
+        super().__init__(message, headers=[*paid, *headers])
         self.prompt_sent = prompt_sent
 
     def invite_retry(self) -> None:

@@ -86,6 +86,7 @@ class Request(WebRequest):
     `answer`, `begin` with `write`, `refuse`. Then `finish`, which Klein calls.
     """
 
+    # With these in its dictionary too, it would have more than a quick one holds.
     __slots__ = (
         "_answering",
         "_body",

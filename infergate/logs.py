@@ -52,7 +52,7 @@ def fields(record: Record) -> dict[str, object]:
         "path": record.path,
         "status": record.status,
         "outcome": record.outcome,
-        "error": None if record.error is None else record.error.code,
+        "error": record.error,
         "model": record.model,
         "stream": record.stream,
         "latency_ms": _ms(record.duration),
@@ -101,7 +101,7 @@ FORMATS: dict[str, Callable[[LogEvent], str]] = {"json": json_line, "text": text
 def observer(stream: TextIO, log_format: str, level: str) -> ILogObserver:
     """An observer that writes events from `level` up to `stream`, in one of `FORMATS`."""
     predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
-    # It has a line for each interim response, and a backend can send thousands.
+    # It has a line for each interim response, and who publishes keys could send thousands.
     predicate.setLogLevelForNamespace("twisted.web._newclient", LogLevel.warn)
     return FilteringLogObserver(FileLogObserver(stream, FORMATS[log_format]), [predicate])
 
@@ -112,7 +112,7 @@ def _traceback(event: LogEvent) -> dict[str, Any]:
 
 
 def _time(event: LogEvent) -> str:
-    milliseconds = int(event.get("log_time", 0.0) * 1000)
+    milliseconds = round(event.get("log_time", 0.0) * 1_000_000) // 1000
     return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
 
 

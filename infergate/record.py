@@ -38,7 +38,8 @@ class Record:
     model: str | None = None
     stream: bool = False
     status: int | None = None
-    error: GatewayError | None = None
+    error: str | None = None
+    outcome: str = "ok"
     backend_began: float | None = None
     backend_ended: float | None = None
     model_accepted: bool = False
@@ -51,8 +52,8 @@ class Record:
     def fail(self, error: GatewayError) -> None:
         """Name what ended the exchange. The first reason is the true one: what follows it,
         such as the connection that it cost, is a consequence."""
-        if self.error is None:
-            self.error = error
+        if self.error is None:  # not the error itself: its traceback leads to the prompt
+            self.error, self.outcome = error.code, error.outcome
 
     def close(self, now: float) -> bool:
         """End the exchange at `now`; False where it had ended before."""
@@ -65,10 +66,6 @@ class Record:
             self.status = ClientGone.status
             self.fail(ClientGone())
         return True
-
-    @property
-    def outcome(self) -> str:
-        return "ok" if self.error is None else self.error.outcome
 
     @property
     def duration(self) -> float:

@@ -75,8 +75,11 @@ class Head(Struct, frozen=True):
     def keep_alive(self) -> bool:
         """Whether the connection outlives the response (RFC 9112, 9.3)."""
         fields = self.fields
-        if b"transfer-encoding" in fields and (not self.minor or b"content-length" in fields):
-            return False  # RFC 9112, 6.1: what smuggles responses
+        coded, sized = b"transfer-encoding" in fields, b"content-length" in fields
+        if coded and (sized or not self.minor):  # RFC 9112, 6.1: what smuggles responses
+            return False
+        if self.status in _BODILESS and (coded or sized):  # and nobody knows what follows
+            return False
         if self.minor and b"connection" not in fields:
             return True
         values = b",".join(fields.get(b"connection", ()))
@@ -103,6 +106,7 @@ class Reader:
         self._held = b""
         self._lines = bytearray()  # of a head that came in pieces,
         self._seen = 0  # of which these bytes have no end in them,
+        self._judged = False  # and whose first line is a status line or not there,
         self._room = MAX_HEAD  # and to which these may come
         self._left = 0  # bytes of the body or the chunk, with a chunk's CRLF
 
@@ -133,6 +137,7 @@ class Reader:
             head = _parse_head(bytes(lines[:size]))
             del lines[:size]
             self._seen = 0
+            self._judged = False
             if not 100 <= head.status < 200:
                 return self._begin_body(head)
             if head.status == 101:
@@ -140,8 +145,10 @@ class Reader:
             self._room -= size
         self._take_room(len(lines))
         self._seen = len(lines)
-        if b"\n" in data and b"\n" in lines and not _STATUS_LINE.match(lines):
-            raise Broken("its status line is malformed")
+        if not self._judged and b"\n" in data and b"\n" in lines:
+            self._judged = True
+            if not _STATUS_LINE.match(lines):
+                raise Broken("its status line is malformed")
         return b""
 
     def _take_room(self, size: int) -> None:

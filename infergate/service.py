@@ -23,9 +23,6 @@ from infergate.origin import Pool
 if TYPE_CHECKING:
     from infergate.otlp import Pusher
 
-YOUNG_OBJECTS = 10_000
-"""New objects, less those freed, that start a collection; Python's own limit is 700."""
-
 LAST_WORDS = 1.0
 """Seconds for what is written to those who are cut at the end of the drain."""
 
@@ -73,10 +70,9 @@ class GatewayService(Service):
         if self._pusher is not None:
             self._pusher.start()
         # What is here now stays; without it a full collection is short enough for no stream to
-        # notice. What comes is mostly freed without one, so that they may be rare.
+        # notice.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]

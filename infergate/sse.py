@@ -235,7 +235,8 @@ class Scanner:
             # Nearly every chunk is the last one with another text: no need to read it again.
             before, after = self._around
             if (
-                data.startswith(before)
+                data.isascii()  # or else UTF-8, which is for the parser to judge
+                and data.startswith(before)
                 and data.endswith(after)
                 and _TEXT.fullmatch(data, len(before), len(data) - len(after))
             ):

@@ -246,9 +246,13 @@ def _log_stream(options: Options) -> TextIO:
     return cast(TextIO, _LogFile.fromFullPath(path, rotateLength=None))  # type: ignore[no-untyped-call]
 
 
+TWISTED_INTERNALS = {LogFile: ("_file",)}
+"""Private names that are used here; a test checks each."""
+
+
 class _LogFile(LogFile):
-    """Written without the two locks of Twisted's, which are slower than the writing: a line is
-    one system call, and so is whole whoever else writes."""
+    """Written without the two locks of Twisted's, which take longer than the writing: a line is one
+    system call, and the reactor's thread alone writes them."""
 
     def write(self, data: str) -> None:
         self._file.write(data.encode("utf-8"))

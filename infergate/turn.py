@@ -59,7 +59,10 @@ class Turn:
         if self.at_end:
             calls, self.at_end = self.at_end, []
             for call in calls:
-                call()
+                try:
+                    call()
+                except BaseException:  # what the others have to send still goes out
+                    log.err()
 
 
 def shorten(reactor: Any) -> None:

@@ -180,9 +180,7 @@ async def accepted(call: Call, response: IResponse) -> None:
     headers = [(b"Retry-After", value) for value in retry_after[:1]]
     if status not in PASSED_ON:
         call.discard()
-        error = BackendError(f"The backend answered with status {status}.")
-        error.headers += headers
-        raise error
+        raise BackendError(f"The backend answered with status {status}.", headers=headers)
     try:
         message, detail = reject_detail(await call.read_all(REJECTION_BYTES))
     except BackendError:

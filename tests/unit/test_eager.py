@@ -152,6 +152,12 @@ class Soon(SynchronousTestCase):
         self.outlet.write_soon(b"ab")
         self.assertEqual(self.transport.outcome, (b"ab", []))
 
+    def test_many(self) -> None:
+        """Nor of small ones that add up."""
+        for _ in range(SMALL):
+            self.outlet.write_soon(b"ab")
+        self.assertGreater(len(self.transport.socket.sent), SMALL - 2)
+
     def test_large(self) -> None:
         """What is large is sent at once, behind what waits: nobody's memory fills meanwhile."""
         self.outlet.write_soon(b"ab")

@@ -13,11 +13,13 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import http, server
+from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 
-from infergate import edge, exchange, upstream
+from infergate import backend, eager, edge, exchange, tap, upstream
 from infergate.deadlines import Deadlines
 from infergate.edge import Connection, Edge, EdgeLimits
 from infergate.errors import BackendError, GatewayTimeout
@@ -57,13 +59,26 @@ class TwistedNames(SynchronousTestCase):
 
     def test_internals(self) -> None:
         """Every private name of Twisted's that is used still is there, as what it was."""
-        found = {
-            name: getattr(owner, name)
-            for owner, names in exchange.TWISTED_INTERNALS.items()
-            for name in names
+        log = LogFile.fromFullPath(self.mktemp(), rotateLength=None)
+        self.addCleanup(log.close)
+        made = {
+            server.Request: (
+                server.Request(_silent(), parsePOSTFormSubmission=False),
+                {"_disconnected": False},
+            ),
+            Headers: (Headers({b"a": [b"b"]}), {"_rawHeaders": {b"A": [b"b"]}}),
+            FileDescriptor: (FileDescriptor(Clock()), {"_tempDataBuffer": []}),
+            LogFile: (log, {"_file": log._file}),
         }
-        self.assertEqual(found, {"_disconnected": False})
-        self.assertEqual(FileDescriptor(Clock())._tempDataBuffer, [])
+        for module in (backend, eager, exchange, tap):
+            for owner, names in module.TWISTED_INTERNALS.items():
+                one, known = made.pop(owner)
+                self.assertEqual({name: getattr(one, name) for name in names}, known)
+        self.assertEqual(made, {})
+        log.write("a")
+        log._file.write(b"b")
+        with open(log.path, "rb") as file:
+            self.assertEqual(file.read(), b"ab", "it is not written at once")
 
     def test_public(self) -> None:
         """What is public and relied on is there, with the meaning it had."""

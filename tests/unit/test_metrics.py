@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.errors import BackendError, NotFound
+from infergate.errors import BackendError, GatewayError, NotFound
 from infergate.metrics import CHAT_ROUTE, MAX_MODELS, Metrics
 from infergate.record import NO_USAGE, Record, Usage
 
@@ -38,6 +38,9 @@ class Accounts(SynchronousTestCase):
         for name, value in known.items():
             setattr(record, name, value)
         return record
+
+    def failed(self, error: GatewayError) -> dict[str, object]:
+        return {"error": error.code, "outcome": error.outcome}
 
     def account(self, *, until: float = 104.0, **known: object) -> Record:
         record = self.record(**known)
@@ -127,7 +130,12 @@ class Figures(Accounts):
     def test_request(self) -> None:
         """Every exchange is counted and timed by its route, method, status and error."""
         self.account(
-            status=404, error=NotFound(), route="other", path="/x", method="GET", model=None
+            status=404,
+            **self.failed(NotFound()),
+            route="other",
+            path="/x",
+            method="GET",
+            model=None,
         )
         labels = {
             "http_route": "other",
@@ -196,7 +204,7 @@ class Figures(Accounts):
 
     def test_error(self) -> None:
         """A failure is told by its code."""
-        self.stream(error=BackendError())
+        self.stream(**self.failed(BackendError()))
         self.assertEqual(self.labels("error_type"), {"backend_error"})
 
 

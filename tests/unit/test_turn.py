@@ -268,6 +268,14 @@ class AtTheEnd(Setting):
         self.assertEqual(self.happenings(CROWD - 1)[0], "crowded: False")
         self.assertFalse(self.own.crowded)
 
+    def test_failing(self) -> None:
+        """What fails then is logged, and what comes after it is done all the same."""
+        done: list[int] = []
+        self.own.at_end += [fails(ValueError("mine")), lambda: done.append(1)]
+        self.turn()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual((done, self.own.at_end), ([1], []))
+
     def test_put_off_again(self) -> None:
         """What is put off at the end of one turn is done at the end of the next."""
         done: list[int] = []

@@ -105,30 +105,6 @@ class Plain(Setting):
             },
         )
 
-    def test_nothing_left(self) -> None:
-        """When an exchange has ended, plain or streamed, its memory is free at once, and nothing of
-        it waits for the garbage collector."""
-        ended: list[weakref.ref[Any]] = []
-        made = self.running.worker._backend.call
-
-        def call(record: Any) -> Any:
-            ended.append(weakref.ref(self.client.connection._request))
-            one = made(record)
-            ended.append(weakref.ref(one))
-            return one
-
-        self.patch(self.running.worker._backend, "call", call)
-        gc.disable()
-        self.addCleanup(gc.enable)
-        self.asked().answer(completion("hi"))
-        backend = self.asked(stream=True)
-        backend.begin()
-        backend.piece(delta("hi"))
-        backend.piece(DONE)
-        backend.end()
-        self.assertEqual(self.running.outcomes, ["ok", "ok"])
-        self.assertEqual([one() for one in ended], [None] * 4)
-
     def test_answered(self) -> None:
         """The reply is the backend's under the request's id, and so are its tokens."""
         backend = self.asked("X-Request-ID: my-id", model="tiny")
@@ -510,3 +486,72 @@ class Ready(SynchronousTestCase):
         self.running.port.give_up()
         self.assertEqual([client.answer.status for client in clients[1:]], [503, 503])
         self.assertEqual(len(clients[0].answers()), 0)
+
+
+class Memory(Setting):
+    """An exchange that has ended holds no memory, and nothing of it waits for the garbage
+    collector: a prompt is large, and many of them are more than a machine has."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.seen: list[weakref.ref[Any]] = []
+        made = self.running.worker._backend.call
+
+        def call(record: Any) -> Any:
+            one = made(record)
+            self.seen.append(weakref.ref(one))
+            return one
+
+        self.patch(self.running.worker._backend, "call", call)
+        began = self.running.edge.began
+        self.patch(self.running.edge, "began", lambda record: (self.see(), began(record)))
+        gc.disable()
+        self.addCleanup(gc.enable)
+
+    def see(self) -> None:
+        self.seen.append(weakref.ref(self.client.connection._request))
+
+    def assert_nothing_left(self, *outcomes: str, seen: int) -> None:
+        self.assertEqual(self.running.outcomes, list(outcomes))
+        self.assertEqual([one() for one in self.seen], [None] * seen)
+
+    def test_plain(self) -> None:
+        """A plain one."""
+        self.asked().answer(completion("hi"))
+        self.assert_nothing_left("ok", seen=2)
+
+    def test_stream(self) -> None:
+        """A stream."""
+        backend = self.asked(stream=True)
+        backend.begin()
+        backend.piece(delta("hi"))
+        backend.piece(DONE)
+        backend.end()
+        self.assert_nothing_left("ok", seen=2)
+
+    def test_refused(self) -> None:
+        """One that the gateway refuses, or the backend."""
+        self.client.send(chat(n=0))
+        self.asked().answer(b"{}", status=500)
+        self.asked().answer(b"{}", status=400)
+        self.assert_nothing_left("client_error", "backend_error", "client_error", seen=5)
+
+    def test_broken(self) -> None:
+        """One whose backend closes, or answers nonsense."""
+        self.asked().close()
+        self.asked().send(b"nonsense\r\n\r\n")
+        self.assert_nothing_left("backend_unavailable", "backend_error", seen=4)
+
+    def test_left(self) -> None:
+        """One whose client leaves before the answer."""
+        self.asked()
+        self.client.close()
+        self.client.connection._request = None
+        self.assert_nothing_left("client_disconnected", seen=2)
+
+    def test_late(self) -> None:
+        """One whose backend takes too long."""
+        self.asked()
+        self.running.wait(60.1)
+        self.running.wait(0.1)
+        self.assert_nothing_left("timeout", seen=2)
