@@ -17,6 +17,7 @@ from typing import cast
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
@@ -27,7 +28,7 @@ from zope.interface import implementer
 from infergate.addresses import Networks
 from infergate.deadlines import NEVER, Deadlines
 from infergate.eager import Outlet, outlet
-from infergate.errors import BadRequest, GatewayError, Overloaded, RequestTimeout
+from infergate.errors import BadRequest, GatewayError, Overloaded, RequestTimeout, ShuttingDown
 from infergate.exchange import Request
 from infergate.framing import END, Head, Limits, Parser
 from infergate.record import Record
@@ -473,6 +474,12 @@ class Edge(Site):
     def abort(self) -> None:
         for connection in list(self.connections):
             connection.abort()
+
+    def end(self) -> None:
+        """End everything within this call: every exchange has its line before the process goes."""
+        self.stop_requests(ShuttingDown())
+        for connection in list(self.connections):
+            connection.connectionLost(Failure(ConnectionAborted()))
 
     def connection_closed(self) -> None:
         if self._emptied is not None and not any(c.busy for c in self.connections):

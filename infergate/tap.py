@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO, cast
 
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
@@ -98,7 +99,7 @@ def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService
         metrics_edge = edge(Routes(gateway.metrics_app))
         where = settings.metrics_listen
         ports.append(_listen(reactor, "METRICS_LISTEN", where, where, metrics_edge))
-    reactor.callWhenRunning(_handle_signals, reactor, stream)
+    reactor.callWhenRunning(_handle_signals, reactor, stream, front.end)
     shorten(reactor)
     return GatewayService(
         reactor,
@@ -258,17 +259,22 @@ class _LogFile(LogFile):
         self._file.write(data.encode("utf-8"))
 
 
-def _handle_signals(reactor: Any, stream: TextIO) -> None:
-    """The first signal drains, a second one ends the process now; twistd's own handler would
-    call `reactor.stop` twice, which raises. SIGUSR1 rotates a log file, as it does in twistd."""
+def _handle_signals(reactor: Any, stream: TextIO, end: Callable[[], None]) -> None:
+    """The first signal drains, a second one calls `end` and then ends the process; twistd's own
+    handler would call `reactor.stop` twice, which raises. SIGUSR1 rotates a log file, as it does in
+    twistd."""
     stopping = False
+
+    def crash() -> None:
+        end()
+        reactor.crash()
 
     def handle(number: int, frame: object) -> None:
         nonlocal stopping
         # Before anything else: a second signal may interrupt this very function.
         first, stopping = not stopping, True
         if not first:
-            reactor.callFromThread(reactor.crash)
+            reactor.callFromThread(crash)
         elif number == signal.SIGINT:
             reactor.sigInt(number)
         else:

@@ -12,8 +12,15 @@ from io import BytesIO
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer, ITCPTransport
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHandshakeListener,
+    IProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
@@ -142,6 +149,7 @@ class Response:
             self._connection.abort()
 
 
+@implementer(IHandshakeListener)
 class Connection(Protocol):
     """One connection to the origin, in use or idle.
 
@@ -169,7 +177,8 @@ class Connection(Protocol):
     def request(self, request: Message) -> Deferred[IResponse]:
         """Send `request`; fires with the response when its head is here.
 
-        Errors: `ResponseNeverReceived` where not a byte of one came, `ResponseFailed`. Cancelling
+        Errors: `ConnectError` where TLS failed, so that not a byte of the request went out;
+        `ResponseNeverReceived` where not a byte of a response came; `ResponseFailed`. Cancelling
         closes the connection.
         """
         self._request = request
@@ -196,9 +205,13 @@ class Connection(Protocol):
         if isinstance(self.transport, TCPConnection):
             # A wrapper of the endpoint's, which has done its work, still stands between the two.
             self.transport.protocol = self
+        self._secure = not ISSLTransport.providedBy(self.transport)
         self._outlet = outlet(self.transport)
         self._readable = select.poll()
         self._readable.register(self.transport.fileno(), select.POLLIN)
+
+    def handshakeCompleted(self) -> None:
+        self._secure = True
 
     def dataReceived(self, data: bytes) -> None:
         request, reader = self._request, self._reader
@@ -224,7 +237,9 @@ class Connection(Protocol):
         if self._request is None:
             return
         response, reader = self._response, self._reader
-        if response is None:
+        if not self._secure:
+            self._fail(Failure(ConnectError(string=reason.getErrorMessage())))
+        elif response is None:
             cut = ResponseFailed([reason]) if reader.started else ResponseNeverReceived([reason])
             self._fail(Failure(cut))
         elif reader.close() and isinstance(reason.value, ConnectionDone):

@@ -792,6 +792,21 @@ class Draining(SynchronousTestCase):
         self.successResultOf(drained)
         self.assertEqual(running.in_flight, (0, 0))
 
+    def test_ended_within_a_call(self) -> None:
+        """When the process is to go at once, every exchange has its line before it does."""
+        running = Running(backend=True)
+        waiting, streaming, sending = (running.connect() for _ in range(3))
+        waiting.send(chat())
+        streaming.send(chat(stream=True))
+        running.port.connections[1].begin()
+        running.port.connections[1].piece(b'data: {"choices":[]}\n\n')
+        sending.send(chat()[:30])
+        running.connect()
+        running.edge.end()
+        self.assertEqual(running.outcomes, ["shutdown"] * 3)
+        self.assertEqual([line["status"] for line in running.lines], [503, 200, 503])
+        self.assertEqual((running.in_flight, len(running.edge.connections)), ((0, 0), 0))
+
     def test_closing_is_not_over(self) -> None:
         """A connection whose last answer is not out yet is still waited for."""
         running = Running()

@@ -418,8 +418,11 @@ class Process(Setting):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.assertEqual(self.limits, [(resource.RLIMIT_NOFILE, (hard, hard))])
 
+    def ends(self) -> None:
+        self.ended_before_crash = not self.reactor.crashed
+
     def signals(self, stream: Any = None) -> None:
-        tap._handle_signals(self.reactor, stream or self.output)
+        tap._handle_signals(self.reactor, stream or self.output, self.ends)
 
     def test_when(self) -> None:
         """Signals are handled from when the reactor runs: twistd's own handlers come before."""
@@ -439,10 +442,11 @@ class Process(Setting):
             self.assertEqual(self.reactor.crashed, 0)
 
     def test_second(self) -> None:
-        """The second one, of whichever kind, ends the process now."""
+        """The second one, of whichever kind, ends every exchange and then the process."""
         self.signals()
         self.handlers[signal.SIGTERM](signal.SIGTERM, None)
         self.handlers[signal.SIGINT](signal.SIGINT, None)
+        self.assertTrue(self.ended_before_crash)
         self.assertEqual(self.reactor.crashed, 1)
         self.assertEqual(len(self.reactor.signals), 1)
 

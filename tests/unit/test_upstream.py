@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.error import ConnectError, ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection as TCPConnection
@@ -18,6 +18,7 @@ from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceiv
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IClientRequest, IResponse
+from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from infergate.backend import _Body
@@ -672,6 +673,21 @@ class Transports(Setting):
         self.assertIs(transport.protocol, self.connection)
         self.ask()
         self.assertEqual(transport.sent, [message().whole()])
+
+    def test_handshake(self) -> None:
+        """A TLS connection that fails before its handshake is over never carried a request, which
+        may be sent again; after it, nobody knows."""
+        for secured, error in ((False, ConnectError), (True, ResponseNeverReceived)):
+            self.start()
+            directlyProvides(self.wire, ISSLTransport)
+            self.connection.makeConnection(self.wire)
+            verifyObject(IHandshakeListener, self.connection)
+            if secured:
+                self.connection.handshakeCompleted()
+            done = self.ask()
+            self.backend.reset()
+            self.failureResultOf(done, error)
+            self.assertEqual((self.released, self.lost), ([], [self.connection]))
 
     def test_answered_too_early(self) -> None:
         """A connection whose response is whole before its request is out is used no more: nobody
