@@ -30,16 +30,15 @@ class Pulse:
     def __init__(self, request: Request, deadlines: Deadlines, interval: float) -> None:
         self._request = request
         self._deadlines = deadlines
-        self._interval = interval
+        self.interval = interval
         self.deadline = NEVER
-        self.postpone()
         if interval:
+            self.postpone()
             deadlines.watch(self)
 
     def postpone(self) -> None:
         """The client has just heard from us."""
-        if self._interval:
-            self.deadline = self._deadlines.now() + self._interval
+        self.deadline = self._deadlines.now() + self.interval
 
     def stop(self) -> None:
         self._deadlines.forget(self)
@@ -77,6 +76,7 @@ class Relay:
         self._now = deadlines.now
         self._content_type = content_type
         self._held = b""
+        self._steady = False  # begun, and with no pulse to keep: nothing but to write
         self._over = False
 
     async def run(self) -> None:
@@ -111,7 +111,10 @@ class Relay:
                 self._send(scanner.ready)
             raise BackendError("An event of the backend's stream is too large.") from error
         if ready:
-            self._send(ready)
+            if self._steady:
+                self._request.write(ready)
+            else:
+                self._send(ready)
         if scanner.tokens and self._record.first_token is None:
             self._record.first_token = self._now()
         if scanner.done or scanner.failed:
@@ -126,6 +129,7 @@ class Relay:
                 self._held += events
                 return
             request.begin(200, self._content_type, STREAM_HEADERS)
+            self._steady = not self._pulse.interval
         request.write(self._held + events)
         self._held = b""
         self._pulse.postpone()

@@ -804,7 +804,9 @@ class Draining(SynchronousTestCase):
         running.connect()
         running.edge.end()
         self.assertEqual(running.outcomes, ["shutdown"] * 3)
-        self.assertEqual([line["status"] for line in running.lines], [503, 200, 503])
+        self.assertEqual(
+            sorted(str(line["status"]) for line in running.lines), ["200", "503", "503"]
+        )
         self.assertEqual((running.in_flight, len(running.edge.connections)), ((0, 0), 0))
 
     def test_closing_is_not_over(self) -> None:
