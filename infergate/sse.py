@@ -172,7 +172,7 @@ class Scanner:
             if data.startswith(b"\n"):
                 out.append(self._half)
                 data = data[1:]
-            self._half = None
+            self._half, self.tail = None, b""
 
         held = self._held
         # An event's end may begin with the last byte held, and not before.

@@ -117,6 +117,13 @@ class Passing(Setting):
         self.backend.end()
         self.assertEqual(self.body, b"data: [DONE]\r\n\r\n")
 
+    def test_line_end_of_another_event(self) -> None:
+        """That of an event before it, in two pieces, is passed on once."""
+        self.backend.piece(b"data: 1\r\n\r")
+        self.backend.piece(b"\ndata: [DONE]\r\n\r\n")
+        self.assertEqual(self.body, b"data: 1\r\n\r\ndata: [DONE]\r\n\r\n")
+        self.assertTrue(self.client.answer.whole)
+
     def test_connections_reused(self) -> None:
         """After a stream that ended well the client's connection serves the next request; the
         backend's does not, which some backends close without having said so."""
