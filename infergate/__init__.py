@@ -24,13 +24,13 @@ A request meets the modules in this order; each imports only what stands below i
     strictjson  JSON from a stranger
     sse         the events of a stream, and what they say
     fetch       a small document over HTTP
-    backend     the backend over treq: pool, deadlines, each failure's name
+    backend     the backend over treq: deadlines, each failure's name
     origin      the one origin behind: its endpoint, its pool, an agent for it
     upstream    one connection to the origin: a request out, its response in
     responses   HTTP/1.1 responses out of bytes
     tokenkeys   the keys that tokens are verified with
-    eager       writing to a socket at once
-    turn        the reactor's turn, without what nobody reads
+    eager       writing to a socket at once, or with others
+    turn        a turn of the reactor, and what may wait for its end
     deadlines   moments that are cheap to move
     otlp        the figures, pushed
     metrics     one record into every figure

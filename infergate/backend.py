@@ -1,4 +1,4 @@
-"""The backend over treq: one shared pool, four deadlines, and a name for each failure."""
+"""The backend over treq: four deadlines, and a name for each failure."""
 
 from __future__ import annotations
 
