@@ -3,6 +3,9 @@
 Twisted appends what is written to a buffer, asks epoll when the socket will take it, is told that
 it does, sends, and asks epoll no more: two system calls and a turn of the reactor around the one
 that is needed. For a stream of small pieces to clients that read, that is a seventh of the work.
+
+What is less urgent than a piece of a stream goes out with others of its kind, at the end of a turn
+that is crowded.
 """
 
 from __future__ import annotations

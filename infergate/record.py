@@ -24,7 +24,8 @@ NO_USAGE = Usage()
 class Record:
     """Opened with a request's first byte and closed once, however the exchange ends.
 
-    Moments are seconds on the reactor's clock; `status` is None until a status was sent.
+    Moments are seconds on the reactor's clock; `status` is None until a status was sent; `error` is
+    a code.
     """
 
     opened: float
