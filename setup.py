@@ -1,4 +1,4 @@
-from setuptools import setup
+from setuptools import find_packages, setup
 
 with open("README.md", encoding="utf-8") as readme:
     LONG_DESCRIPTION = readme.read()
@@ -15,7 +15,7 @@ setup(
     python_requires=">=3.10",
     # An explicit package_dir: without it an editable install of a flat layout hides the plugin.
     package_dir={"": "."},
-    packages=["infergate", "twisted.plugins"],
+    packages=[*find_packages(include=["infergate", "infergate.*"]), "twisted.plugins"],
     package_data={"infergate": ["py.typed"]},
     install_requires=[
         "twisted[tls]>=26.10.0",  # fixed header smuggling, issue 12754

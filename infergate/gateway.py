@@ -12,8 +12,8 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
-from infergate.admission import Admission
-from infergate.contract import Rules, check_media_type, parse_request
+from infergate.access.admission import Admission
+from infergate.api.chat import Rules, check_media_type, parse_request
 from infergate.errors import (
     BodyTooLarge,
     GatewayError,
@@ -22,8 +22,8 @@ from infergate.errors import (
     NotFound,
     ShuttingDown,
 )
-from infergate.exchange import Request
-from infergate.metrics import CHAT_ROUTE, CONTENT_TYPE, Metrics
+from infergate.server.request import Request
+from infergate.telemetry.metrics import CHAT_ROUTE, CONTENT_TYPE, Metrics
 from infergate.worker import IWorker
 
 LIMITED = frozenset({CHAT_ROUTE, "/v1/models"})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from infergate.backend import Call
-from infergate.deadlines import NEVER, Deadlines
+from infergate.api.events import EventTooLarge, Scanner
+from infergate.backend.call import Call
 from infergate.errors import BackendError
-from infergate.exchange import EVENT_STREAM, Request
-from infergate.sse import EventTooLarge, Scanner
+from infergate.reactor.deadlines import NEVER, Deadlines
+from infergate.server.request import EVENT_STREAM, Request
 
 DONE = b"data: [DONE]\n\n"
 KEEPALIVE = b": keep-alive\n\n"

@@ -16,12 +16,12 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
-from infergate.edge import Edge
+from infergate.backend.agent import Pool
 from infergate.errors import ShuttingDown
-from infergate.origin import Pool
+from infergate.server.connection import Edge
 
 if TYPE_CHECKING:
-    from infergate.otlp import Pusher
+    from infergate.telemetry.otlp import Pusher
 
 LAST_WORDS = 1.0
 """Seconds for what is written to those who are cut at the end of the drain."""

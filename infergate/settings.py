@@ -15,8 +15,8 @@ import attrs
 from dotenv.parser import parse_stream
 
 from infergate import values
-from infergate.addresses import Networks
-from infergate.ratelimit import Rate, parse_rate
+from infergate.access.ratelimit import Rate, parse_rate
+from infergate.server.addresses import Networks
 
 _JWT_KEYS = ("jwt_secret", "jwt_public_key_file", "jwt_jwks_url")
 
@@ -212,7 +212,7 @@ def _check_jwt(settings: Settings) -> None:
 def _algorithms_for(settings: Settings) -> tuple[str, ...]:
     """The algorithms that the one JWT key can be for."""
     # Most start without JWT, and sooner for not loading the cryptography.
-    from infergate import tokenkeys
+    from infergate.access import jwks as tokenkeys
 
     path = settings.jwt_public_key_file
     try:

@@ -16,24 +16,25 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
-from infergate.admission import Admission
-from infergate.auth import AnyOf, IAuthenticator, keys_from_file, keys_from_text
-from infergate.backend import Backend, Timeouts
+from infergate.access.admission import Admission
+from infergate.access.auth import AnyOf, IAuthenticator, keys_from_file, keys_from_text
+from infergate.access.ratelimit import TokenBuckets
+from infergate.api.chat import Rules
+from infergate.backend.agent import OriginAgent, backend_endpoint
+from infergate.backend.call import Timeouts
+from infergate.backend.client import Backend
 from infergate.command import OneLineOptions, allow_many_connections
-from infergate.contract import Rules
-from infergate.deadlines import Deadlines
-from infergate.edge import Edge, EdgeLimits
-from infergate.framing import Limits
 from infergate.gateway import Gateway
-from infergate.logs import log_request, observer
-from infergate.metrics import Metrics
-from infergate.origin import OriginAgent, backend_endpoint
-from infergate.ratelimit import TokenBuckets
-from infergate.record import Record
-from infergate.routes import Routes
+from infergate.reactor.deadlines import Deadlines
+from infergate.reactor.epoll import shorten
+from infergate.server.connection import Edge, EdgeLimits
+from infergate.server.parser import Limits
+from infergate.server.routes import Routes
 from infergate.service import GatewayService
 from infergate.settings import Settings, SettingsError, load, option_parameters, read_dotenv
-from infergate.turn import shorten
+from infergate.telemetry.logs import log_request, observer
+from infergate.telemetry.metrics import Metrics
+from infergate.telemetry.record import Record
 from infergate.worker import BackendWorker, EchoWorker, IWorker
 
 
@@ -171,7 +172,7 @@ def _authenticator(settings: Settings, reactor: Any) -> IAuthenticator | None:
         authenticators.append(keys_from_file(settings.api_keys_file))
     keys = _token_keys(settings, reactor)
     if keys is not None:
-        from infergate.tokens import TokenVerifier
+        from infergate.access.jwts import TokenVerifier
 
         authenticators.append(
             TokenVerifier(keys, settings.jwt_algorithms, settings.jwt_issuer, settings.jwt_audience)
@@ -184,19 +185,19 @@ def _authenticator(settings: Settings, reactor: Any) -> IAuthenticator | None:
 def _token_keys(settings: Settings, reactor: Any) -> Any:
     """Imported only where tokens are checked: cryptography takes long to load."""
     if settings.jwt_secret is not None:
-        from infergate.tokenkeys import secret
+        from infergate.access.jwks import secret
 
         return secret(settings.jwt_secret)
     if settings.jwt_public_key_file is not None:
-        from infergate.tokenkeys import public_key
+        from infergate.access.jwks import public_key
 
         with open(settings.jwt_public_key_file, "rb") as file:
             return public_key(file.read())
     if settings.jwt_jwks_url is not None:
         from twisted.web.client import Agent
 
-        from infergate.fetch import fetcher
-        from infergate.tokenkeys import KeySet
+        from infergate.access.jwks import KeySet
+        from infergate.backend.fetch import fetcher
 
         return KeySet(fetcher(Agent(reactor), settings.jwt_jwks_url, reactor), reactor)
     return None
@@ -208,7 +209,7 @@ def _pusher(settings: Settings, metrics: Metrics, reactor: Any) -> Any:
     if endpoint is None:
         return None
     try:
-        from infergate.otlp import Pusher
+        from infergate.telemetry.otlp import Pusher
     except ImportError:
         raise SettingsError(
             "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "needs the extra: pip install '.[otlp]'"

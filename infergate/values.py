@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
-from infergate.addresses import Networks, parse_networks
-from infergate.auth import keys_from_file, keys_from_text
+from infergate.access.auth import keys_from_file, keys_from_text
+from infergate.server.addresses import Networks, parse_networks
 
 LARGEST = 2**53
 """The largest whole number that all readers of JSON understand alike (RFC 8259, 6)."""

@@ -11,15 +11,16 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.web.iweb import IResponse
 from zope.interface import Interface, implementer
 
-from infergate.backend import CHAT, MODELS, Backend, Call
-from infergate.contract import ChatRequest
-from infergate.deadlines import Deadlines
+from infergate.api.chat import ChatRequest
+from infergate.api.events import Scanner
+from infergate.api.reply import as_chunks, echo_reply, reject_detail, shape_reply
+from infergate.api.strictjson import NotJSON, read_object
+from infergate.backend.call import Call
+from infergate.backend.client import CHAT, MODELS, Backend
 from infergate.errors import BackendError, BackendRejected, BackendUnavailable
-from infergate.exchange import EVENT_STREAM, JSON, Request
+from infergate.reactor.deadlines import Deadlines
 from infergate.relay import STREAM_HEADERS, Pulse, Relay
-from infergate.reply import as_chunks, echo_reply, reject_detail, shape_reply
-from infergate.sse import Scanner
-from infergate.strictjson import NotJSON, read_object
+from infergate.server.request import EVENT_STREAM, JSON, Request
 
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
 """Statuses with which a backend refuses what the client sent."""

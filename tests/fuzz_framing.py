@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.unit.framing_vectors import VECTORS, read
+from tests.unit.server.parser_vectors import VECTORS, read
 
 SEEDS = [vector.raw for vector in VECTORS]
 

@@ -35,21 +35,22 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from infergate.admission import Admission
-from infergate.auth import IAuthenticator, keys_from_text
-from infergate.backend import Backend, Timeouts
-from infergate.contract import Rules
-from infergate.deadlines import Deadlines
-from infergate.edge import Connection, Edge, EdgeLimits
-from infergate.framing import Limits
+from infergate.access.admission import Admission
+from infergate.access.auth import IAuthenticator, keys_from_text
+from infergate.access.ratelimit import TokenBuckets, parse_rate
+from infergate.api.chat import Rules
+from infergate.backend.agent import OriginAgent
+from infergate.backend.call import Timeouts
+from infergate.backend.client import Backend
 from infergate.gateway import Gateway
-from infergate.logs import fields
-from infergate.metrics import Metrics
-from infergate.origin import OriginAgent
-from infergate.ratelimit import TokenBuckets, parse_rate
-from infergate.record import Record
-from infergate.routes import Routes
+from infergate.reactor.deadlines import Deadlines
+from infergate.server.connection import Connection, Edge, EdgeLimits
+from infergate.server.parser import Limits
+from infergate.server.routes import Routes
 from infergate.service import GatewayService
+from infergate.telemetry.logs import fields
+from infergate.telemetry.metrics import Metrics
+from infergate.telemetry.record import Record
 from infergate.worker import BackendWorker, EchoWorker
 
 CLIENT = "192.0.2.1"

@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.framing import Limits
-from infergate.metrics import CONTENT_TYPE
+from infergate.server.parser import Limits
+from infergate.telemetry.metrics import CONTENT_TYPE
 from tests.unit.inmemory import (
     CHAT,
     DONE,

@@ -1,4 +1,4 @@
-"""The map of the modules, and that imports run down it."""
+"""The plan of the house, and that imports run down it, room by room."""
 
 from __future__ import annotations
 
@@ -11,60 +11,114 @@ from twisted.trial.unittest import SynchronousTestCase
 import infergate
 
 PACKAGE = Path(infergate.__file__).parent
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
-def listed() -> list[str]:
-    """The modules of the map, from the top down."""
-    return re.findall(r"^    (\w+) +\S", infergate.__doc__ or "", re.MULTILINE)
+def plan(docstring: str) -> list[set[str]]:
+    """The lines of a plan from the top down, each the names that stand side by side on it."""
+    lines = re.findall(r"^ *(\w+(?: \w+)*) {2,}\S", docstring, re.MULTILINE)
+    return [set(line.split()) for line in lines]
 
 
-def beside() -> list[str]:
-    """The modules that the map names beside its list."""
-    return re.findall(r"`(\w+)`", (infergate.__doc__ or "").partition("Beside them")[2])
+def house() -> list[set[str]]:
+    return plan((infergate.__doc__ or "").partition("Beside them")[0])
 
 
-def imported(module: str) -> set[str]:
-    """The modules of the package that one imports, wherever in it."""
+def beside() -> set[str]:
+    """What stands beside the plan."""
+    return set(re.findall(r"`(\w+)`", (infergate.__doc__ or "").partition("Beside them")[2]))
+
+
+def places(folder: Path) -> set[str]:
+    """The modules and rooms of a folder."""
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    return modules | {path.parent.name for path in folder.glob("*/__init__.py")}
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names below the package that a module imports, wherever in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text("utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module} imports relatively"
+            assert not node.level, f"{path} imports relatively"
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-            names.add(node.module or "")
-    present = {path.stem for path in PACKAGE.glob("*.py")}
-    parts = [name.split(".") for name in names]
-    return {part[1] for part in parts if part[0] == "infergate" and part[1:2]} & present
+    return {name.partition(".")[2] for name in names if name.startswith("infergate.")}
 
 
-class Map(SynchronousTestCase):
-    def test_whole(self) -> None:
-        """The package's docstring names every module there is, each once, and no other."""
-        there = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-        self.assertEqual(sorted([*listed(), *beside()]), sorted(there))
+def sources(place: str) -> list[Path]:
+    """The files of a room, or the one of a module."""
+    room = PACKAGE / place
+    return sorted(room.glob("*.py")) if room.is_dir() else [PACKAGE / f"{place}.py"]
 
-    def test_downwards(self) -> None:
-        """Each module imports only what stands below it, so that each can be read with what
-        comes after it unread."""
-        order = listed()
-        upwards = {
-            module: sorted(imported(module) - set(order[index + 1 :]))
-            for index, module in enumerate(order)
+
+def upward(order: list[set[str]], needs: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What is imported though it does not stand below."""
+    wrong = {}
+    for index, line in enumerate(order):
+        below = set().union(*order[index + 1 :])
+        for place in line:
+            wrong[place] = needs[place] - below - {place}
+    return {place: names for place, names in wrong.items() if names}
+
+
+class House(SynchronousTestCase):
+    def test_plan_names_every_place_once(self) -> None:
+        """The package's docstring names every room and module there is, and no other."""
+        named = [name for line in house() for name in line] + sorted(beside())
+        self.assertEqual(sorted(named), sorted(places(PACKAGE)))
+
+    def test_imports_run_down_the_plan(self) -> None:
+        """Each place imports only what stands below it, so that each can be read with what
+        comes after it unread; what stands side by side does not know one another."""
+        needs = {
+            place: {name.partition(".")[0] for path in sources(place) for name in imported(path)}
+            & places(PACKAGE)
+            for line in house()
+            for place in line
         }
-        self.assertEqual({module: up for module, up in upwards.items() if up}, {})
+        self.assertEqual(upward(house(), needs), {})
 
-    def test_beside(self) -> None:
-        """What stands beside the list needs nothing of it but what all plugins share: a backend
-        to try things against."""
-        for module in beside():
-            self.assertTrue(imported(module) <= {*beside(), "command"}, module)
+    def test_the_pure_room_imports_errors_alone(self) -> None:
+        """What is said knows no socket, no clock and nothing else of the house."""
+        for path in sources("api"):
+            names = {name.partition(".")[0] for name in imported(path)}
+            self.assertTrue(names <= {"api", "errors"}, path)
+            self.assertNotRegex(path.read_text(), r"(?m)^(from|import) (twisted|treq|klein|time)\b")
 
-    def test_reactor(self) -> None:
+    def test_what_stands_beside_needs_nothing_of_the_house(self) -> None:
+        """A backend to try things against shares with the gateway only what all plugins need."""
+        for place in beside():
+            for path in sources(place):
+                names = {name.partition(".")[0] for name in imported(path)}
+                self.assertTrue(names <= {*beside(), "command"}, path)
+
+    def test_only_plugins_know_the_reactor(self) -> None:
         """Only the modules that twistd loads know the reactor, so that all else can be tested
         on a clock."""
-        for path in PACKAGE.glob("*.py"):
+        for path in PACKAGE.rglob("*.py"):
             knows = re.search(
                 r"twisted\.internet import .*\breactor\b|internet\.reactor", path.read_text()
             )
-            self.assertEqual(knows is not None, path.stem in ("tap", "mock_tap"), path.stem)
+            self.assertEqual(knows is not None, path.stem == "tap", path)
+
+
+class Rooms(SynchronousTestCase):
+    def test_every_room_lists_its_modules_in_order(self) -> None:
+        """A room's docstring names its modules, each once, and imports run down that list."""
+        for room in ROOMS:
+            folder = PACKAGE / room
+            order = plan((folder / "__init__.py").read_text())
+            named = sorted(name for line in order for name in line)
+            self.assertEqual(named, sorted(places(folder)), room)
+            needs = {
+                module: {
+                    name.split(".")[1]
+                    for name in imported(folder / f"{module}.py")
+                    if name.startswith(f"{room}.")
+                }
+                & places(folder)
+                for module in named
+            }
+            self.assertEqual(upward(order, needs), {}, room)

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.backend import END_OF_BODY, Timeouts
+from infergate.backend.call import END_OF_BODY, Timeouts
 from infergate.relay import HELD_COMMENTS, KEEPALIVE
 from tests.unit.inmemory import DONE, Running, chat, delta, event, request
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.python.usage import Options
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.ratelimit import Rate
+from infergate.access.ratelimit import Rate
 from infergate.settings import (
     Settings,
     SettingsError,

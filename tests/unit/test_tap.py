@@ -27,11 +27,12 @@ from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate import logs, tap
-from infergate.auth import AnyOf
-from infergate.edge import Edge
+from infergate import tap
+from infergate.access.auth import AnyOf
+from infergate.server.connection import Edge
 from infergate.settings import Settings
 from infergate.tap import Options, makeService
+from infergate.telemetry import logs
 from infergate.worker import BackendWorker, EchoWorker
 from tests.unit.inmemory import Client, Wire, chat, request
 from twisted.plugins.infergate_plugin import infergate as plugin
@@ -359,13 +360,13 @@ class Wiring(Setting):
         """Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is pushed; without the extra that it needs
         the process ends with one line that says so."""
         self.assertIsNone(self.make()._pusher)
-        with mock.patch.dict(sys.modules, {"infergate.otlp": None}):
+        with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": None}):
             line = self.refused("--otel-exporter-otlp-endpoint=http://collector:4318")
         self.assertIn("OTEL_EXPORTER_OTLP_ENDPOINT", line)
         self.assertIn("otlp", line)
-        with mock.patch.dict(sys.modules, {"infergate.otlp": mock.Mock()}) as modules:
+        with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": mock.Mock()}) as modules:
             service = self.make("--otel-exporter-otlp-endpoint=http://collector:4318")
-            pusher = modules["infergate.otlp"].Pusher
+            pusher = modules["infergate.telemetry.otlp"].Pusher
         self.assertIs(service._pusher, pusher.return_value)
         self.assertEqual(pusher.call_args.args[1:], (self.reactor, "http://collector:4318"))
 

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate.backend import Timeouts
+from infergate.backend.call import Timeouts
 from infergate.worker import (
     PROBE_INTERVAL,
     REJECTION_BYTES,

@@ -2,7 +2,7 @@ from twisted.application.service import ServiceMaker
 
 infergate_mock = ServiceMaker(
     "infergate-mock",
-    "infergate.mock_tap",
+    "infergate.mock.tap",
     "A backend to try infergate against.",
     "infergate-mock",
 )

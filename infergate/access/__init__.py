@@ -1,0 +1,8 @@
+"""Who may come in, and how much.
+
+admission   the order of the questions, and what a refusal costs
+jwts        who is calling: JSON Web Tokens
+jwks        the keys that tokens are verified with
+auth        who is calling: API keys
+ratelimit   how often a caller may come
+"""

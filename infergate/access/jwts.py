@@ -1,0 +1,135 @@
+"""Who is calling: JSON Web Tokens (RFC 7519), under the rules of RFC 8725.
+
+The signature is PyJWT's to verify. The header is read here before it, because PyJWT lets
+pass what is refused here, and the claims after it, by strict types and the clock given.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import jwt
+import msgspec
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from infergate.access.auth import MAX_TOKEN_BYTES, IAuthenticator
+from infergate.access.jwks import IKeySource, Key
+from infergate.errors import Unauthorized
+
+LEEWAY = 30.0
+"""Seconds by which the issuer's clock and ours may differ."""
+
+# Keys that a token brings along, extensions that must be understood (RFC 7515, 4.1), and
+# a payload that is not base64url (RFC 7797).
+_REFUSED_HEADERS = frozenset({"crit", "jwk", "jku", "x5c", "x5u", "b64"})
+
+# What a token that was made to hurt may raise on its way through the libraries.
+_HOSTILE = (jwt.PyJWTError, msgspec.MsgspecError, RecursionError, TypeError, ValueError)
+
+_PARTS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_signatures = jwt.PyJWS()
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    sub: str
+    exp: float
+    nbf: float = 0
+    iat: float = 0
+    iss: str | None = None
+    aud: str | list[str] | None = None
+
+
+@implementer(IAuthenticator)
+@attrs.frozen(eq=False)
+class TokenVerifier:
+    """Lets in a token signed with one of `keys`; the caller is its ``sub``.
+
+    `algorithms` are those of the settings: a token only says which of them it uses. ``exp``
+    and ``sub`` are required, ``iss`` and ``aud`` where `issuer` and `audience` are set. `now`
+    is the calendar's clock. Raises `ValueError` for an algorithm that the keys cannot be for,
+    so that a public key is never taken for a secret.
+    """
+
+    keys: IKeySource
+    algorithms: tuple[str, ...] = attrs.field()
+    issuer: str | None = None
+    audience: str | None = None
+    now: Callable[[], float] = time.time
+
+    @algorithms.validator
+    def _fit(self, _: object, algorithms: tuple[str, ...]) -> None:
+        if not algorithms or not set(algorithms).issubset(self.keys.algorithms):
+            raise ValueError(
+                f"JWT_ALGORITHMS is {','.join(algorithms)!r}; "
+                f"the key can be for {', '.join(self.keys.algorithms)}"
+            )
+
+    def authenticate(self, token: str) -> str | Deferred[str]:
+        header = self._header(token)
+        if header is None:
+            raise Unauthorized
+        algorithm, kid = header
+        key = self.keys.find(algorithm, kid)
+        if isinstance(key, Deferred):
+            return key.addCallback(lambda found: self._caller(token, algorithm, found))
+        return self._caller(token, algorithm, key)
+
+    def _header(self, token: str) -> tuple[str, str | None] | None:
+        """The algorithm and the key id of a token that is worth finding a key for."""
+        parts = _PARTS.fullmatch(token) if len(token) <= MAX_TOKEN_BYTES else None
+        if parts is None:
+            return None
+        try:
+            header = msgspec.json.decode(_decode(parts[1]), type=dict[str, Any])
+        except _HOSTILE:
+            return None
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if (
+            _REFUSED_HEADERS.isdisjoint(header)
+            and isinstance(kid, str | None)
+            and isinstance(algorithm, str)
+            and algorithm in self.algorithms
+        ):
+            return algorithm, kid
+        return None
+
+    def _caller(self, token: str, algorithm: str, key: Key | None) -> str:
+        claims = None if key is None else _verified(token, algorithm, key)
+        if claims is None or not self._holds(claims):
+            raise Unauthorized
+        return claims.sub
+
+    def _holds(self, claims: _Claims) -> bool:
+        now = self.now()
+        audiences = claims.aud if isinstance(claims.aud, list) else [claims.aud]
+        return (
+            claims.nbf - LEEWAY <= now < claims.exp + LEEWAY
+            and claims.iat - LEEWAY <= now
+            and self.issuer in (None, claims.iss)
+            and (self.audience is None or self.audience in audiences)
+            # A name goes into logs, where a control character could begin another line.
+            and claims.sub != ""
+            and claims.sub.isprintable()
+        )
+
+
+def _verified(token: str, algorithm: str, key: Key) -> _Claims | None:
+    """The claims of a token that was signed with the key; None for any other."""
+    signed, _, signature = token.rpartition(".")
+    try:
+        verify = _signatures.get_algorithm_by_name(algorithm).verify
+        if not verify(signed.encode("ascii"), key, _decode(signature)):
+            return None
+        return msgspec.json.decode(_decode(signed.partition(".")[2]), type=_Claims)
+    except _HOSTILE:
+        return None
+
+
+def _decode(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "==")

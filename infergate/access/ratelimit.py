@@ -1,0 +1,153 @@
+"""How often a caller may come: one token bucket for each, in a bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+
+import attrs
+from msgspec import Struct
+from zope.interface import Interface, implementer
+
+CAPACITY = 170_000
+"""Buckets kept at once: at about 170 bytes each, under 32 MiB."""
+
+MAX_KEY_LENGTH = 40
+"""Characters of the longest key kept as it is: any address. Longer ones are kept as a digest."""
+
+_PERIODS = {"second": 1, "minute": 60, "hour": 3600}
+_RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
+_MICROSECONDS = 1_000_000
+
+
+@attrs.frozen
+class Rate:
+    """`count` requests in each `period` of seconds; the burst is `count` too."""
+
+    count: int
+    period: int
+
+
+class Decision(Struct, frozen=True, gc=False):
+    """What a limiter says: `remaining` requests could follow at once, all `limit` of them
+    after `reset` seconds. A refused caller comes back after `retry_after` whole seconds,
+    which is 0 for one that was let in."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset: float
+    retry_after: int
+
+
+class IRateLimiter(Interface):
+    """Counts by key: a caller's name, or `infergate.server.addresses.limit_key` of an address."""
+
+    def ask(key: str) -> Decision:
+        """Take one request from `key`. One that is refused costs nothing."""
+
+    def peek(key: str) -> Decision:
+        """Say what `ask` would say now of whether to let in, and take nothing."""
+
+
+def parse_rate(text: str) -> Rate:
+    """Read ``60/minute``; raises `ValueError` for anything else."""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError("a rate is N/second, N/minute or N/hour, N from 1 to 999999999")
+    return Rate(int(match[1]), _PERIODS[match[2]])
+
+
+def headers(decision: Decision) -> list[tuple[bytes, bytes]]:
+    """The fields that OpenAI's clients read a limit from."""
+    return [
+        (b"x-ratelimit-limit-requests", b"%d" % decision.limit),
+        (b"x-ratelimit-remaining-requests", b"%d" % decision.remaining),
+        (b"x-ratelimit-reset-requests", duration(decision.reset).encode()),
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Write a time as OpenAI does, rounded up: ``20ms``, ``1s``, ``6m0s``, ``1h0m3s``."""
+    milliseconds = math.ceil(seconds * 1000)
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, second = divmod(-(-milliseconds // 1000), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minute}m{second}s" if minute else f"{second}s"
+
+
+@implementer(IRateLimiter)
+class TokenBuckets:
+    """Token buckets on the clock `seconds`, in the memory of one process.
+
+    A bucket is one number, the moment at which it will be full again (the generic cell rate
+    algorithm, ITU-T I.371). Moments are whole units of 1/count microseconds: a request then
+    costs a whole number of them, and no rounding ever adds up.
+
+    The buckets are in two generations, the newer of which takes every bucket that is asked
+    for. When it is a period old or half of `capacity`, it becomes the older, and the older is
+    forgotten: by age these are full buckets only, and in a flood those unused the longest.
+    """
+
+    def __init__(self, rate: Rate, seconds: Callable[[], float], capacity: int = CAPACITY) -> None:
+        self._rate = rate
+        self._seconds = seconds
+        self._half = max(1, capacity // 2)
+        self._second = rate.count * _MICROSECONDS
+        self._cost = rate.period * _MICROSECONDS
+        self._full = rate.count * self._cost
+        # Small numbers take less memory than those that a clock since 1970 would make.
+        self._start = seconds()
+        self._newer: dict[str, int] = {}
+        self._older: dict[str, int] = {}
+        self._born = 0
+
+    def __len__(self) -> int:
+        return len(self._newer) + len(self._older)
+
+    def ask(self, key: str) -> Decision:
+        now, key, used = self._look(key)
+        if abs(now - self._born) >= self._full or len(self._newer) >= self._half:
+            self._older, self._newer, self._born = self._newer, {}, now
+        if used + self._cost <= self._full:
+            used += self._cost
+            self._newer[key] = now + used
+            return self._decision(used, 0)
+        # Kept, though unchanged: a caller that is refused must not be forgotten meanwhile.
+        self._newer[key] = now + used
+        return self._refusal(used)
+
+    def peek(self, key: str) -> Decision:
+        _, _, used = self._look(key)
+        if used + self._cost <= self._full:
+            return self._decision(used, 0)
+        return self._refusal(used)
+
+    def _look(self, key: str) -> tuple[int, str, int]:
+        """Now, the key as it is kept, and how much of its bucket is used."""
+        if len(key) > MAX_KEY_LENGTH or not key.isascii():
+            key = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        now = round((self._seconds() - self._start) * _MICROSECONDS) * self._rate.count
+        full_at = self._newer.get(key)
+        if full_at is None:
+            full_at = self._older.get(key, now)
+        # The upper bound is for a clock that was set back: nobody waits longer than a period.
+        return now, key, min(max(full_at - now, 0), self._full)
+
+    def _refusal(self, used: int) -> Decision:
+        missing = used + self._cost - self._full
+        return self._decision(used, -(-missing // self._second))
+
+    def _decision(self, used: int, retry_after: int) -> Decision:
+        return Decision(
+            allowed=not retry_after,
+            limit=self._rate.count,
+            remaining=(self._full - used) // self._cost,
+            reset=used / self._second,
+            retry_after=retry_after,
+        )

@@ -1,0 +1,10 @@
+"""What is said: requests checked, replies shaped, streams scanned.
+
+Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
+
+    reply       the backend's reply, shaped to the contract
+    chat        the chat request: parse, validate, shape
+    events      the events of a stream, and what they say
+    usage       tokens used, and who counted them
+    strictjson  JSON from a stranger
+"""

@@ -1,0 +1,364 @@
+"""One request in hand, and every way to answer it."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from time import time
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
+from twisted.web.http_headers import Headers
+from twisted.web.resource import IResource
+from twisted.web.server import Request as WebRequest
+
+from infergate.errors import (
+    BodyTooLarge,
+    ClientGone,
+    GatewayError,
+    HeaderList,
+    InternalError,
+)
+from infergate.reactor.deadlines import Deadlines
+from infergate.server.addresses import Networks, client_address
+from infergate.server.parser import Head
+from infergate.telemetry.record import Record
+
+TWISTED_INTERNALS = {WebRequest: ("_disconnected",)}
+"""Private names that are used here; a test checks each."""
+
+WRITE_PIECE = 65536
+"""Bytes written at once: what a client that does not read can make us hold."""
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_DIGITS = re.compile(rb"[0-9]{1,4}")
+_UNPRINTABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+
+_log = Logger()
+
+
+class Front(Protocol):
+    """What a request needs to know of the edge that it came in by."""
+
+    resource: IResource
+    deadlines: Deadlines
+    trusted_proxies: Networks
+    error_format: str
+    max_body: int
+    draining: bool
+
+    def began(self, record: Record) -> None: ...
+    def ended(self, record: Record) -> None: ...
+
+
+class Channel(Protocol):
+    """What a request needs of its connection."""
+
+    peer: str
+    paused: bool
+
+    @property
+    def site(self) -> Front: ...
+    @property
+    def write(self) -> Callable[[bytes], None]: ...
+    @property
+    def write_soon(self) -> Callable[[bytes], None]: ...
+    def drained(self) -> Deferred[None]: ...
+    def settle_persistence(self, request: Request, *, framed: bool) -> bool: ...
+    def cut(self, *, reset: bool) -> None: ...
+
+
+class Request(WebRequest):
+    """One request and its answer.
+
+    `head` is None where framing broke before there was one. Every way to answer is here:
+    `answer`, `begin` with `write`, `refuse`. Then `finish`, which Klein calls.
+    """
+
+    # With these in its dictionary too, it would have more than a quick one holds.
+    __slots__ = (
+        "_answering",
+        "_body",
+        "_body_error",
+        "_body_wanted",
+        "_cut",
+        "_unframed",
+        "complete",
+        "head",
+        "record",
+        "standing",
+    )
+    channel: Channel | None = None  # type: ignore[assignment]
+    """None once the exchange is over, however it ended."""
+    defaultContentType = None
+
+    def __init__(self, connection: Channel, head: Head | None, opened: float) -> None:
+        super().__init__(connection, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+        self.site: Front = connection.site  # type: ignore[assignment]
+        self.head = head
+        self.complete = False
+        """The whole body is here."""
+        self.standing: list[tuple[bytes, bytes]] = []
+        """Header fields that any answer to this request carries."""
+        self._body: bytes | bytearray = b""
+        self._body_wanted: Deferred[bytes] | None = None
+        self._body_error: GatewayError | None = None
+        self._answering: Deferred[None] | None = None
+        self._cut = False
+        self._unframed = False
+        fields = head.fields if head is not None else {}
+        self.record = Record(
+            opened=opened,
+            client=client_address(
+                connection.peer, fields.get(b"x-forwarded-for"), self.site.trusted_proxies
+            ),
+            request_id=_request_id(fields),
+        )
+        if head is not None:
+            self.method, self.uri, self.clientproto = head.method, head.target, head.version
+            self.path = head.target.partition(b"?")[0]
+            self.record.method = head.method.decode("ascii")
+            # A refused target may be of another form, with a password in it.
+            if self.path.startswith(b"/"):
+                self.record.path = self.path.decode("ascii")
+            retries = fields.get(b"x-stainless-retry-count")
+            if retries and _DIGITS.fullmatch(retries[0]):
+                self.record.retry_count = int(retries[0])
+
+    @property
+    def requestHeaders(self) -> Headers:
+        """The fields as Twisted has them, made only for who asks; `head` is quicker."""
+        return Headers(dict(self.head.fields) if self.head is not None else {})
+
+    @requestHeaders.setter
+    def requestHeaders(self, value: Headers) -> None:
+        """`twisted.web` sets an empty one."""
+
+    def getRequestHostname(self) -> bytes:
+        """No route depends on it, and Klein's router fails on some that clients send."""
+        return b"gateway"
+
+    # The body, as it arrives.
+
+    def receive(self, piece: bytes) -> None:
+        self.record.bytes_in += len(piece)
+        if self.startedWriting:
+            return
+        if len(self._body) + len(piece) > self.site.max_body:
+            self.fail_body(BodyTooLarge())
+        elif not self._body:
+            self._body = piece
+        else:
+            # One buffer: a list of two-byte chunks would take twenty times their size.
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += piece
+
+    def complete_body(self) -> None:
+        self.complete = True
+        if self._body_wanted is not None:
+            wanted, self._body_wanted = self._body_wanted, None
+            wanted.callback(self._take_body())
+
+    def _take_body(self) -> bytes:
+        body, self._body = self._body, b""
+        return bytes(body)
+
+    def fail_body(self, error: GatewayError) -> None:
+        """The body will never be whole: tell who waits for it, or who will ask."""
+        self._body = b""
+        self._body_error = self._body_error or error
+        if self._body_wanted is not None:
+            wanted, self._body_wanted = self._body_wanted, None
+            wanted.errback(error)
+
+    def read_body(self) -> Deferred[bytes]:
+        """The whole body, in bytes. Only now is a client that waits for ``100 Continue`` told
+        to go on (RFC 9110, 10.1.1)."""
+        if self._body_error is not None:
+            raise self._body_error
+        if self.complete:
+            return succeed(self._take_body())
+        if self.head is not None and self.head.expects_continue and not self._body:
+            assert self.channel is not None
+            self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._body_wanted = Deferred()
+        return self._body_wanted
+
+    # The answer.
+
+    def begin(
+        self, status: int, content_type: bytes, headers: HeaderList = (), body: bytes | None = None
+    ) -> None:
+        """Send the head of the answer, with `body` where it is known; without, `write` follows."""
+        if self.channel is None or self._cut:
+            return
+        self.startedWriting = 1
+        self.code = self.record.status = status
+        lines = [
+            b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"")),
+            b"X-Request-ID: " + self.record.request_id.encode("ascii"),
+            b"Date: " + _date(),
+            b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type),
+        ]
+        lines += [b"%b: %b" % field for field in self.standing]
+        lines += [b"%b: %b" % (name, _UNPRINTABLE.sub(b" ", value)) for name, value in headers]
+        if body is not None:
+            lines.append(b"Content-Length: %d" % len(body))
+        elif self.clientproto == b"HTTP/1.1":
+            self.chunked = 1
+            lines.append(b"Transfer-Encoding: chunked")
+        else:
+            self._unframed = True
+        if not self.channel.settle_persistence(self, framed=not self._unframed):
+            lines.append(b"Connection: close")
+        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        if body is None or self.method == b"HEAD":
+            self.channel.write(head)
+        else:
+            first = body[:WRITE_PIECE]
+            self.record.bytes_out += len(first)
+            self.channel.write_soon(head + first)
+
+    def answer(
+        self,
+        body: bytes,
+        *,
+        status: int = 200,
+        content_type: bytes = JSON,
+        headers: HeaderList = (),
+    ) -> Deferred[None]:
+        """Send a whole answer; fires when the last of it is out of our hands."""
+        self.begin(status, content_type, headers, body)
+        if len(body) <= WRITE_PIECE or self.method == b"HEAD":
+            return self.drained()
+        return Deferred.fromCoroutine(self._write_rest(body))
+
+    async def _write_rest(self, body: bytes) -> None:
+        await self.drained()
+        for start in range(WRITE_PIECE, len(body), WRITE_PIECE):
+            self.write(body[start : start + WRITE_PIECE])
+            await self.drained()
+
+    def write(self, data: bytes) -> None:
+        """A piece of the body. Nothing happens where the client is gone, nor with an empty piece:
+        as a chunk it would be the last."""
+        channel = self.channel
+        if channel is None or self._cut or not data or self.method == b"HEAD":
+            return
+        self.record.bytes_out += len(data)
+        channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when the client has taken enough for more to be written."""
+        return succeed(None) if self.channel is None else self.channel.drained()
+
+    def refuse(self, error: GatewayError) -> None:
+        """End the exchange with `error`: the one place that turns it into an answer.
+
+        Where the answer has begun it can only be broken off, so that nobody takes it for whole.
+        """
+        self.record.fail(error)
+        if self.channel is None or self._cut or self.finished:
+            return
+        if not self.startedWriting:
+            body = error.body(self.record.request_id, self.site.error_format)
+            self.begin(error.status, JSON, error.headers, body)
+            return
+        if self.record.stream:
+            self.write(error.event())
+        self.break_off()
+
+    def break_off(self) -> None:
+        """Close the connection once what was written is out; that cancels the handler.
+
+        An answer that ends where the connection does is reset in place of ended: nobody could
+        tell it from a whole one.
+        """
+        if self.channel is not None and not self._cut:
+            self._cut = True
+            self.channel.cut(reset=self._unframed)
+
+    def answered_by(self, handler: Deferred[None]) -> None:
+        """Cancel `handler` when the client leaves before it has finished."""
+        if self.channel is None:
+            handler.cancel()
+        else:
+            self._answering = handler
+
+    def finish(self) -> None:
+        """End the answer. A broken-off one stays without its end."""
+        if self._cut or self._disconnected or self.finished:
+            return
+        if self.chunked and self.method != b"HEAD":
+            assert self.channel is not None
+            self.channel.write(b"0\r\n\r\n")
+        self.chunked = 0  # that was the end; `finish` lets in the next request, so what
+        self._close_record()  # is to be said of this one is said before
+        super().finish()  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.record.fail(ClientGone())
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        answering, self._answering = self._answering, None
+        if answering is not None:
+            answering.cancel()
+        self._close_record()
+
+    def _close_record(self) -> None:
+        if self.record.close(self.site.deadlines.now()):
+            self.site.ended(self.record)
+
+    def process(self) -> None:
+        """Hand the request to the site's resource, which answers it in its own time."""
+        self.prepath = []
+        # Not percent-decoded: no route needs it, and nothing behind can read it in two ways.
+        self.postpath = self.path[1:].split(b"/")
+        self.site.began(self.record)
+        try:
+            self.site.resource.render(self)
+        except Exception:
+            _log.failure("The resource failed", request_id=self.record.request_id)
+            self.refuse(InternalError())
+            self.finish()
+
+
+def _request_id(fields: dict[bytes, list[bytes]]) -> str:
+    for name in (b"x-request-id", b"request-id"):
+        for value in fields.get(name, ()):
+            if _REQUEST_ID.fullmatch(value):
+                return value.decode("ascii")
+    return next(_new_ids)
+
+
+def _make_ids() -> Iterator[str]:
+    """Random ones, as `uuid.uuid4` makes them, with one system call for 256."""
+    while True:
+        block = os.urandom(4096)
+        for at in range(0, len(block), 16):
+            yield str(uuid.UUID(bytes=block[at : at + 16], version=4))
+
+
+_new_ids = _make_ids()
+
+_date_cache: tuple[int, bytes] = (0, b"")
+
+
+def _date() -> bytes:
+    """RFC 9110, 6.6.1; formatted once a second."""
+    global _date_cache
+    now = int(time())
+    if _date_cache[0] != now:
+        _date_cache = (now, datetimeToString(now))
+    return _date_cache[1]

@@ -1,0 +1,69 @@
+"""What is known of one request, from which its log line and every figure are made."""
+
+from __future__ import annotations
+
+import attrs
+
+from infergate.api.usage import NO_USAGE, Usage
+from infergate.errors import ClientGone, GatewayError
+
+
+@attrs.define(eq=False)
+class Record:
+    """Opened with a request's first byte and closed once, however the exchange ends.
+
+    Moments are seconds on the reactor's clock; `status` is None until a status was sent; `error` is
+    a code.
+    """
+
+    opened: float
+    client: str
+    request_id: str
+    method: str | None = None
+    path: str | None = None
+    route: str = "other"
+    caller: str | None = None
+    retry_count: int | None = None
+    model: str | None = None
+    stream: bool = False
+    status: int | None = None
+    error: str | None = None
+    outcome: str = "ok"
+    backend_began: float | None = None
+    backend_ended: float | None = None
+    model_accepted: bool = False
+    first_token: float | None = None
+    usage: Usage = NO_USAGE
+    bytes_in: int = 0
+    bytes_out: int = 0
+    closed: float | None = None
+
+    def fail(self, error: GatewayError) -> None:
+        """Name what ended the exchange. The first reason is the true one: what follows it,
+        such as the connection that it cost, is a consequence."""
+        if self.error is None:  # not the error itself: its traceback leads to the prompt
+            self.error, self.outcome = error.code, error.outcome
+
+    def close(self, now: float) -> bool:
+        """End the exchange at `now`; False where it had ended before."""
+        if self.closed is not None:
+            return False
+        self.closed = now
+        if self.backend_began is not None and self.backend_ended is None:
+            self.backend_ended = now
+        if self.status is None:
+            self.status = ClientGone.status
+            self.fail(ClientGone())
+        return True
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first byte in to the end of the answer."""
+        return (self.closed or self.opened) - self.opened
+
+    @property
+    def backend_seconds(self) -> float | None:
+        """Seconds from the call of the backend to the end of its answer."""
+        if self.backend_began is None or self.backend_ended is None:
+            return None
+        return self.backend_ended - self.backend_began

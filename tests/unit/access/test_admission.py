@@ -1,0 +1,324 @@
+"""Who may come in, and how often."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from infergate.access.auth import IAuthenticator
+from infergate.errors import Unauthorized
+from infergate.server.parser import Limits
+from tests.unit.inmemory import CHAT, CLIENT, Answer, Running, chat, completion, request
+
+KEYS = "bob:key-of-bob,key-of-nobody"
+BOB = "Authorization: Bearer key-of-bob"
+MODELS = request("GET", "/v1/models")
+LIMIT = "x-ratelimit-limit-requests"
+REMAINING = "x-ratelimit-remaining-requests"
+RESET = "x-ratelimit-reset-requests"
+
+
+def models(*headers: str) -> bytes:
+    return request("GET", "/v1/models", *headers)
+
+
+class Keys(SynchronousTestCase):
+    def test_off(self) -> None:
+        """Where no key is set nobody needs one, and one that is sent is not looked at."""
+        running = Running()
+        self.assertEqual(running.ask(models("Authorization: Bearer whatever")).status, 200)
+        self.assertIsNone(running.line["caller"])
+
+    def test_let_in(self) -> None:
+        """A key opens with either scheme, and its name is the caller's in the log."""
+        for header in (
+            BOB,
+            "authorization: bearer  key-of-bob",
+            "Authorization: Api-Key key-of-bob",
+        ):
+            running = Running(keys=KEYS)
+            self.assertEqual(running.ask(chat(header)).status, 200)
+            self.assertEqual(running.line["caller"], "bob")
+
+    def test_kept_out(self) -> None:
+        """No key, a wrong one, two, or none to speak of: a 401 that says what is wanted, and
+        nothing about what was wrong."""
+        bodies = set()
+        for headers in (
+            (),
+            ("Authorization: Bearer wrong",),
+            (BOB, BOB),
+            (BOB + ", Bearer key-of-bob",),
+            ("Authorization: Bearer ",),
+            ("Authorization: Basic a2V5LW9mLWJvYg==",),
+            ("Authorization: Bearer kéy",),
+            ("X-Api-Key: key-of-bob",),
+        ):
+            running = Running(keys=KEYS, backend=True)
+            answer = running.ask(chat("X-Request-ID: same", *headers))
+            self.assertEqual((answer.status, answer.code), (401, "unauthorized"), headers)
+            self.assertEqual(answer.headers["www-authenticate"], "Bearer")
+            self.assertEqual(running.port.attempts, 0)
+            self.assertEqual(
+                (running.line["outcome"], running.line["caller"]), ("unauthorized", None)
+            )
+            bodies.add(answer.body)
+        self.assertEqual(len(bodies), 1)
+
+    def test_routes(self) -> None:
+        """Chat, the models and the figures need the key; the probes never do."""
+        for path, method, status in (
+            (CHAT, "POST", 401),
+            ("/v1/models", "GET", 401),
+            ("/metrics", "GET", 401),
+            ("/healthz", "GET", 200),
+            ("/readyz", "GET", 200),
+        ):
+            self.assertEqual(Running(keys=KEYS).ask(request(method, path)).status, status, path)
+        self.assertEqual(Running(keys=KEYS).get("/metrics", BOB).status, 200)
+
+    def test_not_passed_on(self) -> None:
+        """A client's key never reaches the backend, which has its own."""
+        for own, sent in ((None, None), ("own", "Bearer own")):
+            running = Running(keys=KEYS, backend=True, backend_api_key=own)
+            running.connect().send(chat(BOB, "Cookie: key-of-bob"))
+            self.assertEqual(running.backend.request.headers.get("authorization"), sent)
+            self.assertNotIn(b"key-of-bob", running.backend.received)
+
+    def test_no_secret(self) -> None:
+        """No key is in the answer, the line or the figures, right or wrong."""
+        running = Running(keys="canary-one", rate="1/hour")
+        for header in ("Authorization: Bearer canary-one", "Authorization: Bearer canary-two"):
+            for data in (
+                models(header),
+                models(header),
+                chat(header),
+                request("GET", "/x", header),
+            ):
+                self.assertNotIn(b"canary", running.ask(data).body)
+        self.assertNotIn("canary", str(running.lines))
+        self.assertNotIn(b"canary", running.metrics.text())
+
+
+class Waiting(SynchronousTestCase):
+    """An authenticator that has to fetch something first."""
+
+    def setUp(self) -> None:
+        waiting = self.waiting = []
+
+        @implementer(IAuthenticator)
+        class Fetching:
+            def authenticate(self, token: str) -> Deferred[str]:
+                waiting.append(Deferred())
+                return waiting[-1]
+
+        self.running = Running(authenticator=Fetching(), rate="1/hour")
+        self.client = self.running.connect()
+
+    def test_let_in(self) -> None:
+        """A caller who is known later is let in then."""
+        self.client.send(chat("Authorization: Bearer a.b.c"))
+        self.assertEqual(self.client.answers(), [])
+        self.waiting[0].callback("alice")
+        self.assertEqual(self.client.answer.status, 200)
+        self.assertEqual(self.running.line["caller"], "alice")
+
+    def test_kept_out(self) -> None:
+        """One who turns out to be nobody is kept out, and counted as such."""
+        self.client.send(chat("Authorization: Bearer a.b.c"))
+        self.waiting[0].errback(Unauthorized())
+        self.assertEqual(self.client.answer.status, 401)
+        self.assertEqual(self.client.ask(chat("Authorization: Bearer d.e.f")).status, 429)
+        self.assertEqual(len(self.waiting), 1)
+
+    def test_left(self) -> None:
+        """One who leaves meanwhile is waited for no longer."""
+        self.client.send(chat("Authorization: Bearer a.b.c"))
+        self.client.close()
+        self.assertTrue(self.waiting[0].called)
+        self.assertEqual(self.running.outcomes, ["client_disconnected"])
+
+
+class Rates(SynchronousTestCase):
+    def standing(self, answer: Answer) -> tuple[str | None, ...]:
+        return tuple(answer.headers.get(name) for name in (LIMIT, REMAINING, RESET))
+
+    def test_limited(self) -> None:
+        """N requests are let in, the next is a 429 that says when to come back, which is true."""
+        running = Running(rate="2/minute")
+        self.assertEqual([running.ask(MODELS).status for _ in range(2)], [200, 200])
+        answer = running.ask(MODELS)
+        self.assertEqual((answer.status, answer.code), (429, "rate_limit_exceeded"))
+        self.assertEqual(answer.headers["retry-after"], "30")
+        self.assertEqual(running.lines[-1]["outcome"], "rate_limited")
+        running.wait(29.9)
+        self.assertEqual(running.ask(MODELS).status, 429)
+        running.wait(0.1)
+        self.assertEqual(running.ask(MODELS).status, 200)
+
+    def test_standing(self) -> None:
+        """Every answer of a limited route says how its caller stands, as OpenAI does."""
+        running = Running(rate="2/minute")
+        self.assertEqual(self.standing(running.ask(MODELS)), ("2", "1", "30s"))
+        self.assertEqual(self.standing(running.ask(chat())), ("2", "0", "1m0s"))
+        self.assertEqual(self.standing(running.ask(chat())), ("2", "0", "1m0s"))
+
+    def test_standing_on_errors(self) -> None:
+        """So does every error of theirs, and a stream."""
+        head = request("POST", CHAT, "Content-Type: application/json")
+        for data, status in (
+            (chat(stream=True), 200),
+            (chat(stream=1), 400),
+            (request("POST", CHAT, body=b"{}"), 415),
+            (request("POST", CHAT, "Content-Length: 101"), 413),
+        ):
+            running = Running(rate="5/second", framing=Limits(body=100))
+            answer = running.ask(data)
+            self.assertEqual((answer.status, answer.headers[REMAINING]), (status, "4"), data)
+        running = Running(rate="5/second", body_timeout=1)
+        client = running.connect()
+        client.send(head[:-2] + b"Content-Length: 5\r\n\r\n")
+        running.wait(1.1)
+        self.assertEqual((client.answer.status, client.answer.headers[REMAINING]), (408, "4"))
+        running = Running(rate="5/second", backend=True)
+        client = running.connect()
+        client.send(chat())
+        running.backend.answer(b"", status=500)
+        self.assertEqual((client.answer.status, client.answer.headers[REMAINING]), (502, "4"))
+
+    def test_not_on_others(self) -> None:
+        """A 401 says nothing of it, and neither do the routes that are not limited."""
+        running = Running(rate="1/hour", keys=KEYS)
+        for data in (
+            MODELS,
+            request("GET", "/healthz"),
+            request("GET", "/readyz"),
+            request("GET", "/nope"),
+        ):
+            answer = running.ask(data)
+            self.assertEqual(self.standing(answer), (None, None, None), data)
+        self.assertEqual(Running(rate="1/hour").get("/metrics").headers.get(LIMIT), None)
+
+    def test_unlimited_routes(self) -> None:
+        """Probes and figures are never limited."""
+        running = Running(rate="1/hour")
+        for path in ("/healthz", "/readyz", "/metrics"):
+            self.assertEqual([running.get(path).status for _ in range(3)], [200] * 3)
+
+    def test_off(self) -> None:
+        """Without a limit nothing is said about one."""
+        self.assertEqual(self.standing(Running().ask(MODELS)), (None, None, None))
+
+    def test_per_address(self) -> None:
+        """Without keys an address is a caller, and of IPv6 its network."""
+        running = Running(rate="1/hour")
+        for peer, status in (
+            ("192.0.2.1", 200),
+            ("192.0.2.2", 200),
+            ("192.0.2.1", 429),
+            ("2001:db8::1", 200),
+            ("2001:db8::2", 429),
+            ("2001:db8:0:1::1", 200),
+        ):
+            self.assertEqual(running.ask(MODELS, peer).status, status, peer)
+
+    def test_forged_address(self) -> None:
+        """X-Forwarded-For is believed of a trusted proxy only."""
+        for trusted, second in ((None, 429), ("192.0.2.0/24", 200), ("203.0.113.0/24", 429)):
+            running = Running(rate="1/hour", trusted=trusted)
+            self.assertEqual(running.ask(models("X-Forwarded-For: 198.51.100.1")).status, 200)
+            answer = running.ask(models("X-Forwarded-For: 198.51.100.2"))
+            self.assertEqual(answer.status, second, trusted)
+            seen = "198.51.100.2" if second == 200 else CLIENT
+            self.assertEqual(running.lines[1]["client"], seen)
+
+    def test_per_caller(self) -> None:
+        """With keys a caller is one wherever it calls from, and callers share no limit."""
+        running = Running(rate="1/hour", keys="bob:key-one,bob:key-two,eve:key-three")
+        for peer, key, status in (
+            ("192.0.2.1", "key-one", 200),
+            ("192.0.2.2", "key-one", 429),
+            ("192.0.2.2", "key-two", 429),
+            ("192.0.2.1", "key-three", 200),
+        ):
+            data = models(f"Authorization: Bearer {key}")
+            self.assertEqual(running.ask(data, peer).status, status, (peer, key))
+
+    def test_name_like_an_address(self) -> None:
+        """A caller who is named like an address or a bucket shares nothing with it."""
+        running = Running(rate="1/hour", keys=f"{CLIENT}:key-one,refused {CLIENT}:key-two")
+        self.assertEqual(running.ask(MODELS).status, 401)
+        for key in ("key-one", "key-two"):
+            answer = running.ask(models(f"Authorization: Bearer {key}"), "192.0.2.9")
+            self.assertEqual(answer.status, 200)
+
+    def test_failed_requests_count(self) -> None:
+        """A request that fails later has been counted, once."""
+        running = Running(rate="3/hour")
+        self.assertEqual(running.ask(chat(stream=1)).headers[REMAINING], "2")
+        self.assertEqual(running.ask(MODELS).headers[REMAINING], "1")
+
+    def test_refused_requests_cost_nothing(self) -> None:
+        """A caller who keeps asking is let in when the time has come, and not later for it."""
+        running = Running(rate="1/minute")
+        running.ask(MODELS)
+        for _ in range(59):
+            running.wait(1)
+            self.assertEqual(running.ask(MODELS).status, 429)
+        running.wait(1)
+        self.assertEqual(running.ask(MODELS).status, 200)
+
+
+class Guessing(SynchronousTestCase):
+    """Failed credentials are limited by the same rate, per address."""
+
+    def guess(self, running: Running, peer: str = CLIENT, path: str = "/v1/models") -> Answer:
+        return running.ask(request("GET", path, "Authorization: Bearer guess"), peer)
+
+    def test_limited(self) -> None:
+        """Guessing is no faster than the limit, and the 429 says when to come back."""
+        running = Running(keys=KEYS, rate="3/minute")
+        self.assertEqual([self.guess(running).status for _ in range(3)], [401] * 3)
+        answer = self.guess(running)
+        self.assertEqual((answer.status, answer.headers["retry-after"]), (429, "20"))
+        self.assertEqual((answer.headers[LIMIT], answer.headers[REMAINING]), ("3", "0"))
+        self.assertEqual(self.guess(running, "192.0.2.2").status, 401)
+        running.wait(20)
+        self.assertEqual(self.guess(running).status, 401)
+
+    def test_asked_first(self) -> None:
+        """Past the limit also the right key is not looked at, or one could tell that it is."""
+        running = Running(keys=KEYS, rate="1/minute")
+        self.guess(running)
+        self.assertEqual(running.ask(models(BOB)).status, 429)
+        self.assertEqual(running.ask(models(BOB), "192.0.2.2").status, 200)
+
+    def test_good_ones_cost_nothing(self) -> None:
+        """A caller with a key takes nothing out of that bucket."""
+        running = Running(keys=KEYS, rate="2/minute")
+        running.ask(models(BOB))
+        running.ask(models(BOB))
+        self.assertEqual([self.guess(running).status for _ in range(3)], [401, 401, 429])
+
+    def test_figures(self) -> None:
+        """Guessing at the figures is limited too, though they are not."""
+        running = Running(keys=KEYS, rate="1/minute")
+        self.assertEqual(self.guess(running, path="/metrics").status, 401)
+        answer = self.guess(running, path="/metrics")
+        self.assertEqual((answer.status, answer.headers.get(LIMIT)), (429, None))
+
+    def test_without_a_rate(self) -> None:
+        """Without a limit there is none for this either."""
+        running = Running(keys=KEYS)
+        self.assertEqual([self.guess(running).status for _ in range(50)], [401] * 50)
+
+
+class Together(SynchronousTestCase):
+    def test_both_off_and_on(self) -> None:
+        """What answers a request that was let in carries the caller's standing, backend or not."""
+        running = Running(keys=KEYS, rate="9/hour", backend=True)
+        client = running.connect()
+        client.send(chat(BOB))
+        running.backend.answer(completion())
+        self.assertEqual((client.answer.status, client.answer.headers[REMAINING]), (200, "8"))

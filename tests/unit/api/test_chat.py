@@ -1,0 +1,440 @@
+"""The chat request: what is let through, what is refused, and what the backend reads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.api.chat import ChatRequest, Rules, check_media_type, parse_request
+from infergate.errors import ClientError, InvalidJSON, InvalidRequest, UnsupportedMediaType
+
+RULES = Rules(default_model="default", max_tokens_limit=1000)
+RULED = [
+    "model",
+    "messages",
+    "stream",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "n",
+    "stream_options",
+]
+HI = b'[{"role":"user","content":"hi"}]'
+
+
+def parse(body: bytes | dict[str, Any], rules: Rules = RULES) -> ChatRequest:
+    return parse_request(body if isinstance(body, bytes) else json.dumps(body).encode(), rules)
+
+
+def with_member(name: str, text: bytes) -> bytes:
+    """A good request with one more member, written as it is to be read."""
+    return b'{"messages":%b,"%b":%b}' % (HI, name.encode(), text)
+
+
+def of_messages(*messages: str) -> bytes:
+    return b'{"messages":[%b]}' % ",".join(messages).encode()
+
+
+class RefusalTests(SynchronousTestCase):
+    def assert_refused(self, body: bytes, code: str, param: str | None) -> None:
+        error = self.assertRaises(InvalidRequest, parse, body)
+        self.assertEqual((error.status, error.code, error.param), (400, code, param), body)
+        if param is not None:
+            self.assertIn(f"`{param}`", error.message)
+
+    def test_members(self) -> None:
+        """A checked member of the wrong type or range has its own code, and is named."""
+        for name, code, texts in (
+            ("model", "invalid_model", '"" 5 true [] {}'),
+            ("messages", "invalid_messages", '[] {} "a" 5 true'),
+            ("stream", "invalid_stream", '1 0 1.0 "true" [] {}'),
+            ("max_tokens", "invalid_max_tokens", '0 -1 1001 1.0 1e2 "5" true [] {} ' + "9" * 400),
+            ("max_completion_tokens", "invalid_max_tokens", '0 1001 5.0 "5" false'),
+            ("temperature", "invalid_temperature", '-0.1 1e999 "1" true [] {} ' + "9" * 400),
+            ("top_p", "invalid_top_p", '-1 1e999 -1e999 "1" false []'),
+            ("stop", "invalid_stop", "5 true {}"),
+            ("n", "invalid_n", '0 -1 1.0 "1" true [] 9223372036854775808'),
+            ("stream_options", "invalid_stream_options", '[] "a" 5 true'),
+        ):
+            for text in texts.split():
+                self.assert_refused(with_member(name, text.encode()), code, name)
+
+    def test_parts_of_members(self) -> None:
+        """The param leads into a member that is an array or an object."""
+        self.assert_refused(with_member("stop", b'["a",5]'), "invalid_stop", "stop[1]")
+        for text in (b"1", b'"true"', b"{}"):
+            self.assert_refused(
+                with_member("stream_options", b'{"include_usage":%b}' % text),
+                "invalid_stream_options",
+                "stream_options.include_usage",
+            )
+
+    def test_messages(self) -> None:
+        """Each message has a role and a content, and the param says which one has not."""
+        good = '{"role":"user","content":"a"}'
+        for message, path in (
+            ("5", ""),
+            ("null", ""),
+            ("[]", ""),
+            ("{}", ".role"),
+            ('{"content":"a"}', ".role"),
+            ('{"role":5,"content":"a"}', ".role"),
+            ('{"role":null,"content":"a"}', ".role"),
+            ('{"role":"user"}', ".content"),
+            ('{"role":"user","content":null}', ".content"),
+            ('{"role":"user","content":5}', ".content"),
+            ('{"role":"user","content":{}}', ".content"),
+            ('{"role":"user","content":["a"]}', ".content[0]"),
+            ('{"role":"user","content":[{"type":"text","text":"a"},{}]}', ".content[1].type"),
+            ('{"role":"user","content":[{"type":5}]}', ".content[0].type"),
+            ('{"role":"user","content":[{"type":"text","text":5}]}', ".content[0].text"),
+            ('{"role":"user","tool_calls":[{"id":"a"}]}', ".content"),
+            ('{"role":"assistant"}', ".content"),
+            ('{"role":"assistant","tool_calls":null}', ".content"),
+            ('{"role":"assistant","tool_calls":[ ]}', ".content"),
+            ('{"role":"assistant","tool_calls":"a"}', ".content"),
+            ('{"role":"assistant","content":null,"function_call":{"name":"a"}}', ".content"),
+        ):
+            self.assert_refused(
+                of_messages(good, message), "invalid_messages", f"messages[1]{path}"
+            )
+
+    def test_absent(self) -> None:
+        """Messages are required, and so is a model where there is no default; null is absent."""
+        for body in (b"{}", b'{"messages":null}'):
+            self.assert_refused(body, "invalid_messages", "messages")
+        strict = Rules(default_model="", max_tokens_limit=1)
+        for body in (with_member("x", b"1"), with_member("model", b"null")):
+            error = self.assertRaises(InvalidRequest, parse, body, strict)
+            self.assertEqual((error.code, error.param), ("invalid_model", "model"))
+
+    def test_no_object(self) -> None:
+        """JSON that is no object is an invalid request, and no member is to blame."""
+        for body in (b"[]", b'"a"', b"1", b"null", HI):
+            self.assert_refused(body, "invalid_request", None)
+
+    def test_syntax_first(self) -> None:
+        """What is not JSON is that before anything else, and wherever the fault stands."""
+        for body in (
+            b"",
+            b"\xef\xbb\xbf{}",
+            b"[1",
+            b'{"model":5,"messages":[],"x":nul}',
+            b'{"model":5} x',
+            b'{"stream":1,"x":"\xff"}',
+            b'{"messages":5,"x":' + b"[" * 64 + b"]" * 64 + b"}",
+            b'{"messages":5,"x":' + b"1" * 401 + b"}",
+            b"[" * 100_000,
+        ):
+            error = self.assertRaises(InvalidJSON, parse, body)
+            self.assertEqual((error.code, error.status), ("invalid_json", 400))
+
+    def test_order(self) -> None:
+        """Of several faults the first in the order of the contract is named, not of the body."""
+        body = b'{"n":0,"stream_options":5,"top_p":"a","stream":1,"messages":5,"model":5}'
+        for name in ("model", "messages", "stream", "top_p", "n", "stream_options"):
+            error = self.assertRaises(InvalidRequest, parse, body)
+            self.assertEqual(error.param, name)
+            good = json.loads(body) | {name: json.loads(HI) if name == "messages" else None}
+            body = json.dumps(good).encode()
+        parse(body)
+
+    def test_twice_in_a_message(self) -> None:
+        """A message that two parsers may read in two ways is refused, however it is spelled."""
+        for message, path in (
+            ('{"role":"user","content":"a","content":"b"}', ".content"),
+            ('{"role":"user","content":"a","role":"system"}', ".role"),
+            ('{"role":"user","content":"a","r\\u006fle":"system"}', ".role"),
+            ('{"role":"user","content":"\\u0022\\u0022\\u0022\\u0022","role":"user"}', ".role"),
+            ('{"role":"user","content":[],"content":"b"}', ".content"),
+            ('{"role":"assistant","tool_calls":[1],"tool_calls":[2]}', ".tool_calls"),
+            ('{"role":"assistant","content":"a","tool_calls":[1],"tool_calls":0}', ".tool_calls"),
+            (
+                '{"role":"user","content":[{"type":"text","text":"a","text":"b"}]}',
+                ".content[0].text",
+            ),
+            ('{"role":"user","content":[{"type":"text","type":"file"}]}', ".content[0].type"),
+        ):
+            self.assert_refused(
+                of_messages('{"role":"user","content":"a"}', message),
+                "invalid_messages",
+                f"messages[1]{path}",
+            )
+
+
+class AcceptTests(SynchronousTestCase):
+    def test_smallest(self) -> None:
+        """One message is enough; the model is the default, and nothing streams."""
+        request = parse({"messages": [{"role": "user", "content": "hi"}]})
+        self.assertEqual(
+            (request.model, request.stream, request.wants_usage, request.prompt),
+            ("default", False, False, "hi"),
+        )
+
+    def test_members(self) -> None:
+        """A checked member may take any value of its range, up to the edges."""
+        for name, texts in (
+            ("model", '"m" "\\u00e9"'),
+            ("stream", "true false null"),
+            ("max_tokens", "1 1000 null"),
+            ("max_completion_tokens", "1 1000 null"),
+            ("temperature", "0 0.0 -0.0 1 2.5 1e3 1e-999 null " + "9" * 300),
+            ("top_p", "0 1 0.95 null"),
+            ("stop", '"a" "" [] ["a","b"] null'),
+            ("n", "1 9223372036854775807 null"),
+            ("stream_options", '{} {"include_usage":null} {"include_usage":true,"x":1} null'),
+        ):
+            for text in texts.split():
+                parse(with_member(name, text.encode()))
+
+    def test_messages(self) -> None:
+        """Text, content parts of any kind, and tool calls without a text are messages."""
+        for message in (
+            '{"role":"user","content":""}',
+            '{"role":"anything","content":"a"}',
+            '{"role":"user","content":[]}',
+            '{"role":"user","content":[{"type":"image_url","image_url":{"url":"a"},"text":null}]}',
+            '{"role":"assistant","tool_calls":[{"type":"function","function":{"name":"a"}}]}',
+            '{"role":"assistant","content":null,"tool_calls": [ {} ]}',
+            '{"role":"assistant","content":"a","tool_calls":null}',
+            '{"role":"tool","tool_call_id":"a","content":"a","name":"b"}',
+        ):
+            parse(of_messages(message))
+
+    def test_names_twice_elsewhere(self) -> None:
+        """A name that stands twice, but not as a judged member of one message, does no harm."""
+        for message in (
+            '{"role":"user","content":"\\"role\\": \\"content\\", \\"role\\""}',
+            '{"role":"role","content":"content"}',
+            '{"role":"user","content":"\\u0022\\u0072ole\\u0022"}',
+            '{"role":"user","content":"a","x":{"role":1,"role":2},"name":"b"}',
+            '{"role":"user","content":"a","name":"b","name":"c"}',
+            '{"role":"assistant","content":"a","tool_calls":[{"type":"a","content":{"role":[]}}]}',
+            '{"role":"user","content":[{"type":"text","text":"type"},{"type":"text","text":"a",'
+            '"cache_control":{"type":"text"}}]}',
+            '{"role":"user","content":[{"type":"a","b":{"type":1,"type":2}}]}',
+        ):
+            parse(of_messages(message, message))
+
+    def test_prompt(self) -> None:
+        """The prompt is the text of the last user message, its text parts in lines."""
+        system, user = '{"role":"system","content":"s"}', '{"role":"user","content":"%s"}'
+        parts = (
+            '{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","text":"b"},'
+            '{"type":"text"},{"type":"text","text":"c"}]}'
+        )
+        for messages, prompt in (
+            ([system], ""),
+            ([user % "a", user % "b", system], "b"),
+            ([user % "a", parts, system], "a\nc"),
+            ([user % "\\u00e9\\n\\ud83d\\ude00"], "é\n\U0001f600"),
+            ([user % "a", '{"role":"user","content":[]}'], ""),
+        ):
+            self.assertEqual(parse(of_messages(*messages)).prompt, prompt)
+
+    def test_texts(self) -> None:
+        """The text of every message can be had, "" of those that have none."""
+        request = parse(
+            of_messages(
+                '{"role":"system","content":"s"}',
+                '{"role":"assistant","tool_calls":[1]}',
+                '{"role":"user","content":[{"type":"text","text":"a"}]}',
+            )
+        )
+        self.assertEqual(request.texts(), ["s", "", "a"])
+
+    def test_wants_usage(self) -> None:
+        """Only a client that says true asked for the usage."""
+        for text, wanted in ((b"true", True), (b"false", False), (b"null", False)):
+            body = with_member("stream_options", b'{"include_usage":%b}' % text)
+            self.assertIs(parse(body).wants_usage, wanted)
+
+    def test_repr(self) -> None:
+        """A request that ends up in a log does not take its prompt there."""
+        self.assertNotIn("hi", repr(parse(with_member("x", b'"hi"'))))
+
+
+class BackendBodyTests(SynchronousTestCase):
+    def test_byte_for_byte(self) -> None:
+        """Every member reaches the backend in the bytes it came in, in the same order."""
+        texts = {
+            "tools": b'[ {"b" : 1.0, "a":1E400,\n"b":2} ]',
+            "model": b'"\\u006d"',
+            "messages": b'[ {"content":"a\\/b" ,"role": "user","x":[1e5 , {}]} ]',
+            "temperature": b"1.50",
+            "seed": b"123456789012345678901234567890",
+            "grammar": b"null",
+            "stream": b"false",
+            "\u00e9": b'"\xc3\xa9"',
+        }
+        body = b" {%b } " % b" ,\n".join(b'"%b" : %b' % (n.encode(), t) for n, t in texts.items())
+        expected = b",".join(b'"%b":%b' % (n.encode(), t) for n, t in texts.items())
+        self.assertEqual(parse(body).backend_body(), b"{%b}" % expected)
+
+    def test_model_filled_in(self) -> None:
+        """The backend is told the default model where the client named none."""
+        for body in (with_member("x", b"1"), with_member("model", b"null")):
+            self.assertEqual(json.loads(parse(body).backend_body())["model"], "default")
+
+    def test_null_is_absent(self) -> None:
+        """A null among the checked members is left out; any other is passed on."""
+        nulls = ("stream", "max_tokens", "temperature", "top_p", "stop", "n", "stream_options")
+        document = {"messages": json.loads(HI), "seed": None, **dict.fromkeys(nulls)}
+        self.assertEqual(
+            json.loads(parse(document).backend_body()),
+            {"messages": json.loads(HI), "seed": None, "model": "default"},
+        )
+
+    def test_last_wins(self) -> None:
+        """Of a member given twice the last is judged, and the backend never sees the other."""
+        body = b'{"n":"a","messages":5,"x":1,"n":2,"x":3,"m\\u0065ssages":%b}' % HI
+        self.assertEqual(
+            parse(body).backend_body(), b'{"n":2,"messages":%b,"x":3,"model":"default"}' % HI
+        )
+        self.assertRaises(InvalidRequest, parse, b'{"messages":%b,"n":2,"n":"a"}' % HI)
+
+    def test_usage_asked_for(self) -> None:
+        """A stream is asked for its usage, whatever the client said, and the client's other
+        stream options stay as they were."""
+        for given_text, read in (
+            (None, b'{"include_usage":true}'),
+            (b"null", b'{"include_usage":true}'),
+            (b'{"include_usage":false}', b'{"include_usage":true}'),
+            (b'{ "a":1.0,"include_usage":null }', b'{"a":1.0,"include_usage":true}'),
+            (b'{"include_usage":true,"include_usage":true}', b'{"include_usage":true}'),
+        ):
+            options = b"" if given_text is None else b',"stream_options":' + given_text
+            request = parse(b'{"messages":%b,"stream":true%b}' % (HI, options))
+            members = request.backend_body()
+            self.assertTrue(request.stream)
+            self.assertIn(b'"stream_options":' + read, members)
+
+    def test_options_without_stream(self) -> None:
+        """Without a stream nothing is asked for, and no option can be read in two ways."""
+        body = with_member("stream_options", b'{"include_usage":false,"include_usage":true}')
+        self.assertIn(b'"stream_options":{"include_usage":true}', parse(body).backend_body())
+        self.assertNotIn(b"stream_options", parse(with_member("x", b"1")).backend_body())
+
+    def test_request_unchanged(self) -> None:
+        """Asking for the body changes nothing in the request, and gives the same each time."""
+        request = parse(with_member("stream", b"true"))
+        self.assertEqual(request.backend_body(), request.backend_body())
+        self.assertEqual(set(request.members), {"messages", "stream"})
+
+
+class MediaTypeTests(SynchronousTestCase):
+    def test_let_through(self) -> None:
+        """JSON in UTF-8 is let through in every spelling of it."""
+        for value in (
+            b"application/json",
+            b"Application/JSON",
+            b"application/json; charset=utf-8",
+            b'application/json ;CHARSET="UTF-8"',
+            b"application/json;",
+            b"application/json ; ; charset=utf-8 ;",
+        ):
+            check_media_type([value], [])
+
+    def test_refused(self) -> None:
+        """Anything else is refused: no type, two, another, another charset or parameter."""
+        for values in (
+            [],
+            [b""],
+            [b"application/json", b"application/json"],
+            [b"application/json, application/json"],
+            [b"text/plain"],
+            [b"application/jsonp"],
+            [b"application/json-seq"],
+            [b"application/json; charset=latin-1"],
+            [b"application/json; charset=utf-8; charset=utf-16"],
+            [b"application/json; charset = utf-8"],
+            [b"application/json; charset='utf-8'"],
+            [b"application/json; boundary=a"],
+            [b"application/json\n"],
+            [b"application/json" + b" ;" * 5000 + b"x"],
+        ):
+            self.assertRaises(UnsupportedMediaType, check_media_type, values, [])
+
+    def test_content_coding(self) -> None:
+        """A body with a content coding is refused, `identity` included."""
+        for coding in (b"gzip", b"identity", b""):
+            self.assertRaises(
+                UnsupportedMediaType, check_media_type, [b"application/json"], [coding]
+            )
+
+
+texts = st.text('a {["\\\n\0é\u2028\U0001f600', max_size=4)
+names = st.sampled_from(
+    [*RULED, "include_usage", "role", "content", "tool_calls", "type", "text", "user", "assistant"]
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names | texts, inner, max_size=5),
+    max_leaves=12,
+)
+
+
+class AnyBodyTests(SynchronousTestCase):
+    @given(st.dictionaries(names, anything, max_size=5), anything)
+    def test_never_anything_else(self, members: dict[str, Any], messages: Any) -> None:
+        """Whatever comes in, there is a request or the client is told what is wrong."""
+        for document in (members, members | {"messages": messages}, messages):
+            try:
+                request = parse(json.dumps(document).encode())
+            except ClientError as error:
+                self.assertEqual(error.status, 400)
+                self.assertTrue(error.message)
+            else:
+                json.loads(request.backend_body())
+                request.texts()
+
+    @given(st.dictionaries(texts.map("x{}".format), anything, max_size=4), st.booleans())
+    def test_passed_on(self, members: dict[str, Any], spaced: bool) -> None:
+        """Whatever a member holds that is not checked, the backend gets it byte for byte."""
+        indent = 1 if spaced else None
+        written = {
+            name: json.dumps(value, indent=indent).replace("NaN", "0").replace("Infinity", "1e999")
+            for name, value in members.items()
+        }
+        written["messages"] = HI.decode()
+        pairs = ",".join(f"{json.dumps(name)}:{text}" for name, text in written.items())
+        request = parse(b"{%b}" % pairs.encode())
+        for name, text in written.items():
+            self.assertEqual(bytes(request.members[name]), text.encode())
+            self.assertIn(b":" + text.encode(), request.backend_body())
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["role", "content", "x", "name"]),
+                st.text('a":,é', max_size=6),
+            ),
+            max_size=5,
+        ),
+        st.booleans(),
+        st.sampled_from(['\\"', "\\u0022"]),
+    )
+    def test_one_reading(self, pairs: list[tuple[str, str]], spaced: bool, quote: str) -> None:
+        """A message that is let through reads the same to a parser that takes the first of two
+        members and to one that takes the last."""
+        separators = (", ", ": ") if spaced else (",", ":")
+        written = [
+            json.dumps({n: t}, separators=separators).replace('\\"', quote) for n, t in pairs
+        ]
+        body = of_messages("{" + separators[0].join(text[1:-1] for text in written) + "}")
+        try:
+            request = parse(body)
+        except InvalidRequest:
+            counts = [sum(name == n for n, _ in pairs) for name in ("role", "content")]
+            self.assertNotEqual(counts, [1, 1])
+        else:
+            judged = [(n, t) for n, t in pairs if n in ("role", "content")]
+            self.assertEqual(dict(judged), dict(reversed(judged)))
+            self.assertEqual(len(judged), 2)
+            self.assertEqual(request.texts(), [dict(judged)["content"]])

@@ -1,0 +1,171 @@
+"""Writing to a socket at once, and as Twisted does where that cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.reactor.epoll import shorten, turn_of
+from infergate.reactor.writing import SMALL, outlet
+
+
+class Socket:
+    """A socket that takes `room` bytes, or is broken."""
+
+    def __init__(self, room: int | None) -> None:
+        self.room = room
+        self.sent = b""
+
+    def send(self, data: bytes) -> int:
+        if self.room is None:
+            raise ConnectionResetError
+        if not self.room:
+            raise BlockingIOError
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.sent += taken
+        return len(taken)
+
+
+class Transport(Connection):
+    """A TCP transport with such a socket."""
+
+    connected = 1
+    TLS = False
+    reactor: Any = None
+
+    def __init__(self, room: int | None) -> None:
+        self.socket: Any = Socket(room)
+        self.dataBuffer = b""
+        self._tempDataBuffer: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self._tempDataBuffer.append(data)
+
+    @property
+    def outcome(self) -> tuple[bytes, list[bytes]]:
+        """What was sent, and what goes the usual way."""
+        return self.socket.sent, self._tempDataBuffer
+
+
+class AtOnce(SynchronousTestCase):
+    def written(self, room: int | None, *pieces: bytes) -> Transport:
+        transport = Transport(room)
+        way = outlet(transport)
+        for piece in pieces:
+            way.write(piece)
+        return transport
+
+    def test_at_once(self) -> None:
+        """What the socket takes is sent before `write` returns, and nothing waits."""
+        self.assertEqual(self.written(10, b"ab", b"cd").outcome, (b"abcd", []))
+
+    def test_rest(self) -> None:
+        """What it does not take waits its turn, and what comes after it waits behind it."""
+        self.assertEqual(self.written(3, b"ab", b"cd", b"ef").outcome, (b"abc", [b"d", b"ef"]))
+
+    def test_full(self) -> None:
+        """A socket that takes nothing loses nothing."""
+        self.assertEqual(self.written(0, b"ab").outcome, (b"", [b"ab"]))
+
+    def test_waiting(self) -> None:
+        """Nothing overtakes what is on its way out already."""
+        transport = Transport(10)
+        transport.dataBuffer = b"earlier"
+        way = outlet(transport)
+        self.assertFalse(way.empty)
+        way.write(b"later")
+        self.assertEqual(transport.outcome, (b"", [b"later"]))
+
+    def test_broken(self) -> None:
+        """An error is left to the reactor, which closes the connection."""
+        self.assertEqual(self.written(None, b"ab").outcome, (b"", [b"ab"]))
+
+    def test_lost(self) -> None:
+        """A connection that is gone is not touched."""
+        transport = Transport(10)
+        transport.connected = 0
+        outlet(transport).write(b"ab")
+        self.assertEqual(transport.socket.sent, b"")
+
+    def test_others(self) -> None:
+        """TLS, and whatever is no TCP socket, is written to as ever."""
+        secure, other = Transport(10), StringTransport()
+        secure.TLS = True
+        for transport in (secure, other):
+            way = outlet(transport)
+            way.write(b"ab")
+            way.write_soon(b"cd")
+            way.flush()
+            self.assertTrue(way.empty)
+        self.assertEqual(secure.outcome, (b"", [b"ab", b"cd"]))
+        self.assertEqual(other.value(), b"abcd")
+
+
+class Soon(SynchronousTestCase):
+    """What is written in a turn of the reactor with many events."""
+
+    def setUp(self) -> None:
+        self.transport = Transport(100_000)
+        self.transport.reactor = reactor = EPollReactor()
+        self.addCleanup(reactor._poller.close)
+        self.addCleanup(reactor.waker.connectionLost, None)
+        shorten(reactor)
+        turn = turn_of(reactor)
+        assert turn is not None
+        self.turn = turn
+        self.turn.crowded = True
+        self.outlet = outlet(self.transport)
+
+    def test_end_of_the_turn(self) -> None:
+        """It is sent in one go when the turn ends, and only then."""
+        self.outlet.write_soon(b"ab")
+        self.outlet.write_soon(b"cd")
+        self.assertEqual(self.transport.outcome, (b"", []))
+        self.assertFalse(self.outlet.empty)
+        self.turn(0)
+        self.assertEqual(self.transport.outcome, (b"abcd", []))
+        self.assertTrue(self.outlet.empty)
+        self.turn(0)
+        self.assertEqual(self.transport.outcome, (b"abcd", []))
+
+    def test_order(self) -> None:
+        """What is written at once after it takes it along."""
+        self.outlet.write_soon(b"ab")
+        self.outlet.write(b"cd")
+        self.assertEqual(self.transport.outcome, (b"abcd", []))
+
+    def test_flush(self) -> None:
+        """Before a connection is closed it can be sent, and is not sent twice."""
+        self.outlet.write_soon(b"ab")
+        self.outlet.flush()
+        self.turn(0)
+        self.assertEqual(self.transport.outcome, (b"ab", []))
+
+    def test_alone(self) -> None:
+        """In a turn with few events it is sent at once."""
+        self.turn.crowded = False
+        self.outlet.write_soon(b"ab")
+        self.assertEqual(self.transport.outcome, (b"ab", []))
+
+    def test_many(self) -> None:
+        """Nor of small ones that add up."""
+        for _ in range(SMALL):
+            self.outlet.write_soon(b"ab")
+        self.assertGreater(len(self.transport.socket.sent), SMALL - 2)
+
+    def test_large(self) -> None:
+        """What is large is sent at once, behind what waits: nobody's memory fills meanwhile."""
+        self.outlet.write_soon(b"ab")
+        self.outlet.write_soon(b"c" * (SMALL + 1))
+        self.assertEqual(self.transport.outcome, (b"ab" + b"c" * (SMALL + 1), []))
+
+    def test_other_reactor(self) -> None:
+        """On a reactor that has no such turns it is sent at once."""
+        transport = Transport(10)
+        outlet(transport).write_soon(b"ab")
+        self.assertEqual(transport.outcome, (b"ab", []))

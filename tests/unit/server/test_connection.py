@@ -1,0 +1,920 @@
+"""Connections: framing, limits, deadlines, flow control, one record a request."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IProtocolFactory, IPushProducer, ISSLTransport
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
+from zope.interface.verify import verifyObject
+
+from infergate.errors import ShuttingDown
+from infergate.server import connection as edge_module
+from infergate.server.connection import LINGER, PIPELINE_BYTES, WRITE_BUFFER, Connection
+from infergate.server.parser import Limits
+from tests.unit.inmemory import CHAT, Hold, Running, chat, chat_body, parse_answers, request
+
+HEALTHZ = request("GET", "/healthz")
+CLOSING = request("GET", "/healthz", "Connection: close")
+
+
+class Interfaces(SynchronousTestCase):
+    def test_interfaces(self) -> None:
+        """An edge is a factory for a port, and a connection a producer for its transport."""
+        running = Running()
+        verifyObject(IProtocolFactory, running.edge)
+        verifyObject(IPushProducer, running.connect().connection)
+
+    def test_http_1_only(self) -> None:
+        """Over TLS only HTTP/1.1 is offered: HTTP/2 would go around all that is checked here."""
+        self.assertEqual(Running().edge.acceptableProtocols(), [b"http/1.1"])
+
+    def test_quiet(self) -> None:
+        """Starting and stopping the factory opens no access log and leaves no timer."""
+        running = Running()
+        running.edge.doStart()
+        running.edge.log(object())
+        running.edge.doStop()
+        self.assertEqual(running.clock.getDelayedCalls(), [])
+
+    def test_no_delay(self) -> None:
+        """A piece of a stream goes out when it is written, and does not wait for the next."""
+        self.assertTrue(Running().connect().wire.no_delay)
+
+    def test_small_buffer(self) -> None:
+        """A client that does not read is noticed before much is written for it."""
+        transport: Any = Running().connect().wire
+        self.assertEqual(transport.bufferSize, WRITE_BUFFER)
+
+    def test_peers(self) -> None:
+        """A client over a Unix socket has no address, and is called for what it came by."""
+        running = Running()
+        transport = StringTransport(
+            hostAddress=UNIXAddress("/run/x"), peerAddress=UNIXAddress(None)
+        )
+        connection = running.edge.buildProtocol(None)
+        connection.makeConnection(transport)
+        connection.dataReceived(HEALTHZ)
+        self.assertEqual(running.line["client"], "unix")
+
+
+class Framing(SynchronousTestCase):
+    """The requests that are refused before any route has seen them."""
+
+    REFUSED = (
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\nA: b\r\n\r\n", 400, "bad_request"),
+        (b"\x16\x03\x01\x02\x00\x01", 400, "bad_request"),
+        (request("GET", "/" + "x" * 8000), 414, "uri_too_long"),
+        (request("GET", "/", "X: " + "x" * 16384), 431, "headers_too_large"),
+        (request("GET", "/", *["X: y"] * 100), 431, "headers_too_large"),
+        (request("GET", "/healthz", "Expect: tea"), 417, "expectation_failed"),
+        (request("BREW", "/healthz"), 501, "not_implemented"),
+        (request("POST", CHAT, "Transfer-Encoding: gzip"), 501, "not_implemented"),
+        (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", 505, "http_version_not_supported"),
+    )
+
+    def test_refused(self) -> None:
+        """Each is answered in JSON with its status and an id, counted, logged, and is the last on
+        its connection."""
+        for data, status, code in self.REFUSED:
+            running = Running()
+            client = running.connect()
+            client.send(data)
+            answer = client.answer
+            self.assertEqual((answer.status, answer.code, answer.whole), (status, code, True), data)
+            self.assertEqual(answer.headers["content-type"], "application/json")
+            self.assertEqual(answer.headers["connection"], "close")
+            self.assertEqual(answer.json["request_id"], answer.headers["x-request-id"])
+            client.close()
+            line = running.line
+            self.assertEqual((line["status"], line["error"]), (status, code), data)
+            self.assertEqual(line["outcome"], "client_error")
+            self.assertEqual(line["request_id"], answer.headers["x-request-id"])
+            counted = {"route": "other", "status": str(status), "outcome": "client_error"}
+            self.assertEqual(running.sample("infergate_requests_total", **counted), 1)
+            self.assertEqual(running.in_flight, (0, 0))
+
+    def test_openai_format(self) -> None:
+        """ERROR_FORMAT holds for these refusals too."""
+        answer = Running(error_format="openai").ask(b"nonsense\r\n\r\n")
+        self.assertEqual(answer.json["error"]["type"], "invalid_request_error")
+        self.assertEqual(answer.json["error"]["code"], "bad_request")
+
+    def test_known_of_it(self) -> None:
+        """What could be understood of a refused request is in its line: who, what, which."""
+        running = Running(trusted="192.0.2.0/24")
+        running.ask(request("GET", "/x?q=1", "Expect: tea", "X-Request-ID: abc"))
+        self.assertEqual(
+            [running.line[name] for name in ("method", "path", "request_id", "client")],
+            ["GET", "/x", "abc", "192.0.2.1"],
+        )
+        running = Running()
+        running.ask(b"nonsense\r\n\r\n")
+        self.assertEqual([running.line[name] for name in ("method", "path")], [None, None])
+
+    def test_password_in_the_target(self) -> None:
+        """A refused target may hold a password, and is then in no line."""
+        running = Running()
+        for target in ("http://user:canary@gateway/", "user:canary@gateway:80"):
+            running.ask(request("GET", target))
+        self.assertEqual([line["path"] for line in running.lines], [None, None])
+        self.assertNotIn("canary", str(running.lines))
+
+    def test_nothing_after(self) -> None:
+        """What follows a refused request on its connection is not read."""
+        running = Running()
+        client = running.connect()
+        client.send(b"nonsense\r\n\r\n" + HEALTHZ)
+        client.send(HEALTHZ)
+        self.assertEqual(client.answer.status, 400)
+        self.assertEqual(len(running.records), 1)
+
+    def test_broken_body(self) -> None:
+        """A body whose framing breaks is a 400, whether its head came with it or before it."""
+        head = request("POST", CHAT, "Content-Type: application/json", "Transfer-Encoding: chunked")
+        for split in (False, True):
+            running = Running()
+            client = running.connect()
+            if split:
+                client.send(head)
+                client.send(b"zz\r\n")
+            else:
+                client.send(head + b"zz\r\n")
+            self.assertEqual((client.answer.status, client.answer.code), (400, "bad_request"))
+            self.assertEqual(client.answer.headers["connection"], "close")
+            self.assertEqual(running.outcomes, ["client_error"])
+            self.assertEqual(running.in_flight, (0, 0))
+
+    def test_split_anywhere(self) -> None:
+        """However a request is cut into packets, it is one request with one answer."""
+        data = chat("X-Request-ID: abc")
+        whole = Running().ask(data).json
+        for at in range(1, len(data), 7):
+            client = Running().connect()
+            client.send(data[:at])
+            client.send(data[at:])
+            answer = client.answer.json
+            self.assertEqual((answer["id"], answer["usage"]), (whole["id"], whole["usage"]))
+
+
+class Pipelining(SynchronousTestCase):
+    def test_order(self) -> None:
+        """Pipelined requests are answered one after the other, in the order they came in."""
+        client = Running().connect()
+        client.send(
+            chat("X-Request-ID: one", prompt="first")
+            + request("GET", "/nope", "X-Request-ID: two")
+            + chat("X-Request-ID: three", prompt="third", stream=True)
+            + request("GET", "/healthz", "X-Request-ID: four")
+        )
+        answers = client.answers()
+        ids = [answer.headers["x-request-id"] for answer in answers]
+        self.assertEqual(ids, ["one", "two", "three", "four"])
+        self.assertEqual([answer.status for answer in answers], [200, 404, 200, 200])
+        self.assertIn(b"Echo: third", answers[2].body)
+
+    def test_one_at_a_time(self) -> None:
+        """The second request is not begun before the first is answered."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat(prompt="first") + chat(prompt="second"))
+        self.assertEqual(len(running.backend.requests), 1)
+        running.backend.answer(b'{"error":{}}', status=400)
+        self.assertEqual(len(running.backend.requests), 2)
+        running.backend.answer(b'{"error":{}}', status=404)
+        self.assertEqual([answer.status for answer in client.answers()], [400, 404])
+
+    def test_many(self) -> None:
+        """Hundreds of requests in one packet are so many answers, and no deep recursion."""
+        client = Running().connect()
+        client.send(HEALTHZ * 300)
+        self.assertEqual([answer.status for answer in client.answers()], [200] * 300)
+        client = Running().connect()
+        client.send(chat() * 300)
+        self.assertEqual([answer.status for answer in client.answers()], [200] * 300)
+
+    def test_body_and_next(self) -> None:
+        """The end of one request and the beginning of others may come in one packet."""
+        client = Running().connect()
+        data = chat() + HEALTHZ + chat(prompt="last")
+        client.send(data[:150])
+        client.send(data[150:-10])
+        client.send(data[-10:])
+        self.assertEqual([answer.status for answer in client.answers()], [200] * 3)
+        self.assertIn(b"Echo: last", client.answers()[2].body)
+
+    def test_bounded(self) -> None:
+        """While a request runs only so much is read of what follows; then all of it is served."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat())
+        count = PIPELINE_BYTES // len(HEALTHZ) + 1
+        client.send(HEALTHZ * (count - 2))
+        self.assertEqual(client.wire.producerState, "producing")
+        client.send(HEALTHZ * 2)
+        self.assertEqual(client.wire.producerState, "paused")
+        client.send(HEALTHZ * 5)
+        running.backend.answer(b"{}", status=500)
+        running.wait(0)
+        self.assertEqual(client.wire.producerState, "producing")
+        self.assertEqual(len(client.answers()), 1 + count + 5)
+
+    def test_refused_in_the_middle(self) -> None:
+        """What comes before a broken request is answered, what comes after it is not."""
+        client = Running().connect()
+        client.send(HEALTHZ + b"nonsense\r\n\r\n" + HEALTHZ)
+        self.assertEqual([answer.status for answer in client.answers()], [200, 400])
+
+
+class Persistence(SynchronousTestCase):
+    def after(self, data: bytes, **settings: Any) -> tuple[bool, str | None]:
+        """Whether the connection is closed after the answer, and what the answer said."""
+        client = Running(**settings).connect()
+        answer = client.ask(data)
+        self.assertEqual(len(client.answers()), 1)
+        return client.closed, answer.headers.get("connection")
+
+    def test_kept(self) -> None:
+        """A connection is kept for the next request."""
+        client = Running().connect()
+        for _ in range(3):
+            self.assertEqual(client.ask(HEALTHZ).status, 200)
+        self.assertFalse(client.closed)
+        self.assertEqual(self.after(request("GET", "/nope")), (False, None))
+
+    def test_closed(self) -> None:
+        """A client that wants it closed, or speaks HTTP/1.0, gets it closed and is told so."""
+        for data in (
+            CLOSING,
+            request("GET", "/healthz", "Connection: x, Close"),
+            request("GET", "/healthz", version="1.0"),
+            request("GET", "/healthz", "Connection: keep-alive", version="1.0"),
+        ):
+            self.assertEqual(self.after(data), (True, "close"), data)
+
+    def test_unread_body(self) -> None:
+        """A connection whose request was refused before its body came cannot be used again."""
+        head = request("POST", "/nope", "Content-Length: 5")
+        self.assertEqual(self.after(head), (True, "close"))
+        self.assertEqual(self.after(head + b"hello"), (False, None))
+
+    def test_one_line(self) -> None:
+        """A request on a connection that is then closed has one line, like any other."""
+        for data in (CLOSING, request("POST", "/nope", "Content-Length: 5"), b"nonsense\r\n\r\n"):
+            running = Running()
+            client = running.connect()
+            client.send(data)
+            client.close()
+            self.assertEqual(len(running.records), 1, data)
+
+    def test_requests_per_connection(self) -> None:
+        """After MAX_REQUESTS_PER_CONNECTION the connection is closed, and the last answer says
+        so; what follows is for another one."""
+        client = Running(requests_per_connection=3).connect()
+        client.send(HEALTHZ * 5)
+        self.assertEqual(
+            [answer.headers.get("connection") for answer in client.answers()],
+            [None, None, "close"],
+        )
+        self.assertTrue(client.closed)
+
+    def test_orderly(self) -> None:
+        """A connection that is over closes when what was written has been taken."""
+        client = Running().connect()
+        client.send(CLOSING)
+        self.assertTrue(client.wire.lost)
+        self.assertFalse(client.wire.aborted)
+
+
+class Connections(SynchronousTestCase):
+    def test_limit(self) -> None:
+        """Past MAX_CONNECTIONS a new client is told 503 and when to come back; the others go on,
+        and when one leaves there is room."""
+        running = Running(connections=2)
+        first, second = running.connect(), running.connect()
+        third = running.connect()
+        answer = third.answer
+        self.assertEqual((answer.status, answer.code), (503, "overloaded"))
+        self.assertEqual(answer.headers["retry-after"], "1")
+        self.assertEqual(answer.headers["connection"], "close")
+        self.assertEqual(running.outcomes, ["overloaded"])
+        self.assertEqual(first.ask(HEALTHZ).status, 200)
+        # The one that was refused lingers, but takes no place.
+        self.assertIn(third.connection, running.edge.connections)
+        second.close()
+        self.assertEqual(running.connect().ask(HEALTHZ).status, 200)
+
+    def test_flood(self) -> None:
+        """Far above the limit clients are closed without a word, so that telling them is no work
+        without a bound."""
+        running = Running(connections=1)
+        self.patch(edge_module, "TURN_AWAY", 8)
+        clients = [running.connect() for _ in range(1 + 8 + 3)]
+        self.assertEqual([c.wire.aborted for c in clients[-4:]], [False, True, True, True])
+        self.assertEqual(clients[-1].received, b"")
+        self.assertEqual(clients[-4].answer.status, 503)
+        self.assertEqual(len(running.records), 8)
+
+    def test_lingering_refusals_leave(self) -> None:
+        """A client that was told 503 and stays is closed in the end, so that the limit holds."""
+        running = Running(connections=1)
+        running.connect()
+        refused = running.connect()
+        self.assertFalse(refused.wire.aborted)
+        running.wait(LINGER + 0.1)
+        self.assertTrue(refused.wire.lost)
+        self.assertEqual(len(running.edge.connections), 1)
+
+
+class Deadlines(SynchronousTestCase):
+    """No trickle keeps a connection."""
+
+    def test_header(self) -> None:
+        """A head that is not whole after HEADER_TIMEOUT is a 408, however it trickles in."""
+        for pause in (0.5, 3.0, 9.0):
+            running = Running(header_timeout=10)
+            client = running.connect()
+            began = running.clock.seconds()
+            client.trickle(request("GET", "/healthz", "X: " + "x" * 200), pause)
+            self.assertTrue(client.closed)
+            self.assertLessEqual(running.clock.seconds() - began, 10 + pause + 0.2)
+            self.assertEqual((client.answer.status, client.answer.code), (408, "request_timeout"))
+            self.assertEqual(running.line["outcome"], "client_error")
+            self.assertGreaterEqual(float(str(running.line["latency_ms"])), 10_000)
+
+    def test_not_too_soon(self) -> None:
+        """A client that is in time is served."""
+        running = Running(header_timeout=10, body_timeout=5)
+        client = running.connect()
+        data = chat()
+        client.send(data[:20])
+        running.wait(9.8)
+        client.send(data[20:-20])
+        running.wait(4.8)
+        client.send(data[-20:])
+        self.assertEqual(client.answer.status, 200)
+
+    def test_body(self) -> None:
+        """A body that is not whole after BODY_TIMEOUT is a 408, however it trickles in."""
+        running = Running(body_timeout=5)
+        client = running.connect()
+        data = chat()
+        client.send(data[:-30])
+        client.trickle(data[-30:], 0.9)
+        self.assertEqual((client.answer.status, client.answer.code), (408, "request_timeout"))
+        self.assertEqual(running.line["outcome"], "client_error")
+        self.assertEqual(running.line["path"], CHAT)
+
+    def test_body_deadline_survives_a_pause(self) -> None:
+        """That the client took its earlier answers late gives it no more time for a body."""
+        running = Running(body_timeout=5)
+        client = running.connect()
+        client.send(HEALTHZ + chat()[:-3])
+        client.stop_reading()
+        client.read_again()
+        running.wait(5.2)
+        self.assertEqual([answer.status for answer in client.answers()], [200, 408])
+
+    def test_never_used(self) -> None:
+        """A connection on which nothing comes is closed after HEADER_TIMEOUT: without an answer,
+        since there was no question, and without a line."""
+        running = Running(header_timeout=10)
+        client = running.connect()
+        running.wait(9.9)
+        self.assertFalse(client.closed)
+        running.wait(0.2)
+        self.assertTrue(client.closed)
+        self.assertEqual((client.received, running.records), (b"", []))
+
+    def test_empty_lines(self) -> None:
+        """Empty lines before a request are no request, and buy no time for ever."""
+        running = Running(header_timeout=10)
+        client = running.connect()
+        for byte in (b"\r", b"\n", b"\r", b"\n"):
+            client.send(byte)
+            running.wait(9)
+        self.assertTrue(client.closed)
+
+    def test_keepalive(self) -> None:
+        """Between two requests a connection may idle for KEEPALIVE_TIMEOUT, and just closes."""
+        running = Running(header_timeout=10, keepalive_timeout=75)
+        client = running.connect()
+        client.send(HEALTHZ)
+        running.wait(74.9)
+        client.send(HEALTHZ)
+        running.wait(74.9)
+        self.assertFalse(client.closed)
+        running.wait(0.2)
+        self.assertTrue(client.closed)
+        self.assertEqual(len(client.answers()), 2)
+        self.assertEqual(len(running.records), 2)
+
+    def test_keepalive_after_a_pause(self) -> None:
+        """A client that took its last answer late may idle no longer than another."""
+        running = Running(keepalive_timeout=75)
+        client = running.connect()
+        client.stop_reading()
+        client.send(request("GET", "/nope"))
+        running.wait(30)
+        client.read_again()
+        running.wait(75.1)
+        self.assertTrue(client.wire.lost)
+        self.assertEqual(client.answer.status, 404)
+
+    def test_second_head(self) -> None:
+        """The head of a later request has a deadline of its own, from its first byte."""
+        running = Running(header_timeout=10, keepalive_timeout=75)
+        client = running.connect()
+        client.send(HEALTHZ)
+        running.wait(50)
+        client.send(b"GET /he")
+        running.wait(9.9)
+        self.assertFalse(client.closed)
+        running.wait(0.2)
+        self.assertEqual(client.answers()[-1].status, 408)
+
+    def test_pipelined_head(self) -> None:
+        """So has the head that had begun to come while another request was running."""
+        running = Running(backend=True, header_timeout=10)
+        client = running.connect()
+        client.send(chat() + b"GET /he")
+        running.wait(20)
+        running.backend.answer(b"{}", status=500)
+        running.wait(9.9)
+        self.assertEqual(len(client.answers()), 1)
+        running.wait(0.2)
+        self.assertEqual([answer.status for answer in client.answers()], [502, 408])
+        self.assertLess(float(str(running.lines[1]["latency_ms"])), 11_000)
+
+    def test_running(self) -> None:
+        """While a request runs the client is waited for by nobody."""
+        running = Running(backend=True, header_timeout=1, body_timeout=1, keepalive_timeout=1)
+        client = running.connect()
+        client.send(chat())
+        running.wait(50)
+        self.assertFalse(client.closed)
+
+    def test_nothing_left(self) -> None:
+        """When the last connection is gone no timer is left."""
+        running = Running()
+        clients = [running.connect() for _ in range(3)]
+        clients[0].send(HEALTHZ)
+        clients[1].send(b"GET")
+        clients[2].send(chat()[:-1])
+        for client in clients:
+            client.close()
+        running.wait(0.2)
+        self.assertEqual((len(running.deadlines), running.clock.getDelayedCalls()), (0, []))
+
+
+class Refusals(SynchronousTestCase):
+    """A refusal must reach a client that is still sending."""
+
+    def refused(self, **settings: Any) -> tuple[Running, Any]:
+        running = Running(framing=Limits(body=1000), **settings)
+        client = running.connect()
+        client.send(
+            request("POST", CHAT, "Content-Type: application/json", "Content-Length: 1000000000")
+        )
+        return running, client
+
+    def test_early(self) -> None:
+        """A large upload is refused on its head, before any of it is read."""
+        running, client = self.refused()
+        self.assertEqual((client.answer.status, client.answer.code), (413, "body_too_large"))
+        self.assertEqual(running.line["bytes_in"], 0)
+
+    def test_lingers(self) -> None:
+        """Our side is closed at once, and what still comes is thrown away for a while: a reset
+        could overtake the answer (RFC 9112, 9.6)."""
+        running, client = self.refused()
+        self.assertTrue(client.wire.half_closed)
+        self.assertFalse(client.wire.disconnecting)
+        for _ in range(10):
+            client.send(b"x" * 65536)
+            running.wait(0.1)
+        self.assertEqual(client.answer.status, 413)
+        self.assertEqual(len(running.records), 1)
+        self.assertEqual(client.wire.producerState, "producing")
+
+    def test_not_for_ever(self) -> None:
+        """Who sends on for longer is cut."""
+        running, client = self.refused()
+        for _ in range(30):
+            client.send(b"x" * 1000)
+            running.wait(0.1)
+        self.assertTrue(client.wire.aborted)
+        self.assertEqual(len(running.edge.connections), 0)
+
+    def test_leaves(self) -> None:
+        """A client that leaves when it has read the answer costs nothing further."""
+        running, client = self.refused()
+        client.close()
+        running.wait(0.2)
+        self.assertEqual(running.clock.getDelayedCalls(), [])
+        self.assertEqual(running.outcomes, ["client_error"])
+
+    def test_tls(self) -> None:
+        """Over TLS there is no closing of one direction; the connection is closed in order."""
+        running = Running()
+        client = running.connect()
+        directlyProvides(client.wire, ISSLTransport)
+        client.send(b"nonsense\r\n\r\n")
+        self.assertTrue(client.wire.disconnecting)
+        self.assertFalse(client.wire.half_closed)
+        self.assertTrue(client.connection.isSecure())
+
+
+class Stalls(SynchronousTestCase):
+    """A client that does not take what is ready for it."""
+
+    def stalled(self, **settings: Any) -> tuple[Running, Any]:
+        running = Running(backend=True, write_stall_timeout=60, **settings)
+        client = running.connect()
+        client.send(request("GET", "/v1/models"))
+        client.stop_reading()
+        running.backend.answer(b'{"data":"%b"}' % (b"x" * 500_000))
+        return running, client
+
+    def unsent(self, queued: int) -> None:
+        """What the kernel says that it holds for the client."""
+        self.patch(edge_module.fcntl, "ioctl", lambda *_: struct.pack("i", queued))
+
+    def test_cut(self) -> None:
+        """A client that takes nothing for WRITE_STALL_TIMEOUT is cut: it has left."""
+        running, client = self.stalled()
+        running.wait(59.9)
+        self.assertFalse(client.closed)
+        running.wait(0.2)
+        self.assertTrue(client.wire.aborted)
+        self.assertEqual(running.line["outcome"], "client_disconnected")
+        self.assertEqual(running.line["status"], 200)
+        running.wait(3)  # by then the pool has closed its connection too
+        self.assertEqual(running.clock.getDelayedCalls(), [])
+
+    def test_slow(self) -> None:
+        """A client that takes a little is slow, not gone, though Twisted cannot see it."""
+        running, client = self.stalled()
+        for queued in range(10, 0, -1):
+            self.unsent(queued)
+            running.wait(60.1)
+            self.assertFalse(client.closed)
+        running.wait(60.1)
+        self.assertTrue(client.wire.aborted)
+
+    def test_resumed(self) -> None:
+        """A client that reads again gets all of its answer, and has its time anew."""
+        running, client = self.stalled()
+        running.wait(50)
+        client.read_again()
+        running.wait(50)
+        self.assertFalse(client.closed)
+        self.assertEqual(len(client.answer.body), 500_011)
+        self.assertEqual(running.line["outcome"], "ok")
+        self.assertEqual(client.ask(HEALTHZ).status, 200)
+
+    def test_deadline_survives_a_body(self) -> None:
+        """The end of a body that nobody reads does not free a client from taking its answer."""
+        running = Running(backend=True, write_stall_timeout=60)
+        client = running.connect()
+        client.send(request("GET", "/v1/models", "Content-Length: 1"))
+        client.stop_reading()
+        running.backend.answer(b'{"data":"%b"}' % (b"x" * 500_000))
+        client.send(b"x")
+        running.wait(60.2)
+        self.assertTrue(client.wire.aborted)
+
+    def test_stalled_close(self) -> None:
+        """A connection that is to close, and whose client takes nothing, is cut too."""
+        running = Running(write_stall_timeout=60)
+        client = running.connect()
+        client.wire.stalled = True
+        client.send(CLOSING)
+        self.assertTrue(client.wire.disconnecting)
+        self.assertFalse(client.wire.lost)
+        running.wait(60.1)
+        self.assertTrue(client.wire.aborted)
+
+    def test_reset_survives_a_pause(self) -> None:
+        """An HTTP/1.0 client whose stream broke while it did not read is still reset, so that it
+        does not wait for ever for what never comes."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat(stream=True, version="1.0"))
+        running.backend.begin()
+        running.backend.piece(b'data: {"choices":[]}\n\n')
+        client.stop_reading()
+        running.backend.reset()
+        client.read_again()
+        running.wait(0.2)
+        self.assertTrue(client.wire.aborted)
+        self.assertEqual(running.outcomes, ["backend_error"])
+
+    def test_pipelined(self) -> None:
+        """While a client takes nothing, the next of its requests wait for their answers, but not
+        for ever."""
+        running = Running(write_stall_timeout=60)
+        client = running.connect()
+        client.stop_reading()
+        client.send(HEALTHZ * 2)
+        self.assertEqual(len(client.answers()), 1)
+        client.read_again()
+        self.assertEqual(len(client.answers()), 2)
+
+
+class Leaving(SynchronousTestCase):
+    def test_in_the_head(self) -> None:
+        """A client that leaves in the middle of a head has a line, with what there is to say."""
+        running = Running()
+        client = running.connect()
+        client.send(b"GET /he")
+        running.wait(1)
+        client.close()
+        line = running.line
+        self.assertEqual((line["status"], line["outcome"]), (499, "client_disconnected"))
+        self.assertEqual((line["method"], line["latency_ms"]), (None, 1000))
+        self.assertEqual(running.in_flight, (0, 0))
+
+    def test_in_the_body(self) -> None:
+        """A client that leaves in the middle of its body has a line."""
+        running = Running()
+        client = running.connect()
+        client.send(chat()[:-5])
+        client.reset()
+        line = running.line
+        self.assertEqual((line["status"], line["outcome"]), (499, "client_disconnected"))
+        self.assertEqual((line["path"], line["bytes_in"]), (CHAT, len(chat_body()) - 5))
+        self.assertEqual(running.in_flight, (0, 0))
+
+    def test_between_requests(self) -> None:
+        """A client that leaves between two requests, or before the first, has asked nothing."""
+        running = Running()
+        running.connect().close()
+        client = running.connect()
+        client.send(HEALTHZ + b"\r\n")
+        client.close()
+        self.assertEqual(len(running.records), 1)
+
+    def test_with_more_in_the_pipe(self) -> None:
+        """What a client that left had pipelined is not begun."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat() + chat())
+        client.close()
+        self.assertEqual(running.outcomes, ["client_disconnected"])
+        self.assertEqual(len(running.backend.requests), 1)
+
+    def test_address_afterwards(self) -> None:
+        """A transport that is lost knows no addresses any more; the connection still does."""
+        running = Running()
+        client = running.connect()
+        host, peer = client.wire.getHost(), client.wire.getPeer()
+        client.close()
+        self.patch(client.wire, "getHost", None)
+        self.patch(client.wire, "getPeer", None)
+        self.assertEqual(client.connection.getHost(), host)
+        self.assertEqual(client.connection.getPeer(), peer)
+
+    def test_producer_stopped(self) -> None:
+        """A transport tells its producer of its end too; once is enough."""
+        running = Running()
+        client = running.connect()
+        client.connection.stopProducing()
+        self.assertFalse(client.closed)
+
+
+class Draining(SynchronousTestCase):
+    def test_idle(self) -> None:
+        """Idle connections are closed at once, and when none is left the drain is over."""
+        running = Running()
+        fresh, used = running.connect(), running.connect()
+        used.send(HEALTHZ)
+        drained = running.edge.drain()
+        running.wait(0)
+        self.assertTrue(fresh.wire.lost and used.wire.lost)
+        self.successResultOf(drained)
+
+    def test_nobody(self) -> None:
+        """Where there is no connection the drain is over before it has begun."""
+        self.successResultOf(Running().edge.drain())
+
+    def test_running(self) -> None:
+        """What runs is finished, on a connection that then closes."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat())
+        drained = running.edge.drain()
+        running.wait(1)
+        self.assertFalse(client.closed)
+        self.assertNoResult(drained)
+        running.backend.answer(b'{"error":{}}', status=400)
+        self.assertEqual(client.answer.status, 400)
+        self.assertEqual(client.answer.headers["connection"], "close")
+        self.assertTrue(client.wire.lost)
+        self.successResultOf(drained)
+
+    def test_new_requests(self) -> None:
+        """What is new gets 503 and is told to come back, on new connections and old ones."""
+        running = Running(backend=True)
+        busy = running.connect()
+        busy.send(chat() + chat())
+        running.edge.drain()
+        for data in (chat(), request("GET", "/v1/models"), request("GET", "/nope")):
+            client = running.connect()
+            client.send(data)
+            answer = client.answer
+            self.assertEqual((answer.status, answer.code), (503, "shutting_down"))
+            self.assertEqual(answer.headers["retry-after"], "1")
+            self.assertEqual(answer.headers["connection"], "close")
+            self.assertTrue(client.closed)
+        self.assertEqual(running.outcomes, ["shutdown"] * 3)
+        running.backend.answer(b'{"error":{}}', status=400)
+        self.assertEqual(busy.answer.status, 400)
+
+    def test_probes(self) -> None:
+        """Probes are answered all along, and do not hold the drain up."""
+        running = Running(backend=True)
+        busy = running.connect()
+        busy.send(chat())
+        drained = running.edge.drain()
+        waiting = running.connect()
+        probe = running.connect()
+        self.assertEqual(probe.ask(HEALTHZ).json, {"status": "ok"})
+        probe = running.connect()
+        answer = probe.ask(request("GET", "/readyz"))
+        self.assertEqual((answer.status, answer.json), (503, {"status": "draining"}))
+        running.backend.answer(b'{"error":{}}', status=400)
+        self.successResultOf(drained)
+        self.assertFalse(waiting.closed)
+
+    def test_half_a_head(self) -> None:
+        """A request that had begun to come is waited for, and then told 503."""
+        running = Running()
+        client = running.connect()
+        client.send(chat()[:30])
+        drained = running.edge.drain()
+        self.assertNoResult(drained)
+        client.send(chat()[30:])
+        self.assertEqual(client.answer.status, 503)
+        running.wait(0)
+        self.successResultOf(drained)
+
+    def test_stopped(self) -> None:
+        """At the end of the drain what runs is ended: answered 503, or where the answer had begun
+        cut, a stream with an error event."""
+        running = Running(backend=True)
+        waiting, streaming, sending = (running.connect() for _ in range(3))
+        waiting.send(chat())
+        streaming.send(chat(stream=True))
+        backend = running.port.connections[1]
+        backend.begin()
+        backend.piece(b'data: {"choices":[]}\n\n')
+        sending.send(chat()[:30])
+        idle = running.connect()
+        drained = running.edge.drain()
+        running.edge.stop_requests(ShuttingDown())
+        running.wait(0)
+        self.assertEqual((waiting.answer.status, waiting.answer.code), (503, "shutting_down"))
+        self.assertEqual(waiting.answer.headers["retry-after"], "1")
+        self.assertEqual((sending.answer.status, sending.answer.code), (503, "shutting_down"))
+        self.assertTrue(streaming.answer.body.endswith(ShuttingDown().event()))
+        self.assertFalse(streaming.answer.whole)
+        self.assertTrue(idle.wire.lost)
+        self.assertEqual(running.outcomes, ["shutdown"] * 3)
+        for connection in running.port.connections:
+            self.assertTrue(connection.closed)
+        sending.close()
+        self.successResultOf(drained)
+        self.assertEqual(running.in_flight, (0, 0))
+
+    def test_ended_within_a_call(self) -> None:
+        """When the process is to go at once, every exchange has its line before it does."""
+        running = Running(backend=True)
+        waiting, streaming, sending = (running.connect() for _ in range(3))
+        waiting.send(chat())
+        streaming.send(chat(stream=True))
+        running.port.connections[1].begin()
+        running.port.connections[1].piece(b'data: {"choices":[]}\n\n')
+        sending.send(chat()[:30])
+        running.connect()
+        running.edge.end()
+        self.assertEqual(running.outcomes, ["shutdown"] * 3)
+        self.assertEqual(
+            sorted(str(line["status"]) for line in running.lines), ["200", "503", "503"]
+        )
+        self.assertEqual((running.in_flight, len(running.edge.connections)), ((0, 0), 0))
+
+    def test_closing_is_not_over(self) -> None:
+        """A connection whose last answer is not out yet is still waited for."""
+        running = Running()
+        client = running.connect()
+        client.wire.stalled = True
+        client.send(CLOSING)
+        drained = running.edge.drain()
+        self.assertNoResult(drained)
+        running.edge.stop_requests(ShuttingDown())
+        client.read_again()
+        self.successResultOf(drained)
+        self.assertEqual(running.outcomes, ["ok"])
+
+    def test_idle_but_not_out(self) -> None:
+        """Nor is the drain over while an idle client has not taken its last answer."""
+        running = Running()
+        client = running.connect()
+        client.send(HEALTHZ)
+        client.wire.stalled = True
+        drained = running.edge.drain()
+        running.wait(0)
+        self.assertNoResult(drained)
+        client.read_again()
+        self.successResultOf(drained)
+
+    def test_paused_then_drained(self) -> None:
+        """A client that reads again in the drain, with nothing more to ask, is closed."""
+        running = Running()
+        client = running.connect()
+        client.send(HEALTHZ + b"GET /he")
+        client.stop_reading()
+        running.edge.drain()
+        client.send(b"althz HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.read_again()
+        self.assertEqual([a.status for a in client.answers()], [200, 200])
+        self.assertTrue(client.wire.lost)
+
+    def test_abort(self) -> None:
+        """Aborting cuts every connection, whatever runs on it."""
+        running = Running(backend=True)
+        idle, busy = running.connect(), running.connect()
+        busy.send(chat())
+        running.edge.abort()
+        running.wait(0)
+        self.assertTrue(idle.wire.aborted and busy.wire.aborted)
+        self.assertEqual(running.outcomes, ["client_disconnected"])
+        self.assertTrue(running.backend.closed)
+
+
+class FlowControl(SynchronousTestCase):
+    """What an answer relies on when it is produced piece by piece."""
+
+    class Producer:
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def pauseProducing(self) -> None:
+            self.calls.append("pause")
+
+        def resumeProducing(self) -> None:
+            self.calls.append("resume")
+
+    def test_told(self) -> None:
+        """A producer is paused and resumed with the client, from the moment it is registered and
+        until it is not."""
+        running = Running()
+        running.edge.resource = hold = Hold()
+        client = running.connect()
+        client.send(HEALTHZ)
+        producer = self.Producer()
+        client.stop_reading()
+        hold.requests[0].registerProducer(producer, True)
+        client.read_again()
+        client.stop_reading()
+        hold.requests[0].unregisterProducer()
+        client.read_again()
+        self.assertEqual(producer.calls, ["pause", "resume", "pause"])
+
+    def test_drained(self) -> None:
+        """Who waits for the client to take what is written waits no longer than it is there, and
+        may stop waiting."""
+        running = Running()
+        client = running.connect()
+        connection: Connection = client.connection
+        self.successResultOf(connection.drained())
+        client.stop_reading()
+        cancelled = connection.drained()
+        cancelled.addErrback(lambda _: None)
+        cancelled.cancel()
+        waiting = connection.drained()
+        self.assertNoResult(waiting)
+        client.close()
+        self.successResultOf(waiting)
+
+
+class Reading(SynchronousTestCase):
+    def test_early_answer(self) -> None:
+        """An answer that does not need the body does not wait for it."""
+        running = Running()
+        client = running.connect()
+        client.send(request("GET", "/healthz", "Content-Length: 5"))
+        self.assertEqual(client.answer.status, 200)
+        self.assertEqual(client.answer.headers["connection"], "close")
+
+    def test_answers_are_whole(self) -> None:
+        """What a client receives is nothing but answers."""
+        client = Running().connect()
+        client.send(HEALTHZ * 3)
+        self.assertEqual(len(parse_answers(client.received)), 3)

@@ -1,0 +1,310 @@
+"""Framing: what is a request, what is none, and that the cuts in a stream do not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.errors import BadRequest, BodyTooLarge, NotImplementedMethod, URITooLong
+from infergate.server.parser import END, MAX_CHUNK_EXTENSIONS, Head, Limits, Parser
+from tests.fuzz_framing import run
+from tests.unit.server.parser_vectors import (
+    VECTORS,
+    Vector,
+    chunked,
+    get,
+    head,
+    line,
+    old,
+    post,
+    read,
+    sized,
+)
+
+
+def three(raw: bytes) -> list[bytes]:
+    third = len(raw) // 3
+    return [raw[:third], raw[third : 2 * third], raw[2 * third :]]
+
+
+def bytewise(raw: bytes) -> list[bytes]:
+    return [raw[at : at + 1] for at in range(len(raw))]
+
+
+def fed(raw: bytes, limits: Limits | None = None) -> Parser:
+    parser = Parser(limits or Limits())
+    parser.receive(raw)
+    return parser
+
+
+def only(raw: bytes) -> Head:
+    """The head of the one request that `raw` is."""
+    reading = read([raw], Limits())
+    assert reading.status is None, reading.status
+    [(request, _)] = reading.requests
+    return request
+
+
+class HeadTests(SynchronousTestCase):
+    def test_says_what_was_asked_for(self) -> None:
+        """A head has the method, the target and the version as they came."""
+        request = only(line(b"PUT /a/b?c=%20 HTTP/1.1"))
+        self.assertEqual(
+            (request.method, request.target, request.version), (b"PUT", b"/a/b?c=%20", b"HTTP/1.1")
+        )
+
+    def test_fields_are_in_order_and_stripped(self) -> None:
+        """Names are in lower case; values keep their order and lose the whitespace around."""
+        request = only(get(b"X-A: 1", b"x-b:\t2 \t", b"X-a:  3 4 "))
+        self.assertEqual(request.fields, {b"host": [b"a"], b"x-a": [b"1", b"3 4"], b"x-b": [b"2"]})
+
+    def test_first_value_of_a_field(self) -> None:
+        """`field` gives the first value, and None where there is no such field."""
+        request = only(get(b"X-A: 1", b"X-A: 2"))
+        self.assertEqual(request.field(b"x-a"), b"1")
+        self.assertIsNone(request.field(b"x-b"))
+
+    def test_length(self) -> None:
+        """The length is what was declared, 0 where there is no body, None where it is chunked."""
+        self.assertEqual(only(get()).length, 0)
+        self.assertEqual(only(sized(b"3") + b"abc").length, 3)
+        self.assertIsNone(only(chunked(b"0\r\n\r\n")).length)
+
+    def test_a_declared_length_over_the_limit_is_left_to_the_caller(self) -> None:
+        """Who asks is checked before how much: a large declared length is given, not refused."""
+        request = fed(sized(b"1000"), Limits(body=10)).next()
+        assert isinstance(request, Head)
+        self.assertEqual(request.length, 1000)
+
+    def test_keep_alive(self) -> None:
+        """HTTP/1.1 goes on unless an option of any Connection field is close; HTTP/1.0 never."""
+        for fields, expected in (
+            ([], True),
+            ([b"Connection: keep-alive"], True),
+            ([b"Connection: closed, x-close"], True),
+            ([b"Connection: close"], False),
+            ([b"Connection: CLOSE,x"], False),
+            ([b"Connection: upgrade,\tClose"], False),
+            ([b"Connection: keep-alive", b"X: y", b"Connection: x , close"], False),
+        ):
+            self.assertEqual(only(get(*fields)).keep_alive, expected, fields)
+        self.assertFalse(only(old(b"Connection: keep-alive")).keep_alive)
+
+    def test_expects_continue(self) -> None:
+        """100-continue counts in HTTP/1.1 where a body is to come."""
+        expect = b"Expect: 100-Continue"
+        self.assertTrue(only(post(expect, b"Content-Length: 1") + b"x").expects_continue)
+        chunks = post(expect, b"Transfer-Encoding: chunked") + b"0\r\n\r\n"
+        self.assertTrue(only(chunks).expects_continue)
+        self.assertFalse(only(post(expect)).expects_continue)
+        self.assertFalse(only(old(expect, b"Content-Length: 1") + b"x").expects_continue)
+
+    def test_absolute_form_becomes_origin_form(self) -> None:
+        """A target that names the host again is given as the path and query alone."""
+        for target, expected in (
+            (b"http://a/b?c", b"/b?c"),
+            (b"HTTPS://A", b"/"),
+            (b"http://a?b/c", b"/?b/c"),
+        ):
+            self.assertEqual(only(line(b"GET %b HTTP/1.1" % target)).target, expected)
+
+
+class BodyTests(SynchronousTestCase):
+    def test_sized(self) -> None:
+        """A declared body comes in the pieces in which it arrives, and END after it."""
+        parser = fed(sized(b"5"))
+        parser.next()
+        self.assertIsNone(parser.next())
+        parser.receive(b"he")
+        self.assertEqual([parser.next(), parser.next()], [b"he", None])
+        parser.receive(b"llo")
+        self.assertEqual([parser.next(), parser.next()], [b"llo", END])
+
+    def test_pieces_are_not_copied(self) -> None:
+        """A piece that holds nothing but body is given out as the object that came in."""
+        parser = fed(sized(b"1000"))
+        parser.next()
+        piece = b"x" * 500
+        parser.receive(piece)
+        self.assertIs(parser.next(), piece)
+
+    def test_chunked(self) -> None:
+        """The body is the data of the chunks; extensions and trailers are dropped."""
+        raw = chunked(b'3;a=b\r\nabc\r\n2 ;c="\\""\r\nde\r\n0\r\nX-A: 1\r\n\r\n')
+        for pieces in ([raw], bytewise(raw)):
+            [(request, body)] = read(pieces).requests
+            self.assertEqual(body, b"abcde")
+            self.assertNotIn(b"x-a", request.fields)
+
+    def test_chunked_over_the_limit(self) -> None:
+        """The head is given first; the chunk that exceeds the limit is refused by its size."""
+        parser = fed(chunked(b"3\r\nabc\r\n8"), Limits(body=10))
+        self.assertIsInstance(parser.next(), Head)
+        self.assertEqual(parser.next(), b"abc")
+        self.assertRaises(BodyTooLarge, parser.next)
+
+    def test_chunk_extensions_are_bounded(self) -> None:
+        """Extensions may have so many bytes in one body, all its chunks together."""
+        half = b";" + b"a" * (MAX_CHUNK_EXTENSIONS // 2 - 1)
+        good = b"1%b\r\nx\r\n1%b\r\ny\r\n" % (half, half)
+        self.assertEqual(read([chunked(good + b"0\r\n\r\n")]).requests[0][1], b"xy")
+        self.assertEqual(read([chunked(good + b"1" + b";a" * 10)]).status, 400)
+        for pieces in ([chunked(b"1;" + b"a" * 5000)], bytewise(chunked(b"1;" + b"a" * 5000))):
+            self.assertEqual(read(pieces).status, 400)
+
+
+class ParserTests(SynchronousTestCase):
+    def test_nothing_follows_the_end_until_restart(self) -> None:
+        """END comes once; what was pipelined waits, whole, for `restart`."""
+        parser = fed(get() + get(b"X: y"))
+        self.assertIsInstance(parser.next(), Head)
+        self.assertEqual([parser.next(), parser.next(), parser.next()], [END, None, None])
+        self.assertEqual(parser.buffered, len(get(b"X: y")))
+        parser.restart()
+        second = parser.next()
+        assert isinstance(second, Head)
+        self.assertEqual(second.field(b"x"), b"y")
+        self.assertEqual((parser.next(), parser.buffered), (END, 0))
+
+    def test_started(self) -> None:
+        """A request has started with its first byte, and until the restart after it; the empty
+        line that may come before it is none of it."""
+        parser = Parser(Limits())
+        for piece in (b"", b"\r", b"\n"):
+            parser.receive(piece)
+            self.assertFalse(parser.started)
+            self.assertIsNone(parser.next())
+            self.assertFalse(parser.started)
+        parser.receive(b"G")
+        self.assertTrue(parser.started)
+        parser.receive(get()[1:] + b"P")
+        self.assertEqual([type(parser.next()), parser.next()], [Head, END])
+        self.assertTrue(parser.started)
+        parser.restart()
+        self.assertTrue(parser.started)
+        parser.receive(post()[1:])
+        self.assertEqual([type(parser.next()), parser.next()], [Head, END])
+        parser.restart()
+        self.assertFalse(parser.started)
+
+    def test_head_of_the_request_being_read(self) -> None:
+        """`head` is None until the head is whole, and again after the restart."""
+        parser = fed(get()[:-1])
+        self.assertIsNone(parser.next())
+        self.assertIsNone(parser.head)
+        parser.receive(b"\n")
+        self.assertIs(parser.next(), parser.head)
+        self.assertIs(parser.next(), END)
+        self.assertIsNotNone(parser.head)
+        parser.restart()
+        self.assertIsNone(parser.head)
+
+    def test_head_of_a_refused_request(self) -> None:
+        """Of a refused request, `head` tells what was understood: nothing, the request line, or
+        the fields too, so that the refusal can carry the request's own id."""
+        parser = fed(b"GET  ")
+        self.assertRaises(BadRequest, parser.next)
+        self.assertIsNone(parser.head)
+        parser = fed(b"GET /a HTTP/1.1\r\nX : y")
+        self.assertRaises(BadRequest, parser.next)
+        assert parser.head is not None
+        self.assertEqual((parser.head.method, parser.head.target), (b"GET", b"/a"))
+        for raw, error in (
+            (head(b"BREW /a HTTP/1.1", b"X-Request-ID: x"), NotImplementedMethod),
+            (head(b"GET /a HTTP/1.1", b"X-Request-ID: x"), BadRequest),
+        ):
+            parser = fed(raw)
+            self.assertRaises(error, parser.next)
+            assert parser.head is not None
+            self.assertEqual(parser.head.field(b"x-request-id"), b"x")
+
+    def test_a_refusal_is_final(self) -> None:
+        """After a refusal the parser refuses for ever, for the same reason, and keeps nothing."""
+        parser = fed(line(b"GET /%b HTTP/1.1" % (b"a" * 9)), Limits(target=9))
+        self.assertRaises(URITooLong, parser.next)
+        parser.receive(get())
+        self.assertEqual(parser.buffered, 0)
+        self.assertRaises(URITooLong, parser.next)
+
+    def test_limits_are_settings(self) -> None:
+        """The same request passes or not by the limits that the parser is given."""
+        raw = get(*[b"X: y"] * 20)
+        self.assertIsNone(read([raw], Limits()).status)
+        for limits in (Limits(head=len(raw) - 1), Limits(head=10), Limits(fields=20)):
+            self.assertEqual(read([raw], limits).status, 431)
+        self.assertIsNone(read([raw], Limits(target=1, head=len(raw), fields=21)).status)
+
+
+class VectorTests(SynchronousTestCase):
+    def judge(self, vector: Vector, pieces: Iterable[bytes]) -> None:
+        reading = read(pieces)
+        self.assertEqual(
+            (len(reading.requests), reading.status), (vector.requests, vector.status), vector
+        )
+
+    def test_there_are_enough(self) -> None:
+        """There are over 150 vectors, no two of one name, each with its section."""
+        self.assertGreater(len({vector.name for vector in VECTORS}), 150)
+        self.assertEqual(len({vector.name for vector in VECTORS}), len(VECTORS))
+        for vector in VECTORS:
+            self.assertRegex(vector.section, r"^RFC \d{4} \d+(\.\d+)*$")
+
+    def test_whole_and_in_three(self) -> None:
+        """Each vector ends as it should, sent whole and in three parts."""
+        for vector in VECTORS:
+            self.judge(vector, [vector.raw])
+            self.judge(vector, three(vector.raw))
+
+    def test_cut_anywhere(self) -> None:
+        """Each vector ends as it should, cut in two at any byte."""
+        for vector in VECTORS:
+            for at in range(1, len(vector.raw)):
+                self.judge(vector, (vector.raw[:at], vector.raw[at:]))
+
+    def test_byte_by_byte(self) -> None:
+        """Each vector ends as it should when every byte comes alone."""
+        for vector in VECTORS:
+            self.judge(vector, bytewise(vector.raw))
+
+
+GOOD = [vector.raw for vector in VECTORS if vector.status is None and vector.requests == 1]
+SHARDS = [
+    *(b"GET / HTTP/1.1\r\n", b"Host: a\r\n", b"Content-Length: 2\r\n", b"\r\n", b"\r", b"\n"),
+    *(
+        b"Transfer-Encoding: chunked\r\n",
+        b"1\r\nx\r\n",
+        b"0\r\n",
+        b"5;a=b",
+        b"X: y\r\n",
+        b" ",
+        b":",
+    ),
+]
+
+
+class PropertyTests(SynchronousTestCase):
+    @given(st.lists(st.sampled_from(GOOD), max_size=4), st.lists(st.integers(0, 400), max_size=8))
+    def test_cuts_do_not_matter(self, requests: list[bytes], cuts: list[int]) -> None:
+        """However valid requests are cut into pieces, the same events come of them."""
+        raw = b"".join(requests)
+        places = [0, *sorted(min(place, len(raw)) for place in cuts), len(raw)]
+        pieces = [raw[start:end] for start, end in pairwise(places)]
+        self.assertEqual(read(pieces), read([raw]))
+
+    @given(st.lists(st.binary(max_size=40), max_size=6))
+    def test_any_bytes(self, pieces: list[bytes]) -> None:
+        """Whatever bytes come, they are requests, or refused, or not yet either."""
+        self.assertEqual(read(pieces), read([b"".join(pieces)]))
+
+    @given(st.lists(st.sampled_from(SHARDS) | st.binary(max_size=3), max_size=20))
+    def test_shards_of_requests(self, pieces: list[bytes]) -> None:
+        """The same holds for what looks almost like requests."""
+        self.assertEqual(read(pieces), read([b"".join(pieces)]))
+
+    def test_mutations(self) -> None:
+        """Vectors altered at random break nothing (a short run of `tests.fuzz_framing`)."""
+        self.assertEqual(run(seed=1, rounds=500).total(), 500)

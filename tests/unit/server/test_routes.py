@@ -1,0 +1,83 @@
+"""An app's routes, matched once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from klein import Klein
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import IResource
+from werkzeug.exceptions import HTTPException
+from zope.interface.verify import verifyObject
+
+from infergate.gateway import Gateway
+from infergate.server.routes import Routes
+from tests.unit.inmemory import Running, request
+
+
+class RoutesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        app = Klein()
+        self.waiting: list[Deferred[None]] = []
+        self.cancelled = 0
+
+        @app.route("/now", methods=["GET"])
+        async def now(request: Any) -> None:
+            await request.answer(b"now")
+
+        @app.route("/later", methods=["POST", "PUT"])
+        async def later(request: Any) -> None:
+            self.waiting.append(Deferred())
+            try:
+                await self.waiting[-1]
+            except CancelledError:
+                self.cancelled += 1
+                return
+            await request.answer(b"later")
+
+        @app.handle_errors(HTTPException)
+        def unroutable(request: Any, failure: Failure) -> None:
+            request.begin(failure.value.code, b"text/plain", (), b"")
+
+        self.routes = Routes(app)
+        self.running = Running()
+        self.running.edge.resource = self.routes
+        self.client = self.running.connect()
+
+    def test_interface(self) -> None:
+        """The routes are a resource, and one that looks at the whole path."""
+        verifyObject(IResource, self.routes)
+        self.assertTrue(self.routes.isLeaf)
+
+    def test_found(self) -> None:
+        """A route answers for each of its methods, at once or later."""
+        self.assertEqual(self.client.ask(request("GET", "/now")).body, b"now")
+        for number, method in enumerate(("POST", "PUT")):
+            self.client.send(request(method, "/later"))
+            self.waiting[number].callback(None)
+            self.assertEqual(self.client.answers()[-1].body, b"later")
+        self.assertEqual(len(self.client.answers()), 3)
+
+    def test_left(self) -> None:
+        """When its client leaves, a handler is cancelled, and its end is no second answer."""
+        self.client.send(request("POST", "/later"))
+        self.client.close()
+        self.assertEqual(self.cancelled, 1)
+        self.assertEqual(self.running.outcomes, ["client_disconnected"])
+
+    def test_not_found(self) -> None:
+        """What is no route is left to Klein, which knows why it is none."""
+        self.assertEqual(self.client.ask(request("GET", "/nope")).status, 404)
+        self.assertEqual(self.client.ask(request("DELETE", "/later")).status, 405)
+
+    def test_all_of_them(self) -> None:
+        """Every route of the gateway is looked up, with its parameters in none."""
+        paths = {path for _, path in Routes(Gateway.app)._endpoints}
+        self.assertEqual(
+            paths, {b"/v1/chat/completions", b"/v1/models", b"/healthz", b"/readyz", b"/metrics"}
+        )
+        self.assertEqual(
+            {path for _, path in Routes(Gateway.metrics_app)._endpoints}, {b"/metrics"}
+        )

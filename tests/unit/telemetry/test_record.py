@@ -1,0 +1,91 @@
+"""What is known of one request."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.api.usage import NO_USAGE
+from infergate.errors import BackendError, ClientGone, GatewayTimeout
+from infergate.telemetry.record import Record
+
+
+def record(**known: object) -> Record:
+    opened = Record(opened=100.0, client="192.0.2.1", request_id="id-1")
+    for name, value in known.items():
+        setattr(opened, name, value)
+    return opened
+
+
+class Closing(SynchronousTestCase):
+    def test_once(self) -> None:
+        """An exchange ends once: what comes after its end changes nothing."""
+        exchange = record(status=200)
+        self.assertTrue(exchange.close(101.5))
+        self.assertFalse(exchange.close(109.0))
+        self.assertEqual(exchange.closed, 101.5)
+        self.assertEqual(exchange.duration, 1.5)
+        self.assertEqual(exchange.outcome, "ok")
+
+    def test_first_reason(self) -> None:
+        """The first reason is the true one: a timeout stays one though it costs the connection."""
+        exchange = record(status=200)
+        exchange.fail(GatewayTimeout())
+        exchange.fail(ClientGone())
+        exchange.fail(BackendError())
+        self.assertEqual((exchange.error, exchange.outcome), ("gateway_timeout", "timeout"))
+
+    def test_never_answered(self) -> None:
+        """Who was sent no status has status 499, and left."""
+        exchange = record()
+        exchange.close(101.0)
+        self.assertEqual((exchange.status, exchange.outcome), (499, "client_disconnected"))
+
+    def test_never_answered_but_failed(self) -> None:
+        """Where there was a reason before the client left, it stays the reason."""
+        exchange = record()
+        exchange.fail(GatewayTimeout())
+        exchange.close(101.0)
+        self.assertEqual((exchange.status, exchange.outcome), (499, "timeout"))
+
+    def test_answered(self) -> None:
+        """The status that was sent stays, whatever comes of the connection."""
+        exchange = record(status=200)
+        exchange.fail(ClientGone())
+        exchange.close(101.0)
+        self.assertEqual((exchange.status, exchange.outcome), (200, "client_disconnected"))
+
+    def test_still_open(self) -> None:
+        """An exchange that has not ended has taken no time yet."""
+        self.assertEqual(record().duration, 0)
+
+
+class BackendTime(SynchronousTestCase):
+    def test_never_called(self) -> None:
+        """Where the backend was not called, no time was spent on it."""
+        exchange = record()
+        exchange.close(101.0)
+        self.assertIsNone(exchange.backend_seconds)
+
+    def test_ended(self) -> None:
+        """The backend's time is from the call to the end of its answer."""
+        exchange = record(backend_began=101.0, backend_ended=104.0)
+        exchange.close(109.0)
+        self.assertEqual(exchange.backend_seconds, 3.0)
+
+    def test_cut_short(self) -> None:
+        """A call that never ended was waited for until the exchange ended."""
+        exchange = record(backend_began=101.0)
+        self.assertIsNone(exchange.backend_seconds)
+        exchange.close(109.0)
+        self.assertEqual(exchange.backend_seconds, 8.0)
+
+
+class Beginning(SynchronousTestCase):
+    def test_nothing_claimed(self) -> None:
+        """What is not known yet is not made up."""
+        exchange = record()
+        self.assertEqual((exchange.route, exchange.stream), ("other", False))
+        self.assertIs(exchange.usage, NO_USAGE)
+        self.assertEqual(NO_USAGE.source, "none")
+        for name in ("method", "path", "caller", "model", "status", "error", "first_token"):
+            self.assertIsNone(getattr(exchange, name), name)
