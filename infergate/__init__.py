@@ -3,7 +3,8 @@
 The plan of the house. Each room or module imports only what stands below it; what stands on
 one line never imports one another. Each room's docstring lists its modules the same way.
 
-    tap                  `twistd infergate`: reads the settings, listens, wires the rest
+    tap                  `twistd infergate`: reads the settings, listens, handles signals
+    compose              wires the gateway out of its settings
     settings             what was asked for: options, environment, .env, defaults
     values               what one setting may be
     command              what both twistd plugins need

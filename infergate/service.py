@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import (
@@ -20,13 +20,21 @@ from infergate.backend.agent import Pool
 from infergate.errors import ShuttingDown
 from infergate.server.connection import Edge
 
-if TYPE_CHECKING:
-    from infergate.telemetry.otlp import Pusher
-
 LAST_WORDS = 1.0
 """Seconds for what is written to those who are cut at the end of the drain."""
 
 _log = Logger(namespace="infergate")
+
+
+class Part(Protocol):
+    """What runs beside the ports, such as the push of metrics.
+
+    `start` is called once, when the ports listen; `stop` once, when the last exchange has
+    ended, and the process waits for its Deferred.
+    """
+
+    def start(self) -> None: ...
+    def stop(self) -> Deferred[None] | None: ...
 
 
 class GatewayService(Service):
@@ -45,8 +53,8 @@ class GatewayService(Service):
         drain_timeout: float,
         observer: ILogObserver | None = None,
         metrics_edge: Edge | None = None,
-        pool: Pool | None = None,
-        pusher: Pusher | None = None,
+        pools: Sequence[Pool] = (),
+        parts: Sequence[Part] = (),
     ) -> None:
         self._clock = clock
         self._edge = edge
@@ -54,8 +62,8 @@ class GatewayService(Service):
         self._drain_timeout = drain_timeout
         self._observer = observer
         self._metrics_edge = metrics_edge
-        self._pool = pool
-        self._pusher = pusher
+        self._pools = pools
+        self._parts = parts
 
     def setServiceParent(self, parent: object) -> None:
         """Becoming part of the application is the moment to say how it logs."""
@@ -67,8 +75,8 @@ class GatewayService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         for port in self._ports:
             _log.info("Listening on {address}", address=port.getHost())
-        if self._pusher is not None:
-            self._pusher.start()
+        for part in self._parts:
+            part.start()
         # What is here now stays; without it a full collection is short enough for no stream to
         # notice.
         gc.collect()
@@ -90,10 +98,10 @@ class GatewayService(Service):
             self._metrics_edge.abort()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
-        if self._pool is not None:
-            self._pool.close()
-        if self._pusher is not None:
-            await self._pusher.stop()
+        for pool in self._pools:
+            pool.close()
+        for part in reversed(self._parts):
+            await maybeDeferred(part.stop)
 
     async def _in_time(self, event: Deferred[None], seconds: float) -> bool:
         """Wait for `event` no longer than `seconds`."""

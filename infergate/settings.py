@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from dotenv.parser import parse_stream
 
 from infergate import values
+from infergate.access.algorithms import PUBLIC
+from infergate.access.auth import KeyRing
 from infergate.access.ratelimit import Rate, parse_rate
 from infergate.server.addresses import Networks
+from infergate.values import FromFile
+
+if TYPE_CHECKING:
+    from infergate.access.jwks import OneKey
 
 _JWT_KEYS = ("jwt_secret", "jwt_public_key_file", "jwt_jwks_url")
 
@@ -102,19 +108,21 @@ class Settings:
     write_stall_timeout: float = _setting(
         values.seconds, "seconds a client may take nothing of what is ready for it", 60.0
     )
-    api_keys: str | None = _setting(
+    api_keys: KeyRing | None = _setting(
         values.api_keys,
         "comma-separated key, name:key, sha256:<hex> or name:sha256:<hex>; unset: nobody needs one",
         secret=True,
     )
-    api_keys_file: str | None = _setting(
+    api_keys_file: FromFile[KeyRing] | None = _setting(
         values.api_keys_file, "the same, one a line, with # comments"
     )
-    jwt_secret: str | None = _setting(
-        str, "checks JWTs with this secret; at most one of the three JWT keys", secret=True
+    jwt_secret: OneKey | None = _setting(
+        values.jwt_secret,
+        "checks JWTs with this secret; at most one of the three JWT keys",
+        secret=True,
     )
-    jwt_public_key_file: str | None = _setting(
-        values.line, "checks JWTs with the PEM public key in it"
+    jwt_public_key_file: FromFile[OneKey] | None = _setting(
+        values.jwt_public_key_file, "checks JWTs with the PEM public key in it"
     )
     jwt_jwks_url: str | None = _setting(values.url, "checks JWTs with the public keys found there")
     jwt_algorithms: tuple[str, ...] = _setting(
@@ -124,10 +132,10 @@ class Settings:
     )
     jwt_issuer: str | None = _setting(values.line, "required iss claim")
     jwt_audience: str | None = _setting(values.line, "required aud claim")
-    rate_limit: Rate | None = _setting(  # noqa: RUF009
+    rate_limit: Rate | None = _setting(
         parse_rate, "N/second, N/minute or N/hour for each caller; unset: off"
     )
-    trusted_proxies: Networks = _setting(  # noqa: RUF009
+    trusted_proxies: Networks = _setting(
         values.networks,
         "comma-separated addresses or networks whose X-Forwarded-For is believed",
         (),
@@ -163,6 +171,7 @@ def load(
     An empty text is the default, also where a source further down says otherwise. Raises
     `SettingsError` for the first that is wrong.
     """
+    texts: dict[str, str] = {}
     given = {}
     for field in attrs.fields(Settings):
         name = field.name.upper()
@@ -171,9 +180,10 @@ def load(
         if text is not None and not field.metadata["secret"]:
             text = text.strip()
         if text or (text is not None and field.metadata["empty"]):
+            texts[field.name] = text
             given[field.name] = _parsed(field, text)
     settings = Settings(**given)
-    _check_jwt(settings)
+    _check_jwt(settings, texts)
     return settings
 
 
@@ -185,50 +195,35 @@ def _parsed(field: attrs.Attribute[Any], text: str) -> Any:
         raise SettingsError(field.name.upper(), shown, str(why)) from None
 
 
-def _check_jwt(settings: Settings) -> None:
-    """What no JWT setting says alone. A key for one kind of algorithm is never used for the
-    other, or a public key would do as a secret (RFC 8725, 2.1)."""
+def _check_jwt(settings: Settings, texts: Mapping[str, str]) -> None:
+    """Refuse what no JWT setting says alone; `texts` are the settings as they were written.
+
+    A key for one kind of algorithm is never used for the other, or a public key would do as a
+    secret (RFC 8725, 2.1).
+    """
     keys = [name for name in _JWT_KEYS if getattr(settings, name) is not None]
     if len(keys) > 1:
         why = f"must not be set beside {keys[0].upper()}"
-        raise SettingsError(keys[1].upper(), getattr(settings, keys[1]), why)
-    algorithms = ",".join(settings.jwt_algorithms)
+        raise SettingsError(keys[1].upper(), texts[keys[1]], why)
     if keys:
         allowed = _algorithms_for(settings)
         if not set(settings.jwt_algorithms).issubset(allowed):
             why = f"must be out of {', '.join(allowed)}, which {keys[0].upper()} is for"
-            raise SettingsError("JWT_ALGORITHMS", algorithms, why)
+            raise SettingsError("JWT_ALGORITHMS", ",".join(settings.jwt_algorithms), why)
         return
-    for name, value in (
-        ("JWT_ALGORITHMS", algorithms),
-        ("JWT_ISSUER", settings.jwt_issuer),
-        ("JWT_AUDIENCE", settings.jwt_audience),
-    ):
-        if value:
+    for name in ("jwt_algorithms", "jwt_issuer", "jwt_audience"):
+        if name in texts:
             why = "must go with JWT_SECRET, JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL"
-            raise SettingsError(name, value, why)
+            raise SettingsError(name.upper(), texts[name], why)
 
 
 def _algorithms_for(settings: Settings) -> tuple[str, ...]:
     """The algorithms that the one JWT key can be for."""
-    # Most start without JWT, and sooner for not loading the cryptography.
-    from infergate.access import jwks as tokenkeys
-
-    path = settings.jwt_public_key_file
-    try:
-        if path is not None:
-            return tokenkeys.public_key(Path(path).read_bytes()).algorithms
-        if settings.jwt_secret is not None:
-            return tokenkeys.secret(settings.jwt_secret).algorithms
-    except OSError as why:
-        allowed = f"must be a file that can be read: {why.strerror}"
-        raise SettingsError("JWT_PUBLIC_KEY_FILE", path, allowed) from None
-    except ValueError:
-        if path is None:
-            raise SettingsError("JWT_SECRET", None, "must be a secret, not a public key") from None
-        allowed = "must hold a public key (RSA, EC or EdDSA) in PEM form"
-        raise SettingsError("JWT_PUBLIC_KEY_FILE", path, allowed) from None
-    return values.PUBLIC
+    if settings.jwt_secret is not None:
+        return settings.jwt_secret.algorithms
+    if settings.jwt_public_key_file is not None:
+        return settings.jwt_public_key_file.content.algorithms
+    return PUBLIC
 
 
 def read_dotenv(path: str | Path = ".env") -> dict[str, str | None]:

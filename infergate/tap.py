@@ -1,6 +1,7 @@
 """``twistd infergate``: options, and the service made of them.
 
-The only module that knows the reactor; all else is handed a clock, an agent or an endpoint.
+Of the gateway's modules the only one that imports Twisted's reactor, and the one that decides
+where to listen and what the signals do. What runs on the reactor is wired in `compose`.
 """
 
 from __future__ import annotations
@@ -16,26 +17,14 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
-from infergate.access.admission import Admission
-from infergate.access.auth import AnyOf, IAuthenticator, keys_from_file, keys_from_text
-from infergate.access.ratelimit import TokenBuckets
-from infergate.api.chat import Rules
-from infergate.backend.agent import OriginAgent, backend_endpoint
-from infergate.backend.call import Timeouts
-from infergate.backend.client import Backend
+from infergate.backend.agent import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
-from infergate.gateway import Gateway
-from infergate.reactor.deadlines import Deadlines
+from infergate.compose import compose
 from infergate.reactor.epoll import shorten
-from infergate.server.connection import Edge, EdgeLimits
-from infergate.server.parser import Limits
-from infergate.server.routes import Routes
+from infergate.server.connection import Edge
 from infergate.service import GatewayService
 from infergate.settings import Settings, SettingsError, load, option_parameters, read_dotenv
-from infergate.telemetry.logs import log_request, observer
-from infergate.telemetry.metrics import Metrics
-from infergate.telemetry.record import Record
-from infergate.worker import BackendWorker, EchoWorker, IWorker
+from infergate.telemetry.logs import observer
 
 
 class Options(OneLineOptions):
@@ -63,158 +52,27 @@ def makeService(options: Options) -> GatewayService:
 
 def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService:
     allow_many_connections()
-    deadlines = Deadlines(reactor)
-    metrics = Metrics()
-    worker, pool = _worker(settings, reactor, deadlines)
-    gateway = Gateway(
-        worker,
-        Admission(
-            _authenticator(settings, reactor),
-            TokenBuckets(settings.rate_limit, reactor.seconds) if settings.rate_limit else None,
-        ),
-        Rules(settings.default_model, settings.max_tokens_limit),
-        metrics,
-        max_body=settings.max_body_bytes,
-        metrics_apart=settings.metrics_listen is not None,
+    wired = compose(
+        settings,
+        reactor,
+        lambda url: backend_endpoint(url, reactor, settings.backend_connect_timeout),
     )
-
-    def ended(record: Record) -> None:
-        metrics.ended(record)
-        log_request(record)
-
-    def edge(resource: Any) -> Edge:
-        return Edge(
-            resource,
-            _limits(settings),
-            deadlines,
-            began=metrics.began,
-            ended=ended,
-            trusted_proxies=settings.trusted_proxies,
-            error_format=settings.error_format,
-        )
-
-    front = edge(Routes(gateway.app))
-    ports = [_listen_main(reactor, settings, front)]
-    metrics_edge = None
-    if settings.metrics_listen is not None:
-        metrics_edge = edge(Routes(gateway.metrics_app))
-        where = settings.metrics_listen
-        ports.append(_listen(reactor, "METRICS_LISTEN", where, where, metrics_edge))
-    reactor.callWhenRunning(_handle_signals, reactor, stream, front.end)
+    ports = [_listen_main(reactor, settings, wired.front)]
+    where = settings.metrics_listen
+    if where is not None:
+        ports.append(_listen(reactor, "METRICS_LISTEN", where, where, wired.metrics_edge))
+    reactor.callWhenRunning(_handle_signals, reactor, stream, wired.front.end)
     shorten(reactor)
     return GatewayService(
         reactor,
-        front,
+        wired.front,
         ports,
         drain_timeout=settings.drain_timeout,
         observer=observer(stream, settings.log_format, settings.log_level),
-        metrics_edge=metrics_edge,
-        pool=pool,
-        pusher=_pusher(settings, metrics, reactor),
+        metrics_edge=wired.metrics_edge,
+        pools=wired.pools,
+        parts=wired.parts,
     )
-
-
-def _limits(settings: Settings) -> EdgeLimits:
-    return EdgeLimits(
-        framing=Limits(
-            target=settings.max_url_bytes,
-            head=settings.max_header_bytes,
-            fields=settings.max_headers,
-            body=settings.max_body_bytes,
-        ),
-        connections=settings.max_connections,
-        requests_per_connection=settings.max_requests_per_connection,
-        header_timeout=settings.header_timeout,
-        body_timeout=settings.body_timeout,
-        keepalive_timeout=settings.keepalive_timeout,
-        write_stall_timeout=settings.write_stall_timeout,
-    )
-
-
-def _worker(settings: Settings, reactor: Any, deadlines: Deadlines) -> tuple[IWorker, Any]:
-    if settings.backend_url is None:
-        return EchoWorker(settings.default_model), None
-    try:
-        endpoint = backend_endpoint(settings.backend_url, reactor, settings.backend_connect_timeout)
-    except ValueError as error:  # a name that TLS knows no certificate for
-        raise SettingsError("BACKEND_URL", settings.backend_url, str(error)) from None
-    agent = OriginAgent(settings.backend_url, endpoint, deadlines)
-    backend = Backend(
-        agent,
-        endpoint,
-        settings.backend_url,
-        deadlines,
-        timeouts=Timeouts(
-            connect=settings.backend_connect_timeout,
-            response=settings.backend_timeout,
-            idle=settings.stream_idle_timeout,
-            total=settings.request_timeout,
-        ),
-        api_key=settings.backend_api_key,
-        retries=settings.backend_retries,
-    )
-    worker = BackendWorker(
-        backend,
-        deadlines,
-        max_response=settings.max_response_bytes,
-        max_event=settings.max_event_bytes,
-        keepalive=settings.sse_keepalive,
-    )
-    return worker, agent.pool
-
-
-def _authenticator(settings: Settings, reactor: Any) -> IAuthenticator | None:
-    """All that lets somebody in, or None where nobody needs a key."""
-    authenticators: list[IAuthenticator] = []
-    if settings.api_keys is not None:
-        authenticators.append(keys_from_text(settings.api_keys))
-    if settings.api_keys_file is not None:
-        authenticators.append(keys_from_file(settings.api_keys_file))
-    keys = _token_keys(settings, reactor)
-    if keys is not None:
-        from infergate.access.jwts import TokenVerifier
-
-        authenticators.append(
-            TokenVerifier(keys, settings.jwt_algorithms, settings.jwt_issuer, settings.jwt_audience)
-        )
-    if len(authenticators) > 1:
-        return AnyOf(tuple(authenticators))
-    return authenticators[0] if authenticators else None
-
-
-def _token_keys(settings: Settings, reactor: Any) -> Any:
-    """Imported only where tokens are checked: cryptography takes long to load."""
-    if settings.jwt_secret is not None:
-        from infergate.access.jwks import secret
-
-        return secret(settings.jwt_secret)
-    if settings.jwt_public_key_file is not None:
-        from infergate.access.jwks import public_key
-
-        with open(settings.jwt_public_key_file, "rb") as file:
-            return public_key(file.read())
-    if settings.jwt_jwks_url is not None:
-        from twisted.web.client import Agent
-
-        from infergate.access.jwks import KeySet
-        from infergate.backend.fetch import fetcher
-
-        return KeySet(fetcher(Agent(reactor), settings.jwt_jwks_url, reactor), reactor)
-    return None
-
-
-def _pusher(settings: Settings, metrics: Metrics, reactor: Any) -> Any:
-    """Imported only where figures are pushed: the SDK doubles the memory of an idle process."""
-    endpoint = settings.otel_exporter_otlp_endpoint
-    if endpoint is None:
-        return None
-    try:
-        from infergate.telemetry.otlp import Pusher
-    except ImportError:
-        raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "needs the extra: pip install '.[otlp]'"
-        ) from None
-    return Pusher(metrics.registry, reactor, endpoint)
 
 
 def _listen_main(reactor: Any, settings: Settings, site: Edge) -> IListeningPort:

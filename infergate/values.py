@@ -10,18 +10,20 @@ import math
 import re
 from collections.abc import Callable
 from ipaddress import IPv6Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from infergate.access.auth import keys_from_file, keys_from_text
+import attrs
+
+from infergate.access.algorithms import HMAC, PUBLIC
+from infergate.access.auth import KeyRing, keys_from_file, keys_from_text
 from infergate.server.addresses import Networks, parse_networks
+
+if TYPE_CHECKING:
+    from infergate.access.jwks import OneKey
 
 LARGEST = 2**53
 """The largest whole number that all readers of JSON understand alike (RFC 8259, 6)."""
-
-HMAC = ("HS256", "HS384", "HS512")
-"""JWT algorithms for a secret (RFC 7518, 3.1)."""
-
-PUBLIC = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA")
-"""JWT algorithms for a public key (RFC 7518, 3.1; RFC 8037, 3.1)."""
 
 _URL = re.compile(
     r"(?P<root>https?://(?:\[(?P<ipv6>[0-9a-f:.]+)\]|[\w-]+(?:\.[\w-]+)*\.?)"
@@ -29,6 +31,16 @@ _URL = re.compile(
     r"(?P<path>(?:/[\w.~!$&'()*+,;=:@%-]+)*/?)(?P<query>\?[\w.~!$&'()*+,;=:@%/?-]*)?",
     re.ASCII | re.IGNORECASE,
 )
+
+Content = TypeVar("Content")
+
+
+@attrs.frozen
+class FromFile(Generic[Content]):
+    """What a file meant when it was read; `path` is for reading it again, and for messages."""
+
+    path: str
+    content: Content = attrs.field(repr=False)
 
 
 def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
@@ -135,19 +147,39 @@ def header_token(text: str) -> str:
     return text
 
 
-def api_keys(text: str) -> str:
-    """API keys, checked and given as they came."""
-    keys_from_text(text)
-    return text
+def api_keys(text: str) -> KeyRing:
+    """The keys of `API_KEYS`."""
+    return keys_from_text(text)
 
 
-def api_keys_file(path: str) -> str:
-    """The path of a file with API keys, checked and given as it came."""
+def api_keys_file(path: str) -> FromFile[KeyRing]:
+    """The keys in a file."""
+    return FromFile(path, _readable(keys_from_file, path))
+
+
+def jwt_secret(text: str) -> OneKey:
+    """The key that tokens are signed with."""
+    # Most start without JWT, and sooner for not loading the cryptography.
+    from infergate.access import jwks
+
+    return jwks.secret(text)
+
+
+def jwt_public_key_file(path: str) -> FromFile[OneKey]:
+    """The PEM public key in a file."""
+    from infergate.access import jwks
+
+    return FromFile(path, jwks.public_key(_readable(Path.read_bytes, Path(path))))
+
+
+Where = TypeVar("Where")
+
+
+def _readable(read: Callable[[Where], Content], path: Where) -> Content:
     try:
-        keys_from_file(path)
+        return read(path)
     except OSError as why:
         raise ValueError(f"must be a file that can be read: {why.strerror}") from None
-    return path
 
 
 def algorithms(text: str) -> tuple[str, ...]:

@@ -4,5 +4,6 @@ admission   the order of the questions, and what a refusal costs
 jwts        who is calling: JSON Web Tokens
 jwks        the keys that tokens are verified with
 auth        who is calling: API keys
+algorithms  the names of the algorithms of tokens
 ratelimit   how often a caller may come
 """

@@ -24,6 +24,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
 
+from infergate.access.algorithms import CURVES, EDDSA, HMAC, PUBLIC, RSA
+
 REFETCH_INTERVAL = 30.0
 """Seconds between two fetches of a key set, however many unknown keys are asked for."""
 
@@ -33,9 +35,6 @@ long a key that its issuer has withdrawn is still believed."""
 
 Key = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
-_HMAC = ("HS256", "HS384", "HS512")
-_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
 _log = Logger()
 
 
@@ -65,8 +64,8 @@ def secret(text: str) -> OneKey:
     try:
         key = jwt.PyJWS().get_algorithm_by_name("HS256").prepare_key(text)
     except jwt.InvalidKeyError:
-        raise ValueError("JWT_SECRET is empty, or a public key and so no secret") from None
-    return OneKey(key, _HMAC)
+        raise ValueError("must be a secret, neither empty nor a public key") from None
+    return OneKey(key, HMAC)
 
 
 def public_key(pem: bytes) -> OneKey:
@@ -77,7 +76,7 @@ def public_key(pem: bytes) -> OneKey:
         key = None
     algorithms = _algorithms_of(key)
     if not algorithms:
-        raise ValueError("JWT_PUBLIC_KEY_FILE holds no public key (RSA, EC or EdDSA) in PEM form")
+        raise ValueError("must hold a public key (RSA, EC or EdDSA) in PEM form")
     return OneKey(key, algorithms)
 
 
@@ -100,7 +99,7 @@ class KeySet:
     `REFETCH_INTERVAL`; all who wait share one call. Where it fails, the keys stay as they were.
     """
 
-    algorithms = (*_RSA, *_CURVES.values(), "EdDSA")
+    algorithms = PUBLIC
 
     def __init__(self, fetch: Callable[[], Deferred[bytes]], clock: IReactorTime) -> None:
         self._fetch = fetch
@@ -180,7 +179,7 @@ def _published(jwk: Any) -> _PublishedKey | None:
 def _algorithms_of(key: object) -> tuple[str, ...]:
     """The algorithms that a public key can be for: none for a key of any other kind."""
     if isinstance(key, RSAPublicKey):
-        return _RSA
+        return RSA
     if isinstance(key, EllipticCurvePublicKey):
-        return (_CURVES[key.curve.name],) if key.curve.name in _CURVES else ()
-    return ("EdDSA",) if isinstance(key, Ed25519PublicKey | Ed448PublicKey) else ()
+        return (CURVES[key.curve.name],) if key.curve.name in CURVES else ()
+    return (EDDSA,) if isinstance(key, Ed25519PublicKey | Ed448PublicKey) else ()

@@ -35,23 +35,16 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from infergate.access.admission import Admission
 from infergate.access.auth import IAuthenticator, keys_from_text
-from infergate.access.ratelimit import TokenBuckets, parse_rate
-from infergate.api.chat import Rules
-from infergate.backend.agent import OriginAgent
+from infergate.access.ratelimit import parse_rate
 from infergate.backend.call import Timeouts
-from infergate.backend.client import Backend
-from infergate.gateway import Gateway
-from infergate.reactor.deadlines import Deadlines
+from infergate.compose import compose
 from infergate.server.connection import Connection, Edge, EdgeLimits
 from infergate.server.parser import Limits
-from infergate.server.routes import Routes
 from infergate.service import GatewayService
+from infergate.settings import Settings
 from infergate.telemetry.logs import fields
-from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.record import Record
-from infergate.worker import BackendWorker, EchoWorker
 
 CLIENT = "192.0.2.1"
 CHAT = "/v1/chat/completions"
@@ -506,64 +499,52 @@ class Running:
     ) -> None:
         self.clock = Clock()
         self.clock.advance(1000)  # so that no moment is 0
-        self.deadlines = Deadlines(self.clock)
-        self.metrics = Metrics()
         self.records: list[Record] = []
         self.port = BackendPort(self.clock)
-        agent = OriginAgent("http://backend:9000", self.port, self.deadlines)
-        self.pool = agent.pool
-        if backend:
-            self.worker: Any = BackendWorker(
-                Backend(
-                    agent,
-                    self.port,
-                    "http://backend:9000",
-                    self.deadlines,
-                    timeouts=timeouts or Timeouts(),
-                    api_key=backend_api_key,
-                    retries=retries,
-                ),
-                self.deadlines,
-                max_response=max_response,
-                max_event=max_event,
-                keepalive=keepalive,
-            )
-        else:
-            self.worker = EchoWorker(default_model)
-        if wrap is not None:
-            self.worker = wrap(self.worker)
         framing = framing or Limits()
-        if keys is not None:
-            authenticator = keys_from_text(keys)
-        self.gateway = Gateway(
-            self.worker,
-            Admission(
-                authenticator,
-                TokenBuckets(parse_rate(rate), self.clock.seconds) if rate else None,
-            ),
-            Rules(default_model, 1000),
-            self.metrics,
-            max_body=framing.body,
-            metrics_apart=metrics_apart,
-        )
+        timeouts = timeouts or Timeouts()
         self.limits = EdgeLimits(framing, **limits)
-        proxies = (ip_network(trusted),) if trusted else ()
-        self.edge, self.metrics_edge = (
-            Edge(
-                Routes(app),
-                self.limits,
-                self.deadlines,
-                began=self.metrics.began,
-                ended=self._ended,
-                trusted_proxies=proxies,
-                error_format=error_format,
-            )
-            for app in (self.gateway.app, self.gateway.metrics_app)
+        self.settings = Settings(
+            backend_url="http://backend:9000" if backend else None,
+            backend_api_key=backend_api_key,
+            backend_connect_timeout=timeouts.connect,
+            backend_timeout=timeouts.response,
+            stream_idle_timeout=timeouts.idle,
+            request_timeout=timeouts.total,
+            backend_retries=retries,
+            default_model=default_model,
+            max_tokens_limit=1000,
+            max_body_bytes=framing.body,
+            max_response_bytes=max_response,
+            max_event_bytes=max_event,
+            max_url_bytes=framing.target,
+            max_header_bytes=framing.head,
+            max_headers=framing.fields,
+            max_requests_per_connection=self.limits.requests_per_connection,
+            max_connections=self.limits.connections,
+            header_timeout=self.limits.header_timeout,
+            body_timeout=self.limits.body_timeout,
+            keepalive_timeout=self.limits.keepalive_timeout,
+            write_stall_timeout=self.limits.write_stall_timeout,
+            # A key ring is an authenticator, and no more is asked of it.
+            api_keys=authenticator if keys is None else keys_from_text(keys),  # type: ignore[arg-type]
+            rate_limit=parse_rate(rate) if rate else None,
+            trusted_proxies=(ip_network(trusted),) if trusted else (),
+            metrics_listen="somewhere else" if metrics_apart else None,
+            error_format=error_format,
+            sse_keepalive=keepalive,
         )
-
-    def _ended(self, record: Record) -> None:
-        self.metrics.ended(record)
-        self.records.append(record)
+        self.wired = compose(
+            self.settings,
+            self.clock,
+            lambda url: self.port,
+            log=self.records.append,
+            **({} if wrap is None else {"wrap": wrap}),
+        )
+        self.deadlines, self.metrics = self.wired.deadlines, self.wired.metrics
+        self.worker: Any = self.wired.worker
+        self.gateway = self.wired.gateway
+        self.edge, self.metrics_edge = self.wired.front, self.wired.metrics_edge
 
     def connect(self, peer: str = CLIENT, *, edge: Edge | None = None) -> Client:
         return Client(self.clock, edge or self.edge, Wire(self.clock, peer))
@@ -618,7 +599,7 @@ class Running:
         )
 
     def service(self, drain_timeout: float = 30, **other: Any) -> GatewayService:
-        other.setdefault("pool", self.pool)
+        other.setdefault("pools", self.wired.pools)
         return GatewayService(
             self.clock, self.edge, other.pop("ports", ()), drain_timeout=drain_timeout, **other
         )

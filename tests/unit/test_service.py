@@ -67,7 +67,7 @@ class Starting(SynchronousTestCase):
     def test_pushes(self) -> None:
         """What pushes the figures starts and stops with it."""
         pusher = Pusher()
-        service = Running().service(pusher=pusher)
+        service = Running().service(parts=[pusher])
         service.startService()
         self.assertEqual(pusher.calls, ["start"])
         self.successResultOf(service.stopService())
@@ -231,7 +231,7 @@ class Draining(SynchronousTestCase):
     def test_without_a_backend(self) -> None:
         """An echo has no such connections, and stops as well."""
         running = Running()
-        self.successResultOf(running.service(pool=None).stopService())
+        self.successResultOf(running.service(pools=()).stopService())
 
     def test_slow_port(self) -> None:
         """The end waits until the port is closed."""

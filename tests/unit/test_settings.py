@@ -60,7 +60,9 @@ class Sources(SynchronousTestCase):
     def test_space(self) -> None:
         """Space around a value does not count, but in a secret, of which it may be a part."""
         self.assertEqual(from_environ(PORT=" 1 ", BACKEND_URL=" ").port, 1)
-        self.assertEqual(from_environ(JWT_SECRET=" s ").jwt_secret, " s ")
+        secret = from_environ(JWT_SECRET=" s ").jwt_secret
+        assert secret is not None
+        self.assertEqual(secret.find("HS256", None), b" s ")
 
     def test_values(self) -> None:
         """Values come parsed."""
@@ -78,6 +80,20 @@ class Sources(SynchronousTestCase):
         self.assertEqual(settings.sse_keepalive, 0.5)
         self.assertEqual(settings.log_level, "warn")
         self.assertEqual(settings.otel_exporter_otlp_endpoint, "http://collector:4318")
+
+    def test_keys_come_as_what_they_open(self) -> None:
+        """Keys are read and parsed once: what a setting holds lets callers in by itself, though
+        its file be gone, and shows no key."""
+        path = Path(self.mktemp())
+        path.write_text("file:canary-2\n")
+        settings = from_environ(API_KEYS="text:canary-1", API_KEYS_FILE=str(path))
+        path.unlink()
+        assert settings.api_keys is not None
+        assert settings.api_keys_file is not None
+        self.assertEqual(settings.api_keys.authenticate("canary-1"), "text")
+        self.assertEqual(settings.api_keys_file.content.authenticate("canary-2"), "file")
+        self.assertIn(str(path), repr(settings))
+        self.assertNotIn("canary", repr(settings))
 
     def test_frozen(self) -> None:
         """Settings do not change."""
@@ -195,7 +211,9 @@ class Tokens(SynchronousTestCase):
         )
         path.write_bytes(pem)
         settings = from_environ(JWT_PUBLIC_KEY_FILE=str(path), JWT_ALGORITHMS="ES256")
-        self.assertEqual(settings.jwt_public_key_file, str(path))
+        read = settings.jwt_public_key_file
+        assert read is not None
+        self.assertEqual((read.path, read.content.find("ES256", None)), (str(path), public))
         self.refused("JWT_ALGORITHMS='RS256'.*ES256", JWT_PUBLIC_KEY_FILE=str(path))
         self.refused("JWT_SECRET: must be a secret", JWT_SECRET=pem.decode())
         path.write_text("no key")

@@ -309,26 +309,23 @@ class Wiring(Setting):
     def test_tokens(self) -> None:
         """JWT_SECRET, JWT_PUBLIC_KEY_FILE and JWT_JWKS_URL turn the checking of tokens on, with
         the issuer, audience and algorithms that are set."""
-        with self.settings(
-            jwt_secret="s" * 64, jwt_algorithms=("HS512",), jwt_issuer="me", jwt_audience="you"
-        ):
-            service = self.make()
+        self.environ["JWT_SECRET"] = "s" * 64
+        service = self.make("--jwt-algorithms=HS512", "--jwt-issuer=me", "--jwt-audience=you")
         verifier = self.gateway(service)._admission.authenticator
         self.assertEqual(
             (verifier.algorithms, verifier.issuer, verifier.audience), (("HS512",), "me", "you")
         )
         path = self.mktemp()
         Path(path).write_text(PUBLIC_KEY)
-        with self.settings(jwt_public_key_file=path, jwt_algorithms=("EdDSA",)):
-            service = self.make()
+        self.environ.clear()
+        service = self.make(f"--jwt-public-key-file={path}", "--jwt-algorithms=EdDSA")
         verifier = self.gateway(service)._admission.authenticator
         self.assertEqual(verifier.algorithms, ("EdDSA",))
 
     def test_jwks(self) -> None:
         """With JWT_JWKS_URL the keys are fetched when the first token comes, on this reactor."""
         url = "http://127.0.0.1:9001/keys"
-        with self.settings(jwt_jwks_url=url, jwt_algorithms=("RS256",)):
-            service = self.make()
+        service = self.make(f"--jwt-jwks-url={url}")
         self.assertEqual(self.reactor.tcpClients, [])
         token = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ.e30.e30"
         asked = request("GET", "/v1/models", f"Authorization: Bearer {token}")
@@ -359,7 +356,7 @@ class Wiring(Setting):
     def test_push(self) -> None:
         """Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is pushed; without the extra that it needs
         the process ends with one line that says so."""
-        self.assertIsNone(self.make()._pusher)
+        self.assertEqual(self.make()._parts, ())
         with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": None}):
             line = self.refused("--otel-exporter-otlp-endpoint=http://collector:4318")
         self.assertIn("OTEL_EXPORTER_OTLP_ENDPOINT", line)
@@ -367,7 +364,7 @@ class Wiring(Setting):
         with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": mock.Mock()}) as modules:
             service = self.make("--otel-exporter-otlp-endpoint=http://collector:4318")
             pusher = modules["infergate.telemetry.otlp"].Pusher
-        self.assertIs(service._pusher, pusher.return_value)
+        self.assertEqual(service._parts, (pusher.return_value,))
         self.assertEqual(pusher.call_args.args[1:], (self.reactor, "http://collector:4318"))
 
 

@@ -1,0 +1,232 @@
+"""Wires one gateway out of its settings: the only place that does, for `tap` and the tests alike.
+
+`tap` hands over the reactor and real endpoints, the tests in memory a `Clock` and endpoints of
+their own. Nothing here listens, connects or logs; `service` starts what was wired, and stops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+
+from infergate.access.admission import Admission
+from infergate.access.auth import AnyOf, IAuthenticator
+from infergate.access.ratelimit import TokenBuckets
+from infergate.api.chat import Rules
+from infergate.backend.agent import OriginAgent, Pool
+from infergate.backend.call import Timeouts
+from infergate.backend.client import Backend
+from infergate.gateway import Gateway
+from infergate.reactor.deadlines import Deadlines
+from infergate.server.connection import Edge, EdgeLimits
+from infergate.server.parser import Limits
+from infergate.server.routes import Routes
+from infergate.service import Part
+from infergate.settings import Settings, SettingsError
+from infergate.telemetry.logs import log_request
+from infergate.telemetry.metrics import Metrics
+from infergate.telemetry.record import Record
+from infergate.worker import BackendWorker, EchoWorker, IWorker
+
+Reach = Callable[[str], IStreamClientEndpoint]
+"""How to connect to an HTTP URL. Raises `ValueError` for a URL that cannot be connected to,
+in words that can follow a setting's name and value."""
+
+
+@attrs.frozen(kw_only=True)
+class Wired:
+    """One gateway, ready to listen.
+
+    `front` is the protocol factory of the main port and `metrics_edge` that of
+    `METRICS_LISTEN`. The `parts` are started once the ports listen, in this order, and stopped
+    in the reverse order when the last exchange has ended. The `pools` hold idle connections to
+    other servers, to be closed at the end.
+    """
+
+    worker: IWorker
+    gateway: Gateway
+    front: Edge
+    metrics_edge: Edge
+    metrics: Metrics
+    deadlines: Deadlines
+    pools: tuple[Pool, ...]
+    parts: tuple[Part, ...]
+
+
+def compose(
+    settings: Settings,
+    clock: IReactorTime,
+    reach: Reach,
+    *,
+    log: Callable[[Record], None] = log_request,
+    wrap: Callable[[IWorker], IWorker] = lambda worker: worker,
+) -> Wired:
+    """Wire a gateway that runs on `clock` and reaches other servers by `reach`.
+
+    `log` is handed the record of each exchange after the metrics; `wrap` may put another
+    worker around or in place of the one that the settings ask for. Raises `SettingsError`
+    where a setting shows to be wrong only now.
+    """
+    wiring = _Wiring(settings, clock, reach)
+    metrics = Metrics()
+    worker = wrap(wiring.worker())
+    gateway = Gateway(
+        worker,
+        wiring.admission(),
+        Rules(settings.default_model, settings.max_tokens_limit),
+        metrics,
+        max_body=settings.max_body_bytes,
+        metrics_apart=settings.metrics_listen is not None,
+    )
+
+    def ended(record: Record) -> None:
+        metrics.ended(record)
+        log(record)
+
+    front, metrics_edge = (
+        Edge(
+            Routes(app),
+            _limits(settings),
+            wiring.deadlines,
+            began=metrics.began,
+            ended=ended,
+            trusted_proxies=settings.trusted_proxies,
+            error_format=settings.error_format,
+        )
+        for app in (gateway.app, gateway.metrics_app)
+    )
+    return Wired(
+        worker=worker,
+        gateway=gateway,
+        front=front,
+        metrics_edge=metrics_edge,
+        metrics=metrics,
+        deadlines=wiring.deadlines,
+        pools=tuple(wiring.pools),
+        parts=_parts(settings, clock, metrics),
+    )
+
+
+class _Wiring:
+    """What all the parts of one gateway share while they are made: settings, clock, pools."""
+
+    def __init__(self, settings: Settings, clock: IReactorTime, reach: Reach) -> None:
+        self.deadlines = Deadlines(clock)
+        self.pools: list[Pool] = []
+        self._settings = settings
+        self._clock = clock
+        self._reach = reach
+
+    def worker(self) -> IWorker:
+        """The worker that answers requests: of the backend, or an echo without one."""
+        settings = self._settings
+        if settings.backend_url is None:
+            return EchoWorker(settings.default_model)
+        agent, endpoint = self._origin("BACKEND_URL", settings.backend_url)
+        backend = Backend(
+            agent,
+            endpoint,
+            settings.backend_url,
+            self.deadlines,
+            timeouts=Timeouts(
+                connect=settings.backend_connect_timeout,
+                response=settings.backend_timeout,
+                idle=settings.stream_idle_timeout,
+                total=settings.request_timeout,
+            ),
+            api_key=settings.backend_api_key,
+            retries=settings.backend_retries,
+        )
+        return BackendWorker(
+            backend,
+            self.deadlines,
+            max_response=settings.max_response_bytes,
+            max_event=settings.max_event_bytes,
+            keepalive=settings.sse_keepalive,
+        )
+
+    def admission(self) -> Admission:
+        """Who may come in, and how often."""
+        rate = self._settings.rate_limit
+        limiter = TokenBuckets(rate, self._clock.seconds) if rate else None
+        return Admission(self._authenticator(), limiter)
+
+    def _authenticator(self) -> IAuthenticator | None:
+        """What lets callers in, or None where nobody needs a key."""
+        settings = self._settings
+        authenticators: list[IAuthenticator] = []
+        if settings.api_keys is not None:
+            authenticators.append(settings.api_keys)
+        if settings.api_keys_file is not None:
+            authenticators.append(settings.api_keys_file.content)
+        keys = self._token_keys()
+        if keys is not None:
+            # Imported only where tokens are checked: cryptography takes long to load.
+            from infergate.access.jwts import TokenVerifier
+
+            authenticators.append(
+                TokenVerifier(
+                    keys, settings.jwt_algorithms, settings.jwt_issuer, settings.jwt_audience
+                )
+            )
+        if len(authenticators) > 1:
+            return AnyOf(tuple(authenticators))
+        return authenticators[0] if authenticators else None
+
+    def _token_keys(self) -> Any:
+        """The source of the keys that tokens are verified with, or None."""
+        settings = self._settings
+        if settings.jwt_jwks_url is not None:
+            from infergate.access.jwks import KeySet
+            from infergate.backend.fetch import fetcher
+
+            agent, _ = self._origin("JWT_JWKS_URL", settings.jwt_jwks_url)
+            return KeySet(fetcher(agent, settings.jwt_jwks_url, self._clock), self._clock)
+        if settings.jwt_public_key_file is not None:
+            return settings.jwt_public_key_file.content
+        return settings.jwt_secret
+
+    def _origin(self, setting: str, url: str) -> tuple[OriginAgent, IStreamClientEndpoint]:
+        """An agent for the server of a URL, with a pool of its own."""
+        try:
+            endpoint = self._reach(url)
+        except ValueError as error:
+            raise SettingsError(setting, url, str(error)) from None
+        agent = OriginAgent(url, endpoint, self.deadlines)
+        self.pools.append(agent.pool)
+        return agent, endpoint
+
+
+def _parts(settings: Settings, clock: IReactorTime, metrics: Metrics) -> tuple[Part, ...]:
+    """What has to be started and stopped with the gateway."""
+    endpoint = settings.otel_exporter_otlp_endpoint
+    if endpoint is None:
+        return ()
+    try:
+        # Imported only where metrics are pushed: the SDK doubles the memory of an idle process.
+        from infergate.telemetry.otlp import Pusher
+    except ImportError:
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "needs the extra: pip install '.[otlp]'"
+        ) from None
+    return (Pusher(metrics.registry, clock, endpoint),)
+
+
+def _limits(settings: Settings) -> EdgeLimits:
+    return EdgeLimits(
+        framing=Limits(
+            target=settings.max_url_bytes,
+            head=settings.max_header_bytes,
+            fields=settings.max_headers,
+            body=settings.max_body_bytes,
+        ),
+        connections=settings.max_connections,
+        requests_per_connection=settings.max_requests_per_connection,
+        header_timeout=settings.header_timeout,
+        body_timeout=settings.body_timeout,
+        keepalive_timeout=settings.keepalive_timeout,
+        write_stall_timeout=settings.write_stall_timeout,
+    )

@@ -1,0 +1,55 @@
+"""The wiring of one gateway out of its settings."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.compose import compose
+from infergate.settings import SettingsError, load
+from infergate.telemetry.record import Record
+from tests.unit.inmemory import BackendPort, Client, Wire, chat, request
+
+
+class Composing(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.reached: list[str] = []
+
+    def reach(self, url: str) -> IStreamClientEndpoint:
+        self.reached.append(url)
+        return BackendPort(self.clock)
+
+    def test_nothing_is_reached_or_scheduled_before_the_first_request(self) -> None:
+        """To wire a gateway costs no connection and sets no timer."""
+        settings = load({}, {"BACKEND_URL": "http://a", "JWT_JWKS_URL": "https://b/keys"}, {})
+        wired = compose(settings, self.clock, self.reach)
+        self.assertEqual(self.reached, ["http://a", "https://b/keys"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual((len(wired.pools), wired.parts), (2, ()))
+
+    def test_url_that_cannot_be_reached_names_its_setting(self) -> None:
+        """A URL that shows to be wrong only when it is wired stops the start by its setting."""
+
+        def reach(url: str) -> IStreamClientEndpoint:
+            raise ValueError("must be another")
+
+        for name in ("BACKEND_URL", "JWT_JWKS_URL"):
+            settings = load({}, {name: "https://a"}, {})
+            with self.assertRaises(SettingsError) as caught:
+                compose(settings, self.clock, reach)
+            self.assertEqual(str(caught.exception), f"{name}='https://a': must be another")
+
+    def test_record_of_each_exchange_is_in_the_metrics_and_handed_to_the_log(self) -> None:
+        """Each exchange is accounted for once, in the metrics and by whatever logs it."""
+        records: list[Record] = []
+        wired = compose(load({}, {}, {}), self.clock, self.reach, log=records.append)
+        for edge, data in ((wired.front, chat()), (wired.metrics_edge, request("GET", "/metrics"))):
+            Client(self.clock, edge, Wire(self.clock, "192.0.2.1")).send(data)
+        routes = ["/v1/chat/completions", "/metrics"]
+        self.assertEqual([record.route for record in records], routes)
+        for route in routes:
+            labels = {"route": route, "status": "200", "outcome": "ok"}
+            counted = wired.metrics.registry.get_sample_value("infergate_requests_total", labels)
+            self.assertEqual(counted, 1)
