@@ -1,14 +1,22 @@
-"""Deadlines that cost nothing to move.
+"""Deadlines that cost nothing to move, on a clock that nobody can set.
 
-A timer that is cancelled and set again for each piece of each stream would be most of a
-stream's work. A deadline here is a number that its owner moves as it likes; one sweep, ten
-times a second while there is anything to watch, calls those whose own has passed.
+A timer that is cancelled and set again for each chunk of each stream would be most of a stream's
+work. A deadline here is a number that its owner assigns; one sweep, ten times a second while there
+is anything to watch, calls those whose deadline has passed.
+
+A reactor runs its timers before it reads its sockets. After a second in which it was busy, a
+deadline of that second would therefore pass although the bytes that would have moved it have been
+in the kernel all along. So a sweep has two steps with one event loop iteration between them: the
+first notes the time, the second, when whatever had arrived by then was read, looks at the deadlines
+before that time.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from typing import Any, Protocol
 
+from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 RESOLUTION = 0.1
@@ -18,10 +26,11 @@ NEVER = float("inf")
 
 
 class Watched(Protocol):
-    """What has a `deadline`, a moment on the clock's scale, and is called when it has passed.
+    """What has a `deadline`, in seconds on the reactor's clock, and is called when it has passed.
 
-    The sweep calls `expired` once and sets `deadline` to `NEVER` first, so that `expired` may
-    set the next one.
+    The sweep sets `deadline` to `NEVER` and then calls `expired`, so that `expired` may set the
+    next one. What `expired` raises is logged by the reactor; the remaining deadlines are looked at
+    in the next sweep.
     """
 
     deadline: float
@@ -30,32 +39,60 @@ class Watched(Protocol):
 
 
 class Deadlines:
-    """The deadlines of one process on one clock."""
+    """The deadlines of one process on one clock.
+
+    Owners call `watch` once, assign their `deadline` as often as they like, and call `forget` when
+    they have none any more. After `forget`, `expired` is not called, not even by a sweep that is
+    under way.
+    """
 
     def __init__(self, clock: IReactorTime) -> None:
         self.now = clock.seconds
         self._clock = clock
         self._watched: set[Watched] = set()
-        self._sweep: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
         return len(self._watched)
 
     def watch(self, one: Watched) -> None:
         self._watched.add(one)
-        if self._sweep is None:
-            self._sweep = self._clock.callLater(RESOLUTION, self._run)
+        if self._timer is None:
+            self._timer = self._clock.callLater(RESOLUTION, self._sweep)
 
     def forget(self, one: Watched) -> None:
         self._watched.discard(one)
 
-    def _run(self) -> None:
-        self._sweep = None
+    def _sweep(self) -> None:
+        """The first step: note the time, and let the reactor read what has arrived by now."""
         now = self.now()
+        if any(one.deadline <= now for one in self._watched):
+            self._timer = self._clock.callLater(0, self._expire, now)
+        else:
+            self._next_sweep()
+
+    def _expire(self, now: float) -> None:
+        """The second step: what is still due at `now` has expired."""
         try:
             for one in [one for one in self._watched if one.deadline <= now]:
-                one.deadline = NEVER
-                one.expired()
+                # One that expired before it in this loop may have ended or moved it.
+                if one in self._watched and one.deadline <= now:
+                    one.deadline = NEVER
+                    one.expired()
         finally:
-            if self._watched and self._sweep is None:
-                self._sweep = self._clock.callLater(RESOLUTION, self._run)
+            self._next_sweep()
+
+    def _next_sweep(self) -> None:
+        self._timer = self._clock.callLater(RESOLUTION, self._sweep) if self._watched else None
+
+
+def use_monotonic_clock(reactor: Any) -> None:
+    """Have every `callLater`, and all who ask the reactor for the time, use a clock that is never
+    set back or forward.
+
+    Twisted's reactors go by `time.time`: set back by an hour, no deadline passes for an hour; set
+    forward, all pass at once. `makeService` calls this before anything is scheduled, since a timer
+    keeps the clock that it was made with.
+    """
+    if isinstance(reactor, ReactorBase):
+        reactor.seconds = time.monotonic

@@ -1,14 +1,24 @@
-"""Moments that are cheap to move."""
+"""Deadlines that are cheap to move, and the clock that they are on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import ReactorBase
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.pollreactor import PollReactor
+from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.reactor.deadlines import NEVER, RESOLUTION, Deadlines
+from infergate.reactor.deadlines import NEVER, RESOLUTION, Deadlines, use_monotonic_clock
+from infergate.reactor.epoll import shorten
 
 
 @dataclass(eq=False)
@@ -105,3 +115,140 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.pass_time(1)
         self.assertEqual(len(self.passed), 1)
+
+    def test_deadline_forgotten_in_a_sweep_does_not_pass_in_it(self) -> None:
+        """What one deadline's passing forgets is not called any more, though it was due too."""
+        watched = [self.watch(0.5) for _ in range(5)]
+
+        def forget_all() -> None:
+            self.passed.append(self.clock.seconds())
+            for one in watched:
+                self.deadlines.forget(one)
+
+        for one in watched:
+            one.expired = forget_all
+        self.pass_time(2)
+        self.assertEqual(len(self.passed), 1)
+
+    def test_deadline_moved_in_a_sweep_does_not_pass_in_it(self) -> None:
+        """What one deadline's passing moves into the future passes then, and not at once."""
+        watched = [self.watch(0.5) for _ in range(5)]
+
+        def move_all() -> None:
+            self.passed.append(self.clock.seconds())
+            for one in watched:
+                one.deadline = NEVER
+
+        for one in watched:
+            one.expired = move_all
+        self.pass_time(2)
+        self.assertEqual(len(self.passed), 1)
+
+    def test_failing_deadline_keeps_no_other_from_passing(self) -> None:
+        """One that fails when its deadline passes leaves the others to the next sweep."""
+
+        def fail() -> None:
+            raise ValueError("mine")
+
+        for _ in range(3):
+            self.watch(0.5).expired = fail
+        self.watch(0.5)
+        failures = 0
+        for _ in range(20):
+            try:
+                self.clock.advance(0.1)
+            except ValueError:
+                failures += 1
+        self.assertEqual((failures, len(self.passed)), (3, 1))
+
+
+class Stream:
+    """A socket with a byte to read, which moves the deadline of what waits for it."""
+
+    def __init__(self, near: socket.socket, waiting: Watched) -> None:
+        self._near = near
+        self._waiting = waiting
+
+    def fileno(self) -> int:
+        return self._near.fileno()
+
+    def logPrefix(self) -> str:
+        return "stream"
+
+    def doRead(self) -> None:
+        if self._near.recv(100):
+            self._waiting.deadline = NEVER
+
+    def connectionLost(self, reason: object) -> None:
+        """Not looked at."""
+
+
+def shortened() -> ReactorBase:
+    reactor = EPollReactor()
+    shorten(reactor)
+    return reactor
+
+
+class Reactors(SynchronousTestCase):
+    """The same on each reactor that Twisted has here."""
+
+    def reactors(self) -> Iterator[Any]:
+        loop = asyncio.SelectorEventLoop()
+        self.addCleanup(loop.close)
+        for new in (
+            shortened,
+            EPollReactor,
+            PollReactor,
+            SelectReactor,
+            lambda: AsyncioSelectorReactor(loop),
+        ):
+            reactor: Any = new()
+            self.addCleanup(reactor.waker.connectionLost, None)
+            yield reactor
+
+    def test_what_has_arrived_is_read_before_a_deadline_is_looked_at(self) -> None:
+        """A deadline that passed while the reactor was busy does not pass where what would have
+        moved it had arrived in time, however long the reactor was busy; without it, it does."""
+        for reactor in self.reactors():
+            now = 100.0
+            reactor.seconds = lambda: now  # noqa: B023
+            deadlines = Deadlines(reactor)
+            passed: list[str] = []
+            heard = Watched(100.5, lambda: passed.append("heard"))  # noqa: B023
+            unheard = Watched(100.5, lambda: passed.append("unheard"))  # noqa: B023
+            near, far = socket.socketpair()
+            self.addCleanup(near.close)
+            self.addCleanup(far.close)
+            stream = Stream(near, heard)
+            reactor.addReader(stream)
+            self.addCleanup(reactor.removeReader, stream)
+            deadlines.watch(heard)
+            deadlines.watch(unheard)
+            reactor.iterate(0)
+            far.send(b"x")
+            now = 160.0
+            for _ in range(30):  # asyncio's loop waits for its own clock, some 0.1 s
+                reactor.iterate(0)
+                if passed:
+                    break
+            self.assertEqual(passed, ["unheard"], reactor)
+
+    def test_stepped_clock_moves_no_timer(self) -> None:
+        """Setting the clock of the machine an hour back or forward changes no deadline."""
+        wall = time.time()
+        self.patch(ReactorBase, "seconds", staticmethod(lambda: wall))
+        for reactor in self.reactors():
+            use_monotonic_clock(reactor)
+            call = reactor.callLater(5, lambda: None)
+            for step in (-3600, 7200):
+                wall += step
+                self.assertTrue(4 < reactor.timeout() <= 5, (reactor, step))
+                self.assertTrue(4 < call.getTime() - reactor.seconds() <= 5)
+            call.cancel()
+
+    def test_only_a_reactor_gets_another_clock(self) -> None:
+        """A clock that tests advance stays as it is."""
+        clock = Clock()
+        use_monotonic_clock(clock)
+        clock.advance(1)
+        self.assertEqual(clock.seconds(), 1)
