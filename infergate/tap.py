@@ -20,6 +20,7 @@ from twisted.python.logfile import LogFile
 from infergate.backend.agent import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
+from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
 from infergate.server.connection import Edge
 from infergate.service import GatewayService
@@ -42,6 +43,8 @@ def makeService(options: Options) -> GatewayService:
     that is taken ends the process with one line.
     """
     from twisted.internet import reactor
+
+    use_monotonic_clock(reactor)
 
     try:
         settings = load(options, os.environ, read_dotenv())
