@@ -104,7 +104,9 @@ class KeySet:
     def __init__(self, fetch: Callable[[], Deferred[bytes]], clock: IReactorTime) -> None:
         self._fetch = fetch
         self._clock = clock
-        self._keys: list[_PublishedKey] = []
+        # By algorithm and key id, and by algorithm and None for tokens that name no key id.
+        # None in place of a key: several keys fit, and a token gets no second try at a key.
+        self._keys: dict[tuple[str, str | None], Key | None] = {}
         self._tried = self._fetched = -math.inf
         self._waiting: list[Deferred[None]] | None = None
 
@@ -133,17 +135,20 @@ class KeySet:
         fetched.addErrback(self._failed).addCallback(self._wake)
 
     def _known(self, algorithm: str, kid: str | None) -> Key | None:
-        """The one key that fits; of several, none: a token gets no second try at a key."""
-        fitting = [
-            published.key
-            for published in self._keys
-            if algorithm in published.algorithms and kid in (None, published.kid)
-        ]
-        return fitting[0] if len(fitting) == 1 else None
+        """The one key that fits, however many are published; of several, none."""
+        return self._keys.get((algorithm, kid))
 
     def _learn(self, document: bytes) -> None:
-        published = map(_published, msgspec.json.decode(document, type=_Document).keys)
-        self._keys = [key for key in published if key is not None]
+        keys: dict[tuple[str, str | None], Key | None] = {}
+        for jwk in msgspec.json.decode(document, type=_Document).keys:
+            published = _published(jwk)
+            if published is None:
+                continue
+            for algorithm in published.algorithms:
+                for kid in {None, published.kid}:
+                    known = (algorithm, kid) in keys
+                    keys[algorithm, kid] = None if known else published.key
+        self._keys = keys
         self._fetched = self._clock.seconds()
 
     def _failed(self, failure: Failure) -> None:
@@ -173,7 +178,9 @@ def _published(jwk: Any) -> _PublishedKey | None:
         ValueError,
     ):
         return None  # of a kind that is not known here, or broken; the others are as good as ever
-    return _PublishedKey(jwk.get("kid"), tuple(algorithms), key) if algorithms else None
+    kid = jwk.get("kid")
+    kid = kid if isinstance(kid, str) else None
+    return _PublishedKey(kid, tuple(algorithms), key) if algorithms else None
 
 
 def _algorithms_of(key: object) -> tuple[str, ...]:

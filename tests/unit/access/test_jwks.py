@@ -172,6 +172,15 @@ class KeySetTests(SynchronousTestCase):
         self.fetches[-1].errback(OSError())
         self.assertIsNone(self.successResultOf(found))
 
+    def test_two_keys_of_one_id_are_no_key(self) -> None:
+        """Of two published keys with one key id neither is used, and a key id that is no text
+        counts as none."""
+        self.publish(jwk(EC, kid="a"), jwk(OTHER, kid="a"), jwk(ED, kid=["a"]))
+        found = self.waiting("a")
+        self.fetches[-1].errback(OSError())
+        self.assertIsNone(self.successResultOf(found))
+        self.assertEqual(self.keys.find("EdDSA", None), ED)
+
     def test_what_a_key_is_for(self) -> None:
         """A key is used for what its issuer says it is for, and for its own kind of algorithm."""
         for key, algorithm, fits in [
