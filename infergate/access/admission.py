@@ -22,40 +22,42 @@ class Admission:
     async def admit(self, request: Request, *, limited: bool) -> None:
         """Let `request` in, or raise `Unauthorized` or `RateLimited`.
 
-        Where it is `limited`, each of its answers but a 401 says how its caller stands. Wrong
-        credentials are limited by address, in buckets of their own that are asked first:
-        guessing a key is no faster than using one.
+        Where it is `limited`, each of its answers but a 401 says how its caller stands.
         """
         record = request.record
         address = limit_key(record.client)
         if self.authenticator is not None:
-            record.caller = await self._identify(self.authenticator, request, address, limited)
-        if limited and self.limiter is not None:
+            try:
+                record.caller = await _caller(self.authenticator, request)
+            except Unauthorized:
+                # Only wrong credentials are charged to their address, in a bucket of its own:
+                # a right key is never refused for the wrong ones that came from beside it, and
+                # to guess keys is no faster than to use one.
+                decision = self._ask(f"refused {address}")
+                if decision is not None and not decision.allowed:
+                    _apply(decision, request, limited)
+                raise
+        if limited:
             bucket = f"address {address}" if record.caller is None else f"caller {record.caller}"
-            _apply(self.limiter.ask(bucket), request, limited)
+            decision = self._ask(bucket)
+            if decision is not None:
+                _apply(decision, request, limited)
 
-    async def _identify(
-        self, authenticator: IAuthenticator, request: Request, address: str, limited: bool
-    ) -> str:
-        bucket = f"refused {address}"
-        if self.limiter is not None:
-            refusals = self.limiter.peek(bucket)
-            if not refusals.allowed:
-                _apply(refusals, request, limited)
-        try:
-            assert request.head is not None
-            caller = authenticator.authenticate(
-                credentials(request.head.fields.get(b"authorization"))
-            )
-            return await caller if isinstance(caller, Deferred) else caller
-        except Unauthorized:
-            if self.limiter is not None:
-                self.limiter.ask(bucket)
-            raise
+    def _ask(self, bucket: str) -> Decision | None:
+        return None if self.limiter is None else self.limiter.ask(bucket)
+
+
+async def _caller(authenticator: IAuthenticator, request: Request) -> str:
+    """The caller's name, by the credentials in the request's head."""
+    assert request.head is not None
+    token = credentials(request.head.fields.get(b"authorization"))
+    caller = authenticator.authenticate(token)
+    return await caller if isinstance(caller, Deferred) else caller
 
 
 def _apply(decision: Decision, request: Request, limited: bool) -> None:
+    """Refuse a request that is over its limit; the answer of a `limited` one says how it stands."""
     if limited:
         request.standing += headers(decision)
     if not decision.allowed:
-        raise RateLimited(decision.retry_after)
+        raise RateLimited(decision.retry_after) from None

@@ -48,9 +48,6 @@ class IRateLimiter(Interface):
     def ask(key: str) -> Decision:
         """Take one request from `key`. One that is refused costs nothing."""
 
-    def peek(key: str) -> Decision:
-        """Say what `ask` would say now of whether to let in, and take nothing."""
-
 
 def parse_rate(text: str) -> Rate:
     """Read ``60/minute``; raises `ValueError` for anything else."""
@@ -120,12 +117,6 @@ class TokenBuckets:
             return self._decision(used, 0)
         # Kept, though unchanged: a caller that is refused must not be forgotten meanwhile.
         self._newer[key] = now + used
-        return self._refusal(used)
-
-    def peek(self, key: str) -> Decision:
-        _, _, used = self._look(key)
-        if used + self._cost <= self._full:
-            return self._decision(used, 0)
         return self._refusal(used)
 
     def _look(self, key: str) -> tuple[int, str, int]:

@@ -129,8 +129,9 @@ class Waiting(SynchronousTestCase):
         self.client.send(chat("Authorization: Bearer a.b.c"))
         self.waiting[0].errback(Unauthorized())
         self.assertEqual(self.client.answer.status, 401)
-        self.assertEqual(self.client.ask(chat("Authorization: Bearer d.e.f")).status, 429)
-        self.assertEqual(len(self.waiting), 1)
+        self.client.send(chat("Authorization: Bearer d.e.f"))
+        self.waiting[1].errback(Unauthorized())
+        self.assertEqual(self.client.answers()[-1].status, 429)
 
     def test_left(self) -> None:
         """One who leaves meanwhile is waited for no longer."""
@@ -287,12 +288,20 @@ class Guessing(SynchronousTestCase):
         running.wait(20)
         self.assertEqual(self.guess(running).status, 401)
 
-    def test_asked_first(self) -> None:
-        """Past the limit also the right key is not looked at, or one could tell that it is."""
+    def test_right_key_is_let_in_after_wrong_ones_from_its_address(self) -> None:
+        """However many wrong keys came from an address, a right one from there is let in, and
+        the wrong ones stay refused."""
         running = Running(keys=KEYS, rate="1/minute")
-        self.guess(running)
-        self.assertEqual(running.ask(models(BOB)).status, 429)
-        self.assertEqual(running.ask(models(BOB), "192.0.2.2").status, 200)
+        self.assertEqual([self.guess(running).status for _ in range(3)], [401, 429, 429])
+        answer = running.ask(models(BOB))
+        self.assertEqual((answer.status, answer.headers[REMAINING]), (200, "0"))
+        self.assertEqual(self.guess(running).status, 429)
+
+    def test_missing_credentials_are_wrong_ones(self) -> None:
+        """To come without credentials counts as to come with wrong ones."""
+        running = Running(keys=KEYS, rate="1/minute")
+        self.assertEqual([running.ask(MODELS).status for _ in range(2)], [401, 429])
+        self.assertEqual(running.ask(models(BOB)).status, 200)
 
     def test_good_ones_cost_nothing(self) -> None:
         """A caller with a key takes nothing out of that bucket."""

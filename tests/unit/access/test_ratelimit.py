@@ -84,15 +84,6 @@ class BucketTests(SynchronousTestCase):
             clock.advance(1)
         self.assertTrue(buckets.ask("alice").allowed)
 
-    def test_peek(self) -> None:
-        """To peek tells whether the next request is let in, and takes nothing."""
-        buckets, _ = started("1/minute")
-        for _ in range(3):
-            self.assertEqual(buckets.peek("alice"), Decision(True, 1, 1, 0.0, 0))
-        self.assertEqual(len(buckets), 0)
-        buckets.ask("alice")
-        self.assertEqual(buckets.peek("alice"), Decision(False, 1, 0, 60.0, 60))
-
     def test_clock_set_back(self) -> None:
         """A clock that is set back by days holds nobody up for longer than a period."""
         buckets, clock = started("1/minute")
@@ -155,10 +146,10 @@ class BucketTests(SynchronousTestCase):
         clock.advance(10)
         buckets.ask("alice")
         clock.advance(49)
-        self.assertEqual(buckets.peek("bob").retry_after, 1)
+        self.assertEqual(buckets.ask("bob").retry_after, 1)
         clock.advance(11)
         buckets.ask("alice")
-        self.assertLessEqual(len(buckets), 2)
+        self.assertLessEqual(len(buckets), 3)
 
     def test_long_keys(self) -> None:
         """A long name, or one in any script, is one caller and takes no more memory than others."""
