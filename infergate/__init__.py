@@ -3,6 +3,7 @@
 The plan of the house. Each room or module imports only what stands below it; what stands on
 one line never imports one another. Each room's docstring lists its modules the same way.
 
+    console              `infergate`, the command: twistd in the foreground, and what is beside it
     tap                  `twistd infergate`: reads the settings, listens, handles signals
     compose              wires the gateway out of its settings
     settings             what was asked for: options, environment, .env, defaults

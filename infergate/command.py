@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Sequence
 
 from twisted.python import usage
+
+from infergate import __version__
 
 
 class OneLineOptions(usage.Options):
@@ -13,6 +16,11 @@ class OneLineOptions(usage.Options):
     help. `program` is the plugin's name."""
 
     program: str
+
+    def opt_version(self) -> None:
+        """show the version and exit"""
+        print(f"{self.program} {__version__}")  # noqa: T201
+        sys.exit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         try:
