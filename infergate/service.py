@@ -55,6 +55,7 @@ class GatewayService(Service):
         metrics_edge: Edge | None = None,
         pools: Sequence[Pool] = (),
         parts: Sequence[Part] = (),
+        warnings: Sequence[str] = (),
     ) -> None:
         self._clock = clock
         self._edge = edge
@@ -64,6 +65,7 @@ class GatewayService(Service):
         self._metrics_edge = metrics_edge
         self._pools = pools
         self._parts = parts
+        self._warnings = warnings
 
     def setServiceParent(self, parent: object) -> None:
         """Becoming part of the application is the moment to say how it logs."""
@@ -75,6 +77,8 @@ class GatewayService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         for port in self._ports:
             _log.info("Listening on {address}", address=port.getHost())
+        for warning in self._warnings:
+            _log.warn("{warning}", warning=warning)
         for part in self._parts:
             part.start()
         # What is here now stays; without it a full collection is short enough for no stream to

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _JWT_KEYS = ("jwt_secret", "jwt_public_key_file", "jwt_jwks_url")
 
+EMPTY_CREDENTIAL = "must not be empty, which would let everybody in; unset it where that is meant"
+
 
 class SettingsError(Exception):
     """One line: the setting, its value (None hides it) and what is allowed."""
@@ -37,9 +39,13 @@ class SettingsError(Exception):
 
 
 def _setting(parse: Callable[[str], Any], about: str, default: Any = None, **metadata: bool) -> Any:
-    """`secret`: never shown; `empty`: an empty text is a value, not the lack of one."""
-    metadata.setdefault("secret", False)
-    metadata.setdefault("empty", False)
+    """Describe one setting, and what it is by these marks:
+
+    `secret`: never shown; `empty`: an empty text is a value, not the lack of one; `credential`:
+    it decides who may come in, so that an empty text is a mistake.
+    """
+    for mark in ("secret", "empty", "credential"):
+        metadata.setdefault(mark, False)
     return attrs.field(
         default=default,
         repr=not metadata["secret"],
@@ -112,19 +118,23 @@ class Settings:
         values.api_keys,
         "comma-separated key, name:key, sha256:<hex> or name:sha256:<hex>; unset: nobody needs one",
         secret=True,
+        credential=True,
     )
     api_keys_file: FromFile[KeyRing] | None = _setting(
-        values.api_keys_file, "the same, one a line, with # comments"
+        values.api_keys_file, "the same, one a line, with # comments", credential=True
     )
     jwt_secret: OneKey | None = _setting(
         values.jwt_secret,
         "checks JWTs with this secret; at most one of the three JWT keys",
         secret=True,
+        credential=True,
     )
     jwt_public_key_file: FromFile[OneKey] | None = _setting(
-        values.jwt_public_key_file, "checks JWTs with the PEM public key in it"
+        values.jwt_public_key_file, "checks JWTs with the PEM public key in it", credential=True
     )
-    jwt_jwks_url: str | None = _setting(values.url, "checks JWTs with the public keys found there")
+    jwt_jwks_url: str | None = _setting(
+        values.url, "checks JWTs with the public keys found there", credential=True
+    )
     jwt_algorithms: tuple[str, ...] = _setting(
         values.algorithms,
         "comma-separated algorithms let in; unset: HS256 with a secret, else RS256",
@@ -160,6 +170,12 @@ class Settings:
         values.base_url, "http://host:port that metrics are pushed to by OTLP"
     )
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether a caller needs credentials."""
+        credentials = (field for field in attrs.fields(Settings) if field.metadata["credential"])
+        return any(getattr(self, field.name) is not None for field in credentials)
+
 
 def load(
     options: Mapping[str, str | None],
@@ -168,8 +184,9 @@ def load(
 ) -> Settings:
     """The settings out of `options`, by their option names, over `environ` over `dotenv`.
 
-    An empty text is the default, also where a source further down says otherwise. Raises
-    `SettingsError` for the first that is wrong.
+    An empty text is the default, also where a source further down says otherwise; but an empty
+    credential is a secret that failed to be injected, and is refused. Raises `SettingsError` for
+    the first setting that is wrong.
     """
     texts: dict[str, str] = {}
     given = {}
@@ -179,6 +196,8 @@ def load(
         text = next((text for text in sources if text is not None), None)
         if text is not None and not field.metadata["secret"]:
             text = text.strip()
+        if field.metadata["credential"] and text is not None and not text.strip():
+            raise SettingsError(name, None, EMPTY_CREDENTIAL)
         if text or (text is not None and field.metadata["empty"]):
             texts[field.name] = text
             given[field.name] = _parsed(field, text)

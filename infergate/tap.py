@@ -22,6 +22,7 @@ from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
+from infergate.server.addresses import is_loopback
 from infergate.server.connection import Edge
 from infergate.service import GatewayService
 from infergate.settings import Settings, SettingsError, load, option_parameters, read_dotenv
@@ -75,7 +76,21 @@ def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService
         metrics_edge=wired.metrics_edge,
         pools=wired.pools,
         parts=wired.parts,
+        warnings=_warnings(settings, ports[0]),
     )
+
+
+def _warnings(settings: Settings, port: IListeningPort) -> list[str]:
+    """What is allowed, and yet more likely a mistake; `port` is the main one."""
+    # A unix: socket has no host: its mode says who may come.
+    host = getattr(port.getHost(), "host", None)
+    if settings.needs_key or host is None or is_loopback(host):
+        return []
+    return [
+        f"Nobody needs a key, and {host} is not a loopback address: whoever reaches it "
+        "may use the gateway. Set API_KEYS, API_KEYS_FILE or one of the JWT_* keys, or HOST to "
+        "127.0.0.1"
+    ]
 
 
 def _listen_main(reactor: Any, settings: Settings, site: Edge) -> IListeningPort:

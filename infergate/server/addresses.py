@@ -52,6 +52,12 @@ def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Ne
     return str(address)
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches `address`, which may carry an IPv6 zone."""
+    parsed = _parse(address.partition("%")[0])
+    return parsed is not None and parsed.is_loopback
+
+
 def limit_key(address: str) -> str:
     """What of `address` to limit by: an IPv4 address as it is, of IPv6 the /64 network."""
     parsed = _parse(address) if ":" in address else None

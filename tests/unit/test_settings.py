@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.access.ratelimit import Rate
 from infergate.settings import (
+    EMPTY_CREDENTIAL,
     Settings,
     SettingsError,
     env_example,
@@ -23,6 +24,7 @@ from infergate.settings import (
 )
 
 NAMES = [field.name for field in attrs.fields(Settings)]
+CREDENTIALS = ["api_keys", "api_keys_file", "jwt_secret", "jwt_public_key_file", "jwt_jwks_url"]
 ROOT = Path(__file__).parents[2]
 
 
@@ -47,7 +49,8 @@ class Sources(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """An empty text is the default, and hides what the sources below say."""
-        everything = {name.upper(): "" for name in NAMES if name != "default_model"}
+        everything = {name.upper(): "" for name in NAMES if name not in CREDENTIALS}
+        del everything["DEFAULT_MODEL"]
         self.assertEqual(from_environ(**everything), Settings())
         settings = load({"backend-url": ""}, {"BACKEND_URL": "http://a"}, {})
         self.assertIsNone(settings.backend_url)
@@ -143,6 +146,23 @@ class Refusals(SynchronousTestCase):
             ("LOG_LEVEL", "loud"),
         ):
             self.assertTrue(self.line({name: value}).startswith(f"{name}={value!r}: "))
+
+    def test_empty_credential_stops_the_start(self) -> None:
+        """A secret that failed to be injected never opens the gateway to everybody, whichever
+        source it is empty in, and whatever a source below says."""
+        for field in CREDENTIALS:
+            name, option = field.upper(), field.replace("_", "-")
+            for empty in ("", " ", "\n"):
+                for sources in (
+                    ({option: empty}, {}, {}),
+                    ({}, {name: empty}, {}),
+                    ({}, {}, {name: empty}),
+                    ({}, {name: empty}, {name: "key"}),
+                    ({option: empty}, {name: "key"}, {}),
+                ):
+                    with self.assertRaises(SettingsError, msg=(name, sources)) as caught:
+                        load(*sources)  # type: ignore[arg-type]
+                    self.assertEqual(str(caught.exception), f"{name}: {EMPTY_CREDENTIAL}")
 
     def test_zero(self) -> None:
         """Nobody need wait for a drain, and a stream need not be kept alive."""
@@ -265,12 +285,16 @@ class Generated(SynchronousTestCase):
         self.assertIn("[default: 10485760]", str(options))
 
     def test_example(self) -> None:
-        """.env.example names each setting once, in order, and changes nothing if taken whole."""
+        """.env.example names each setting once, in order, and changes nothing if taken whole, but
+        for the credentials, which have no default."""
         example = (ROOT / ".env.example").read_text()
         self.assertEqual(example, env_example())
         names = re.findall(r"^#([A-Z_]+)=", example, re.MULTILINE)
         self.assertEqual(names, [name.upper() for name in NAMES])
         path = Path(self.mktemp())
         path.write_text(re.sub(r"^#([A-Z])", r"\1", example, flags=re.MULTILINE))
-        self.assertEqual(set(read_dotenv(path)), set(names))
-        self.assertEqual(load({}, {}, read_dotenv(path)), Settings())
+        taken = read_dotenv(path)
+        self.assertEqual(set(taken), set(names))
+        for name in CREDENTIALS:
+            self.assertEqual(taken.pop(name.upper()), "")
+        self.assertEqual(load({}, {}, taken), Settings())

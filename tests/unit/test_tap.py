@@ -17,17 +17,17 @@ from unittest import mock
 import attrs
 import twisted.internet
 from twisted.application.service import IService, IServiceMaker
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, _FakePort
 from twisted.logger import ILogObserver, Logger
 from twisted.plugin import IPlugin
 from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate import tap
+from infergate import service, tap
 from infergate.access.auth import AnyOf
 from infergate.server.connection import Edge
 from infergate.settings import Settings
@@ -51,7 +51,9 @@ class Reactor(MemoryReactorClock):
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         if port in self.taken:
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
-        return super().listenTCP(port, factory, backlog, interface)
+        super().listenTCP(port, factory, backlog, interface)
+        kind = IPv6Address if ":" in interface else IPv4Address
+        return _FakePort(kind("TCP", interface or "0.0.0.0", port))
 
     def callFromThread(self, function: Any, *args: Any) -> None:
         function(*args)
@@ -214,6 +216,45 @@ class Listening(Setting):
         for description in ("nonsense", "nonsense:1", "tcp:x", "tcp", ":"):
             line = self.refused(f"--listen={description}")
             self.assertTrue(line.startswith("infergate: LISTEN="), line)
+
+
+class Warnings(Setting):
+    """What the log says at the start beside where the gateway listens."""
+
+    def warned(self, *arguments: str) -> list[str]:
+        events: list[Any] = []
+        self.patch(service, "_log", Logger(observer=events.append))
+        self.make(*arguments).startService()
+        return [event["warning"] for event in events if "warning" in event]
+
+    def test_open_to_other_machines_without_a_key_is_warned_of(self) -> None:
+        """Who serves other machines and asks nobody for a key is told so at the start."""
+        for arguments in (
+            ("--host=0.0.0.0",),
+            ("--host=::",),
+            ("--host=10.0.0.1",),
+            ("--listen=tcp:8080",),
+        ):
+            (warning,) = self.warned(*arguments)
+            self.assertIn("Nobody needs a key", warning)
+            self.assertIn("API_KEYS", warning)
+
+    def test_loopback_or_keys_are_not_warned_of(self) -> None:
+        """Where a key is needed, or no other machine can come, there is nothing to warn of."""
+        path = self.mktemp()
+        Path(path).write_text("key-in-the-file")
+        for arguments in (
+            (),
+            ("--host=127.0.0.2",),
+            ("--host=::1",),
+            ("--listen=unix:/run/infergate",),
+            ("--host=0.0.0.0", "--api-keys=key"),
+            ("--host=0.0.0.0", f"--api-keys-file={path}"),
+            ("--host=0.0.0.0", "--jwt-secret=s"),
+            ("--host=0.0.0.0", "--jwt-jwks-url=http://127.0.0.1/keys"),
+            ("--metrics-listen=tcp:9100",),
+        ):
+            self.assertEqual(self.warned(*arguments), [], arguments)
 
 
 class Wiring(Setting):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.server.addresses import client_address, limit_key, parse_networks
+from infergate.server.addresses import client_address, is_loopback, limit_key, parse_networks
 
 TRUSTED = parse_networks("10.0.0.0/8, 192.0.2.1, 2001:db8:1::/48")
 
@@ -113,3 +113,12 @@ class NetworksTests(SynchronousTestCase):
         """Names, ranges and networks with bits beyond their prefix are told apart from nothing."""
         for text in ["localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0-10.0.0.9", "*", "1 2"]:
             self.assertRaises(ValueError, parse_networks, text)
+
+
+class Loopback(SynchronousTestCase):
+    def test_only_loopback_addresses_are_loopback(self) -> None:
+        """An address that other machines may reach is never taken for one they may not."""
+        for address in ("127.0.0.1", "127.8.8.8", "::1", "::1%lo", "::ffff:127.0.0.1"):
+            self.assertTrue(is_loopback(address), address)
+        for address in ("0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "localhost", ""):
+            self.assertFalse(is_loopback(address), address)
