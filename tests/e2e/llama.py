@@ -37,11 +37,19 @@ def model_file() -> Path | None:
     return next((file for folder in folders for file in Path(folder).glob("*.gguf")), None)
 
 
-def serve(port: int) -> None:
-    """Serve until a signal ends the process; port 0 is any that is free."""
+def serve(port: int, pooling: str | None = None) -> None:
+    """Serve until a signal ends the process; port 0 is any that is free. With `pooling` it serves
+    embeddings (``mean``) or reranking (``rank``) in place of completions."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
+    if pooling is not None:
+        parameters.embedding = True
+        kinds = xllamacpp.llama_pooling_type
+        parameters.pooling_type = {
+            "mean": kinds.LLAMA_POOLING_TYPE_MEAN,
+            "rank": kinds.LLAMA_POOLING_TYPE_RANK,
+        }[pooling]
     parameters.model.path = str(model_file())
     parameters.model_alias = {MODEL}
     parameters.port = port
@@ -62,11 +70,12 @@ if __name__ == "__main__":
         prog="python -m tests.e2e.llama", description="llama.cpp with a small model"
     )
     parser.add_argument("--port", type=int, default=8081, help="0: any that is free")
+    parser.add_argument("--pooling", choices=("mean", "rank"), help="embeddings, or reranking")
     arguments = parser.parse_args()
     if lack := missing():
         sys.exit(lack)
     try:
-        serve(arguments.port)
+        serve(arguments.port, arguments.pooling)
     except KeyboardInterrupt:
         pass
     except RuntimeError as why:

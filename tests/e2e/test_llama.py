@@ -41,9 +41,9 @@ def lacking() -> str | None:
 
 
 @contextmanager
-def llama() -> Iterator[str]:
+def llama(*options: str) -> Iterator[str]:
     """The base URL of a llama.cpp of one's own."""
-    command = [sys.executable, "-m", "tests.e2e.llama", "--port=0"]
+    command = [sys.executable, "-m", "tests.e2e.llama", "--port=0", *options]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
