@@ -148,7 +148,7 @@ class NativeRoutes(Operations):
         def use(url: str, fields: dict[str, str]) -> Any:
             body = {"prompt": QUESTION, "n_predict": 8, "stream": True, **SAME_EACH_TIME}
             fields = {"Content-Type": "application/json", **fields}
-            _, head, stream = get(url + "/completion", fields, json.dumps(body).encode())
+            _, _, stream = get(url + "/completion", fields, json.dumps(body).encode())
             events = [json.loads(event[6:]) for event in stream.split(b"\n\n") if event.strip()]
             self.assertTrue(events[-1]["stop"])
             counted = (events[-1]["tokens_evaluated"], events[-1]["tokens_predicted"])
@@ -296,9 +296,7 @@ class AnthropicPython(Operations):
 
         (text, _, completion), line = self.both(use)
         self.assertTrue(text)
-        self.assertEqual(
-            (line["completion_tokens"], line["usage_source"]), (completion, "backend")
-        )
+        self.assertEqual((line["completion_tokens"], line["usage_source"]), (completion, "backend"))
         self.assertGreater(line["prompt_tokens"], 0)
 
     def test_count_tokens(self) -> None:
