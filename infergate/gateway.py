@@ -130,7 +130,8 @@ class Gateway:
         except GatewayError as error:
             request.refuse(error)
         except Exception:
-            # Klein cancels the handler of a client that has left; where it was then, it breaks.
+            # The request cancels its handler when the client has left (`Request.answered_by`),
+            # and the handler fails at whatever it was waiting for: no fault of its own.
             if request.channel is not None:
                 _log.failure("A handler failed", request_id=request.record.request_id)
                 request.refuse(InternalError())

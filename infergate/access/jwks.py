@@ -113,7 +113,7 @@ class KeySet:
     def find(self, algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:
         key = self._known(algorithm, kid)
         if key is not None:
-            if abs(self._clock.seconds() - self._fetched) >= MAX_AGE:
+            if self._clock.seconds() - self._fetched >= MAX_AGE:
                 self.refresh()
             return key
         self.refresh()
@@ -127,7 +127,7 @@ class KeySet:
     def refresh(self) -> None:
         """Begin to fetch the keys, unless it is too early for that."""
         now = self._clock.seconds()
-        if self._waiting is not None or abs(now - self._tried) < REFETCH_INTERVAL:
+        if self._waiting is not None or now - self._tried < REFETCH_INTERVAL:
             return
         self._tried = now
         self._waiting = []

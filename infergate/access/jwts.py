@@ -52,7 +52,8 @@ class TokenVerifier:
 
     `algorithms` are those of the settings: a token only says which of them it uses. ``exp``
     and ``sub`` are required, ``iss`` and ``aud`` where `issuer` and `audience` are set. `now`
-    is the calendar's clock. Raises `ValueError` for an algorithm that the keys cannot be for,
+    is the wall clock, which ``exp``, ``nbf`` and ``iat`` are measured by; nothing else in the
+    program is. Raises `ValueError` for an algorithm that the keys cannot be for,
     so that a public key is never taken for a secret.
     """
 

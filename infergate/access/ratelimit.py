@@ -80,7 +80,7 @@ def duration(seconds: float) -> str:
 
 @implementer(IRateLimiter)
 class TokenBuckets:
-    """Token buckets on the clock `seconds`, in the memory of one process.
+    """Token buckets on the monotonic clock `seconds`, in the memory of one process.
 
     A bucket is one number, the moment at which it will be full again (the generic cell rate
     algorithm, ITU-T I.371). Moments are whole units of 1/count microseconds: a request then
@@ -98,7 +98,7 @@ class TokenBuckets:
         self._second = rate.count * _MICROSECONDS
         self._cost = rate.period * _MICROSECONDS
         self._full = rate.count * self._cost
-        # Small numbers take less memory than those that a clock since 1970 would make.
+        # Timestamps count from here, since small integers take less memory than large ones.
         self._start = seconds()
         self._newer: dict[str, int] = {}
         self._older: dict[str, int] = {}
@@ -109,7 +109,7 @@ class TokenBuckets:
 
     def ask(self, key: str) -> Decision:
         now, key, used = self._look(key)
-        if abs(now - self._born) >= self._full or len(self._newer) >= self._half:
+        if now - self._born >= self._full or len(self._newer) >= self._half:
             self._older, self._newer, self._born = self._newer, {}, now
         if used + self._cost <= self._full:
             used += self._cost
@@ -127,8 +127,7 @@ class TokenBuckets:
         full_at = self._newer.get(key)
         if full_at is None:
             full_at = self._older.get(key, now)
-        # The upper bound is for a clock that was set back: nobody waits longer than a period.
-        return now, key, min(max(full_at - now, 0), self._full)
+        return now, key, max(full_at - now, 0)
 
     def _refusal(self, used: int) -> Decision:
         missing = used + self._cost - self._full

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import jwt
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -53,3 +56,14 @@ class Composing(SynchronousTestCase):
             labels = {"route": route, "status": "200", "outcome": "ok"}
             counted = wired.metrics.registry.get_sample_value("infergate_requests_total", labels)
             self.assertEqual(counted, 1)
+
+    def test_tokens_expire_by_the_wall_clock(self) -> None:
+        """The `exp` of a token is a date, whatever the clock of the deadlines says."""
+        wired = compose(load({}, {"JWT_SECRET": "s" * 32}, {}), self.clock, self.reach)
+        self.assertLess(self.clock.seconds(), 1000)
+        for seconds, status in ((60, 200), (-60, 401)):
+            claims = {"sub": "alice", "exp": time.time() + seconds}
+            token = jwt.encode(claims, "s" * 32, "HS256")
+            client = Client(self.clock, wired.front, Wire(self.clock, "192.0.2.1"))
+            asked = request("GET", "/v1/models", f"Authorization: Bearer {token}")
+            self.assertEqual(client.ask(asked).status, status)

@@ -138,13 +138,6 @@ class KeySetTests(SynchronousTestCase):
         self.fetches[1].callback(document())
         self.assertIsNone(self.keys.find("ES256", "a"))
 
-    def test_clock_set_back(self) -> None:
-        """A clock that is set back does not put the next fetch off."""
-        self.publish(jwk(EC, kid="a"))
-        self.clock.rightNow -= 1_000_000
-        self.waiting("b")
-        self.assertEqual(len(self.fetches), 2)
-
     def test_slow_fetch(self) -> None:
         """However long a fetch takes, there is no second one beside it."""
         first = self.waiting("a")
