@@ -14,6 +14,7 @@ before that time.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.base import ReactorBase
@@ -62,6 +63,10 @@ class Deadlines:
 
     def forget(self, one: Watched) -> None:
         self._watched.discard(one)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call in the next event loop iteration, between two looks at the sockets."""
+        self._clock.callLater(0, call)
 
     def _sweep(self) -> None:
         """The first step: note the time, and let the reactor read what has arrived by now."""

@@ -14,7 +14,13 @@ from zope.interface.verify import verifyObject
 
 from infergate.errors import ShuttingDown
 from infergate.server import connection as edge_module
-from infergate.server.connection import LINGER, PIPELINE_BYTES, WRITE_BUFFER, Connection
+from infergate.server.connection import (
+    LINGER,
+    PIPELINE_BYTES,
+    SHARE,
+    WRITE_BUFFER,
+    Connection,
+)
 from infergate.server.parser import Limits
 from tests.unit.inmemory import CHAT, Hold, Running, chat, chat_body, parse_answers, request
 
@@ -197,6 +203,55 @@ class Pipelining(SynchronousTestCase):
         client = Running().connect()
         client.send(chat() * 300)
         self.assertEqual([answer.status for answer in client.answers()], [200] * 300)
+
+    def test_pipelined_requests_let_others_go_first(self) -> None:
+        """Of what a client has pipelined only the first request is served before the others have
+        their turn; the rest is served after them, and all of it in the end."""
+        running = Running()
+        client, other = running.connect(), running.connect()
+        client.wire.deliver(HEALTHZ * 300)
+        other.wire.deliver(HEALTHZ)
+        self.assertEqual((len(client.answers()), len(other.answers())), (1, 1))
+        running.wait(0)
+        self.assertEqual(len(client.answers()), 300)
+
+    def test_pipelined_requests_share_each_turn_of_the_reactor(self) -> None:
+        """However many clients pipeline, one turn serves only so many of their requests, and each
+        client's by turns."""
+        running = Running()
+        turns: list[Any] = []
+        self.patch(running.deadlines, "soon", turns.append)
+        clients = [running.connect() for _ in range(3)]
+        for client in clients:
+            client.wire.deliver(HEALTHZ * 10)
+        self.assertEqual([len(client.answers()) for client in clients], [1, 1, 1])
+        turns.pop(0)()
+        self.assertEqual(sum(len(client.answers()) for client in clients), 3 + SHARE)
+        self.assertEqual({len(client.answers()) for client in clients}, {3, 4})
+        while turns:
+            turns.pop(0)()
+        self.assertEqual([len(client.answers()) for client in clients], [10, 10, 10])
+
+    def test_waiting_for_a_turn_is_not_held_against_the_client(self) -> None:
+        """A pipelined request that waits because others have their turn is in time."""
+        running = Running(header_timeout=10)
+        turns: list[Any] = []
+        self.patch(running.deadlines, "soon", turns.append)
+        client = running.connect()
+        client.send(HEALTHZ * 2)
+        running.wait(100)
+        while turns:
+            turns.pop(0)()
+        self.assertEqual([answer.status for answer in client.answers()], [200, 200])
+
+    def test_client_that_leaves_while_its_requests_wait(self) -> None:
+        """What a client had pipelined and was not begun when it left is not served."""
+        running = Running()
+        client = running.connect()
+        client.wire.deliver(HEALTHZ * 3)
+        client.close()
+        running.wait(0)
+        self.assertEqual(running.outcomes, ["ok", "client_disconnected"])
 
     def test_body_and_next(self) -> None:
         """The end of one request and the beginning of others may come in one packet."""
