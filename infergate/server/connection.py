@@ -460,8 +460,8 @@ class Edge(Site):
     def queue(self, connection: Connection) -> None:
         """Let `connection`, on which more requests have arrived, serve its next one in its turn.
 
-        Each turn of the reactor serves the first `SHARE` of all that wait, one request each: then
-        the sockets are looked at again, so that nobody waits for what others have pipelined.
+        Each turn of the reactor serves `SHARE` requests, one of each connection that waits, and
+        again: then the sockets are looked at, so that nobody waits for what others have pipelined.
         """
         self._queue.append(connection)
         if not self._serving:
@@ -470,9 +470,9 @@ class Edge(Site):
 
     def _serve_queue(self) -> None:
         try:
-            for _ in range(min(SHARE, len(self._queue))):
-                connection = self._queue.popleft()
-                connection.take_turn()
+            for _ in range(SHARE):
+                if self._queue:
+                    self._queue.popleft().take_turn()
         finally:
             self._serving = bool(self._queue)
             if self._serving:
