@@ -26,6 +26,7 @@ from infergate.server.parser import Limits
 from infergate.server.routes import Routes
 from infergate.service import Part
 from infergate.settings import Settings, SettingsError
+from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.logs import log_request
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.record import Record
@@ -78,6 +79,7 @@ def compose(
         wiring.admission(),
         Rules(settings.default_model, settings.max_tokens_limit),
         metrics,
+        Exposition(metrics, clock.seconds),
         max_body=settings.max_body_bytes,
         metrics_apart=settings.metrics_listen is not None,
     )

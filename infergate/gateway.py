@@ -14,6 +14,7 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from infergate.access.admission import Admission
 from infergate.api.chat import Rules, check_media_type, parse_request
+from infergate.api.operations import CHAT, MODELS_PATH, OPERATIONS
 from infergate.errors import (
     BodyTooLarge,
     GatewayError,
@@ -23,21 +24,16 @@ from infergate.errors import (
     ShuttingDown,
 )
 from infergate.server.request import Request
-from infergate.telemetry.metrics import CHAT_ROUTE, CONTENT_TYPE, Metrics
+from infergate.telemetry.exposition import Exposition
+from infergate.telemetry.metrics import CONTENT_TYPE, Metrics
 from infergate.worker import IWorker
 
-LIMITED = frozenset({CHAT_ROUTE, "/v1/models"})
+OPERATION_NAMES = {operation.path: operation.name for operation in OPERATIONS}
+LIMITED = frozenset({MODELS_PATH, *OPERATION_NAMES})
 OPEN_WHILE_DRAINING = frozenset({"/healthz", "/readyz"})
 
 MODEL_NAME = 256
 """Characters of a model's name in logs and labels."""
-
-METRICS_SHARE = 0.1
-"""Of all time, what goes into writing out the metrics: with many models that takes some 0.1 s, in
-which nobody else is served. Who asks more often than that gets what the last one got."""
-
-METRICS_BURST = 0.5
-"""Seconds of writing out that may come at once."""
 
 _log = Logger()
 
@@ -55,6 +51,7 @@ class Gateway:
         admission: Admission,
         rules: Rules,
         metrics: Metrics,
+        exposition: Exposition,
         *,
         max_body: int,
         metrics_apart: bool = False,
@@ -63,19 +60,17 @@ class Gateway:
         self._admission = admission
         self._rules = rules
         self._metrics = metrics
+        self._exposition = exposition
         self._max_body = max_body
         self._metrics_apart = metrics_apart
-        self._metrics_shown = b""
-        self._metrics_asked = 0.0
-        self._metrics_budget = METRICS_BURST
 
-    @app.route(CHAT_ROUTE, methods=["POST"])
+    @app.route(CHAT.path, methods=["POST"])
     async def chat(self, request: Request) -> None:
-        await self._serve(request, CHAT_ROUTE, self._chat)
+        await self._serve(request, CHAT.path, self._chat)
 
-    @app.route("/v1/models", methods=["GET"])
+    @app.route(MODELS_PATH, methods=["GET"])
     async def models(self, request: Request) -> None:
-        await self._serve(request, "/v1/models", self._models)
+        await self._serve(request, MODELS_PATH, self._models)
 
     @app.route("/healthz", methods=["GET"])
     async def healthz(self, request: Request) -> None:
@@ -124,6 +119,7 @@ class Gateway:
             if request.record.path != route:
                 raise NotFound  # "//healthz", which the router takes for "/healthz"
             request.record.route = route
+            request.record.operation = OPERATION_NAMES.get(route)
             if request.site.draining and route not in OPEN_WHILE_DRAINING:
                 await self._refuse_draining(request, route)
             await handler(request)
@@ -154,6 +150,7 @@ class Gateway:
         chat = parse_request(await request.read_body(), self._rules)
         request.record.model = chat.model[:MODEL_NAME]
         if chat.stream:
+            request.record.stream = True
             self._metrics.stream_began(request.record)
         answering = self._worker.chat(chat, request)
         del chat  # a stream is long, and a prompt may be large
@@ -182,11 +179,4 @@ class Gateway:
         await self._metrics_text(request)
 
     async def _metrics_text(self, request: Request) -> None:
-        now = request.site.deadlines.now
-        earned = METRICS_SHARE * (now() - self._metrics_asked)
-        self._metrics_asked = began = now()
-        self._metrics_budget = min(self._metrics_budget + earned, METRICS_BURST)
-        if self._metrics_budget > 0 or not self._metrics_shown:
-            self._metrics_shown = self._metrics.text()
-            self._metrics_budget -= now() - began
-        await request.answer(self._metrics_shown, content_type=CONTENT_TYPE)
+        await request.answer(self._exposition.text(), content_type=CONTENT_TYPE)

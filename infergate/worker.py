@@ -13,10 +13,11 @@ from zope.interface import Interface, implementer
 
 from infergate.api.chat import ChatRequest
 from infergate.api.events import Scanner
+from infergate.api.operations import CHAT, MODELS_PATH
 from infergate.api.reply import as_chunks, echo_reply, reject_detail, shape_reply
 from infergate.api.strictjson import NotJSON, read_object
 from infergate.backend.call import Call
-from infergate.backend.client import CHAT, MODELS, Backend
+from infergate.backend.client import Backend
 from infergate.errors import BackendError, BackendRejected, BackendUnavailable
 from infergate.reactor.deadlines import Deadlines
 from infergate.relay import STREAM_HEADERS, Pulse, Relay
@@ -101,7 +102,7 @@ class BackendWorker:
         model, stream, wants_usage = chat.model, chat.stream, chat.wants_usage
         headers = _headers(request, b"text/event-stream" if stream else JSON, JSON)
         sending = self._backend.send(
-            call, "POST", CHAT, headers | (ONCE if stream else {}), chat.backend_body()
+            call, "POST", CHAT.path, headers | (ONCE if stream else {}), chat.backend_body()
         )
         del chat  # the answer may take long, and the prompt may be large
         pulse = Pulse(request, self._deadlines, self._keepalive if stream else 0)
@@ -129,7 +130,9 @@ class BackendWorker:
     async def models(self, request: Request) -> None:
         call = self._backend.call(request.record)
         try:
-            response = await self._backend.send(call, "GET", MODELS, _headers(request, JSON), None)
+            response = await self._backend.send(
+                call, "GET", MODELS_PATH, _headers(request, JSON), None
+            )
             await accepted(call, response)
             body = await call.read_all(self._max_response)
             if not _is_object(body):

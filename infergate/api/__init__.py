@@ -6,5 +6,6 @@ Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
     chat        the chat request: parse, validate, shape
     events      the events of a stream, and what they say
     usage       tokens used, and who counted them
+    operations  what a backend can be asked to do: names and paths
     strictjson  JSON from a stranger
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from http.cookiejar import Cookie
 from typing import Any
 
@@ -28,9 +29,6 @@ from infergate.reactor.deadlines import Deadlines
 from infergate.telemetry.record import Record
 
 USER_AGENT = b"infergate/" + __version__.encode("ascii")
-
-CHAT = "/v1/chat/completions"
-MODELS = "/v1/models"
 
 TWISTED_INTERNALS = {Headers: ("_rawHeaders",)}
 """Private names that are used here; a test checks each."""
@@ -143,7 +141,8 @@ class Backend:
         # A body is a producer already.
         self._client = HTTPClient(Plain(agent), self._cookies, lambda body: body)
         self._endpoint = endpoint
-        self._urls = {path: FixedURL(url + path) for path in (CHAT, MODELS)}
+        # Parsed once each: the paths come out of a short table, never from a client.
+        self._url = cache(lambda path: FixedURL(url + path))
         self._deadlines = deadlines
         self._timeouts = timeouts
         self._retries = retries
@@ -171,7 +170,7 @@ class Backend:
         def attempt() -> Deferred[Any]:
             return self._client.request(
                 method,
-                self._urls[path],
+                self._url(path),
                 headers=Fields({**self._fixed, **headers}),
                 data=None if body is None else _Body(body),
                 cookies=self._cookies,

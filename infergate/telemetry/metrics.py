@@ -28,8 +28,6 @@ from infergate.telemetry.record import Record
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
-CHAT_ROUTE = "/v1/chat/completions"
-
 MAX_MODELS = 100
 """Names of models that become a label; clients choose them, so they must not be endless."""
 
@@ -114,8 +112,7 @@ class Metrics:
         self._in_flight += 1
 
     def stream_began(self, record: Record) -> None:
-        """The request of `record` turns out to be for a stream."""
-        record.stream = True
+        """The request of `record`, which has begun, asks for a stream, as `record.stream` says."""
         self._streams += 1
 
     def ended(self, record: Record) -> None:
@@ -127,7 +124,7 @@ class Metrics:
         status = str(record.status)
         self._http.observe(record.duration, record.route, method, status, error)
         self._count(record.route, status, record.outcome).inc()
-        if record.route == CHAT_ROUTE and record.model is not None:
+        if record.operation is not None and record.model is not None:
             self._ended_chat(record, error, self._model_label(record))
 
     def _ended_chat(self, record: Record, error: str, model: str) -> None:

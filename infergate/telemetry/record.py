@@ -22,6 +22,7 @@ class Record:
     method: str | None = None
     path: str | None = None
     route: str = "other"
+    operation: str | None = None
     caller: str | None = None
     retry_count: int | None = None
     model: str | None = None

@@ -474,21 +474,6 @@ class Endless(SynchronousTestCase):
         self.assertEqual(running.line["model"], "m" * 256)
         self.assertLess(len(running.metrics.text()), 100_000)
 
-    def test_metrics(self) -> None:
-        """Who asks for the metrics all the time gets those of a moment ago."""
-        running = Running()
-        running.metrics.text = lambda: bytes(self.slow(running))  # type: ignore[method-assign]
-        sizes = [len(running.get("/metrics").body) for _ in range(4)]
-        self.assertEqual(sizes, [1, 1, 1, 1])
-        running.wait(60)
-        self.assertEqual(len(running.get("/metrics").body), 2)
-
-    def slow(self, running: Running) -> int:
-        """What takes a second to write out, and is longer each time."""
-        self.written = getattr(self, "written", 0) + 1
-        running.clock.rightNow += 1
-        return self.written
-
     def test_metrics_apart(self) -> None:
         """With a port of their own, the main one knows nothing of the metrics."""
         running = Running(metrics_apart=True)

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate.access import jwks as tokenkeys
+from infergate.access import jwks
 from infergate.access.jwks import IKeySource, KeySet
 
 EC = ec.generate_private_key(ec.SECP256R1()).public_key()
@@ -48,7 +48,7 @@ class KeySetTests(SynchronousTestCase):
         """Let the keys be fetched, and the interval pass until they may be again."""
         self.keys.refresh()
         self.fetches[-1].callback(document(*keys))
-        self.clock.advance(tokenkeys.REFETCH_INTERVAL)
+        self.clock.advance(jwks.REFETCH_INTERVAL)
 
     def waiting(self, kid: str | None, algorithm: str = "ES256") -> Deferred[Any]:
         found = self.keys.find(algorithm, kid)
@@ -58,7 +58,7 @@ class KeySetTests(SynchronousTestCase):
     def test_interface(self) -> None:
         """A key set can stand wherever keys are found, and so can a single key."""
         verifyObject(IKeySource, self.keys)
-        verifyObject(IKeySource, tokenkeys.secret("secret"))
+        verifyObject(IKeySource, jwks.secret("secret"))
 
     def test_lazy_and_shared(self) -> None:
         """Nothing is fetched before the first token, and one fetch serves all who wait."""
@@ -101,7 +101,7 @@ class KeySetTests(SynchronousTestCase):
                 self.fetches[-1].callback(answer)
             self.assertIsNone(self.successResultOf(found))
             self.assertEqual(self.keys.find("ES256", "a"), EC)
-            self.clock.advance(tokenkeys.REFETCH_INTERVAL)
+            self.clock.advance(jwks.REFETCH_INTERVAL)
 
     def test_never_fetched(self) -> None:
         """Without any key every token is refused, and the fetch tried again after the interval."""
@@ -114,12 +114,12 @@ class KeySetTests(SynchronousTestCase):
         for expected in [1, 1, 2]:
             self.assertIsNone(keys.find("ES256", "a"))
             self.assertEqual(len(self.fetches), expected)
-            self.clock.advance(tokenkeys.REFETCH_INTERVAL / 2)
+            self.clock.advance(jwks.REFETCH_INTERVAL / 2)
 
     def test_failure_is_logged_without_its_text(self) -> None:
         """The log says that and how a fetch failed, and nothing of the address."""
         events: list[Any] = []
-        self.patch(tokenkeys._log, "observer", events.append)
+        self.patch(jwks._log, "observer", events.append)
         self.keys.refresh()
         self.fetches[0].errback(OSError("https://user:canary@idp"))
         self.assertEqual([event["reason"] for event in events], ["OSError"])
@@ -128,7 +128,7 @@ class KeySetTests(SynchronousTestCase):
     def test_refreshed_in_the_background(self) -> None:
         """Old keys are fetched anew while they go on working, so that a withdrawn one ends."""
         self.publish(jwk(EC, kid="a"))
-        self.clock.advance(tokenkeys.MAX_AGE - tokenkeys.REFETCH_INTERVAL - 1)
+        self.clock.advance(jwks.MAX_AGE - jwks.REFETCH_INTERVAL - 1)
         self.assertEqual(self.keys.find("ES256", "a"), EC)
         self.assertEqual(len(self.fetches), 1)
         self.clock.advance(1)
@@ -141,7 +141,7 @@ class KeySetTests(SynchronousTestCase):
     def test_slow_fetch(self) -> None:
         """However long a fetch takes, there is no second one beside it."""
         first = self.waiting("a")
-        self.clock.advance(2 * tokenkeys.REFETCH_INTERVAL)
+        self.clock.advance(2 * jwks.REFETCH_INTERVAL)
         second = self.waiting("a")
         self.assertEqual(len(self.fetches), 1)
         self.fetches[0].callback(document(jwk(EC, kid="a")))

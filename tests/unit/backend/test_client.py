@@ -30,6 +30,7 @@ from twisted.web.resource import Resource
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from infergate.api.operations import CHAT, MODELS_PATH
 from infergate.backend import agent as origin
 from infergate.backend import call
 from infergate.backend import client as backend
@@ -40,7 +41,7 @@ from infergate.backend.agent import (
     backend_endpoint,
 )
 from infergate.backend.call import END_OF_BODY, Call, Timeouts
-from infergate.backend.client import CHAT, MODELS, Backend, Plain
+from infergate.backend.client import Backend, Plain
 from infergate.backend.parser import MAX_HEAD
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
 from infergate.reactor.deadlines import Deadlines
@@ -75,7 +76,7 @@ class Setting(SynchronousTestCase):
 
     def send(self, call: Call | None = None, body: bytes | None = b"{}") -> Deferred[Any]:
         self.last = call or self.call()
-        method, path = ("GET", MODELS) if body is None else ("POST", CHAT)
+        method, path = ("GET", MODELS_PATH) if body is None else ("POST", CHAT.path)
         sending = self.backend.send(self.last, method, path, {b"Accept": [b"x/y"]}, body)
         return Deferred.fromCoroutine(sending)
 
@@ -112,7 +113,7 @@ class Sending(Setting):
         """The backend reads the body as it was given, and the gateway's own fields."""
         self.send(body=b'{"a": 1}')
         request = self.connection.request
-        self.assertEqual((request.method, request.path), ("POST", CHAT))
+        self.assertEqual((request.method, request.path), ("POST", CHAT.path))
         self.assertEqual(request.body, b'{"a": 1}')
         self.assertEqual(
             request.headers,
@@ -128,7 +129,7 @@ class Sending(Setting):
         """A GET has none."""
         self.send(body=None)
         request = self.connection.request
-        self.assertEqual((request.method, request.path, request.body), ("GET", MODELS, b""))
+        self.assertEqual((request.method, request.path, request.body), ("GET", MODELS_PATH, b""))
         self.assertNotIn("transfer-encoding", request.headers)
 
     def test_api_key(self) -> None:

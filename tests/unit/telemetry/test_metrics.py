@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.api.operations import CHAT
 from infergate.api.usage import NO_USAGE, Usage
 from infergate.errors import BackendError, GatewayError, NotFound
-from infergate.telemetry.metrics import CHAT_ROUTE, MAX_MODELS, Metrics
+from infergate.telemetry.metrics import MAX_MODELS, Metrics
 from infergate.telemetry.record import Record
 
 GEN_AI = {"gen_ai_operation_name", "gen_ai_request_model", "error_type"}
@@ -34,7 +35,8 @@ class Accounts(SynchronousTestCase):
 
     def record(self, **known: object) -> Record:
         record = Record(opened=100.0, client="192.0.2.1", request_id="id-1")
-        record.method, record.path, record.route = "POST", CHAT_ROUTE, CHAT_ROUTE
+        record.method, record.path, record.route = "POST", CHAT.path, CHAT.path
+        record.operation = CHAT.name
         record.model, record.model_accepted, record.status = "tiny", True, 200
         for name, value in known.items():
             setattr(record, name, value)
@@ -47,7 +49,6 @@ class Accounts(SynchronousTestCase):
         record = self.record(**known)
         self.metrics.began(record)
         if record.stream:
-            record.stream = False
             self.metrics.stream_began(record)
         record.close(until)
         self.metrics.ended(record)
@@ -118,6 +119,7 @@ class Figures(Accounts):
         record, stream = self.record(), self.record()
         self.metrics.began(record)
         self.metrics.began(stream)
+        stream.stream = True
         self.metrics.stream_began(stream)
         self.assertTrue(stream.stream)
         self.assertEqual(self.sample("infergate_requests_in_flight"), 2)
@@ -199,7 +201,7 @@ class Figures(Accounts):
     def test_not_a_chat(self) -> None:
         """Only chat completions are in the figures of generative AI."""
         self.account(route="/v1/models", model=None)
-        self.account(route=CHAT_ROUTE, model=None, status=401)
+        self.account(route=CHAT.path, model=None, status=401)
         self.assertEqual(self.labels("gen_ai_request_model"), set())
         self.assertEqual(self.sample("infergate_overhead_seconds_count"), 0)
 

@@ -9,8 +9,9 @@ from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from infergate.api.operations import CHAT
 from infergate.api.usage import Usage
-from infergate.telemetry.metrics import CHAT_ROUTE, Metrics
+from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.record import Record
 
 try:
@@ -57,9 +58,10 @@ def metrics() -> Metrics:
     """The figures after one stream that took four seconds."""
     figures = Metrics()
     record = Record(opened=100.0, client="192.0.2.1", request_id="id-1")
-    record.method, record.route, record.status = "POST", CHAT_ROUTE, 200
+    record.method, record.route, record.status = "POST", CHAT.path, 200
     record.model, record.model_accepted = "tiny", True
     figures.began(record)
+    record.operation, record.stream = CHAT.name, True
     figures.stream_began(record)
     record.first_token, record.usage = 101.0, Usage(7, 4, 11, "backend")
     record.close(104.0)
@@ -95,7 +97,7 @@ class Data(Setting):
         self.assertEqual(
             dict(point.attributes),
             {
-                "http.route": CHAT_ROUTE,
+                "http.route": CHAT.path,
                 "http.request.method": "POST",
                 "http.response.status_code": 200,
             },
