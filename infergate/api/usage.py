@@ -15,6 +15,8 @@ class Usage(Struct, frozen=True, gc=False):
     completion_tokens: int = 0
     total_tokens: int = 0
     source: str = "none"
+    cached_tokens: int = 0
+    """The part of the prompt's that the backend had from an earlier request."""
 
 
 NO_USAGE = Usage()
@@ -23,13 +25,20 @@ NO_USAGE = Usage()
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
+class _Details(Struct, gc=False):
+    cached_tokens: _Count | None = None
+
+
 class _Usage(Struct, gc=False):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     total_tokens: _Count | None = None
+    # Judged apart: what is wrong in it does not take the other counts along.
+    prompt_tokens_details: Raw = Raw()
 
 
 _usage = msgspec.json.Decoder(_Usage | None).decode
+_details = msgspec.json.Decoder(_Details).decode
 
 
 def read_usage(member: Raw | bytes) -> Usage | None:
@@ -44,4 +53,14 @@ def read_usage(member: Raw | bytes) -> Usage | None:
     if prompt is None and completion is None:
         return None
     prompt, completion = prompt or 0, completion or 0
-    return Usage(prompt, completion, prompt + completion if total is None else total, "backend")
+    total = prompt + completion if total is None else total
+    return Usage(prompt, completion, total, "backend", _cached(usage.prompt_tokens_details))
+
+
+def _cached(details: Raw) -> int:
+    if not details:
+        return 0
+    try:
+        return _details(details).cached_tokens or 0
+    except (ValueError, RecursionError):  # null too
+        return 0

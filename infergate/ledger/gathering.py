@@ -1,0 +1,123 @@
+"""What is not written yet: rows that add up in memory, and the batches made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+from msgspec import Struct
+
+from infergate.ledger.entry import HOUR, Key, is_counted, stored
+from infergate.telemetry.record import Record
+
+MAX_ROWS = 65_536
+"""Rows held while the database is away: ten minutes of 100 requests a second, each of another
+caller, model and outcome, in some 35 MB. As a rule many requests share a row."""
+
+MAX_MODELS = 10_000
+"""Names that the backend accepted; clients choose them, so they must not be endless."""
+
+OTHER = "other"
+"""Stands for every model that the backend never accepted."""
+
+
+class Sums(Struct, gc=False):
+    """What a row adds up."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    backend_seconds: float = 0.0
+
+    def add(self, other: Sums) -> None:
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.completion_tokens += other.completion_tokens
+        self.backend_seconds += other.backend_seconds
+
+
+Row = tuple[Key, Sums]
+
+
+@attrs.frozen
+class Batch:
+    """Rows that are written together or not at all.
+
+    `process` and `number` name the batch in the database, so that one whose commit got no answer
+    can be sent again without being added twice. The rows are in the order of their keys: two
+    processes that write the same rows lock them in the same order, and never wait for each other
+    in a circle.
+    """
+
+    process: str
+    number: int
+    rows: tuple[Row, ...]
+
+    @property
+    def requests(self) -> int:
+        return sum(sums.requests for _, sums in self.rows)
+
+
+class Gathering:
+    """Adds up records until `take` makes a batch of them."""
+
+    def __init__(self, max_rows: int = MAX_ROWS) -> None:
+        self._max_rows = max_rows
+        self._rows: dict[Key, Sums] = {}
+        self._models: set[str] = set()
+        self.requests = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows.items())
+
+    def add(self, record: Record, wall: float, held: int = 0) -> bool:
+        """Add a closed `record` to the hour of `wall`, seconds since 1970. `held` rows wait
+        elsewhere; False where there is no place for one more, and the record is not counted."""
+        if not is_counted(record):
+            return True
+        key = Key(
+            int(wall) // HOUR * HOUR,
+            record.caller or "",
+            record.operation or "",
+            self._model(record),
+            record.outcome,
+        )
+        sums = self._rows.get(key)
+        if sums is None:
+            if len(self._rows) + held >= self._max_rows:
+                return False
+            sums = self._rows[key] = Sums()
+        usage = record.usage
+        sums.requests += 1
+        sums.prompt_tokens += usage.prompt_tokens
+        sums.cached_tokens += usage.cached_tokens
+        sums.completion_tokens += usage.completion_tokens
+        sums.backend_seconds += record.backend_seconds or 0.0
+        self.requests += 1
+        return True
+
+    def _model(self, record: Record) -> str:
+        model = record.model
+        if not model:
+            return ""
+        if model in self._models:
+            return model
+        if record.model_accepted and len(self._models) < MAX_MODELS:
+            self._models.add(model)
+            return model
+        return OTHER
+
+    def take(self, process: str, number: int) -> Batch:
+        """All rows so far as a batch; from here on it begins anew."""
+        rows: dict[Key, Sums] = {}
+        for key, sums in self._rows.items():
+            clean = Key(key.hour, *map(stored, key[1:]))
+            # Two names may be one once they are written as the database takes them.
+            rows.setdefault(clean, Sums()).add(sums)
+        self._rows, self.requests = {}, 0
+        return Batch(process, number, tuple(sorted(rows.items(), key=lambda row: row[0])))

@@ -1,0 +1,206 @@
+"""The ledger in PostgreSQL, through psycopg 3. Needs the extra ``postgresql``.
+
+Works through pgbouncer: there are no prepared statements, no settings of a session, and no lock
+that outlives its transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg import sql as quoting
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from zope.interface import implementer
+
+from infergate.ledger.gathering import Batch
+from infergate.ledger.schema import (
+    ADD_UP,
+    COLUMNS,
+    MARK,
+    IStore,
+    StoreAway,
+    StoreRefused,
+    missing_migrations,
+    values,
+)
+
+CONNECT = 5
+"""Seconds to connect, to each address of the host."""
+
+SILENT_PEER = 10_000
+"""Milliseconds after which the kernel gives up a connection whose peer acknowledges nothing."""
+
+LOCK = 0x1AFE26A7E
+"""The advisory lock under which the tables are made. Any number will do that others do not use."""
+
+_TYPES = ("bigint", "text", "text", "text", "text", *["bigint"] * 4, "double precision")
+
+# One statement for all rows, in their order: an array for each column.
+_ADD = (
+    f"INSERT INTO infergate_usage ({', '.join(COLUMNS)}) SELECT * FROM "  # noqa: S608
+    f"unnest({', '.join(f'%s::{name}[]' for name in _TYPES)}) {ADD_UP}"
+)
+
+_USABLE = """SELECT bool_and(has_table_privilege(name, privilege))
+    FROM unnest(ARRAY['infergate_usage', 'infergate_batches']) AS name,
+    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS privilege"""
+
+
+@implementer(IStore)
+class PostgresStore:
+    """Made with a ``postgresql://`` URL; raises `ValueError` for one that is none."""
+
+    def __init__(self, url: str) -> None:
+        self._conninfo = _conninfo(url)
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def prepare(self) -> None:
+        try:
+            self._open()
+        except psycopg.Error as why:
+            raise StoreAway(_one_line(why)) from None
+        finally:
+            self.close()
+
+    def add(self, batch: Batch) -> None:
+        with self._in_use() as connection, connection.transaction():
+            mark = connection.execute(MARK.replace("?", "%s"), (batch.process, batch.number))
+            if mark.rowcount:
+                connection.execute(_ADD, _columns(batch))
+
+    def check(self) -> None:
+        self.fetch("SELECT 1", ())
+
+    def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self._in_use() as connection:
+            # The texts are our own, and none of them holds a per cent sign.
+            return connection.execute(sql.replace("?", "%s"), parameters).fetchall()
+
+    def abort(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        # The thread that waits for an answer sees the connection end, as it would see the peer's
+        # end. `close` is not for two threads at once.
+        with (
+            suppress(psycopg.Error, OSError),
+            socket.socket(fileno=os.dup(connection.fileno())) as same,
+        ):
+            same.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """The connection; one on which anything fails is not used again."""
+        try:
+            yield self._connection or self._open()
+        except (psycopg.Error, StoreRefused) as why:
+            self.close()
+            raise StoreAway(_one_line(why)) from None
+
+    def _open(self) -> psycopg.Connection[tuple[Any, ...]]:
+        connection = self._connection = psycopg.connect(
+            self._conninfo, autocommit=True, prepare_threshold=None
+        )
+        with connection.transaction():
+            _migrate(connection)
+        return connection
+
+
+class PostgresReader:
+    """Reads a ledger and makes no table; `fetch` raises `StoreAway`."""
+
+    def __init__(self, url: str) -> None:
+        self._conninfo = _conninfo(url)
+
+    def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        try:
+            with psycopg.connect(self._conninfo, prepare_threshold=None) as connection:
+                connection.read_only = True
+                return connection.execute(sql.replace("?", "%s"), parameters).fetchall()
+        except psycopg.Error as why:
+            raise StoreAway(_one_line(why)) from None
+
+
+def _conninfo(url: str) -> str:
+    """What to connect with: the words of the URL over ours."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.Error:
+        raise ValueError("must be postgresql://[user[:password]@][host][:port]/database") from None
+    ours: dict[str, Any] = {
+        "connect_timeout": CONNECT,
+        "tcp_user_timeout": SILENT_PEER,
+        "application_name": "infergate",
+    }
+    return make_conninfo(**(ours | given))
+
+
+def _migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Bring the tables to our version; one process at a time, and all others wait for it."""
+    version = _version(connection)
+    if missing_migrations(version):
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        version = _version(connection)
+        try:
+            with connection.transaction():
+                _make(connection, version)
+        except psycopg.errors.InsufficientPrivilege:
+            raise StoreRefused(_may_not_create(connection)) from None
+    if not _one(connection, _USABLE):
+        raise StoreRefused(
+            f"the role may not use the tables: GRANT SELECT, INSERT, UPDATE ON infergate_usage, "
+            f"infergate_batches TO {_name(connection, 'current_user')}"
+        )
+
+
+def _make(connection: psycopg.Connection[tuple[Any, ...]], version: int) -> None:
+    missing = missing_migrations(version)
+    if not version:
+        connection.execute("CREATE TABLE infergate_schema (version INTEGER NOT NULL)")
+        connection.execute("INSERT INTO infergate_schema VALUES (0)")
+    for statements in missing:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute("UPDATE infergate_schema SET version = %s", (version + len(missing),))
+
+
+def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
+    if _one(connection, "SELECT to_regclass('infergate_schema')") is None:
+        return 0
+    return int(_one(connection, "SELECT max(version) FROM infergate_schema"))
+
+
+def _may_not_create(connection: psycopg.Connection[tuple[Any, ...]]) -> str:
+    role = _name(connection, "current_user")
+    schema = _name(connection, "COALESCE(current_schema(), 'public')")
+    return f"the role may not create the tables: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"
+
+
+def _name(connection: psycopg.Connection[tuple[Any, ...]], expression: str) -> str:
+    """A name, quoted as the GRANT needs it."""
+    name = _one(connection, f"SELECT {expression}")
+    return quoting.Identifier(str(name)).as_string(connection)
+
+
+def _one(connection: psycopg.Connection[tuple[Any, ...]], sql: str) -> Any:
+    row = connection.execute(sql).fetchone()
+    return None if row is None else row[0]
+
+
+def _columns(batch: Batch) -> list[list[Any]]:
+    return [list(column) for column in zip(*values(batch), strict=True)]
+
+
+def _one_line(why: Exception) -> str:
+    return " ".join(str(why).split()) or type(why).__name__

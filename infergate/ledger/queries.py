@@ -1,0 +1,102 @@
+"""What is read out of the table. Each function takes the `fetch` of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+Fetch = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+
+BY: dict[str, str] = {
+    "caller": "caller",
+    "model": "model",
+    "operation": "operation",
+    # Whole numbers: the division drops what is over a day, in SQLite as in PostgreSQL.
+    "day": "hour / 86400 * 86400",
+    "hour": "hour",
+}
+"""What usage can be grouped by, and the column or expression for it."""
+
+TIMES = frozenset({"day", "hour"})
+"""Those of `BY` that are seconds since 1970 in place of a name."""
+
+
+@attrs.frozen
+class Usage:
+    """What a caller used. `errors` are the requests with any outcome but ``ok``."""
+
+    requests: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    backend_seconds: float = 0.0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.backend_seconds + other.backend_seconds,
+        )
+
+
+# An empty table sums to NULL. PostgreSQL's sums of whole numbers are of its type numeric.
+_SUMS = """COALESCE(sum(requests), 0),
+    COALESCE(sum(CASE WHEN outcome <> 'ok' THEN requests ELSE 0 END), 0),
+    COALESCE(sum(prompt_tokens), 0), COALESCE(sum(completion_tokens), 0),
+    COALESCE(sum(backend_seconds), 0.0)"""
+
+
+def usage(fetch: Fetch, caller: str | None, since: int) -> Usage:
+    """What `caller`, or everybody, used in the hours from `since` on."""
+    sql = f"SELECT {_SUMS} FROM infergate_usage WHERE hour >= ?"  # noqa: S608
+    if caller is None:
+        (row,) = fetch(sql, (since,))
+    else:
+        (row,) = fetch(f"{sql} AND caller = ?", (since, caller))
+    return _usage(row)
+
+
+def tokens(fetch: Fetch, since: int) -> dict[str, int]:
+    """The tokens of each caller, of its prompts and completions, in the hours from `since` on."""
+    rows = fetch(
+        "SELECT caller, sum(prompt_tokens) + sum(completion_tokens) FROM infergate_usage "
+        "WHERE hour >= ? GROUP BY caller",
+        (since,),
+    )
+    return {caller: int(total) for caller, total in rows}
+
+
+def report(
+    fetch: Fetch, by: Sequence[str], since: int, until: int
+) -> list[tuple[tuple[str | int, ...], Usage]]:
+    """Usage grouped `by` names of `BY`, in the hours from `since` to before `until`. In order of
+    time where a time is among the names, then by tokens, most first, then by name."""
+    columns = ", ".join(BY[name] for name in by)
+    rows = fetch(
+        f"SELECT {columns}, {_SUMS} FROM infergate_usage "  # noqa: S608
+        f"WHERE hour >= ? AND hour < ? GROUP BY {columns}",
+        (since, until),
+    )
+    times = [index for index, name in enumerate(by) if name in TIMES]
+    groups = [(row[: len(by)], _usage(row[len(by) :])) for row in rows]
+    return sorted(
+        groups,
+        key=lambda group: (
+            [group[0][index] for index in times],
+            -group[1].total_tokens,
+            group[0],
+        ),
+    )
+
+
+def _usage(row: tuple[Any, ...]) -> Usage:
+    requests, errors, prompt, completion, seconds = row
+    return Usage(int(requests), int(errors), int(prompt), int(completion), float(seconds))

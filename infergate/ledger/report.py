@@ -1,0 +1,113 @@
+"""The sums as a table, CSV or JSON: what ``infergate usage`` prints."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+
+import attrs
+import msgspec
+
+from infergate.ledger.queries import TIMES, Usage
+
+FIGURES = (
+    "requests",
+    "errors",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "backend_seconds",
+)
+
+
+@attrs.frozen
+class Report:
+    """`rows` in the order in which they are shown, each with the values of the names in `by`."""
+
+    by: Sequence[str]
+    rows: Sequence[tuple[tuple[str | int, ...], Usage]]
+
+    @property
+    def total(self) -> Usage:
+        return sum((usage for _, usage in self.rows), Usage())
+
+
+def as_table(report: Report) -> str:
+    """Columns for a human: names to the left, numbers to the right, the total last."""
+    names = [[_shown(name) for name in row] for row in _names(report)]
+    lines = [
+        [*report.by, *FIGURES],
+        *([*row, *_figures(usage)] for row, (_, usage) in zip(names, report.rows, strict=True)),
+        ["total", *[""] * (len(report.by) - 1), *_figures(report.total)],
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(_aligned(line, widths, len(report.by)) for line in lines)
+
+
+def as_csv(report: Report) -> str:
+    """A head line and the rows, without a total, for a program that sums for itself."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*report.by, *FIGURES])
+    for names, (_, usage) in zip(_names(report), report.rows, strict=True):
+        writer.writerow([*("" if name is None else name for name in names), *_figures(usage)])
+    return text.getvalue()
+
+
+def as_json(report: Report) -> str:
+    """``{"rows": [...], "total": {...}}``; a name that is missing is null."""
+    rows = [
+        dict(zip(report.by, names, strict=True)) | _numbers(usage)
+        for names, (_, usage) in zip(_names(report), report.rows, strict=True)
+    ]
+    document = {"rows": rows, "total": _numbers(report.total)}
+    return msgspec.json.format(msgspec.json.encode(document)).decode() + "\n"
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "table": as_table,
+    "csv": as_csv,
+    "json": as_json,
+}
+
+
+def _names(report: Report) -> list[list[str | None]]:
+    return [
+        [
+            _time(name, value) if name in TIMES else str(value) or None
+            for name, value in zip(report.by, values, strict=True)
+        ]
+        for values, _ in report.rows
+    ]
+
+
+def _time(name: str, second: str | int) -> str:
+    moment = datetime.fromtimestamp(int(second), timezone.utc)
+    return moment.strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%MZ")
+
+
+def _shown(name: str | None) -> str:
+    """A client's text cannot move the cursor, nor begin a line of its own."""
+    if name is None:
+        return "-"
+    return name if name.isprintable() else repr(name)
+
+
+def _numbers(usage: Usage) -> dict[str, int | float]:
+    numbers = {name: getattr(usage, name) for name in FIGURES}
+    return numbers | {"backend_seconds": round(usage.backend_seconds, 3)}
+
+
+def _figures(usage: Usage) -> list[str]:
+    *counts, _ = (str(getattr(usage, name)) for name in FIGURES)
+    return [*counts, f"{usage.backend_seconds:.3f}"]
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int], names: int) -> str:
+    cells = [
+        cell.ljust(width) if index < names else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
+    return "  ".join(cells).rstrip() + "\n"

@@ -1,0 +1,120 @@
+"""The tables, their versions, and what a database must do to hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from zope.interface import Interface
+
+from infergate.ledger.gathering import Batch
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE infergate_usage (
+            hour BIGINT NOT NULL,
+            caller TEXT NOT NULL,
+            operation TEXT NOT NULL,
+            model TEXT NOT NULL,
+            outcome TEXT NOT NULL,
+            requests BIGINT NOT NULL,
+            prompt_tokens BIGINT NOT NULL,
+            cached_tokens BIGINT NOT NULL,
+            completion_tokens BIGINT NOT NULL,
+            backend_seconds DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (hour, caller, operation, model, outcome)
+        )""",
+        # A caller who asks for its own usage does not read everybody's.
+        "CREATE INDEX infergate_usage_by_caller ON infergate_usage (caller, hour)",
+        # The number of the last batch that each process has written.
+        "CREATE TABLE infergate_batches (process TEXT PRIMARY KEY, number BIGINT NOT NULL)",
+    ),
+)
+"""What leads from one version to the next; the version is how many of them were made. In words
+that SQLite and PostgreSQL understand alike. Only ever appended to."""
+
+VERSION = len(MIGRATIONS)
+
+COLUMNS = (
+    "hour",
+    "caller",
+    "operation",
+    "model",
+    "outcome",
+    "requests",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "backend_seconds",
+)
+
+ADD_UP = """ON CONFLICT (hour, caller, operation, model, outcome) DO UPDATE SET
+    requests = infergate_usage.requests + excluded.requests,
+    prompt_tokens = infergate_usage.prompt_tokens + excluded.prompt_tokens,
+    cached_tokens = infergate_usage.cached_tokens + excluded.cached_tokens,
+    completion_tokens = infergate_usage.completion_tokens + excluded.completion_tokens,
+    backend_seconds = infergate_usage.backend_seconds + excluded.backend_seconds"""
+
+MARK = """INSERT INTO infergate_batches (process, number) VALUES (?, ?)
+    ON CONFLICT (process) DO UPDATE SET number = excluded.number
+    WHERE infergate_batches.number < excluded.number"""
+"""Changes a row only where the batch was not written before."""
+
+
+class StoreAway(Exception):
+    """The database cannot be used now: it is locked, full, slow or away. Nothing was written, or
+    nobody knows: the same batch may be given again. Its text says why, and holds no password."""
+
+
+class StoreRefused(Exception):
+    """The database will not do however long one waits: it is none, or a grant is missing."""
+
+
+class IStore(Interface):
+    """The ledger in one database. All but `abort` block, and are called by one thread at a time.
+
+    `prepare` comes first, before the process forks or starts a thread, and leaves nothing open.
+    """
+
+    def prepare() -> None:
+        """Make or migrate the tables; raises `StoreAway` and `StoreRefused`."""
+
+    def add(batch: Batch) -> None:
+        """Add `batch` in one transaction, once however often it is given; raises `StoreAway`."""
+
+    def check() -> None:
+        """Return where the database answers; else raise `StoreAway`."""
+
+    def fetch(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows of a question, with ``?`` where a parameter stands; raises `StoreAway`."""
+
+    def abort() -> None:
+        """Called from another thread: let a call that waits for a silent database fail now."""
+
+    def close() -> None:
+        """Close the connection, if there is one. Another call would open it again."""
+
+
+def values(batch: Batch) -> list[tuple[Any, ...]]:
+    """The rows of `batch` in the order of `COLUMNS`."""
+    return [
+        (
+            *key,
+            sums.requests,
+            sums.prompt_tokens,
+            sums.cached_tokens,
+            sums.completion_tokens,
+            sums.backend_seconds,
+        )
+        for key, sums in batch.rows
+    ]
+
+
+def missing_migrations(version: int) -> tuple[tuple[str, ...], ...]:
+    """What leads from `version` to ours; `StoreRefused` where that is a later one."""
+    if version > len(MIGRATIONS):
+        raise StoreRefused(
+            f"its tables have version {version}, and this infergate knows {len(MIGRATIONS)}: "
+            "a newer one has made them"
+        )
+    return MIGRATIONS[version:]

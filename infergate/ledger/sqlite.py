@@ -1,0 +1,180 @@
+"""The ledger in an SQLite file, through the standard library's driver."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from zope.interface import implementer
+
+from infergate.ledger.gathering import Batch
+from infergate.ledger.schema import (
+    ADD_UP,
+    COLUMNS,
+    MARK,
+    IStore,
+    StoreAway,
+    StoreRefused,
+    missing_migrations,
+    values,
+)
+
+BUSY = 0.25
+"""Seconds to wait for another writer's lock; the next try comes with the next batch."""
+
+_ADD = (
+    f"INSERT INTO infergate_usage ({', '.join(COLUMNS)}) "  # noqa: S608  # names of our own
+    f"VALUES ({', '.join('?' * len(COLUMNS))}) {ADD_UP}"
+)
+
+# What passes by itself; Python 3.10 tells the reason by its text alone.
+_PASSING = ("locked", "busy", "full", "disk I/O error")
+
+_NETWORKED = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs")
+
+
+@implementer(IStore)
+class SqliteStore:
+    """Made with the path of the file, which `prepare` makes where there is none."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def prepare(self) -> None:
+        try:
+            self._open()
+        except sqlite3.Error as why:
+            if any(word in str(why) for word in _PASSING):
+                raise StoreAway(str(why)) from None
+            raise StoreRefused(f"cannot be made or opened: {why}") from None
+        finally:
+            self.close()
+
+    def add(self, batch: Batch) -> None:
+        with self._in_use() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.execute(MARK, (batch.process, batch.number)).rowcount:
+                connection.executemany(_ADD, values(batch))
+            connection.execute("COMMIT")
+
+    def check(self) -> None:
+        self.fetch("SELECT 1", ())
+
+    def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self._in_use() as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def abort(self) -> None:
+        """A disk that is slow is waited for; nothing here waits for a peer."""
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # A transaction that is open is rolled back; closing writes, and may fail as well.
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[sqlite3.Connection]:
+        """The connection; one on which anything fails is not used again."""
+        if self._connection is not None and self._identity != _identity(self._path):
+            # Somebody moved or deleted the file: what is written to the old one is lost.
+            self.close()
+        try:
+            yield self._connection or self._open()
+        except (sqlite3.Error, OSError, StoreRefused) as why:
+            self.close()
+            raise StoreAway(str(why)) from None
+
+    def _open(self) -> sqlite3.Connection:
+        # Without an isolation level no transaction begins behind our back.
+        connection = self._connection = sqlite3.connect(
+            self._path, timeout=BUSY, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        _migrate(connection)
+        self._identity = _identity(self._path)
+        return connection
+
+
+class SqliteReader:
+    """Reads a ledger while a gateway may write it, and needs leave to do no more than that."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """As `IStore.fetch` does; also raises `OSError` where there is no such file."""
+        with open(self._path, "rb"):
+            pass
+        try:
+            return self._fetch("mode=ro", sql, parameters)
+        except sqlite3.Error as why:
+            # In a folder that may not be written to, a WAL file without a writer cannot be opened
+            # the usual way. Where there is a writer there is a log beside the file, and what stands
+            # in that would be missed.
+            if Path(f"{self._path}-wal").exists():
+                raise StoreAway(str(why)) from None
+        try:
+            return self._fetch("immutable=1", sql, parameters)
+        except sqlite3.Error as why:
+            raise StoreAway(str(why)) from None
+
+    def _fetch(self, mode: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        uri = f"file:{quote(os.path.abspath(self._path))}?{mode}"
+        connection = sqlite3.connect(uri, uri=True, timeout=5)
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        finally:
+            connection.close()
+
+
+def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str | None:
+    """The type of the network file system that `path` is on, None where it is on none: SQLite's
+    locks cannot be relied on there, nor does its write-ahead log work between two machines."""
+    folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    longest, found = "", None
+    with suppress(OSError), open(mounts, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            _, where, kind, *_ = line.split(" ")
+            where = where.replace("\\040", " ")
+            inside = folder == where or folder.startswith(where.rstrip("/") + "/")
+            # Of two mounts at one place the later one is seen.
+            if inside and len(where) >= len(longest):
+                longest, found = where, kind
+    return found if found is not None and found.startswith(_NETWORKED) else None
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to our version in one transaction, whoever else does so meanwhile."""
+    if not missing_migrations(_version(connection)):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    version = _version(connection)
+    missing = missing_migrations(version)
+    for statements in missing:
+        for statement in statements:
+            connection.execute(statement)
+    # A pragma takes no parameter.
+    connection.execute(f"PRAGMA user_version = {version + len(missing)}")
+    connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

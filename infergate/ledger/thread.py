@@ -1,0 +1,53 @@
+"""One thread for what blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+
+
+class OneThread:
+    """Calls functions one after another in a thread of its own, which begins with the first.
+
+    Twisted's pool would keep the process from ending for as long as one of its threads waits for a
+    database that is silent; this one ends with the process. `call_from_thread` is the reactor's.
+    """
+
+    def __init__(self, name: str, call_from_thread: Callable[..., object]) -> None:
+        self._name = name
+        self._call_from_thread = call_from_thread
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: Thread | None = None
+
+    def __call__(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """What `function` returns or raises, in the reactor's thread and in the order of the
+        calls."""
+        result: Deferred[T] = Deferred()
+
+        def job() -> None:
+            try:
+                value: T | Failure = function(*arguments)
+            except BaseException:
+                value = Failure()
+            self._call_from_thread(result.callback, value)
+
+        self._jobs.put(job)
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        return result
+
+    def end(self) -> None:
+        """Let the thread end once it has done what it was given."""
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()

@@ -1,0 +1,238 @@
+"""The ledger at work: one batch at a time, what a database that is away costs, and the stop."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import (
+    Deferred,
+    TimeoutError,  # noqa: A004  # that of addTimeout
+)
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from infergate.ledger import queries
+from infergate.ledger.entry import Key
+from infergate.ledger.gathering import Batch, Gathering, Sums
+from infergate.ledger.queries import Usage
+from infergate.ledger.schema import IStore, StoreAway
+from infergate.telemetry.record import Record
+
+T = TypeVar("T")
+
+BEAT = 0.5
+"""Seconds between two batches: with the time of one write, no request is a second late."""
+
+CHECK_BEATS = 10
+"""Beats without a request after which the database is asked whether it is still there."""
+
+SILENCE = 10.0
+"""Seconds that a call may wait for a database that says nothing."""
+
+STOP = 5.0
+"""Seconds that a stop waits for what is not written yet."""
+
+_log = Logger(namespace="infergate")
+
+
+class InThread(Protocol):
+    """Calls functions one after another, off the reactor's thread (`OneThread`)."""
+
+    def __call__(self, function: Callable[..., T], /, *arguments: Any) -> Deferred[T]: ...
+    def end(self) -> None: ...
+
+
+class Ledger:
+    """What `USAGE_DB` keeps. `start` comes first, then `add` for each exchange that has ended and
+    any question, `stop` last; all of it in the reactor's thread, and `add` never waits.
+
+    `up` says whether the last call of the database went well, `pending` how many requests are not
+    written yet, `lost` how many found no place in memory while it was away.
+    """
+
+    def __init__(
+        self,
+        store: IStore,
+        in_thread: InThread,
+        clock: IReactorTime,
+        wall: Callable[[], float] = time.time,
+        gathering: Gathering | None = None,
+    ) -> None:
+        self._store = store
+        self._in_thread = in_thread
+        self._clock = clock
+        self._wall = wall
+        self._gathering = Gathering() if gathering is None else gathering
+        # The batch that is being written, or has to be written again.
+        self._batch: Batch | None = None
+        self._writing = False
+        self._process = uuid.uuid4().hex
+        self._number = 0
+        self._idle_beats = 0
+        self._beating: IDelayedCall | None = None
+        self._stopped: Deferred[None] | None = None
+        self.up = True
+        self.lost = 0
+
+    @property
+    def pending(self) -> int:
+        return self._gathering.requests + (self._batch.requests if self._batch is not None else 0)
+
+    def start(self) -> None:
+        """Begin to write; the database is looked at at once."""
+        self._check()
+        self._beating = self._clock.callLater(BEAT, self._beat)
+
+    def add(self, record: Record) -> None:
+        """Count a closed record, in the hour in which it ended."""
+        held = len(self._batch.rows) if self._batch is not None else 0
+        if not self._gathering.add(record, self._wall(), held):
+            if not self.lost:
+                _log.error("USAGE_DB: its memory is full; requests are lost to the ledger")
+            self.lost += 1
+
+    async def usage(self, caller: str | None, since: int) -> Usage:
+        """What `caller`, or everybody, has used since the hour of `since`, what is not written
+        yet included. Raises `StoreAway`."""
+        written = await self._ask(queries.usage, self._store.fetch, caller, since)
+        return written + self._pending_usage(caller, since)
+
+    async def tokens(self, since: int) -> dict[str, int]:
+        """The tokens of every caller since the hour of `since`, in the same way."""
+        tokens = await self._ask(queries.tokens, self._store.fetch, since)
+        for key, sums in self._unwritten(since):
+            used = sums.prompt_tokens + sums.completion_tokens
+            tokens[key.caller] = tokens.get(key.caller, 0) + used
+        return tokens
+
+    def stop(self) -> Deferred[None]:
+        """Write what is left, for `STOP` seconds at the most; then say what is lost."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+            self._beating = None
+        self._stopped = Deferred()
+        waiting = self._stopped
+        self._write_or_stop()
+        try:
+            await waiting.addTimeout(STOP, self._clock)
+        except TimeoutError:
+            self._stopped = None
+            self._store.abort()
+        if self.lost or self.pending:
+            _log.error(
+                "USAGE_DB: {count} requests are lost to the ledger", count=self.lost + self.pending
+            )
+        self._in_thread(self._store.close).addErrback(lambda _: None)
+        self._in_thread.end()
+
+    def _beat(self) -> None:
+        self._beating = self._clock.callLater(BEAT, self._beat)
+        if self._writing:
+            return
+        if self._batch is not None or self._gathering.requests:
+            self._idle_beats = 0
+            self._write()
+            return
+        self._idle_beats += 1
+        # One that is away is asked at each beat, so that it counts as back as soon as it is.
+        if not self.up or self._idle_beats >= CHECK_BEATS:
+            self._idle_beats = 0
+            self._check()
+
+    def _write(self) -> None:
+        if self._batch is None:
+            self._number += 1
+            self._batch = self._gathering.take(self._process, self._number)
+        self._writing = True
+        self._ask(self._store.add, self._batch).addCallbacks(self._written, self._not_written)
+
+    def _written(self, _: object) -> None:
+        self._writing = False
+        self._batch = None
+        if self._stopped is not None:
+            self._write_or_stop()
+
+    def _not_written(self, failure: Failure) -> None:
+        self._writing = False
+        self._log_unexpected(failure)
+        if self._stopped is not None:
+            # Asked again until the time of the stop has passed.
+            self._clock.callLater(BEAT, self._write_or_stop)
+
+    def _write_or_stop(self) -> None:
+        if self._stopped is None or self._writing:
+            return
+        if self._batch is not None or self._gathering.requests:
+            self._write()
+        else:
+            stopped, self._stopped = self._stopped, None
+            stopped.callback(None)
+
+    def _check(self) -> None:
+        self._writing = True
+        self._ask(self._store.check).addCallbacks(self._checked, self._not_written)
+
+    def _checked(self, _: object) -> None:
+        self._writing = False
+        if self._stopped is not None:
+            self._write_or_stop()
+
+    def _ask(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """One call of the database, whose success or failure says whether it is up."""
+        silence = self._clock.callLater(SILENCE, self._store.abort)
+
+        def ended(result: T | Failure) -> T | Failure:
+            if silence.active():
+                silence.cancel()
+            if isinstance(result, Failure):
+                if result.check(StoreAway):
+                    self._turn(False, result.getErrorMessage())
+            else:
+                self._turn(True)
+            return result
+
+        return self._in_thread(function, *arguments).addBoth(ended)
+
+    def _turn(self, up: bool, why: str = "") -> None:
+        """One log line each way."""
+        if up == self.up:
+            return
+        self.up = up
+        if up:
+            _log.info("USAGE_DB: the ledger is written again")
+        else:
+            _log.warn(
+                "USAGE_DB: the ledger cannot be written, requests wait in memory: {why}", why=why
+            )
+
+    def _log_unexpected(self, failure: Failure) -> None:
+        if not failure.check(StoreAway):
+            self.up = False
+            _log.failure("USAGE_DB: the ledger failed", failure)
+
+    def _pending_usage(self, caller: str | None, since: int) -> Usage:
+        total = Usage()
+        for key, sums in self._unwritten(since):
+            if caller is None or key.caller == caller:
+                total += Usage(
+                    sums.requests,
+                    0 if key.outcome == "ok" else sums.requests,
+                    sums.prompt_tokens,
+                    sums.completion_tokens,
+                    sums.backend_seconds,
+                )
+        return total
+
+    def _unwritten(self, since: int) -> Iterator[tuple[Key, Sums]]:
+        """The rows that no answer of the database holds. Answers come in the order of the calls, so
+        that a batch that was written before a question is no longer among them."""
+        if self._batch is not None:
+            yield from (row for row in self._batch.rows if row[0].hour >= since)
+        yield from (row for row in self._gathering if row[0].hour >= since)

@@ -1,0 +1,38 @@
+"""Records of exchanges that have ended, for the tests of the ledger."""
+
+from __future__ import annotations
+
+from infergate.api.usage import NO_USAGE, Usage
+from infergate.telemetry.record import Record
+
+
+def ended(**known: object) -> Record:
+    """A chat of alice's with the model tiny that went well and took two seconds, but for what is
+    `known` of it."""
+    record = Record(opened=100.0, client="192.0.2.1", request_id="id-1")
+    members: dict[str, object] = {
+        "method": "POST",
+        "route": "/v1/chat/completions",
+        "operation": "chat",
+        "caller": "alice",
+        "model": "tiny",
+        "model_accepted": True,
+        "status": 200,
+        "backend_began": 100.0,
+        "backend_ended": 102.0,
+        "usage": used(3, 5),
+        "closed": 102.0,
+    }
+    for name, value in (members | known).items():
+        setattr(record, name, value)
+    return record
+
+
+def used(prompt: int, completion: int, cached: int = 0) -> Usage:
+    return Usage(prompt, completion, prompt + completion, "backend", cached)
+
+
+def refused(outcome: str = "rate_limited", **known: object) -> Record:
+    """One that never came to the backend."""
+    nothing = {"backend_began": None, "backend_ended": None, "usage": NO_USAGE}
+    return ended(outcome=outcome, model_accepted=False, **nothing, **known)
