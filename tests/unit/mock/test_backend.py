@@ -6,16 +6,15 @@ import gzip
 import json
 from typing import Any
 
-from twisted.internet.error import CannotListenError, ConnectionDone
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
 from infergate.mock.backend import FLUSH, Mock, Script, _Sender
-from infergate.mock.tap import Options, makeService, script_from
 
 MESSAGES = [
     {"role": "system", "content": "be brief"},
@@ -358,43 +357,3 @@ class Clients(SynchronousTestCase):
             connection.protocol.connectionLost(Failure(ConnectionDone()))
             self.assertEqual(connection.clock.getDelayedCalls(), [])
         self.assertEqual(self.flushLoggedErrors(), [])
-
-
-class Plugin(SynchronousTestCase):
-    def options(self, *arguments: str) -> Options:
-        options = Options()
-        options.parseOptions(list(arguments))
-        return options
-
-    def test_options(self) -> None:
-        """Each member of a script is an option, and what is not given keeps its default."""
-        options = self.options("--chunk-delay", "0.5", "--fail=reset", "--usage=false")
-        self.assertEqual(script_from(options), Script(chunk_delay=0.5, fail="reset", usage=False))
-        self.assertEqual(script_from(self.options()), Script())
-
-    def test_listens(self) -> None:
-        """The service listens where it was told, from the moment it is made."""
-        reactor = MemoryReactorClock()
-        service = makeService(self.options("--port", "9001", "--host", "::1"), reactor)
-        port, _, _, host = reactor.tcpServers[0]
-        self.assertEqual((port, host), (9001, "::1"))
-        service.startService()
-        self.assertIsNone(service.stopService())
-
-    def test_one_line(self) -> None:
-        """A wrong option, or a port that is taken, ends the process with one line."""
-        for arguments in (("--nope",), ("--port", "x"), ("--port", "65536"), ("--fail", "x")):
-            with self.assertRaises(SystemExit) as caught:
-                makeService(self.options(*arguments), MemoryReactorClock())
-            self.assertRegex(str(caught.exception), r"\Ainfergate-mock: [^\n]+\Z")
-
-    def test_taken(self) -> None:
-        """A port that is taken ends the process with one line."""
-
-        class Taken(MemoryReactorClock):
-            def listenTCP(self, port: int, *_: object, **__: object) -> Any:
-                raise CannotListenError("127.0.0.1", port, OSError("in use"))
-
-        with self.assertRaises(SystemExit) as caught:
-            makeService(self.options("--port", "9000"), Taken())
-        self.assertIn("127.0.0.1:9000", str(caught.exception))
