@@ -6,7 +6,9 @@ one line never imports one another. Each room's docstring lists its modules the 
     console              `infergate`, the command: twistd in the foreground, and what is beside it
     tap                  `twistd infergate`: reads the settings, listens, handles signals
     compose              wires the gateway out of its settings
-    settings             what was asked for: options, environment, .env, defaults
+    manual dotenv        the settings as text for people; the file .env
+    settings             what was asked for: each setting, its default and what is allowed
+    sources              where a setting is written: option, environment, .env, a file of its own
     values               what one setting may be
     command              what both twistd plugins need
     service              start, drain, stop

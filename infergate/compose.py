@@ -25,7 +25,8 @@ from infergate.server.connection import Edge, EdgeLimits
 from infergate.server.parser import Limits
 from infergate.server.routes import Routes
 from infergate.service import Part
-from infergate.settings import Settings, SettingsError
+from infergate.settings import Settings
+from infergate.sources import SettingsError
 from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.logs import log_request
 from infergate.telemetry.metrics import Metrics

@@ -20,12 +20,15 @@ from twisted.python.logfile import LogFile
 from infergate.backend.agent import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
+from infergate.dotenv import read_dotenv
+from infergate.manual import help_text, option_parameters
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
 from infergate.server.addresses import is_loopback
 from infergate.server.connection import Edge
 from infergate.service import GatewayService
-from infergate.settings import Settings, SettingsError, load, option_parameters, read_dotenv
+from infergate.settings import Settings, load
+from infergate.sources import SettingsError
 from infergate.telemetry.logs import observer
 
 
@@ -34,7 +37,10 @@ class Options(OneLineOptions):
 
     program = "infergate"
     optParameters = option_parameters()
-    longdesc = "Each option may also be given as an environment variable, or in the file .env."
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The help, without the synopsis above it."""
+        return help_text()
 
 
 def makeService(options: Options) -> GatewayService:

@@ -10,7 +10,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.compose import compose
-from infergate.settings import SettingsError, load
+from infergate.settings import load
+from infergate.sources import SettingsError
 from infergate.telemetry.record import Record
 from tests.unit.inmemory import BackendPort, Client, Wire, chat, request
 

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from twisted.python.usage import Options
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.access.ratelimit import Rate
-from infergate.settings import (
-    EMPTY_CREDENTIAL,
-    Settings,
-    SettingsError,
-    env_example,
-    load,
-    option_parameters,
-    read_dotenv,
-)
+from infergate.settings import EMPTY_CREDENTIAL, Settings, load
+from infergate.sources import SettingsError
 
 NAMES = [field.name for field in attrs.fields(Settings)]
 CREDENTIALS = ["api_keys", "api_keys_file", "jwt_secret", "jwt_public_key_file", "jwt_jwks_url"]
-ROOT = Path(__file__).parents[2]
 
 
 def from_environ(**environ: str) -> Settings:
@@ -97,6 +87,24 @@ class Sources(SynchronousTestCase):
         self.assertEqual(settings.api_keys_file.content.authenticate("canary-2"), "file")
         self.assertIn(str(path), repr(settings))
         self.assertNotIn("canary", repr(settings))
+
+    def test_secret_may_stand_in_a_file(self) -> None:
+        """A secret is what its file holds; a wrong one is named by the file, an empty path of a
+        credential is as wrong as an empty credential."""
+        path = Path(self.mktemp())
+        path.write_text("canary\n")
+        settings = from_environ(BACKEND_API_KEY_FILE=str(path), JWT_SECRET_FILE=str(path))
+        self.assertEqual(settings.backend_api_key, "canary")
+        assert settings.jwt_secret is not None
+        self.assertEqual(settings.jwt_secret.find("HS256", None), b"canary")
+        self.assertEqual(settings.jwt_algorithms, ("HS256",))
+        path.write_text("two words")
+        with self.assertRaises(SettingsError) as caught:
+            from_environ(BACKEND_API_KEY_FILE=str(path))
+        self.assertRegex(str(caught.exception), "BACKEND_API_KEY_FILE='.*': must be visible")
+        with self.assertRaisesRegex(SettingsError, "JWT_SECRET_FILE: must not be empty"):
+            from_environ(JWT_SECRET_FILE="")
+        self.assertIsNone(from_environ(BACKEND_API_KEY_FILE="").backend_api_key)
 
     def test_frozen(self) -> None:
         """Settings do not change."""
@@ -238,63 +246,3 @@ class Tokens(SynchronousTestCase):
         self.refused("JWT_SECRET: must be a secret", JWT_SECRET=pem.decode())
         path.write_text("no key")
         self.refused("JWT_PUBLIC_KEY_FILE=.*must hold a public key", JWT_PUBLIC_KEY_FILE=str(path))
-
-
-class DotEnv(SynchronousTestCase):
-    def written(self, data: bytes) -> Path:
-        path = Path(self.mktemp())
-        path.write_bytes(data)
-        return path
-
-    def test_read(self) -> None:
-        """A .env file is read without interpolation, with quotes, comments and a BOM."""
-        path = self.written(b"\xef\xbb\xbfPORT=1 # one\nexport JWT_SECRET='a b'\nHOST=$A${B}\n")
-        values = {"PORT": "1", "JWT_SECRET": "a b", "HOST": "$A${B}"}
-        self.assertEqual(read_dotenv(path), values)
-
-    def test_missing(self) -> None:
-        """A missing file says nothing."""
-        self.assertEqual(read_dotenv(self.mktemp()), {})
-
-    def test_unreadable(self) -> None:
-        """A file that is there must be readable, in UTF-8, line by line."""
-        for path, why in (
-            (Path("."), "cannot be read: Is a directory"),
-            (self.written(b"PORT=\xff"), "must be UTF-8"),
-            (self.written(b'PORT=1\nAPI_KEYS="canary\n'), "line 2 is not NAME=value"),
-            (self.written(b"PORT=1\nAPI_KEYS\n"), "line 2 is not NAME=value"),
-        ):
-            with self.assertRaises(SettingsError) as caught:
-                read_dotenv(path)
-            self.assertEqual(str(caught.exception), f"{path}: {why}")
-
-
-class Generated(SynchronousTestCase):
-    def test_options(self) -> None:
-        """Each setting is an option of the same name, with its default in the help."""
-
-        class Generated(Options):
-            optParameters = option_parameters()
-
-        options = Generated()
-        options.parseOptions(["--max-body-bytes", "5", "--backend-url=http://a/v1"])
-        self.assertEqual([name for name, *_ in option_parameters()],
-                         [name.replace("_", "-") for name in NAMES])  # fmt: skip
-        settings = load(options, {}, {})
-        self.assertEqual((settings.max_body_bytes, settings.backend_url), (5, "http://a"))
-        self.assertIn("[default: 10485760]", str(options))
-
-    def test_example(self) -> None:
-        """.env.example names each setting once, in order, and changes nothing if taken whole, but
-        for the credentials, which have no default."""
-        example = (ROOT / ".env.example").read_text()
-        self.assertEqual(example, env_example())
-        names = re.findall(r"^#([A-Z_]+)=", example, re.MULTILINE)
-        self.assertEqual(names, [name.upper() for name in NAMES])
-        path = Path(self.mktemp())
-        path.write_text(re.sub(r"^#([A-Z])", r"\1", example, flags=re.MULTILINE))
-        taken = read_dotenv(path)
-        self.assertEqual(set(taken), set(names))
-        for name in CREDENTIALS:
-            self.assertEqual(taken.pop(name.upper()), "")
-        self.assertEqual(load({}, {}, taken), Settings())
