@@ -50,7 +50,7 @@ class Admission:
 async def _caller(authenticator: IAuthenticator, request: Request) -> str:
     """The caller's name, by the credentials in the request's head."""
     assert request.head is not None
-    token = credentials(request.head.fields.get(b"authorization"))
+    token = credentials(request.head.fields)
     caller = authenticator.authenticate(token)
     return await caller if isinstance(caller, Deferred) else caller
 

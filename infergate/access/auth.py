@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -23,6 +23,9 @@ MAX_TOKEN_BYTES = 8192
 # Visible ASCII but for the comma, which joins two fields into one (RFC 9110, 5.3).
 _TOKEN = rf"([!-+\--~]{{1,{MAX_TOKEN_BYTES}}})"
 _CREDENTIALS = re.compile(rb"(?:bearer|api-key) +" + _TOKEN.encode(), re.IGNORECASE)
+# What `Authorization` begins with where it is meant for us: the scheme as a whole word.
+_SCHEME = re.compile(rb"(?:bearer|api-key)(?![\w!#$%&'*+.^`|~-])", re.IGNORECASE)
+_BARE = re.compile(_TOKEN.encode())
 _KEY = re.compile(_TOKEN)
 _DIGEST = re.compile("[0-9a-f]{64}", re.IGNORECASE)
 
@@ -37,13 +40,28 @@ class IAuthenticator(Interface):
         """
 
 
-def credentials(values: Sequence[bytes] | None) -> str:
-    """Take the token out of all of a request's ``Authorization`` values.
+def credentials(fields: Mapping[bytes, Sequence[bytes]]) -> str:
+    """Take the token out of a request's header fields, whose names are in lower case.
 
-    Raises `Unauthorized` unless there is exactly one value that is ``Bearer`` or ``Api-Key``
-    in any case, one or more spaces, and one token (RFC 9110, 11.4; RFC 6750, 2.1).
+    Credentials are ``Authorization: Bearer T`` or ``Authorization: Api-Key T``, the scheme in
+    any case and one or more spaces after it (RFC 9110, 11.4; RFC 6750, 2.1); else
+    ``x-api-key: T``, as Anthropic's clients send; else ``api-key: T``, as Azure's do. The first
+    of these that is there decides. An `Authorization` of another scheme, such as the Basic that
+    a proxy in front asked for, is passed over. Raises `Unauthorized` where there are none, or
+    where those that decide are malformed or there twice.
     """
-    match = _CREDENTIALS.fullmatch(values[0]) if values and len(values) == 1 else None
+    authorization = fields.get(b"authorization", ())
+    if any(_SCHEME.match(value) for value in authorization):
+        return _token(_CREDENTIALS, authorization)
+    for name in (b"x-api-key", b"api-key"):
+        values = fields.get(name)
+        if values:
+            return _token(_BARE, values)
+    raise Unauthorized
+
+
+def _token(form: re.Pattern[bytes], values: Sequence[bytes]) -> str:
+    match = form.fullmatch(values[0]) if len(values) == 1 else None
     if match is None:
         raise Unauthorized
     return match[1].decode("ascii")

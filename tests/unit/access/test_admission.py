@@ -36,6 +36,8 @@ class Keys(SynchronousTestCase):
             BOB,
             "authorization: bearer  key-of-bob",
             "Authorization: Api-Key key-of-bob",
+            "x-api-key: key-of-bob",
+            "api-key: key-of-bob",
         ):
             running = Running(keys=KEYS)
             self.assertEqual(running.ask(chat(header)).status, 200)
@@ -53,7 +55,9 @@ class Keys(SynchronousTestCase):
             ("Authorization: Bearer ",),
             ("Authorization: Basic a2V5LW9mLWJvYg==",),
             ("Authorization: Bearer kéy",),
-            ("X-Api-Key: key-of-bob",),
+            ("X-Api-Key: wrong",),
+            ("X-Api-Key: key-of-bob", "X-Api-Key: key-of-bob"),
+            ("Authorization: Bearer wrong", "X-Api-Key: key-of-bob"),
         ):
             running = Running(keys=KEYS, backend=True)
             answer = running.ask(chat("X-Request-ID: same", *headers))
@@ -82,7 +86,7 @@ class Keys(SynchronousTestCase):
         """A client's key never reaches the backend, which has its own."""
         for own, sent in ((None, None), ("own", "Bearer own")):
             running = Running(keys=KEYS, backend=True, backend_api_key=own)
-            running.connect().send(chat(BOB, "Cookie: key-of-bob"))
+            running.connect().send(chat(BOB, "Cookie: key-of-bob", "x-api-key: key-of-bob"))
             self.assertEqual(running.backend.request.headers.get("authorization"), sent)
             self.assertNotIn(b"key-of-bob", running.backend.received)
 

@@ -32,8 +32,7 @@ GOOD_HEADERS = [
     (b"Bearer " + b"x" * auth.MAX_TOKEN_BYTES, "x" * auth.MAX_TOKEN_BYTES),
 ]
 
-BAD_HEADERS: list[list[bytes] | None] = [
-    None,
+BAD_HEADERS: list[list[bytes]] = [
     [],
     [b""],
     [b"Bearer abc", b"Bearer abc"],
@@ -100,26 +99,60 @@ class Waiting:
 class CredentialsTests(SynchronousTestCase):
     """`credentials`."""
 
-    def test_accepted(self) -> None:
+    def test_both_schemes_of_authorization_are_understood(self) -> None:
         """Both schemes are understood in any case, with any number of spaces after them."""
         for value, token in GOOD_HEADERS:
-            self.assertEqual(auth.credentials([value]), token)
+            self.assertEqual(auth.credentials({b"authorization": [value]}), token)
 
-    def test_refused(self) -> None:
+    def test_x_api_key_and_api_key_are_understood(self) -> None:
+        """The fields of Anthropic's and of Azure's clients hold a key, bare."""
+        for name in (b"x-api-key", b"api-key"):
+            self.assertEqual(auth.credentials({name: [SECRET.encode()]}), SECRET)
+            for values in ([b""], [b"two words"], [b"a,b"], [b"a", b"a"], ["ö".encode()]):
+                self.refused({name: values})
+
+    def test_first_credentials_in_order_decide(self) -> None:
+        """Where several are sent, the first in order decides, though a later one be right."""
+        everything = {b"authorization": [b"Bearer a"], b"x-api-key": [b"b"], b"api-key": [b"c"]}
+        self.assertEqual(auth.credentials(everything), "a")
+        del everything[b"authorization"]
+        self.assertEqual(auth.credentials(everything), "b")
+        for broken in ([b"Bearer"], [b"Bearer a b"], [b"Bearer a", b"Bearer a"]):
+            self.refused({b"authorization": broken, b"x-api-key": [b"b"]})
+        self.refused({b"x-api-key": [b""], b"api-key": [b"c"]})
+
+    def test_authorization_of_another_scheme_is_passed_over(self) -> None:
+        """What a proxy in front asked for is no key, and hides none."""
+        for other in (b"Basic YTpi", b"Digest a=b", b"Bearerish a", b"Api-Key2 a", b"", b"basic"):
+            fields = {b"authorization": [other], b"api-key": [b"c"]}
+            self.assertEqual(auth.credentials(fields), "c", other)
+            self.refused({b"authorization": [other]})
+
+    def test_everything_else_is_refused_alike(self) -> None:
         """Anything but one field with one scheme and one token is a 401, always the same."""
+        self.refused({})
         for values in BAD_HEADERS:
-            error = self.assertRaises(Unauthorized, auth.credentials, values)
-            self.assertEqual(error.message, Unauthorized.message, values)
-            self.assertEqual(error.headers, [(b"WWW-Authenticate", b"Bearer")])
+            self.refused({b"authorization": values})
 
-    @given(st.lists(st.binary(max_size=20).map(lambda tail: b"Bearer " + tail), max_size=2))
-    def test_any_bytes(self, values: list[bytes]) -> None:
+    def refused(self, fields: dict[bytes, list[bytes]]) -> None:
+        error = self.assertRaises(Unauthorized, auth.credentials, fields)
+        self.assertEqual(error.message, Unauthorized.message, fields)
+        self.assertEqual(error.headers, [(b"WWW-Authenticate", b"Bearer")])
+
+    @given(
+        st.sampled_from([b"authorization", b"x-api-key", b"api-key"]),
+        st.lists(st.binary(max_size=20), max_size=2),
+    )
+    def test_any_bytes_are_a_token_in_plain_ascii_or_refused(
+        self, name: bytes, values: list[bytes]
+    ) -> None:
         """Whatever bytes come in, there is a token in plain ASCII or a 401."""
-        try:
-            token = auth.credentials(values)
-        except Unauthorized:
-            return
-        self.assertTrue(token.isascii() and token.isprintable() and " " not in token)
+        for prefix in (b"", b"Bearer "):
+            try:
+                token = auth.credentials({name: [prefix + value for value in values]})
+            except Unauthorized:
+                continue
+            self.assertTrue(token.isascii() and token.isprintable() and " " not in token)
 
 
 class KeyRingTests(SynchronousTestCase):
