@@ -12,6 +12,10 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 IPV6_CLIENT_PREFIX = 64
 """Bits of an IPv6 address that one host cannot choose: it owns all the rest (RFC 4291, 2.5.4)."""
 
+MAX_HOPS = 32
+"""Entries of ``X-Forwarded-For`` that are looked at, from its end. No real chain of trusted proxies
+is longer, and each entry costs some 10 us to parse."""
+
 _IPV6_HOST_BITS = 128 - IPV6_CLIENT_PREFIX
 
 _HOP = re.compile(
@@ -33,7 +37,8 @@ def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Ne
 
     Each proxy appends the address it was called from, so the list is read from its end and
     no further than the first hop that is not trusted: what stands before it is hearsay. An
-    entry that is no address ends the reading too. An IPv4 address in IPv6 form (RFC 4291,
+    entry that is no address ends the reading too, and so does the `MAX_HOPS`-th: a client behind
+    more proxies than that has the address of the last of these that was looked at. An IPv4 address in IPv6 form (RFC 4291,
     2.5.5.2) is given in its own; a peer without an address, as over a Unix socket, as it is.
     """
     if not trusted or not forwarded_for:
@@ -43,7 +48,7 @@ def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Ne
     address = _parse(peer)
     if address is None:
         return peer
-    entries = b",".join(forwarded_for).decode("latin-1").split(",")
+    entries = b",".join(forwarded_for).decode("latin-1").rsplit(",", MAX_HOPS)[-MAX_HOPS:]
     while entries and any(address in network for network in trusted):
         hop = _parse_hop(entries.pop().strip(" \t"))
         if hop is None:

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.server.addresses import client_address, is_loopback, limit_key, parse_networks
+from infergate.server.addresses import (
+    MAX_HOPS,
+    client_address,
+    is_loopback,
+    limit_key,
+    parse_networks,
+)
 
 TRUSTED = parse_networks("10.0.0.0/8, 192.0.2.1, 2001:db8:1::/48")
 
@@ -79,6 +85,15 @@ class ClientAddressTests(SynchronousTestCase):
         """A long list is read no further than the first hop that is not trusted."""
         values = [b"x," * 5000 + b"198.51.100.7"]
         self.assertEqual(client_address("10.1.1.1", values, TRUSTED), "198.51.100.7")
+
+    def test_only_so_many_hops_are_looked_at(self) -> None:
+        """A list of more trusted hops than any real one has costs no more than the bound."""
+        hops = [b"10.0.%d.%d" % divmod(number, 250) for number in range(1500)]
+        for values in ([b", ".join(hops)], hops):
+            looked_at = hops[-MAX_HOPS].decode()
+            self.assertEqual(client_address("10.1.1.1", values, TRUSTED), looked_at)
+        within = [b"198.51.100.7", *hops[1 - MAX_HOPS :]]
+        self.assertEqual(client_address("10.1.1.1", within, TRUSTED), "198.51.100.7")
 
 
 class LimitKeyTests(SynchronousTestCase):
