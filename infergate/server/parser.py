@@ -395,7 +395,8 @@ def _judge(head: Head) -> None:
     if head.method not in _METHODS:
         raise NotImplementedMethod
     host = _host(fields, required=modern)
-    if not head.target.startswith(b"/") or b"#" in head.target:
+    asks_server = head.target == b"*" and head.method == b"OPTIONS"  # RFC 9112, 3.2.4
+    if not asks_server and (not head.target.startswith(b"/") or b"#" in head.target):
         head.target = _origin_form(head.target, host)
     head.length = _length(fields, modern)
     # RFC 9112, 9.3. HTTP/1.0 could ask for "keep-alive" (RFC 9112, C.2.2), which proxies pass
@@ -442,7 +443,7 @@ def _is_host(value: bytes) -> bool:
 
 def _origin_form(target: bytes, host: bytes | None) -> bytes:
     """RFC 9112, 3.2.2: a server must take the absolute form too. Its authority must be valid
-    and, 3.2, the Host that came with it; the authority and asterisk forms have no use here."""
+    and, 3.2, the Host that came with it; the authority form is for CONNECT."""
     match = _ABSOLUTE.fullmatch(target)
     if match is None or not _is_host(match[1]):
         raise BadRequest("The request target is malformed.")

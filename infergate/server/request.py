@@ -130,7 +130,7 @@ class Request(WebRequest):
             self.path = head.target.partition(b"?")[0]
             self.record.method = head.method.decode("ascii")
             # A refused target may be of another form, with a password in it.
-            if self.path.startswith(b"/"):
+            if self.path.startswith(b"/") or self.path == b"*":
                 self.record.path = self.path.decode("ascii")
             retries = fields.get(b"x-stainless-retry-count")
             if retries and _DIGITS.fullmatch(retries[0]):
@@ -324,7 +324,7 @@ class Request(WebRequest):
         """Hand the request to the site's resource, which answers it in its own time."""
         self.prepath = []
         # Not percent-decoded: no route needs it, and nothing behind can read it in two ways.
-        self.postpath = self.path[1:].split(b"/")
+        self.postpath = self.path.removeprefix(b"/").split(b"/")
         self.site.began(self.record)
         try:
             self.site.resource.render(self)

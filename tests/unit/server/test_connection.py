@@ -140,6 +140,16 @@ class Framing(SynchronousTestCase):
         self.assertEqual(client.answer.status, 400)
         self.assertEqual(len(running.records), 1)
 
+    def test_options_of_the_whole_server_is_no_broken_request(self) -> None:
+        """``OPTIONS *`` is well-formed (RFC 9112, 3.2.4): there is nothing at that path, and the
+        connection goes on."""
+        running = Running()
+        client = running.connect()
+        answer = client.ask(request("OPTIONS", "*"))
+        self.assertEqual((answer.status, answer.code), (404, "not_found"))
+        self.assertEqual((running.line["method"], running.line["path"]), ("OPTIONS", "*"))
+        self.assertEqual(client.ask(HEALTHZ).status, 200)
+
     def test_broken_body(self) -> None:
         """A body whose framing breaks is a 400, whether its head came with it or before it."""
         head = request("POST", CHAT, "Content-Type: application/json", "Transfer-Encoding: chunked")
