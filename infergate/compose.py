@@ -21,7 +21,8 @@ from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
 from infergate.gateway import Gateway
 from infergate.reactor.deadlines import Deadlines
-from infergate.server.connection import Edge, EdgeLimits
+from infergate.server.connection import EdgeLimits
+from infergate.server.edge import Edge
 from infergate.server.parser import Limits
 from infergate.server.routes import Routes
 from infergate.service import Part

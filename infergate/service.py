@@ -18,7 +18,7 @@ from twisted.python.components import Componentized
 
 from infergate.backend.agent import Pool
 from infergate.errors import ShuttingDown
-from infergate.server.connection import Edge
+from infergate.server.edge import Edge
 
 LAST_WORDS = 1.0
 """Seconds for what is written to those who are cut at the end of the drain."""

@@ -25,7 +25,7 @@ from infergate.manual import help_text, option_parameters
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
 from infergate.server.addresses import is_loopback
-from infergate.server.connection import Edge
+from infergate.server.edge import Edge
 from infergate.service import GatewayService
 from infergate.settings import Settings, load
 from infergate.sources import SettingsError

@@ -1,8 +1,12 @@
 """HTTP/1.1 towards clients: bytes to requests, and answers back.
 
-connection  one client connection: limits, deadlines, flow control
+edge        the connections of one listener: limits, turns, the end of all
+connection  one client connection: bytes, flow control, the change of its phases
+stall       a client that takes nothing of what is ready for it
 routes      an app's routes, matched once
 request     one request in hand, and every way to answer it
+body        a request's body, as it arrives
+phases      where a connection stands, and what ends each phase
 parser      requests out of bytes, and nothing ambiguous among them
 addresses   where a request comes from
 """

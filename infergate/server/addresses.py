@@ -38,8 +38,10 @@ def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Ne
     Each proxy appends the address it was called from, so the list is read from its end and
     no further than the first hop that is not trusted: what stands before it is hearsay. An
     entry that is no address ends the reading too, and so does the `MAX_HOPS`-th: a client behind
-    more proxies than that has the address of the last of these that was looked at. An IPv4 address in IPv6 form (RFC 4291,
-    2.5.5.2) is given in its own; a peer without an address, as over a Unix socket, as it is.
+    more proxies than that has the address of the last of these that was looked at.
+
+    An IPv4 address in IPv6 form (RFC 4291, 2.5.5.2) is given in its own; a peer without an
+    address, as over a Unix socket, as it is.
     """
     if not trusted or not forwarded_for:
         forwarded_for = ()

@@ -19,7 +19,6 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request as WebRequest
 
 from infergate.errors import (
-    BodyTooLarge,
     ClientGone,
     GatewayError,
     HeaderList,
@@ -27,11 +26,10 @@ from infergate.errors import (
 )
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.addresses import Networks, client_address
+from infergate.server.body import Body
 from infergate.server.parser import Head
+from infergate.server.phases import LINGERING, Phase
 from infergate.telemetry.record import Record
-
-TWISTED_INTERNALS = {WebRequest: ("_disconnected",)}
-"""Private names that are used here; a test checks each."""
 
 WRITE_PIECE = 65536
 """Bytes written at once: what a client that does not read can make us hold."""
@@ -67,6 +65,7 @@ class Channel(Protocol):
 
     peer: str
     paused: bool
+    phase: Phase
 
     @property
     def site(self) -> Front: ...
@@ -89,12 +88,8 @@ class Request(WebRequest):
     # With these in its dictionary too, it would have more than a quick one holds.
     __slots__ = (
         "_answering",
-        "_body",
-        "_body_error",
-        "_body_wanted",
-        "_cut",
         "_unframed",
-        "complete",
+        "body",
         "head",
         "record",
         "standing",
@@ -107,15 +102,10 @@ class Request(WebRequest):
         super().__init__(connection, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
         self.site: Front = connection.site  # type: ignore[assignment]
         self.head = head
-        self.complete = False
-        """The whole body is here."""
+        self.body = Body(self.site.max_body)
         self.standing: list[tuple[bytes, bytes]] = []
         """Header fields that any answer to this request carries."""
-        self._body: bytes | bytearray = b""
-        self._body_wanted: Deferred[bytes] | None = None
-        self._body_error: GatewayError | None = None
         self._answering: Deferred[None] | None = None
-        self._cut = False
         self._unframed = False
         fields = head.fields if head is not None else {}
         self.record = Record(
@@ -151,59 +141,34 @@ class Request(WebRequest):
 
     # The body, as it arrives.
 
-    def receive(self, piece: bytes) -> None:
-        self.record.bytes_in += len(piece)
-        if self.startedWriting:
-            return
-        if len(self._body) + len(piece) > self.site.max_body:
-            self.fail_body(BodyTooLarge())
-        elif not self._body:
-            self._body = piece
-        else:
-            # One buffer: a list of two-byte chunks would take twenty times their size.
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += piece
-
-    def complete_body(self) -> None:
-        self.complete = True
-        if self._body_wanted is not None:
-            wanted, self._body_wanted = self._body_wanted, None
-            wanted.callback(self._take_body())
-
-    def _take_body(self) -> bytes:
-        body, self._body = self._body, b""
-        return bytes(body)
-
-    def fail_body(self, error: GatewayError) -> None:
-        """The body will never be whole: tell who waits for it, or who will ask."""
-        self._body = b""
-        self._body_error = self._body_error or error
-        if self._body_wanted is not None:
-            wanted, self._body_wanted = self._body_wanted, None
-            wanted.errback(error)
+    def receive(self, chunk: bytes) -> None:
+        self.record.bytes_in += len(chunk)
+        if not self.startedWriting:
+            self.body.receive(chunk)
 
     def read_body(self) -> Deferred[bytes]:
         """The whole body, in bytes. Only now is a client that waits for ``100 Continue`` told
         to go on (RFC 9110, 10.1.1)."""
-        if self._body_error is not None:
-            raise self._body_error
-        if self.complete:
-            return succeed(self._take_body())
-        if self.head is not None and self.head.expects_continue and not self._body:
+        if self.head is not None and self.head.expects_continue and self.body.awaited:
             assert self.channel is not None
             self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._body_wanted = Deferred()
-        return self._body_wanted
+        return self.body.read()
 
     # The answer.
+
+    @property
+    def _writable(self) -> bool:
+        """Whether what is written now can be part of the answer: it has not ended, and was not
+        broken off."""
+        return self.channel is not None and self.channel.phase < LINGERING
 
     def begin(
         self, status: int, content_type: bytes, headers: HeaderList = (), body: bytes | None = None
     ) -> None:
         """Send the head of the answer, with `body` where it is known; without, `write` follows."""
-        if self.channel is None or self._cut:
+        if not self._writable:
             return
+        assert self.channel is not None
         self.startedWriting = 1
         self.code = self.record.status = status
         lines = [
@@ -255,7 +220,7 @@ class Request(WebRequest):
         """A piece of the body. Nothing happens where the client is gone, nor with an empty piece:
         as a chunk it would be the last."""
         channel = self.channel
-        if channel is None or self._cut or not data or self.method == b"HEAD":
+        if channel is None or channel.phase >= LINGERING or not data or self.method == b"HEAD":
             return
         self.record.bytes_out += len(data)
         channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
@@ -270,7 +235,7 @@ class Request(WebRequest):
         Where the answer has begun it can only be broken off, so that nobody takes it for whole.
         """
         self.record.fail(error)
-        if self.channel is None or self._cut or self.finished:
+        if not self._writable:
             return
         if not self.startedWriting:
             body = error.body(self.record.request_id, self.site.error_format)
@@ -286,8 +251,8 @@ class Request(WebRequest):
         An answer that ends where the connection does is reset in place of ended: nobody could
         tell it from a whole one.
         """
-        if self.channel is not None and not self._cut:
-            self._cut = True
+        if self._writable:
+            assert self.channel is not None
             self.channel.cut(reset=self._unframed)
 
     def answered_by(self, handler: Deferred[None]) -> None:
@@ -299,10 +264,10 @@ class Request(WebRequest):
 
     def finish(self) -> None:
         """End the answer. A broken-off one stays without its end."""
-        if self._cut or self._disconnected or self.finished:
+        if not self._writable:
             return
+        assert self.channel is not None
         if self.chunked and self.method != b"HEAD":
-            assert self.channel is not None
             self.channel.write(b"0\r\n\r\n")
         self.chunked = 0  # that was the end; `finish` lets in the next request, so what
         self._close_record()  # is to be said of this one is said before

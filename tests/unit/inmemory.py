@@ -39,7 +39,8 @@ from infergate.access.auth import IAuthenticator, keys_from_text
 from infergate.access.ratelimit import parse_rate
 from infergate.backend.call import Timeouts
 from infergate.compose import compose
-from infergate.server.connection import Connection, Edge, EdgeLimits
+from infergate.server.connection import Connection, EdgeLimits
+from infergate.server.edge import Edge
 from infergate.server.parser import Limits
 from infergate.service import GatewayService
 from infergate.settings import Settings

@@ -29,7 +29,7 @@ from zope.interface.verify import verifyObject
 
 from infergate import service, tap
 from infergate.access.auth import AnyOf
-from infergate.server.connection import Edge
+from infergate.server.edge import Edge
 from infergate.settings import Settings
 from infergate.tap import Options, makeService
 from infergate.telemetry import logs

@@ -13,14 +13,14 @@ from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from infergate.errors import ShuttingDown
-from infergate.server import connection as edge_module
+from infergate.server import edge, stall
 from infergate.server.connection import (
     LINGER,
     PIPELINE_BYTES,
-    SHARE,
     WRITE_BUFFER,
     Connection,
 )
+from infergate.server.edge import SHARE
 from infergate.server.parser import Limits
 from tests.unit.inmemory import CHAT, Hold, Running, chat, chat_body, parse_answers, request
 
@@ -378,7 +378,7 @@ class Connections(SynchronousTestCase):
         """Far above the limit clients are closed without a word, so that telling them is no work
         without a bound."""
         running = Running(connections=1)
-        self.patch(edge_module, "TURN_AWAY", 8)
+        self.patch(edge, "TURN_AWAY", 8)
         clients = [running.connect() for _ in range(1 + 8 + 3)]
         self.assertEqual([c.wire.aborted for c in clients[-4:]], [False, True, True, True])
         self.assertEqual(clients[-1].received, b"")
@@ -608,7 +608,7 @@ class Stalls(SynchronousTestCase):
 
     def unsent(self, queued: int) -> None:
         """What the kernel says that it holds for the client."""
-        self.patch(edge_module.fcntl, "ioctl", lambda *_: struct.pack("i", queued))
+        self.patch(stall.fcntl, "ioctl", lambda *_: struct.pack("i", queued))
 
     def test_cut(self) -> None:
         """A client that takes nothing for WRITE_STALL_TIMEOUT is cut: it has left."""

@@ -1,0 +1,159 @@
+"""All client connections of one listener: their limits, whose turn it is, and how they end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IAddress
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from infergate.errors import GatewayError, ShuttingDown
+from infergate.reactor.deadlines import Deadlines
+from infergate.server.addresses import Networks
+from infergate.server.connection import Connection, EdgeLimits
+from infergate.telemetry.record import Record
+
+SHARE = 8
+"""Requests that are served in one event loop iteration out of what all clients have pipelined: some
+three milliseconds' worth."""
+
+TURN_AWAY = 4096
+"""Connections above the limit that are told so; any beyond them are only closed."""
+
+
+class Edge(Site):
+    """The factory of the connections in front of one resource.
+
+    `began` and `ended` are called with the record of each exchange. The service calls `drain`,
+    then `stop_requests` when it has waited long enough, then `abort`; `end` does it all at once.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        resource: IResource,
+        limits: EdgeLimits,
+        deadlines: Deadlines,
+        *,
+        began: Callable[[Record], None],
+        ended: Callable[[Record], None],
+        trusted_proxies: Networks = (),
+        error_format: str = "code",
+    ) -> None:
+        super().__init__(resource)  # type: ignore[no-untyped-call]
+        self.limits = limits
+        self.max_body = limits.framing.body
+        self.deadlines = deadlines
+        self.began = began
+        self.ended = ended
+        self.trusted_proxies = trusted_proxies
+        self.error_format = error_format
+        self.connections: set[Connection] = set()
+        self.turned_away = 0
+        """How many of them are above the limit, and only told so; they take no place."""
+        self.draining = False
+        self._emptied: Deferred[None] | None = None
+        self._queue: deque[Connection] = deque()
+        self._serving = False
+
+    # To Twisted.
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: over TLS, `Site` would offer HTTP/2 where `h2` is installed."""
+        return [b"http/1.1"]
+
+    def buildProtocol(self, addr: IAddress | None) -> Connection:  # type: ignore[override]
+        return Connection(self)
+
+    def startFactory(self) -> None:
+        """`Site` would open an access log and tick each second for its date."""
+
+    def stopFactory(self) -> None:
+        """See `startFactory`."""
+
+    def log(self, request: object) -> None:
+        """Not here: `ended` sees also what never finished."""
+
+    # To the connections.
+
+    @property
+    def flooded(self) -> bool:
+        """So many are above the limit that telling them so is too much work."""
+        return self.turned_away > TURN_AWAY
+
+    def opened(self, connection: Connection) -> bool:
+        """Count a connection in; False where it is one too many, and to be told so."""
+        self.connections.add(connection)
+        if len(self.connections) - self.turned_away <= self.limits.connections:
+            return True
+        connection.turned_away = True
+        self.turned_away += 1
+        return False
+
+    def closed(self, connection: Connection) -> None:
+        """Count a connection out; called once for each, when it is lost."""
+        self.connections.discard(connection)
+        self.turned_away -= connection.turned_away
+        self._check_emptied()
+
+    def queue(self, connection: Connection) -> None:
+        """Let `connection`, on which more requests have arrived, serve its next one in its turn.
+
+        Each event loop iteration serves `SHARE` requests, one of each connection that waits, and
+        again: then the sockets are looked at, so that nobody waits for what others have pipelined.
+        """
+        self._queue.append(connection)
+        if not self._serving:
+            self._serving = True
+            self.deadlines.soon(self._serve_queue)
+
+    def _serve_queue(self) -> None:
+        try:
+            for _ in range(SHARE):
+                if self._queue:
+                    self._queue.popleft().take_turn()
+        finally:
+            self._serving = bool(self._queue)
+            if self._serving:
+                self.deadlines.soon(self._serve_queue)
+
+    # To the service.
+
+    def drain(self) -> Deferred[None]:
+        """Close what is idle, let the running requests end; fires when none is left.
+
+        The port stays open meanwhile for probes; what they hold open does not count.
+        """
+        self.draining = True
+        for connection in list(self.connections):
+            connection.close_idle()
+        self._emptied = Deferred()
+        emptied = self._emptied
+        self._check_emptied()
+        return emptied
+
+    def stop_requests(self, error: GatewayError) -> None:
+        """End every running exchange with `error`."""
+        for connection in list(self.connections):
+            connection.stop_request(error)
+
+    def abort(self) -> None:
+        for connection in list(self.connections):
+            connection.abort()
+
+    def end(self) -> None:
+        """End everything within this call: every exchange has its line before the process goes."""
+        self.stop_requests(ShuttingDown())
+        for connection in list(self.connections):
+            connection.connectionLost(Failure(ConnectionAborted()))
+
+    def _check_emptied(self) -> None:
+        if self._emptied is not None and not any(c.busy for c in self.connections):
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)

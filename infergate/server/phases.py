@@ -1,0 +1,56 @@
+"""The phases of a client's connection, and the table of what ends each.
+
+A connection and the request on it are one state machine. `Connection._enter` alone changes its
+phase, and sets the deadline that goes with it:
+
+    phase      | deadline, from its beginning   | what its passing does      | next phase
+    -----------|--------------------------------|----------------------------|--------------------
+    IDLE       | HEADER_TIMEOUT for the first   | closes the connection      | HEAD, at the first
+               | request, then                  | without an answer: nothing | byte of a request
+               | KEEPALIVE_TIMEOUT              | was asked                  |
+    QUEUED     | none: the next request is here | -                          | HEAD, when its turn
+               | and waits for its turn         |                            | has come
+    HEAD       | HEADER_TIMEOUT                 | answers 408                | BODY, when the head
+               |                                |                            | is whole
+    BODY       | BODY_TIMEOUT                   | fails the body: who reads  | ANSWERING, when the
+               |                                | it answers 408             | body is whole
+    ANSWERING  | none: the backend's stand over | -                          | IDLE or QUEUED, when
+               | the exchange                   |                            | the answer is written
+    LINGERING  | none of its own, see below     | -                          | CLOSED
+    CLOSED     | none                           | -                          | -
+
+LINGERING comes after HEAD, BODY or ANSWERING where the answer is the connection's last: it is
+written, our side is closed or about to be, and what still arrives is thrown away. An answer may
+begin in BODY already; it is then the connection's last too, since the rest of the body stays
+unread. From each phase a lost connection leads to CLOSED.
+
+Beside the phase stands the `stall.Stall`: in any phase, while more was written than the client
+takes, and in LINGERING, a client that takes nothing is cut.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class Phase(IntEnum):
+    """Where a connection stands. The numbers go up with the course of an exchange, so that
+    ``phase >= LINGERING`` asks whether anything written now could still be part of an answer."""
+
+    IDLE = 0
+    QUEUED = 1
+    HEAD = 2
+    BODY = 3
+    ANSWERING = 4
+    LINGERING = 5
+    CLOSED = 6
+
+
+IDLE: Final = Phase.IDLE
+QUEUED: Final = Phase.QUEUED
+HEAD: Final = Phase.HEAD
+BODY: Final = Phase.BODY
+ANSWERING: Final = Phase.ANSWERING
+LINGERING: Final = Phase.LINGERING
+CLOSED: Final = Phase.CLOSED

@@ -1,0 +1,64 @@
+"""A client that takes nothing of what is ready for it."""
+
+from __future__ import annotations
+
+import fcntl
+import struct
+import termios
+from collections.abc import Callable
+from typing import Protocol
+
+from infergate.reactor.deadlines import NEVER, Deadlines
+
+
+class Socket(Protocol):
+    """What is used of a transport."""
+
+    def fileno(self) -> int: ...
+
+
+class Stall:
+    """The watch over one client that has something to take.
+
+    Its connection calls `begin` when more is written than the client has taken, and `end` when
+    all of it is out. In between `cut` is called once the client has taken nothing for so many
+    seconds. A client that takes a little in each of these intervals is slow, and may stay.
+    """
+
+    def __init__(self, transport: Socket, deadlines: Deadlines, cut: Callable[[], None]) -> None:
+        self.deadline = NEVER
+        self._transport = transport
+        self._deadlines = deadlines
+        self._cut = cut
+        self._seconds = 0.0
+        self._unsent: object = None
+
+    def begin(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._unsent = unsent(self._transport)
+        self.deadline = self._deadlines.now() + seconds
+        self._deadlines.watch(self)
+
+    def end(self) -> None:
+        self._deadlines.forget(self)
+
+    def expired(self) -> None:
+        """Called by `Deadlines`."""
+        if unsent(self._transport) == self._unsent:
+            self._cut()
+        else:
+            self.begin(self._seconds)
+
+
+def unsent(transport: Socket) -> tuple[int, int] | None:
+    """What a client has not taken yet: how much of Twisted's buffer is gone, and how many bytes the
+    kernel holds. None where the kernel does not tell.
+
+    Twisted alone does not know: epoll calls a socket writable only after much of the kernel's
+    buffer has drained, so that a slow reader looks like one that takes nothing.
+    """
+    try:
+        queued = fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None
+    return getattr(transport, "offset", 0), struct.unpack("i", queued)[0]
