@@ -23,6 +23,7 @@ from infergate.gateway import Gateway
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.connection import EdgeLimits
 from infergate.server.edge import Edge
+from infergate.server.origins import NO_ORIGINS
 from infergate.server.parser import Limits
 from infergate.server.routes import Routes
 from infergate.service import Part
@@ -99,8 +100,12 @@ def compose(
             ended=ended,
             trusted_proxies=settings.trusted_proxies,
             error_format=settings.error_format,
+            origins=origins,
         )
-        for app in (gateway.app, gateway.metrics_app)
+        for app, origins in (
+            (gateway.app, settings.cors_origins),
+            (gateway.metrics_app, NO_ORIGINS),
+        )
     )
     return Wired(
         worker=worker,

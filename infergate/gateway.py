@@ -102,11 +102,18 @@ class Gateway:
         if request.site.draining:
             request.refuse(ShuttingDown())
             return
-        error = failure.value
         # "/v1//models", which the router takes for "/v1/models", would be a label of its own.
+        error, methods = failure.value, None
         if isinstance(error, WrongMethod) and b"//" not in request.path:
+            methods = sorted(error.valid_methods or ())
             request.record.route = request.path.decode("ascii")
-            allowed = ", ".join(sorted(error.valid_methods or ())).encode("ascii")
+        preflight = None
+        if request.method == b"OPTIONS":
+            preflight = request.site.origins.preflight_fields(request.head.fields)
+        if preflight is not None:
+            request.begin(204, b"", preflight, b"")
+        elif methods is not None:
+            allowed = ", ".join(methods).encode("ascii")
             request.refuse(MethodNotAllowed(headers=[(b"Allow", allowed)]))
         else:
             request.refuse(NotFound())

@@ -17,6 +17,7 @@ from infergate.access.algorithms import PUBLIC
 from infergate.access.auth import KeyRing
 from infergate.access.ratelimit import Rate, parse_rate
 from infergate.server.addresses import Networks
+from infergate.server.origins import NO_ORIGINS, Origins
 from infergate.sources import FILE, SettingsError, Sources, Written
 from infergate.values import FromFile
 
@@ -177,6 +178,12 @@ class Settings:
         values.networks,
         "comma-separated addresses or networks whose X-Forwarded-For is believed",
         (),
+    )
+    cors_origins: Origins = _setting(
+        "listening",
+        values.origins,
+        "comma-separated origins whose pages may call from a browser, or *; unset: none",
+        NO_ORIGINS,
     )
     metrics_listen: str | None = _setting(
         "telemetry", values.line, "Twisted endpoint string for /metrics alone"

@@ -18,6 +18,7 @@ import attrs
 from infergate.access.algorithms import HMAC, PUBLIC
 from infergate.access.auth import KeyRing, keys_from_file, keys_from_text
 from infergate.server.addresses import Networks, parse_networks
+from infergate.server.origins import Origins, parse_origins
 
 if TYPE_CHECKING:
     from infergate.access.jwks import OneKey
@@ -188,6 +189,17 @@ def algorithms(text: str) -> tuple[str, ...]:
     if not set(names).issubset((*HMAC, *PUBLIC)):
         raise ValueError(f"must be a comma-separated list out of {', '.join((*HMAC, *PUBLIC))}")
     return names
+
+
+def origins(text: str) -> Origins:
+    """Origins of web pages."""
+    try:
+        return parse_origins(text)
+    except ValueError:
+        raise ValueError(
+            "must be *, or origins without a path, separated by commas, as in "
+            "https://chat.example,http://localhost:3000"
+        ) from None
 
 
 def networks(text: str) -> Networks:

@@ -8,5 +8,6 @@ request     one request in hand, and every way to answer it
 body        a request's body, as it arrives
 phases      where a connection stands, and what ends each phase
 parser      requests out of bytes, and nothing ambiguous among them
+origins     which web pages may call
 addresses   where a request comes from
 """

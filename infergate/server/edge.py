@@ -16,6 +16,7 @@ from infergate.errors import GatewayError, ShuttingDown
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.addresses import Networks
 from infergate.server.connection import Connection, EdgeLimits
+from infergate.server.origins import NO_ORIGINS, Origins
 from infergate.telemetry.record import Record
 
 SHARE = 8
@@ -45,6 +46,7 @@ class Edge(Site):
         ended: Callable[[Record], None],
         trusted_proxies: Networks = (),
         error_format: str = "code",
+        origins: Origins = NO_ORIGINS,
     ) -> None:
         super().__init__(resource)  # type: ignore[no-untyped-call]
         self.limits = limits
@@ -54,6 +56,7 @@ class Edge(Site):
         self.ended = ended
         self.trusted_proxies = trusted_proxies
         self.error_format = error_format
+        self.origins = origins
         self.connections: set[Connection] = set()
         self.turned_away = 0
         """How many of them are above the limit, and only told so; they take no place."""

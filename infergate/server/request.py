@@ -27,12 +27,15 @@ from infergate.errors import (
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.addresses import Networks, client_address
 from infergate.server.body import Body
+from infergate.server.origins import Origins
 from infergate.server.parser import Head
 from infergate.server.phases import LINGERING, Phase
 from infergate.telemetry.record import Record
 
 WRITE_PIECE = 65536
 """Bytes written at once: what a client that does not read can make us hold."""
+
+NO_CONTENT = 204
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -51,6 +54,7 @@ class Front(Protocol):
 
     resource: IResource
     deadlines: Deadlines
+    origins: Origins
     trusted_proxies: Networks
     error_format: str
     max_body: int
@@ -108,6 +112,8 @@ class Request(WebRequest):
         self._answering: Deferred[None] | None = None
         self._unframed = False
         fields = head.fields if head is not None else {}
+        if b"origin" in fields:
+            self.standing += self.site.origins.answer_fields(fields)
         self.record = Record(
             opened=opened,
             client=client_address(
@@ -175,11 +181,14 @@ class Request(WebRequest):
             b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"")),
             b"X-Request-ID: " + self.record.request_id.encode("ascii"),
             b"Date: " + _date(),
-            b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type),
         ]
+        if status != NO_CONTENT:
+            lines.append(b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type))
         lines += [b"%b: %b" % field for field in self.standing]
         lines += [b"%b: %b" % (name, _UNPRINTABLE.sub(b" ", value)) for name, value in headers]
-        if body is not None:
+        if status == NO_CONTENT:
+            body = b""  # and no length either (RFC 9110, 8.6)
+        elif body is not None:
             lines.append(b"Content-Length: %d" % len(body))
         elif self.clientproto == b"HTTP/1.1":
             self.chunked = 1

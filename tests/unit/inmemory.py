@@ -41,6 +41,7 @@ from infergate.backend.call import Timeouts
 from infergate.compose import compose
 from infergate.server.connection import Connection, EdgeLimits
 from infergate.server.edge import Edge
+from infergate.server.origins import NO_ORIGINS, parse_origins
 from infergate.server.parser import Limits
 from infergate.service import GatewayService
 from infergate.settings import Settings
@@ -89,7 +90,7 @@ def parse_answers(data: bytes, *, bodiless: bool = False) -> list[Answer]:
             assert name.lower() not in headers, f"{name} is there twice"
             headers[name.lower()] = value
         body, whole = b"", True
-        if int(status) >= 200 and not bodiless:
+        if int(status) >= 200 and status != "204" and not bodiless:
             body, whole, data = _take_body(headers, data)
         answers.append(Answer(int(status), headers, body, whole))
     return answers
@@ -485,6 +486,7 @@ class Running:
         authenticator: IAuthenticator | None = None,
         rate: str | None = None,
         error_format: str = "code",
+        cors: str | None = None,
         default_model: str = "default",
         trusted: str | None = None,
         metrics_apart: bool = False,
@@ -533,6 +535,7 @@ class Running:
             trusted_proxies=(ip_network(trusted),) if trusted else (),
             metrics_listen="somewhere else" if metrics_apart else None,
             error_format=error_format,
+            cors_origins=parse_origins(cors) if cors else NO_ORIGINS,
             sse_keepalive=keepalive,
         )
         self.wired = compose(
