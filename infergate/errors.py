@@ -33,6 +33,7 @@ its message and its headers. Nothing else in the program formats an error.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -267,3 +268,19 @@ class ClientGone(GatewayError):
 class InternalError(GatewayError):
     status, code, outcome = 500, "internal_error", "internal_error"
     message = "The gateway failed; the request id finds the reason in its log."
+
+
+def release(error: BaseException) -> None:
+    """Let go of what the frames behind `error`, and behind what led to it, still hold.
+
+    Whoever has dealt with an error calls this, after it was logged. A failed coroutine's traceback,
+    Twisted's `Failure` and the exception hold one another, so that a prompt or a reply in a local
+    variable of one of those frames, or of one that called them, would stay in memory until the
+    next full garbage collection, which hardly ever comes. Frames that still run keep what they
+    have; the traceback is taken off the error, so that these end with their call.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__

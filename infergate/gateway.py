@@ -22,6 +22,7 @@ from infergate.errors import (
     MethodNotAllowed,
     NotFound,
     ShuttingDown,
+    release,
 )
 from infergate.server.request import Request
 from infergate.telemetry.exposition import Exposition
@@ -132,12 +133,14 @@ class Gateway:
             await handler(request)
         except GatewayError as error:
             request.refuse(error)
-        except Exception:
+            release(error)
+        except Exception as error:
             # The request cancels its handler when the client has left (`Request.answered_by`),
             # and the handler fails at whatever it was waiting for: no fault of its own.
             if request.channel is not None:
                 _log.failure("A handler failed", request_id=request.record.request_id)
                 request.refuse(InternalError())
+            release(error)
 
     async def _refuse_draining(self, request: Request, route: str) -> None:
         if route in LIMITED:

@@ -166,13 +166,15 @@ class Backend:
 
         Errors: `BackendUnavailable`, `BackendError`, `GatewayTimeout`.
         """
+        producer = None if body is None else _Body(body)
+        del body  # written once, when the connection is there; the answer may take long
 
         def attempt() -> Deferred[Any]:
             return self._client.request(
                 method,
                 self._url(path),
                 headers=Fields({**self._fixed, **headers}),
-                data=None if body is None else _Body(body),
+                data=producer,
                 cookies=self._cookies,
                 allow_redirects=False,
                 unbuffered=True,

@@ -205,22 +205,19 @@ class Request(WebRequest):
             self.record.bytes_out += len(first)
             self.channel.write_soon(head + first)
 
-    def answer(
+    async def answer(
         self,
         body: bytes,
         *,
         status: int = 200,
         content_type: bytes = JSON,
         headers: HeaderList = (),
-    ) -> Deferred[None]:
-        """Send a whole answer; fires when the last of it is out of our hands."""
+    ) -> None:
+        """Send a whole answer; returns when the last of it is out of our hands."""
         self.begin(status, content_type, headers, body)
-        if len(body) <= WRITE_PIECE or self.method == b"HEAD":
-            return self.drained()
-        return Deferred.fromCoroutine(self._write_rest(body))
-
-    async def _write_rest(self, body: bytes) -> None:
         await self.drained()
+        if self.method == b"HEAD":
+            return
         for start in range(WRITE_PIECE, len(body), WRITE_PIECE):
             self.write(body[start : start + WRITE_PIECE])
             await self.drained()
@@ -284,6 +281,7 @@ class Request(WebRequest):
 
     def connectionLost(self, reason: Failure) -> None:
         self.record.fail(ClientGone())
+        self._body = b""  # this object and its connection hold one another
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         answering, self._answering = self._answering, None
         if answering is not None:

@@ -35,6 +35,11 @@ from infergate.telemetry.record import Record
 from tests.unit.inmemory import Client, Hold, Wire, parse_answers, request
 
 
+def answering(held: Request, body: bytes, **how: Any) -> Deferred[None]:
+    """Begin to send a whole answer."""
+    return Deferred.fromCoroutine(held.answer(body, **how))
+
+
 class Held(SynchronousTestCase):
     """Requests that nothing answers but the test."""
 
@@ -278,7 +283,9 @@ class Answers(Held):
         """An answer has its length, its id and its date, and nothing of the server's name."""
         held = self.held(request("GET", "/", "X-Request-ID: abc"))
         held.standing.append((b"x-standing", b"1"))
-        held.answer(b"hello", status=202, content_type=b"text/plain", headers=[(b"X-More", b"2")])
+        answering(
+            held, b"hello", status=202, content_type=b"text/plain", headers=[(b"X-More", b"2")]
+        )
         held.finish()
         answer = self.client.answer
         self.assertEqual((answer.status, answer.body, answer.whole), (202, b"hello", True))
@@ -336,7 +343,7 @@ class Answers(Held):
         held = self.held()
         body = b"0123456789abcdef" * (WRITE_PIECE // 4)
         self.client.stop_reading()
-        done = held.answer(body)
+        done = answering(held, body)
         self.assertEqual(held.record.bytes_out, WRITE_PIECE)
         self.client.read_again()
         self.successResultOf(done)
@@ -348,7 +355,7 @@ class Answers(Held):
         """Also a small answer is done only when the client has taken it."""
         held = self.held()
         self.client.stop_reading()
-        done = held.answer(b"hello")
+        done = answering(held, b"hello")
         self.assertNoResult(done)
         self.client.read_again()
         self.successResultOf(done)
@@ -384,7 +391,7 @@ class Answers(Held):
     def test_head(self) -> None:
         """HEAD has the head of the answer and no body, whole or streamed."""
         held = self.held(request("HEAD", "/"))
-        self.successResultOf(held.answer(b"x" * (WRITE_PIECE + 1)))
+        self.successResultOf(answering(held, b"x" * (WRITE_PIECE + 1)))
         held.finish()
         (answer,) = self.client.answers(bodiless=True)
         self.assertEqual(answer.headers["content-length"], str(WRITE_PIECE + 1))
@@ -402,7 +409,7 @@ class Ends(Held):
     def test_recorded_once(self) -> None:
         """An exchange is recorded when its answer has ended, and only then and once."""
         held = self.held()
-        held.answer(b"")
+        answering(held, b"")
         self.assertEqual(self.ended, [])
         self.clock.advance(3)
         held.finish()
@@ -474,7 +481,7 @@ class Ends(Held):
         held.refuse(BackendError())
         held.break_off()
         held.finish()
-        self.successResultOf(held.answer(b"x"))
+        self.successResultOf(answering(held, b"x"))
         self.assertEqual(self.client.received, b"")
         (record,) = self.ended
         self.assertEqual((record.status, record.outcome), (499, "client_disconnected"))
