@@ -192,8 +192,9 @@ class _Wiring:
             from infergate.access.jwks import KeySet
             from infergate.backend.fetch import fetcher
 
-            agent, _ = self._origin("JWT_JWKS_URL", settings.jwt_jwks_url)
-            return KeySet(fetcher(agent, settings.jwt_jwks_url, self._clock), self._clock)
+            url = settings.jwt_jwks_url
+            origin = self._origin("JWT_JWKS_URL", url)
+            return KeySet(fetcher(*origin, url, self.deadlines), self._clock)
         if settings.jwt_public_key_file is not None:
             return settings.jwt_public_key_file.content
         return settings.jwt_secret
@@ -204,7 +205,7 @@ class _Wiring:
             endpoint = self._reach(url)
         except ValueError as error:
             raise SettingsError(setting, url, str(error)) from None
-        agent = OriginAgent(url, endpoint, self.deadlines)
+        agent = OriginAgent(url, endpoint, self.deadlines, self._clock)
         self.pools.append(agent.pool)
         return agent, endpoint
 

@@ -1,65 +1,54 @@
-"""A small document over HTTP, bounded in size and time."""
+"""A small document over HTTP, bounded in size and time: the key set of a JWT issuer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
-from treq.client import HTTPClient
-from treq.content import collect
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol
-from twisted.web.iweb import IAgent, IResponse
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.web.client import URI
 
-from infergate.backend.agent import discard
-from infergate.backend.client import NoCookies, Plain
+from infergate.backend.agent import OriginAgent
+from infergate.backend.call import Timeouts
+from infergate.backend.client import Backend
+from infergate.reactor.deadlines import Deadlines
+from infergate.telemetry.record import Record
 
 MAX_BYTES = 1 << 20
+
 DEADLINE = 10.0
-"""Seconds for all of it."""
+"""Seconds for the whole exchange."""
+
+_HEADERS = {b"Accept": [b"*/*"], b"Connection": [b"close"]}
 
 
-class _Closable:
-    """A response to `collect`, whose Deferred stops nothing when it is cancelled."""
+def fetcher(
+    agent: OriginAgent, endpoint: IStreamClientEndpoint, url: str, deadlines: Deadlines
+) -> Callable[[], Deferred[bytes]]:
+    """A function that gets the document at `url` through the agent of its origin.
 
-    def __init__(self, response: IResponse) -> None:
-        self._response = response
-        self._reader: Protocol | None = None
-        self.length = response.length
-
-    def deliverBody(self, protocol: Protocol) -> None:
-        self._reader = protocol
-        self._response.deliverBody(protocol)
-
-    def close(self) -> None:
-        """Lose the connection, if it is still this response's."""
-        if self._reader is not None and self._reader.transport is not None:
-            self._reader.transport.loseConnection()
-
-
-def fetcher(agent: IAgent, url: str, clock: IReactorTime) -> Callable[[], Deferred[bytes]]:
-    """A function that gets `url`; its Deferred fails for anything but a 200 of at most
-    `MAX_BYTES` within `DEADLINE`."""
-    client = HTTPClient(Plain(agent), NoCookies())
+    It goes through the same client as the backend's answers, and so under the same bounds. The
+    Deferred of each call fires with the body of a 200 of at most `MAX_BYTES` within `DEADLINE`,
+    and fails with `ValueError` for any other status, else with a `GatewayError`.
+    """
+    uri = URI.fromBytes(url.encode("ascii"))
+    origin = f"{uri.scheme.decode()}://{uri.netloc.decode()}"
+    path = "/" + uri.originForm.decode().removeprefix("/")
+    backend = Backend(
+        agent,
+        endpoint,
+        origin,
+        deadlines,
+        timeouts=Timeouts(DEADLINE, DEADLINE, DEADLINE, DEADLINE),
+        retries=0,
+    )
 
     async def fetch() -> bytes:
-        response = await client.get(url, unbuffered=True, allow_redirects=False)
+        call = backend.call(Record(deadlines.now(), client="", request_id=""))
+        response = await backend.send(call, "GET", path, _HEADERS, None)
         if response.code != 200:
-            discard(response)
+            call.discard()
             raise ValueError(f"status {response.code}")
-        document = bytearray()
+        return await call.read_all(MAX_BYTES)
 
-        def keep(piece: bytes) -> None:
-            document.extend(piece)
-            if len(document) > MAX_BYTES:
-                raise ValueError("too large")
-
-        body = _Closable(response)
-        try:
-            await collect(cast(IResponse, body), keep)
-        finally:
-            body.close()
-        return bytes(document)
-
-    return lambda: Deferred.fromCoroutine(fetch()).addTimeout(DEADLINE, clock)
+    return lambda: Deferred.fromCoroutine(fetch())

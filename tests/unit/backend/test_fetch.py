@@ -2,108 +2,144 @@
 
 from __future__ import annotations
 
-from treq.testing import RequestTraversalAgent
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.http import Request
-from twisted.web.resource import Resource
 
 from infergate.backend.agent import OriginAgent
 from infergate.backend.fetch import DEADLINE, MAX_BYTES, fetcher
-from infergate.errors import BackendError
+from infergate.backend.parser import MAX_HEAD
+from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
 from infergate.reactor.deadlines import Deadlines
-from tests.unit.inmemory import BackendPort
+from tests.unit.inmemory import BackendConnection, BackendPort
 
-URL = "http://issuer.example/keys"
-
-
-class Document(Resource):
-    """Answers as it was told to."""
-
-    isLeaf = True
-
-    def __init__(self, body: bytes, status: int = 200, **headers: str) -> None:
-        super().__init__()
-        self.body = body
-        self.status = status
-        self.headers = headers
-        self.asked: list[Request] = []
-
-    def render(self, request: Request) -> bytes:
-        self.asked.append(request)
-        request.setResponseCode(self.status)
-        for name, value in self.headers.items():
-            request.setHeader(name.replace("_", "-"), value)
-        return self.body
+URL = "http://issuer.example:8000/keys?use=sig"
 
 
 class Fetching(SynchronousTestCase):
-    def fetch(self, document: Document) -> bytes:
-        agent = RequestTraversalAgent(document)
-        self.clock = Clock()
-        fetched = fetcher(agent, URL, self.clock)()
-        agent.flush()
-        return self.successResultOf(fetched)
+    def setUp(self) -> None:
+        self.fetch(URL)
 
-    def refused(self, document: Document, error: type[Exception]) -> str:
-        agent = RequestTraversalAgent(document)
-        failure = self.failureResultOf(fetcher(agent, URL, Clock())(), error)
-        agent.flush()
+    def fetch(self, url: str) -> None:
+        self.clock = Clock()
+        self.port = BackendPort(self.clock)
+        self.fetched: Deferred[bytes] = self.fetcher(url)()
+
+    def fetcher(self, url: str) -> Callable[[], Deferred[bytes]]:
+        deadlines = Deadlines(self.clock)
+        return fetcher(OriginAgent(url, self.port, deadlines), self.port, url, deadlines)
+
+    @property
+    def issuer(self) -> BackendConnection:
+        (connection,) = self.port.connections
+        return connection
+
+    def answered(self, *answer: Any, **how: Any) -> bytes:
+        self.issuer.answer(*answer, **how)
+        return self.successResultOf(self.fetched)
+
+    def assert_refused(self, error: type[Exception]) -> str:
+        """The fetch failed so, and nothing is left of it."""
+        failure = self.failureResultOf(self.fetched, error)
+        self.clock.advance(0.2)
+        self.assertTrue(self.issuer.closed, "the connection is still open")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         return failure.getErrorMessage()
 
     def test_document(self) -> None:
-        """The body of a 200 is given, whatever its media type, and no timer is left."""
-        document = Document(b"{}", content_type="text/plain")
-        self.assertEqual(self.fetch(document), b"{}")
-        self.assertEqual(document.asked[0].method, b"GET")
+        """The body of a 200 is given, whatever its media type, and nothing is left."""
+        self.assertEqual(self.answered(b"{}", kind="text/plain"), b"{}")
+        self.assertEqual((self.issuer.request.method, self.issuer.request.body), ("GET", b""))
+        self.clock.advance(0.2)
+        self.assertTrue(self.issuer.closed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_statuses(self) -> None:
-        """Anything but a 200 is a failure."""
-        for status in (201, 204, 404, 500):
-            self.assertEqual(self.refused(Document(b"", status), ValueError), f"status {status}")
+    def test_url_is_asked_as_it_stands(self) -> None:
+        """The URL's path and query are asked for, and its host and port are named."""
+        for url, target, host in (
+            (URL, "/keys?use=sig", "issuer.example:8000"),
+            ("https://issuer.example", "/", "issuer.example"),
+            ("https://issuer.example?a=b", "/?a=b", "issuer.example"),
+            ("http://[::1]:8000/a%20b", "/a%20b", "[::1]:8000"),
+        ):
+            self.fetch(url)
+            request = self.issuer.request
+            self.assertEqual((request.path, request.headers["host"]), (target, host))
 
-    def test_redirect(self) -> None:
-        """No redirect is followed: the address was given by whoever runs the gateway."""
-        document = Document(b"", 302, location="http://169.254.169.254/")
-        self.assertEqual(self.refused(document, ValueError), "status 302")
-        self.assertEqual(len(document.asked), 1)
+    def test_each_call_asks_anew(self) -> None:
+        """A document is fetched again each time, over a connection of its own."""
+        fetch = self.fetcher(URL)
+        for number in (1, 2):
+            fetched = fetch()
+            self.port.connections[number].answer(b"%d" % number)
+            self.assertEqual(self.successResultOf(fetched), b"%d" % number)
 
-    def test_size(self) -> None:
+    def test_any_other_status_is_refused(self) -> None:
+        """Anything but a 200 is a failure; no redirect is followed: the address was given by who
+        runs the gateway."""
+        for status in (201, 204, 302, 404, 500):
+            self.fetch(URL)
+            self.issuer.answer(b"", "Location: http://169.254.169.254/", status=status)
+            self.assertEqual(self.assert_refused(ValueError), f"status {status}")
+
+    def test_body_is_bounded(self) -> None:
         """A document may be as large as the limit, and no larger."""
-        self.assertEqual(len(self.fetch(Document(b"x" * MAX_BYTES))), MAX_BYTES)
-        self.refused(Document(b"x" * (MAX_BYTES + 1)), ValueError)
+        self.assertEqual(len(self.answered(b"x" * MAX_BYTES)), MAX_BYTES)
+        self.fetch(URL)
+        self.issuer.begin()
+        self.issuer.piece(b"x" * (MAX_BYTES + 1))
+        self.assert_refused(BackendError)
 
-    def test_compressed(self) -> None:
+    def test_head_is_bounded(self) -> None:
+        """A response's head, and the interim ones before it, are bounded as the backend's are."""
+        for start, more in (
+            (b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 1000 + b"\r\n"),
+            (b"", b"HTTP/1.1 103 Early Hints\r\nX: " + b"y" * 1000 + b"\r\n\r\n"),
+        ):
+            self.fetch(URL)
+            self.issuer.send(start)
+            sent = 0
+            while not self.issuer.closed and sent < 2 * MAX_HEAD:
+                self.issuer.send(more)
+                sent += len(more)
+            self.assertLess(sent, MAX_HEAD + 2000)
+            self.assert_refused(BackendError)
+
+    def test_compressed_document_is_refused(self) -> None:
         """A compressed document is not asked for, and refused: its size is not known."""
-        document = Document(b"\x1f\x8b", content_encoding="gzip")
-        self.refused(document, BackendError)
-        self.assertFalse(document.asked[0].requestHeaders.hasHeader("Accept-Encoding"))
+        self.assertNotIn("accept-encoding", self.issuer.request.headers)
+        self.issuer.answer(b"\x1f\x8b", "Content-Encoding: gzip")
+        self.assert_refused(BackendError)
 
+    def test_cut_document_is_refused(self) -> None:
+        """A document that is cut short is none."""
+        self.issuer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
+        self.issuer.reset()
+        self.assert_refused(BackendError)
 
-class Deadline(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.port = BackendPort(self.clock)
-        agent = OriginAgent(URL, self.port, Deadlines(self.clock))
-        self.fetched = fetcher(agent, URL, self.clock)()
+    def test_issuer_that_cannot_be_reached(self) -> None:
+        """Where there is no connection there is no document."""
+        self.port.refuse()
+        failing = self.fetcher(URL)()
+        self.failureResultOf(failing, BackendUnavailable)
 
-    def assert_given_up(self) -> None:
+    def test_silent_issuer_is_given_up(self) -> None:
+        """A server that does not answer is given up at the deadline, and its connection closed."""
         self.clock.advance(DEADLINE - 0.1)
         self.assertNoResult(self.fetched)
         self.clock.advance(0.2)
-        self.failureResultOf(self.fetched)
-        (connection,) = self.port.connections
-        self.assertTrue(connection.closed, "the connection is still open")
+        self.assert_refused(GatewayTimeout)
 
-    def test_silent(self) -> None:
-        """A server that does not answer is given up at the deadline, and its connection closed."""
-        self.assert_given_up()
-
-    def test_trickling(self) -> None:
+    def test_trickling_issuer_is_given_up(self) -> None:
         """A server that never comes to the end of its answer is given up like one that says
         nothing."""
-        (connection,) = self.port.connections
-        connection.begin(kind="application/json")
-        connection.piece(b"{")
-        self.assert_given_up()
+        self.issuer.begin(kind="application/json")
+        for _ in range(round(DEADLINE) - 1):
+            self.issuer.piece(b"{")
+            self.clock.advance(1)
+        self.assertNoResult(self.fetched)
+        self.clock.advance(1.1)
+        self.assert_refused(GatewayTimeout)
