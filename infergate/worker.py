@@ -26,6 +26,10 @@ from infergate.server.request import EVENT_STREAM, JSON, Request
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
 """Statuses with which a backend refuses what the client sent."""
 
+NOT_BEGUN = frozenset({503, 529})
+"""Statuses with which a backend says that it cannot begin now: it loads its model, or has too much
+to do. Asking again costs nothing."""
+
 REJECTION_BYTES = 65536
 """The largest refusal that is read for its message."""
 
@@ -184,7 +188,11 @@ async def accepted(call: Call, response: IResponse) -> None:
     headers = [(b"Retry-After", value) for value in retry_after[:1]]
     if status not in PASSED_ON:
         call.discard()
-        raise BackendError(f"The backend answered with status {status}.", headers=headers)
+        raise BackendError(
+            f"The backend answered with status {status}.",
+            prompt_sent=status not in NOT_BEGUN,
+            headers=headers,
+        )
     try:
         message, detail = reject_detail(await call.read_all(REJECTION_BYTES))
     except BackendError:

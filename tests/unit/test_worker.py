@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import tracemalloc
 import weakref
 from typing import Any
 
@@ -190,6 +191,9 @@ class Statuses(Setting):
             self.assertIn(str(status), answer.json["message"])
             self.assertNotIn(b"canary", answer.body)
             self.assertEqual(answer.headers["retry-after"], "5")
+            # A backend that answers 503 or 529 has not begun: an SDK may ask again.
+            advice = None if status in (503, 529) else "false"
+            self.assertEqual(answer.headers.get("x-should-retry"), advice)
 
     def test_failed_at_length(self) -> None:
         """What such a status says is not even read: its connection is closed."""
@@ -555,3 +559,82 @@ class Memory(Setting):
         self.running.wait(60.1)
         self.running.wait(0.1)
         self.assert_nothing_left("timeout", seen=2)
+
+    def test_left_in_the_answer(self) -> None:
+        """One whose client leaves while it takes the answer."""
+        backend = self.asked()
+        self.client.stop_reading()
+        backend.answer(completion("x" * 500_000))
+        self.client.reset()
+        self.client.connection._request = None
+        self.assert_nothing_left("client_disconnected", seen=2)
+
+    def test_left_in_the_reply(self) -> None:
+        """One whose client leaves while its reply comes."""
+        backend = self.asked()
+        backend.begin()
+        backend.piece(b"{")
+        self.client.reset()
+        self.client.connection._request = None
+        self.assert_nothing_left("client_disconnected", seen=2)
+
+    def test_not_connected(self) -> None:
+        """One that never had a connection, or had it at the second try."""
+        self.running.port.refuse(2)
+        self.client.send(chat())
+        self.running.port.refuse(1)
+        self.asked().answer(completion("hi"))
+        self.assert_nothing_left("backend_unavailable", "ok", seen=4)
+
+    def test_too_large(self) -> None:
+        """One whose reply is too large, is cut, or is no JSON."""
+        self.asked().answer(b"x" * 2_000_000)
+        backend = self.asked()
+        backend.begin()
+        for _ in range(20):
+            backend.piece(b"x" * 100_000)
+        backend = self.asked()
+        backend.begin()
+        backend.piece(b"{")
+        backend.reset()
+        self.asked().answer(b"x" * 100_000)
+        self.assert_nothing_left(*["backend_error"] * 4, seen=8)
+
+    def test_nothing_of_a_prompt_or_reply_stays_in_memory(self) -> None:
+        """Of prompts and replies not a byte waits for the garbage collector either."""
+        gc.collect()
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.refused_by_the_backend()
+        self.left_in_an_answer()
+        self.waiting_for_the_backend()
+        self.left_in_its_own_body()
+        self.assertLess(tracemalloc.get_traced_memory()[0], 200_000)
+
+    def left_in_an_answer(self) -> None:
+        backend = self.asked()
+        self.client.stop_reading()
+        backend.answer(completion("x" * 500_000))
+        self.client.reset()
+        self.start_over()
+
+    def refused_by_the_backend(self) -> None:
+        self.running.port.refuse(2)
+        self.client.send(chat(prompt="x" * 500_000))
+        self.start_over()
+
+    def waiting_for_the_backend(self) -> None:
+        self.client.send(chat(prompt="x" * 500_000))
+        self.start_over()
+
+    def left_in_its_own_body(self) -> None:
+        self.client.send(chat(prompt="x" * 500_000)[:-1])
+        self.client.close()
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget what this test's own wires hold."""
+        self.client.wire.clear()
+        for connection in self.running.port.connections:
+            connection.wire.clear()
+        self.client = self.running.connect()
