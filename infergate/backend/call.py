@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import cast
 
 import attrs
 from treq.content import collect
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectError,
     DNSLookupError,
@@ -25,7 +26,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
 from infergate.backend.agent import discard
-from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
+from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout, release
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.telemetry.record import Record
 
@@ -33,8 +34,8 @@ END_OF_BODY = 1.0
 """Seconds the backend gets, after the last event, to end its body as it should. The client does not
 wait for it."""
 
-_NOT_SENT = (ConnectError, DNSLookupError, TimeoutError)
-"""What fails before one byte of the request is out."""
+_SENT = (ResponseNeverReceived, ResponseFailed)
+"""What fails once a byte of the request may be out; all else fails before."""
 
 
 @attrs.frozen
@@ -62,7 +63,7 @@ class Call:
         self._record = record
         self._ends = record.opened + timeouts.total
         self.deadline = NEVER
-        self._pending: Deferred[IResponse] | None = None
+        self._attempt: Deferred[IResponse] | None = None
         self._response: IResponse | None = None
         self._body: Protocol | None = None
         self._done: Deferred[None] | None = None
@@ -86,19 +87,36 @@ class Call:
             self._record.backend_began = self._now()
             self._expect(self._timeouts.response)
         self._deadlines.watch(self)
+        self._attempt = attempt()
         try:
-            self._pending = attempt()
-            self._response = await self._pending
+            self._response = await self._unless_cancelled(self._attempt)
         except Exception as error:
             self.close()
+            release(error)  # a next attempt may last long
             if self._timed_out:
-                raise GatewayTimeout from error
+                raise GatewayTimeout(prompt_sent=isinstance(error, _SENT)) from error
             if _named(error) is error:
-                raise  # one that is its own cause would keep the prompt until it is collected
+                raise
             raise _named(error) from error
         finally:
-            self._pending = None
+            self._attempt = None
         return self._response
+
+    def _unless_cancelled(self, attempt: Deferred[IResponse]) -> Deferred[IResponse]:
+        """The outcome of `attempt`; cancelling is one too, whatever the attempt calls it: a name
+        lookup, for one, says that it has failed, and the request would be tried again."""
+
+        def cancel(outcome: Deferred[IResponse]) -> None:
+            outcome.errback(CancelledError())
+            attempt.cancel()
+
+        def failed(failure: Failure) -> None:
+            if not outcome.called:
+                outcome.errback(failure)
+
+        outcome: Deferred[IResponse] = Deferred(cancel)
+        attempt.addCallbacks(outcome.callback, failed)
+        return outcome
 
     async def read(self, collector: Callable[[bytes], None]) -> None:
         """Hand each piece of the body to `collector` as it comes; an exception of its own ends
@@ -109,17 +127,18 @@ class Call:
         try:
             await self._done
         finally:
+            self._done = None  # the two hold one another
             if self._record.backend_ended is None:
                 self._record.backend_ended = self._now()
 
     async def read_all(self, limit: int) -> bytes:
         """The whole body, `limit` bytes at the most; `BackendError` above."""
         assert self._response is not None
-        body = bytearray()
+        body = BytesIO()  # which gives what it holds without a copy
 
         def keep(piece: bytes) -> None:
-            body.extend(piece)
-            if len(body) > limit:
+            body.write(piece)
+            if body.tell() > limit:
                 raise BackendError("The backend's answer is too large.")
             self.touch()
 
@@ -128,7 +147,7 @@ class Call:
             self.discard()
             raise BackendError("The backend's answer is too large.")
         await self.read(keep)
-        return bytes(body)
+        return body.getvalue()
 
     def touch(self) -> None:
         """A piece has come: the idle deadline starts anew. It learns of that when it passes, so
@@ -195,8 +214,8 @@ class Call:
             self.deadline = due
             return
         self._timed_out = True
-        if self._pending is not None:
-            self._pending.cancel()
+        if self._attempt is not None:
+            self._attempt.cancel()
             return
         self._abort()
         if self._done is not None and not self._done.called:
@@ -210,8 +229,7 @@ class Call:
     def _ended(self, result: object) -> None:
         self.close()
         self._body = None
-        assert self._done is not None
-        if self._done.called:
+        if self._done is None or self._done.called:
             return
         if isinstance(result, Failure):
             self._done.errback(_named(result.value))
@@ -225,8 +243,8 @@ def _named(error: BaseException | None) -> BaseException:
     Before its head every failure is that there was no answer, unless part of one had come.
     """
     if isinstance(error, (TCPTimedOutError, TimeoutError)):
-        return GatewayTimeout("The backend took too long to connect to.")
-    if isinstance(error, _NOT_SENT):
+        return GatewayTimeout("The backend took too long to connect to.", prompt_sent=False)
+    if isinstance(error, (ConnectError, DNSLookupError)):
         return BackendUnavailable(prompt_sent=False)
     if isinstance(error, ResponseNeverReceived):
         return BackendUnavailable("The backend closed the connection without an answer.")

@@ -11,14 +11,12 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
-    IHandshakeListener,
     IProtocol,
     IPushProducer,
-    ISSLTransport,
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
@@ -58,6 +56,7 @@ class Message:
         self.headers = headers
         self.last = headers.hasHeader(b"Connection")
         """The connection is not to be used after it."""
+        self.bodiless = body is None
         self._body = body
         lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, target, host)]
         if body is not None:
@@ -149,7 +148,6 @@ class Response:
             self._connection.abort()
 
 
-@implementer(IHandshakeListener)
 class Connection(Protocol):
     """One connection to the origin, in use or idle.
 
@@ -177,14 +175,13 @@ class Connection(Protocol):
     def request(self, request: Message) -> Deferred[IResponse]:
         """Send `request`; fires with the response when its head is here.
 
-        Errors: `ConnectError` where TLS failed, so that not a byte of the request went out;
-        `ResponseNeverReceived` where not a byte of a response came; `ResponseFailed`. Cancelling
-        closes the connection.
+        Errors: `ResponseNeverReceived` where not a byte of a response came, or where it was
+        cancelled, which closes the connection; else `ResponseFailed`.
         """
         self._request = request
         self._reader = Reader()
         awaited = self._awaited = Deferred(self._cancelled)
-        self._outlet.write_soon(request.whole())
+        self._outlet.write(request.whole())
         return awaited
 
     @property
@@ -205,13 +202,9 @@ class Connection(Protocol):
         if isinstance(self.transport, TCPConnection):
             # A wrapper of the endpoint's, which has done its work, still stands between the two.
             self.transport.protocol = self
-        self._secure = not ISSLTransport.providedBy(self.transport)
         self._outlet = outlet(self.transport)
         self._readable = select.poll()
         self._readable.register(self.transport.fileno(), select.POLLIN)
-
-    def handshakeCompleted(self) -> None:
-        self._secure = True
 
     def dataReceived(self, data: bytes) -> None:
         request, reader = self._request, self._reader
@@ -237,9 +230,7 @@ class Connection(Protocol):
         if self._request is None:
             return
         response, reader = self._response, self._reader
-        if not self._secure:
-            self._fail(Failure(ConnectError(string=reason.getErrorMessage())))
-        elif response is None:
+        if response is None:
             cut = ResponseFailed([reason]) if reader.started else ResponseNeverReceived([reason])
             self._fail(Failure(cut))
         elif reader.close() and isinstance(reason.value, ConnectionDone):
@@ -285,13 +276,18 @@ class Connection(Protocol):
         reason = _DONE if reader.fault is None else Failure(ResponseFailed([_broken(reader)]))
         good = reader.fault is None and not (reader.excess or request.last or self._closed)
         self._let_go()
-        # One that came before its request was out may be the last that the backend reads for.
-        if good and reader.head.keep_alive and self._outlet.empty:
+        if good and reader.head.keep_alive and self._known_to_be_read(request, reader.head):
             self.resume()  # whoever held it up does so no more
             self._released(self)
         else:
             self.abort()
         response.end(reason)
+
+    def _known_to_be_read(self, request: Message, head: Head) -> bool:
+        """Whether the backend has surely read all of `request`. One that refuses a request may
+        never read the rest of its body, nor then what follows on the connection; only an answer
+        to a body that is out says that it was read."""
+        return self._outlet.empty and (request.bodiless or 200 <= head.status < 300)
 
     def _end(self, response: Response, reason: Failure) -> None:
         self._let_go()
@@ -308,8 +304,9 @@ class Connection(Protocol):
         if awaited is not None:
             awaited.errback(failure)
 
-    def _cancelled(self, _: Deferred[IResponse]) -> None:
+    def _cancelled(self, awaited: Deferred[IResponse]) -> None:
         self._awaited = None
+        awaited.errback(ResponseNeverReceived([Failure(CancelledError())]))
         self.abort()
 
 

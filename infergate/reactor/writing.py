@@ -10,6 +10,8 @@ that is crowded.
 
 from __future__ import annotations
 
+import fcntl
+import termios
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -34,8 +36,13 @@ class Outlet:
 
     @property
     def empty(self) -> bool:
-        """Nothing is known to wait to be sent."""
-        return True
+        """Nothing waits to be sent, nor to be taken by the other side. What waits within TLS is not
+        known, but then the kernel has its buffer full."""
+        try:
+            unsent = fcntl.ioctl(self._transport.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        except (AttributeError, OSError, ValueError):  # no socket, or a system that cannot tell
+            return True
+        return not any(unsent)
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
@@ -64,7 +71,8 @@ class SocketOutlet(Outlet):
     @property
     def empty(self) -> bool:
         transport = self._transport
-        return not (self._waiting or transport.dataBuffer or transport._tempDataBuffer)
+        held = self._waiting or transport.dataBuffer or transport._tempDataBuffer
+        return not held and super().empty
 
     def write(self, data: bytes) -> None:
         if self._waiting:

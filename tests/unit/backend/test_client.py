@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import (
     ConnectBindError,
@@ -308,8 +308,9 @@ class Retries(Setting):
     def test_too_late(self) -> None:
         """A connection that took too long is not tried again: the time is up."""
         self.port.failures = [TimeoutError()]
-        self.failureResultOf(self.send(), GatewayTimeout)
+        error = self.failureResultOf(self.send(), GatewayTimeout).value
         self.assertEqual(self.port.attempts, 1)
+        self.assertEqual(error.headers, [], "nothing was sent: an SDK may try again")
 
     def test_one_deadline(self) -> None:
         """All tries together have the time of one."""
@@ -429,7 +430,8 @@ class FourDeadlines(Setting):
         self.clock.advance(59.9)
         self.assertNoResult(done)
         self.clock.advance(0.2)
-        self.failureResultOf(done, GatewayTimeout)
+        error = self.failureResultOf(done, GatewayTimeout).value
+        self.assertEqual(error.headers, [(b"x-should-retry", b"false")])
         self.assertTrue(self.connection.wire.aborted)
         self.assert_over()
 
@@ -446,8 +448,9 @@ class FourDeadlines(Setting):
         self.port.silent = True
         done = self.send()
         self.clock.advance(3.1)
-        self.failureResultOf(done, GatewayTimeout)
+        error = self.failureResultOf(done, GatewayTimeout).value
         self.assertEqual(self.port.abandoned, 1)
+        self.assertEqual(error.headers, [], "nothing was sent: an SDK may try again")
 
     def test_idle(self) -> None:
         """Between two pieces of the body a backend has STREAM_IDLE_TIMEOUT."""
@@ -578,6 +581,22 @@ class Leaving(Setting):
         done.addErrback(lambda _: None)
         done.cancel()
         self.assertEqual(self.port.abandoned, 1)
+        self.assert_no_deadline()
+
+    def test_request_of_a_client_that_left_is_not_tried_again(self) -> None:
+        """That holds whatever the attempt says of being given up: a name lookup says that it has
+        failed, as one does that is tried again."""
+        attempts: list[Deferred[Any]] = []
+
+        def connect(factory: object) -> Deferred[Any]:
+            attempts.append(Deferred(lambda lookup: lookup.errback(DNSLookupError())))
+            return attempts[-1]
+
+        self.patch(self.port, "connect", connect)
+        done = self.send()
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        self.assertEqual(len(attempts), 1)
         self.assert_no_deadline()
 
     def test_before_the_head(self) -> None:
@@ -751,7 +770,7 @@ class Endpoints(SynchronousTestCase):
 
     def test_tls(self) -> None:
         """With https the connection is wrapped in TLS that knows the host's name."""
-        self.assertIn("Wrapper", type(self.endpoint("https://backend:9443")).__name__)
+        self.assertIsInstance(self.endpoint("https://backend:9443"), origin._Secured)
 
     def test_too_slow(self) -> None:
         """Connecting has its deadline, and looking the name up is a part of it."""

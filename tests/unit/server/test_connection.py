@@ -201,8 +201,9 @@ class Pipelining(SynchronousTestCase):
         client.send(chat(prompt="first") + chat(prompt="second"))
         self.assertEqual(len(running.backend.requests), 1)
         running.backend.answer(b'{"error":{}}', status=400)
-        self.assertEqual(len(running.backend.requests), 2)
-        running.backend.answer(b'{"error":{}}', status=404)
+        second = running.port.connections[1]
+        self.assertEqual(len(second.requests), 1)
+        second.answer(b'{"error":{}}', status=404)
         self.assertEqual([answer.status for answer in client.answers()], [400, 404])
 
     def test_many(self) -> None:
