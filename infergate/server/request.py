@@ -281,11 +281,12 @@ class Request(WebRequest):
 
     def connectionLost(self, reason: Failure) -> None:
         self.record.fail(ClientGone())
-        self._body = b""  # this object and its connection hold one another
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         answering, self._answering = self._answering, None
         if answering is not None:
             answering.cancel()
+        # This request and its connection hold one another: what came of the body goes now.
+        self.body.fail(ClientGone())
         self._close_record()
 
     def _close_record(self) -> None:
