@@ -13,7 +13,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from infergate.access.admission import Admission
-from infergate.api.chat import Rules, check_media_type, parse_request
+from infergate.api.chat import Rules, parse_request
+from infergate.api.mediatype import check_media_type
 from infergate.api.operations import CHAT, MODELS_PATH, OPERATIONS
 from infergate.errors import (
     BodyTooLarge,

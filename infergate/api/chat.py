@@ -16,11 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from infergate.api.strictjson import NotJSON, read_object
-from infergate.errors import InvalidJSON, InvalidRequest, UnsupportedMediaType
-
-_MEDIA_TYPE = re.compile(
-    rb'application/json(?:[ \t]*;(?:[ \t]*charset=(?:utf-8|"utf-8"))?)*[ \t]*', re.IGNORECASE
-)
+from infergate.errors import InvalidJSON, InvalidRequest
 
 
 # The Raw members are not judged, or only for being there. Those that most clients send are
@@ -118,13 +114,6 @@ class ChatRequest:
     def _messages(self) -> list[_Message]:
         messages: list[_Message] = _checks["messages"][1].decode(self.members["messages"])
         return messages
-
-
-def check_media_type(content_type: list[bytes], content_encoding: list[bytes]) -> None:
-    """Let through one ``application/json``, in UTF-8 or without a word about it, and without a
-    content coding (RFC 9110, 8.3 and 8.4); raises `UnsupportedMediaType`."""
-    if content_encoding or len(content_type) != 1 or not _MEDIA_TYPE.fullmatch(content_type[0]):
-        raise UnsupportedMediaType()
 
 
 def parse_request(body: bytes, rules: Rules) -> ChatRequest:
