@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
-from typing import Any, TextIO, cast
+from typing import Any
 
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
-from twisted.python.logfile import LogFile
 
 from infergate.backend.agent import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
@@ -29,7 +27,12 @@ from infergate.server.edge import Edge
 from infergate.service import GatewayService
 from infergate.settings import Settings, load
 from infergate.sources import SettingsError
+from infergate.telemetry.lines import STOPPED_READER, LogWriter
 from infergate.telemetry.logs import observer
+from infergate.telemetry.targets import LogFile, Target, reopen, target_of
+
+STDOUT = 1
+"""The descriptor of standard output."""
 
 
 class Options(OneLineOptions):
@@ -55,12 +58,12 @@ def makeService(options: Options) -> GatewayService:
 
     try:
         settings = load(options, os.environ, read_dotenv())
-        return _service(settings, reactor, _log_stream(options))
+        return _service(settings, reactor, _log_target(options))
     except SettingsError as error:
         raise SystemExit(f"infergate: {error}") from None
 
 
-def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService:
+def _service(settings: Settings, reactor: Any, target: Target) -> GatewayService:
     allow_many_connections()
     wired = compose(
         settings,
@@ -71,14 +74,17 @@ def _service(settings: Settings, reactor: Any, stream: TextIO) -> GatewayService
     where = settings.metrics_listen
     if where is not None:
         ports.append(_listen(reactor, "METRICS_LISTEN", where, where, wired.metrics_edge))
-    reactor.callWhenRunning(_handle_signals, reactor, stream, wired.front.end)
+    writer = LogWriter(target, reactor)
+    wired.metrics.count_dropped_lines(lambda: writer.dropped)
+    reactor.callWhenRunning(_handle_signals, reactor, target, writer, wired.front.end)
+    reactor.addSystemEventTrigger("after", "shutdown", writer.finish)
     shorten(reactor)
     return GatewayService(
         reactor,
         wired.front,
         ports,
         drain_timeout=settings.drain_timeout,
-        observer=observer(stream, settings.log_format, settings.log_level),
+        observer=observer(writer.write, settings.log_format, settings.log_level),
         metrics_edge=wired.metrics_edge,
         pools=wired.pools,
         parts=wired.parts,
@@ -120,36 +126,26 @@ def _listen(reactor: Any, setting: str, value: str, description: str, site: Edge
     return listening
 
 
-def _log_stream(options: Options) -> TextIO:
+def _log_target(options: Options) -> Target:
     """Where twistd was told to log to; its own choice, since our observer takes its place."""
     parent: dict[str, Any] = getattr(options, "parent", None) or {}
     name = parent.get("logfile")
     if parent.get("nodaemon", True) and name in (None, "", "-"):
-        return sys.stdout
-    path = name or "twistd.log"
-    return cast(TextIO, _LogFile.fromFullPath(path, rotateLength=None))  # type: ignore[no-untyped-call]
+        return target_of(STDOUT)
+    return LogFile(name or "twistd.log")
 
 
-TWISTED_INTERNALS = {LogFile: ("_file",)}
-"""Private names that are used here; a test checks each."""
-
-
-class _LogFile(LogFile):
-    """Written without the two locks of Twisted's, which take longer than the writing: a line is one
-    system call, and the reactor's thread alone writes them."""
-
-    def write(self, data: str) -> None:
-        self._file.write(data.encode("utf-8"))
-
-
-def _handle_signals(reactor: Any, stream: TextIO, end: Callable[[], None]) -> None:
+def _handle_signals(
+    reactor: Any, target: Target, writer: LogWriter, end: Callable[[], None]
+) -> None:
     """The first signal drains, a second one calls `end` and then ends the process; twistd's own
-    handler would call `reactor.stop` twice, which raises. SIGUSR1 rotates a log file, as it does in
-    twistd."""
+    handler would call `reactor.stop` twice, which raises. SIGUSR1 opens a log file anew, and does
+    nothing where there is none."""
     stopping = False
 
     def crash() -> None:
         end()
+        writer.finish(STOPPED_READER)
         reactor.crash()
 
     def handle(number: int, frame: object) -> None:
@@ -165,5 +161,4 @@ def _handle_signals(reactor: Any, stream: TextIO, end: Callable[[], None]) -> No
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
-    if isinstance(stream, LogFile):
-        signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(stream.rotate))
+    signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(reopen, target))

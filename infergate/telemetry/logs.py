@@ -6,11 +6,10 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import lru_cache
 from time import time
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 from twisted.logger import (
-    FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
@@ -19,8 +18,11 @@ from twisted.logger import (
     LogLevelFilterPredicate,
     formatEvent,
 )
+from zope.interface import provider
 
+from infergate.telemetry.escaping import escaped
 from infergate.telemetry.record import Record
+from infergate.telemetry.repeats import Repeats
 
 _log = Logger(namespace="infergate")
 
@@ -76,11 +78,23 @@ def json_line(event: LogEvent) -> str:
         line["event"] = "request"
         line.update(fields(record))
     else:
-        line["message"] = formatEvent(event)
+        line["message"] = _message(event)
         if "request_id" in event:
             line["request_id"] = event["request_id"]
         line.update(_traceback(event))
-    return msgspec.json.encode(line).decode("utf-8", "replace") + "\n"
+    return escaped(_json(line)) + "\n"
+
+
+def _json(line: dict[str, object]) -> str:
+    try:
+        return msgspec.json.encode(line).decode("utf-8")
+    except UnicodeEncodeError:
+        # Half a surrogate pair, as a token's claims can hold: written as such a half is escaped.
+        return msgspec.json.encode({name: _whole(value) for name, value in line.items()}).decode()
+
+
+def _whole(value: object) -> object:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def text_line(event: LogEvent) -> str:
@@ -91,19 +105,34 @@ def text_line(event: LogEvent) -> str:
         message = "request " + " ".join(f"{name}={_plain(value)}" for name, value in said.items())
     else:
         trace = _traceback(event).get("traceback")
-        message = formatEvent(event) + (f"\n{trace}" if trace else "")
+        message = _message(event) + (f"\n{trace}" if trace else "")
+        # What an event quotes may hold line ends: what follows one is seen to belong to it.
+        message = "\n    ".join(escaped(part) for part in message.splitlines())
     return f"{_time(event)} {_level(event):<8} {message}\n"
 
 
 FORMATS: dict[str, Callable[[LogEvent], str]] = {"json": json_line, "text": text_line}
 
 
-def observer(stream: TextIO, log_format: str, level: str) -> ILogObserver:
-    """An observer that writes events from `level` up to `stream`, in one of `FORMATS`."""
-    predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+def observer(write: Callable[[str], object], log_format: str, level: str) -> ILogObserver:
+    """An observer that hands each event from `level` up, as a line in one of `FORMATS`, to
+    `write`."""
+    line = FORMATS[log_format]
+    lowest = LogLevel.levelWithName(level)
+    predicate = LogLevelFilterPredicate(lowest)
     # It has a line for each interim response, and who publishes keys could send thousands.
-    predicate.setLogLevelForNamespace("twisted.web._newclient", LogLevel.warn)
-    return FilteringLogObserver(FileLogObserver(stream, FORMATS[log_format]), [predicate])
+    predicate.setLogLevelForNamespace("twisted.web._newclient", max(lowest, LogLevel.warn))
+
+    @provider(ILogObserver)
+    def write_line(event: LogEvent) -> None:
+        write(line(event))
+
+    return FilteringLogObserver(write_line, [predicate, Repeats()])
+
+
+def _message(event: LogEvent) -> str:
+    left_out = event.get("left_out")
+    return formatEvent(event) + (f" ({left_out} more of this kind left out)" if left_out else "")
 
 
 def _traceback(event: LogEvent) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
 
@@ -20,10 +20,11 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from infergate.telemetry.escaping import escaped
 from infergate.telemetry.record import Record
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -108,6 +109,10 @@ class Metrics:
         self._streams_in_flight.set_function(lambda: self._streams)
         self._models: set[str] = set()
 
+    def count_dropped_lines(self, dropped: Callable[[], int]) -> None:
+        """Show what `dropped` returns as the number of log lines that nobody could read."""
+        self.registry.register(_Dropped(dropped))
+
     def began(self, record: Record) -> None:
         self._in_flight += 1
 
@@ -143,8 +148,9 @@ class Metrics:
                 self._per_token.observe(pause, "chat", model, error)
 
     def _model_label(self, record: Record) -> str:
-        model = record.model
-        assert model is not None
+        assert record.model is not None
+        # Shown in the terminals of those who look at `/metrics`.
+        model = escaped(record.model)
         if model in self._models:
             return model
         if record.model_accepted and len(self._models) < MAX_MODELS:
@@ -155,6 +161,18 @@ class Metrics:
     def text(self) -> bytes:
         """All figures in Prometheus's text form."""
         return generate_latest(self.registry)
+
+
+class _Dropped(Collector):
+    def __init__(self, dropped: Callable[[], int]) -> None:
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "infergate_log_lines_dropped",
+            "Log lines that were dropped, since nothing took them.",
+            value=self._dropped(),
+        )
 
 
 class _Histogram(Collector):

@@ -55,6 +55,7 @@ NAMES = {
     "infergate_requests_in_flight": ("infergate.requests_in_flight", "{request}"),
     "infergate_streams_in_flight": ("infergate.streams_in_flight", "{stream}"),
     "infergate_overhead_seconds": ("infergate.overhead", "s"),
+    "infergate_log_lines_dropped": ("infergate.log_lines_dropped", "{line}"),
 }
 """Prometheus's name of each instrument, and OpenTelemetry's name and unit."""
 

@@ -610,6 +610,7 @@ class PushTests(SynchronousTestCase):
                 "infergate.requests_in_flight": "{request}",
                 "infergate.streams_in_flight": "{stream}",
                 "infergate.overhead": "s",
+                "infergate.log_lines_dropped": "{line}",
             },
         )
         counts = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import resource
@@ -23,7 +22,6 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, _FakePort
 from twisted.logger import ILogObserver, Logger
 from twisted.plugin import IPlugin
-from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -33,6 +31,8 @@ from infergate.server.edge import Edge
 from infergate.settings import Settings
 from infergate.tap import Options, makeService
 from infergate.telemetry import logs
+from infergate.telemetry.lines import LogWriter
+from infergate.telemetry.targets import LogFile
 from infergate.worker import BackendWorker, EchoWorker
 from tests.unit.inmemory import Client, Wire, chat, request
 from twisted.plugins.infergate_plugin import infergate as plugin
@@ -68,6 +68,20 @@ class Reactor(MemoryReactorClock):
         self.crashed += 1
 
 
+class Output:
+    """Standard output, always read."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def send(self, data: bytes) -> int:
+        self.written += data
+        return len(data)
+
+    def fileno(self) -> int:
+        raise AssertionError
+
+
 class Setting(SynchronousTestCase):
     """A process without a reactor, an environment, a .env or a say about its limits."""
 
@@ -81,8 +95,8 @@ class Setting(SynchronousTestCase):
         self.patch(resource, "setrlimit", lambda which, limits: self.limits.append((which, limits)))
         self.handlers: dict[int, Any] = {}
         self.patch(signal, "signal", self.handlers.__setitem__)
-        self.output = io.StringIO()
-        self.patch(sys, "stdout", self.output)
+        self.output = Output()
+        self.patch(tap, "target_of", lambda fd: self.output if fd == 1 else None)
 
     def make(self, *arguments: str) -> Any:
         options = Options()
@@ -94,7 +108,7 @@ class Setting(SynchronousTestCase):
         error = self.assertRaises(SystemExit, self.make, *arguments)
         (line,) = str(error).splitlines()
         self.assertTrue(line.startswith("infergate: "), line)
-        self.assertEqual(self.output.getvalue(), "")
+        self.assertEqual(self.output.written, b"")
         return line
 
     def edge(self, service: Any) -> Edge:
@@ -411,7 +425,7 @@ class Logging(Setting):
     def line(self, service: Any) -> str:
         verifyObject(ILogObserver, service._observer)
         Logger(observer=service._observer).warn("hello")
-        return self.output.getvalue()
+        return self.output.written.decode()
 
     def test_stdout(self) -> None:
         """Without a log file, or in the foreground, the log is the standard output."""
@@ -420,32 +434,54 @@ class Logging(Setting):
     def test_format(self) -> None:
         """LOG_FORMAT and LOG_LEVEL are the log's."""
         self.assertIn("warn     hello", self.line(self.make("--log-format=text")))
-        self.output.truncate(0)
+        self.output.written = b""
         self.assertEqual(self.line(self.make("--log-level=error")), "")
 
-    def stream(self, **parent: Any) -> Any:
+    def target(self, **parent: Any) -> Any:
         options = Options()
         options.parent = parent
-        return tap._log_stream(options)
+        return tap._log_target(options)
 
-    def test_file(self) -> None:
-        """What twistd was told with --logfile is where it goes; in the background by default to
-        twistd.log."""
+    def test_log_goes_where_twistd_was_told(self) -> None:
+        """What twistd was told with --logfile is where the log goes; in the background by default
+        to twistd.log."""
         path = self.mktemp()
-        stream = self.stream(nodaemon=True, logfile=path)
-        self.assertIsInstance(stream, LogFile)
-        self.assertEqual(stream.path, os.path.abspath(path))
-        stream.close()
-        self.assertIs(self.stream(nodaemon=True, logfile="-"), self.output)
-        self.assertIs(self.stream(nodaemon=True, logfile=None), self.output)
+        target = self.target(nodaemon=True, logfile=path)
+        self.assertEqual(target.path, os.path.abspath(path))
+        target.close()
+        self.assertIs(self.target(nodaemon=True, logfile="-"), self.output)
+        self.assertIs(self.target(nodaemon=True, logfile=None), self.output)
         directory = self.mktemp()
         os.mkdir(directory)
         here = os.getcwd()
         self.addCleanup(os.chdir, here)
         os.chdir(directory)
-        stream = self.stream(nodaemon=False, logfile=None)
-        self.assertEqual(os.path.basename(stream.path), "twistd.log")
-        stream.close()
+        target = self.target(nodaemon=False, logfile=None)
+        self.assertEqual(os.path.basename(target.path), "twistd.log")
+        target.close()
+
+    def test_lines_are_waited_for_when_the_reactor_has_ended(self) -> None:
+        """What the reader of the log has not taken by then is waited for at the very end."""
+        self.make()
+        names = [
+            trigger.__name__ for trigger, *_ in self.reactor.triggers.get("after", {})["shutdown"]
+        ]
+        self.assertEqual(names, ["finish"])
+
+    def test_dropped_lines_are_a_metric(self) -> None:
+        """Lines that nobody took are counted where an operator looks."""
+        service = self.make()
+        name = b"infergate_log_lines_dropped_total"
+
+        def broken(data: bytes) -> int:
+            raise BrokenPipeError
+
+        client = self.client(self.edge(service))
+        self.assertIn(name + b" 0.0\n", client.ask(request("GET", "/metrics")).body)
+        self.patch(self.output, "send", broken)
+        Logger(observer=service._observer).warn("hello")
+        self.reactor.advance(60)
+        self.assertIn(name + b" 1.0\n", client.ask(request("GET", "/metrics")).body)
 
 
 class Process(Setting):
@@ -458,8 +494,9 @@ class Process(Setting):
     def ends(self) -> None:
         self.ended_before_crash = not self.reactor.crashed
 
-    def signals(self, stream: Any = None) -> None:
-        tap._handle_signals(self.reactor, stream or self.output, self.ends)
+    def signals(self, target: Any = None) -> None:
+        writer = LogWriter(self.output, self.reactor)
+        tap._handle_signals(self.reactor, target or self.output, writer, self.ends)
 
     def test_when(self) -> None:
         """Signals are handled from when the reactor runs: twistd's own handlers come before."""
@@ -467,7 +504,7 @@ class Process(Setting):
         self.assertEqual(self.handlers, {})
         for hook, args, keywords in self.reactor.whenRunningHooks:
             hook(*args, **keywords)
-        self.assertEqual(set(self.handlers), {signal.SIGTERM, signal.SIGINT})
+        self.assertEqual(set(self.handlers), {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
 
     def test_first(self) -> None:
         """The first signal drains, as twistd would."""
@@ -497,20 +534,24 @@ class Process(Setting):
         self.handlers[signal.SIGTERM](signal.SIGTERM, None)
         self.assertEqual((len(self.reactor.signals), self.reactor.crashed), (1, 1))
 
-    def test_rotation(self) -> None:
-        """SIGUSR1 rotates a log file, as it does in twistd."""
-        self.signals()
-        self.assertNotIn(signal.SIGUSR1, self.handlers)
+    def test_sigusr1_opens_a_log_file_anew(self) -> None:
+        """After SIGUSR1 lines go to what then stands under the log file's path."""
         path = self.mktemp()
-        stream = LogFile.fromFullPath(path, rotateLength=None)
-        self.addCleanup(stream.close)
-        stream.write("old\n")
-        self.signals(stream)
+        target = LogFile(path)
+        self.addCleanup(target.close)
+        target.send(b"old\n")
+        os.rename(path, path + ".1")
+        self.signals(target)
         self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
-        stream.write("new\n")
-        stream.flush()
+        target.send(b"new\n")
         self.assertEqual(Path(path).read_text(), "new\n")
         self.assertEqual(Path(path + ".1").read_text(), "old\n")
+
+    def test_sigusr1_without_a_log_file_does_nothing(self) -> None:
+        """It does not end the process, as it would one that does not handle it."""
+        self.signals()
+        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
+        self.assertEqual(self.output.written, b"")
 
 
 PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----

@@ -14,6 +14,7 @@ from infergate.api.usage import Usage
 from infergate.errors import GatewayTimeout
 from infergate.telemetry import logs
 from infergate.telemetry.record import Record
+from infergate.telemetry.repeats import BURST, INTERVAL, Repeats
 
 CONTRACT = [
     "event",
@@ -114,6 +115,25 @@ class Fields(SynchronousTestCase):
         self.assertTrue(text.endswith("\n"))
         self.assertEqual(json.loads(text)["model"], record.model)
 
+    def test_json_holds_nothing_that_a_terminal_obeys(self) -> None:
+        """Control characters, C1 ones too, and characters that change the order or the place of
+        others are escaped; what was logged reads the same to a JSON parser."""
+        record = streamed()
+        for character in "\x00\x1b\x7f\x85\x9b\xad\u061c\u200f\u2028\u202e\u2066\ufeff\U000e0041":
+            record.model = f"evil{character}[31m"
+            text = logs.json_line(request_event(record))
+            self.assertTrue(text.removesuffix("\n").isprintable(), ascii(character))
+            self.assertEqual(json.loads(text)["model"], record.model)
+        record.model = "gut\u00e4 \U0001f600"
+        self.assertIn(record.model, logs.json_line(request_event(record)))
+
+    def test_broken_text_loses_no_line(self) -> None:
+        """Half a surrogate pair, which UTF-8 cannot hold, is escaped, and the line is there."""
+        record = streamed()
+        record.caller = "half \ud800"
+        line = json.loads(logs.json_line(request_event(record)))
+        self.assertEqual(line["caller"], "half \\ud800")
+
 
 class Others(SynchronousTestCase):
     def test_message(self) -> None:
@@ -172,6 +192,12 @@ class Text(SynchronousTestCase):
         self.assertNotIn("caller", line)
         self.assertEqual(line.count("\n"), 1)
 
+    def test_message_cannot_begin_a_line_of_its_own(self) -> None:
+        """What an event quotes is escaped, and its further lines are seen to belong to it."""
+        event = {"log_format": "{text}", "text": "x\x1b[2J\n2026-01-01 info request"}
+        line = logs.text_line(event)
+        self.assertIn("x\\u001b[2J\n    2026-01-01 info request\n", line)
+
     def test_message(self) -> None:
         """Other events read as they were written."""
         event = {"log_time": 0.0, "log_level": LogLevel.error, "log_format": "Oh no"}
@@ -181,7 +207,7 @@ class Text(SynchronousTestCase):
 class Observer(SynchronousTestCase):
     def observed(self, log_format: str, level: str) -> list[str]:
         stream = io.StringIO()
-        observer = logs.observer(stream, log_format, level)
+        observer = logs.observer(stream.write, log_format, level)
         verifyObject(ILogObserver, observer)
         log = Logger(observer=observer)
         for name in ("debug", "info", "warn", "error", "critical"):
@@ -193,10 +219,36 @@ class Observer(SynchronousTestCase):
         for level, count in (("debug", 5), ("info", 4), ("warn", 3), ("error", 2), ("critical", 1)):
             self.assertEqual(len(self.observed("json", level)), count, level)
 
+    def test_no_namespace_is_louder_than_the_level(self) -> None:
+        """LOG_LEVEL holds for Twisted's own messages too, whichever part of it they come from."""
+        for namespace in ("twisted.web._newclient", "twisted.internet.tcp", "infergate"):
+            stream = io.StringIO()
+            log = Logger(namespace, observer=logs.observer(stream.write, "json", "critical"))
+            for name in ("debug", "info", "warn", "error"):
+                log.emit(LogLevel.levelWithName(name), name)
+            self.assertEqual(stream.getvalue(), "", namespace)
+
     def test_formats(self) -> None:
         """LOG_FORMAT chooses between JSON and text."""
         self.assertEqual(json.loads(self.observed("json", "critical")[0])["message"], "critical")
         self.assertRegex(self.observed("text", "critical")[0], r"Z critical critical\Z")
+
+    def test_repeated_message_is_bounded(self) -> None:
+        """What Twisted says twice for each refused connection is not in the log a thousand times,
+        and what was left out is counted."""
+        stream = io.StringIO()
+        now = 100.0
+        self.patch(logs, "Repeats", lambda: Repeats(lambda: now))
+        log = Logger("twisted.internet.tcp", observer=logs.observer(stream.write, "json", "info"))
+        for number in range(1000):
+            log.info("Closed socket from {address}", address=number)
+        self.assertEqual(len(stream.getvalue().splitlines()), BURST)
+        now += INTERVAL
+        log.info("Closed socket from {address}", address="last")
+        last = json.loads(stream.getvalue().splitlines()[-1])
+        self.assertEqual(
+            last["message"], "Closed socket from last (990 more of this kind left out)"
+        )
 
     def test_request(self) -> None:
         """An exchange that has ended is one event, of level info, which holds its record."""

@@ -1,0 +1,25 @@
+"""Text of unknown origin, made fit for the terminals of those who read logs and metrics."""
+
+from __future__ import annotations
+
+
+def escaped(text: str) -> str:
+    """`text` with each character that a terminal could obey, or not show, as ``\\u001b``.
+
+    Control characters move the cursor or change colours, bidirectional overrides (U+202E) change
+    the order in which a line is read, U+2028 begins a new one. In JSON it is the same text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable()
+        else "".join(f"\\u{unit:04x}" for unit in _utf16(character))
+        for character in text
+    )
+
+
+def _utf16(character: str) -> tuple[int, ...]:
+    """The code units of a character; JSON writes those above U+FFFF as two."""
+    data = character.encode("utf-16-be", "surrogatepass")
+    return tuple(int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2))

@@ -1,0 +1,154 @@
+"""Log lines on their way out: at once, or from a bounded queue while nobody reads them.
+
+A reader that stops, such as a pager or a stuck log collector, must not stop the gateway. What it
+does not take waits in a queue; the reactor says when it takes something again. What the queue has
+no room for is dropped and counted, and a line says so where the gap is.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import deque
+from typing import Any
+
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from infergate.telemetry.targets import Target
+
+QUEUE_BYTES = 4 * 1024 * 1024
+"""The most that waits for a reader: some 8,000 lines."""
+
+STOPPED_READER = 1.0
+"""Seconds for which a reader may take nothing while the process waits for it to end."""
+
+LAST_LINES = 5.0
+"""Seconds that the process waits at most, at its end, for the queue to be read."""
+
+_log = Logger(namespace="infergate")
+
+
+@implementer(IWriteDescriptor)
+class LogWriter:
+    """Writes lines to `target`, and never waits for its reader.
+
+    The log's observer calls `write` with one line at a time. While lines wait, the reactor calls
+    `doWrite` when the reader has taken some. At the end of the process `finish` is called once;
+    from then on a `write` waits a little for the reader, since no reactor runs any more.
+
+    `dropped` counts the lines that were lost: for want of room in the queue, or because they could
+    not be written at all (nobody will ever read the pipe, the disk is full).
+    """
+
+    def __init__(self, target: Target, reactor: Any, room: int = QUEUE_BYTES) -> None:
+        self.dropped = 0
+        self._target = target
+        self._reactor = reactor
+        self._room = room
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        # Lines lost since the log last said how many were.
+        self._unsaid = 0
+        # The queue was full: nothing is let in until half of it has been read. Otherwise each
+        # line that is read would let in one more, and each gap would have a line of its own.
+        self._full = False
+        # When the wait for the reader is over, from the end of the process on.
+        self._patience: float | None = None
+
+    def write(self, line: str) -> None:
+        data = line.encode("utf-8", "backslashreplace")
+        if self._queue:
+            self._enqueue(data)
+        else:
+            self._write_now(data)
+        if self._patience is not None:
+            self._wait(self._patience)
+
+    def finish(self, seconds: float = LAST_LINES) -> None:
+        """Wait until what is queued was taken, at most so many seconds, and not for a reader that
+        takes nothing at all. Blocks: nothing else is left to be done by then."""
+        self._patience = time.monotonic() + seconds
+        self._wait(self._patience)
+
+    # To the reactor.
+
+    def fileno(self) -> int:
+        return self._target.fileno()
+
+    def logPrefix(self) -> str:
+        return "log"
+
+    def doWrite(self) -> None:
+        """The reader has taken something: send what it takes now."""
+        dropped = self.dropped
+        while self._queue:
+            line = self._queue[0]
+            rest = self._send(line)
+            self._queued -= len(line) - len(rest)
+            if rest:
+                self._queue[0] = rest
+                return
+            self._queue.popleft()
+        self._reactor.removeWriter(self)
+        self._full = False
+        if self._unsaid and self.dropped == dropped:
+            self._say_what_was_lost()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reader is gone for good, which each write then shows; or the reactor is about to end
+        and lets go of everybody, while the reader still takes what `finish` waits for."""
+        self.doWrite()
+
+    # Inside.
+
+    def _write_now(self, data: bytes) -> None:
+        dropped = self.dropped
+        rest = self._send(data)
+        if rest:
+            self._enqueue(rest)
+            # Not `addWriter` itself: a resolver's thread may log too.
+            self._reactor.callFromThread(self._reactor.addWriter, self)
+        elif self._unsaid and self.dropped == dropped:
+            self._say_what_was_lost()
+
+    def _send(self, data: bytes) -> bytes:
+        """Send what can be sent now; what is left of it."""
+        try:
+            while data:
+                data = data[self._target.send(data) :]
+        except BlockingIOError:
+            return data
+        except OSError:
+            self._lose(1)
+        return b""
+
+    def _enqueue(self, data: bytes) -> None:
+        if self._full and self._queued <= self._room // 2:
+            self._full = False
+            self._say_what_was_lost()
+        if self._full or (self._queue and self._queued + len(data) > self._room):
+            self._full = True
+            self._lose(1)
+        else:
+            self._queue.append(data)
+            self._queued += len(data)
+
+    def _lose(self, lines: int) -> None:
+        self.dropped += lines
+        self._unsaid += lines
+
+    def _say_what_was_lost(self) -> None:
+        """One line for each gap. An event like any other, it comes back as a `write`."""
+        lost, self._unsaid = self._unsaid, 0
+        _log.warn("{lost} log lines were dropped, since nothing took them", lost=lost)
+
+    def _wait(self, until: float) -> None:
+        while self._queue and (left := until - time.monotonic()) > 0:
+            poll = select.poll()
+            poll.register(self._target.fileno(), select.POLLOUT)
+            if not poll.poll(min(left, STOPPED_READER) * 1000):
+                return
+            self.doWrite()

@@ -1,0 +1,66 @@
+"""Messages that come again and again, such as two for each connection that no descriptor is left
+for: some of each kind are logged, the rest is counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import ILogFilterPredicate, LogEvent, PredicateResult
+from zope.interface import implementer
+
+BURST = 10
+"""Messages of one kind that are logged in each `INTERVAL`."""
+
+INTERVAL = 10.0
+"""Seconds."""
+
+KINDS = 1000
+"""The most kinds that are kept apart. Beyond it all are forgotten, and have a new `BURST`."""
+
+
+class _Kind:
+    """How often one kind of message came since `began`."""
+
+    __slots__ = ("began", "count")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.count = 0
+
+
+@implementer(ILogFilterPredicate)
+class Repeats:
+    """The log's observer asks it for each event that would be written.
+
+    Events of one kind come from the same place in the code, with other values. The first that is
+    logged after others were left out says so: its ``left_out`` is how many were. Lines that belong
+    to one request are never left out: a client pays for each of them with a request.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._kinds: dict[object, _Kind] = {}
+
+    def __call__(self, event: LogEvent) -> Any:
+        if "record" in event or "request_id" in event:
+            return PredicateResult.maybe
+        now = self._now()
+        kind = self._kind(event, now)
+        if now - kind.began >= INTERVAL:
+            if kind.count > BURST:
+                event["left_out"] = kind.count - BURST
+            kind.began, kind.count = now, 0
+        kind.count += 1
+        return PredicateResult.maybe if kind.count <= BURST else PredicateResult.no
+
+    def _kind(self, event: LogEvent, now: float) -> _Kind:
+        # `message` is that of the older `log.msg`, whose format is the same for all.
+        name = (event.get("log_namespace"), event.get("log_format"), event.get("message"))
+        kind = self._kinds.get(name)
+        if kind is None:
+            if len(self._kinds) >= KINDS:
+                self._kinds.clear()
+            kind = self._kinds[name] = _Kind(now)
+        return kind
