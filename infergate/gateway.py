@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -26,13 +26,17 @@ from infergate.errors import (
     release,
 )
 from infergate.server.request import Request
+from infergate.server.routes import likely_path
 from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.metrics import CONTENT_TYPE, Metrics
 from infergate.worker import IWorker
 
 OPERATION_NAMES = {operation.path: operation.name for operation in OPERATIONS}
 LIMITED = frozenset({MODELS_PATH, *OPERATION_NAMES})
-OPEN_WHILE_DRAINING = frozenset({"/healthz", "/readyz"})
+PROBES = frozenset({"/healthz", "/readyz", "/readyz/self", "/health", "/v1/health"})
+"""Routes for those who ask whether the process lives or can serve: no key, no limit."""
+
+OPEN_WHILE_DRAINING = PROBES | {"/metrics"}
 
 MODEL_NAME = 256
 """Characters of a model's name in logs and labels."""
@@ -65,30 +69,39 @@ class Gateway:
         self._exposition = exposition
         self._max_body = max_body
         self._metrics_apart = metrics_apart
+        known = {rule.rule for rule in type(self).app.url_map.iter_rules()}
+        self._known = known - {"/metrics"} if metrics_apart else known
 
     @app.route(CHAT.path, methods=["POST"])
     async def chat(self, request: Request) -> None:
-        await self._serve(request, CHAT.path, self._chat)
+        await self._serve(request, self._chat, CHAT.path)
 
     @app.route(MODELS_PATH, methods=["GET"])
     async def models(self, request: Request) -> None:
-        await self._serve(request, MODELS_PATH, self._models)
+        await self._serve(request, self._models, MODELS_PATH)
 
     @app.route("/healthz", methods=["GET"])
     async def healthz(self, request: Request) -> None:
-        await self._serve(request, "/healthz", self._healthz)
+        await self._serve(request, self._healthz, "/healthz")
 
+    # The two others are what people ask llama.cpp and vLLM.
     @app.route("/readyz", methods=["GET"])
+    @app.route("/health", methods=["GET"])
+    @app.route("/v1/health", methods=["GET"])
     async def readyz(self, request: Request) -> None:
-        await self._serve(request, "/readyz", self._readyz)
+        await self._serve(request, self._readyz, "/readyz", "/health", "/v1/health")
+
+    @app.route("/readyz/self", methods=["GET"])
+    async def readyz_self(self, request: Request) -> None:
+        await self._serve(request, self._readyz_self, "/readyz/self")
 
     @app.route("/metrics", methods=["GET"])
     async def metrics(self, request: Request) -> None:
-        await self._serve(request, "/metrics", self._metrics_with_key)
+        await self._serve(request, self._metrics_with_key, "/metrics")
 
     @metrics_app.route("/metrics", methods=["GET"])
     async def metrics_alone(self, request: Request) -> None:
-        await self._serve(request, "/metrics", self._metrics_text)
+        await self._serve(request, self._metrics_text, "/metrics")
 
     @app.handle_errors(HTTPException)
     def unroutable(self, request: Any, failure: Failure) -> None:
@@ -96,11 +109,15 @@ class Gateway:
         if self._metrics_apart and request.record.path == "/metrics":
             request.refuse(NotFound())
         else:
-            self.unroutable_metrics(request, failure)
+            self._refuse_unroutable(request, failure, self._known)
 
     @metrics_app.handle_errors(HTTPException)
     def unroutable_metrics(self, request: Any, failure: Failure) -> None:
-        """The same where ``/metrics`` is known."""
+        """The same where there is nothing but the metrics."""
+        self._refuse_unroutable(request, failure, frozenset())
+
+    def _refuse_unroutable(self, request: Any, failure: Failure, known: Collection[str]) -> None:
+        """Answer what has no route; a 404 names the one out of `known` that was likely meant."""
         if request.site.draining:
             request.refuse(ShuttingDown())
             return
@@ -118,14 +135,17 @@ class Gateway:
             allowed = ", ".join(methods).encode("ascii")
             request.refuse(MethodNotAllowed(headers=[(b"Allow", allowed)]))
         else:
-            request.refuse(NotFound())
+            meant = likely_path(request.path.decode("latin-1"), known)
+            hint = None if meant is None else f"There is nothing at this path: use {meant}."
+            request.refuse(NotFound(hint))
 
     async def _serve(
-        self, request: Request, route: str, handler: Callable[[Request], Awaitable[None]]
+        self, request: Request, handler: Callable[[Request], Awaitable[None]], *routes: str
     ) -> None:
-        """Run one handler; whatever it raises becomes the answer."""
+        """Run the handler of one of several routes; whatever it raises becomes the answer."""
         try:
-            if request.record.path != route:
+            route = request.record.path
+            if route not in routes:
                 raise NotFound  # "//healthz", which the router takes for "/healthz"
             request.record.route = route
             request.record.operation = OPERATION_NAMES.get(route)
@@ -174,9 +194,17 @@ class Gateway:
     async def _healthz(self, request: Request) -> None:
         await request.answer(b'{"status":"ok"}')
 
-    async def _readyz(self, request: Request) -> None:
+    async def _readyz_self(self, request: Request) -> None:
+        """Whether this process can serve, whatever the backend says: all replicas share the one
+        backend, and would all leave a load balancer at once."""
         if request.site.draining:
             await request.answer(b'{"status":"draining"}', status=503)
+        else:
+            await request.answer(b'{"status":"ready"}')
+
+    async def _readyz(self, request: Request) -> None:
+        if request.site.draining:
+            await self._readyz_self(request)
         elif await self._worker.ready():
             await request.answer(b'{"status":"ready"}')
         else:

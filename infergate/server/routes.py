@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
+
+
+def likely_path(path: str, known: Collection[str]) -> str | None:
+    """The path out of `known` that a client most likely meant: `path` but for a trailing ``/``,
+    a ``/v1`` that is missing, as with an SDK whose base URL lacks it, or one that is doubled."""
+    path = path.rstrip("/")
+    while path.startswith("/v1/v1/"):
+        path = path.removeprefix("/v1")
+    return next((meant for meant in (path, f"/v1{path}") if meant in known), None)
 
 
 class Routes(Resource):

@@ -28,6 +28,9 @@ ROUTES = {
     "/v1/models": "GET",
     "/healthz": "GET",
     "/readyz": "GET",
+    "/readyz/self": "GET",
+    "/health": "GET",
+    "/v1/health": "GET",
     "/metrics": "GET",
 }
 
@@ -60,6 +63,73 @@ class Routes(SynchronousTestCase):
         self.assertEqual((answer.status, answer.json), (503, {"status": "backend_unavailable"}))
         running.edge.drain()
         self.assertEqual(running.get("/readyz").json, {"status": "draining"})
+
+    def test_health_routes_of_llama_and_vllm_answer_as_readyz(self) -> None:
+        """Probes that were written for llama.cpp or vLLM find what they look for."""
+        running = Running(backend=True, keys="key", rate="1/hour")
+        for path in ("/health", "/v1/health", "/health?full=1"):
+            self.assertEqual(running.get(path).json, {"status": "ready"}, path)
+        running.wait(60)
+        running.port.refuse(2)
+        for path in ("/health", "/v1/health"):
+            answer = running.get(path)
+            self.assertEqual(answer.status, 503)
+            self.assertEqual(answer.json, {"status": "backend_unavailable"})
+        self.assertEqual(running.records[0].route, "/health")
+
+    def test_readyz_self_never_asks_the_backend(self) -> None:
+        """A load balancer is told of this process alone: all replicas share the one backend."""
+        running = Running(backend=True, keys="key")
+        running.port.refuse()
+        answer = running.get("/readyz/self")
+        self.assertEqual((answer.status, answer.json), (200, {"status": "ready"}))
+        self.assertEqual(running.port.attempts, 0)
+        running.edge.drain()
+        answer = running.get("/readyz/self")
+        self.assertEqual((answer.status, answer.json), (503, {"status": "draining"}))
+
+    def test_probes_and_metrics_are_answered_in_a_drain(self) -> None:
+        """In a drain whoever watches is answered as ever, and everything else is refused."""
+        running = Running()
+        running.edge.drain()
+        for path, status in (
+            ("/healthz", 200),
+            ("/readyz", 503),
+            ("/readyz/self", 503),
+            ("/health", 503),
+            ("/v1/health", 503),
+            ("/metrics", 200),
+        ):
+            answer = running.get(path)
+            self.assertEqual(answer.status, status, path)
+            self.assertNotIn(b"shutting_down", answer.body)
+        for path in ("/v1/models", "/nope", "/models"):
+            answer = running.get(path)
+            self.assertEqual((answer.status, answer.code), (503, "shutting_down"), path)
+
+    def test_not_found_names_the_path_that_was_likely_meant(self) -> None:
+        """Whoever has left out or doubled /v1, or put a / behind, is told the right path."""
+        for path, meant in (
+            ("/chat/completions", CHAT),
+            ("/chat/completions/", CHAT),
+            ("/v1/chat/completions/", CHAT),
+            ("/v1/v1/chat/completions", CHAT),
+            ("/v1/v1/v1/chat/completions?a=b", CHAT),
+            ("/models", "/v1/models"),
+            ("/healthz/", "/healthz"),
+            ("/nope", None),
+            ("/v1/chat", None),
+            ("/v1/", None),
+            ("/", None),
+        ):
+            answer = Running().ask(request("POST", path))
+            self.assertEqual((answer.status, answer.code), (404, "not_found"), path)
+            if meant is None:
+                self.assertNotIn("use", answer.json["message"], path)
+            else:
+                self.assertIn(f" {meant}.", answer.json["message"], path)
+        running = Running(metrics_apart=True)
+        self.assertNotIn("use", running.get("/metrics/").json["message"])
 
     def test_metrics(self) -> None:
         """The figures are Prometheus text, of what has ended and of what is under way."""
@@ -141,7 +211,7 @@ class Routes(SynchronousTestCase):
 
     def test_head(self) -> None:
         """HEAD is GET without the body, for every route that GET has."""
-        for path in ("/v1/models", "/healthz", "/readyz", "/metrics"):
+        for path in (path for path, method in ROUTES.items() if method == "GET"):
             client = Running().connect()
             client.send(request("HEAD", path) + request("HEAD", path))
             answers = client.answers(bodiless=True)

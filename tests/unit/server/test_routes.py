@@ -76,7 +76,17 @@ class RoutesTests(SynchronousTestCase):
         """Every route of the gateway is looked up, with its parameters in none."""
         paths = {path for _, path in Routes(Gateway.app)._endpoints}
         self.assertEqual(
-            paths, {b"/v1/chat/completions", b"/v1/models", b"/healthz", b"/readyz", b"/metrics"}
+            paths,
+            {
+                b"/v1/chat/completions",
+                b"/v1/models",
+                b"/healthz",
+                b"/readyz",
+                b"/readyz/self",
+                b"/health",
+                b"/v1/health",
+                b"/metrics",
+            },
         )
         self.assertEqual(
             {path for _, path in Routes(Gateway.metrics_app)._endpoints}, {b"/metrics"}
