@@ -9,7 +9,7 @@ LONG_DESCRIPTION = (HERE / "README.md").read_text("utf-8")
     r'^__version__ = "(.+)"$', (HERE / "infergate/__init__.py").read_text("utf-8"), re.MULTILINE
 )
 
-OTLP = ["opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"]
+OTLP = ["opentelemetry-proto>=1.30"]
 POSTGRESQL = ["psycopg[binary]>=3.2"]
 REDIS = ["txredisapi>=1.4.10"]
 TEST = ["hypothesis>=6.100", "coverage>=7", *OTLP]

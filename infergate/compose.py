@@ -7,6 +7,7 @@ their own. Nothing here listens, connects or logs; `service` starts what was wir
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import time_ns
 from typing import Any
 
 import attrs
@@ -32,6 +33,7 @@ from infergate.sources import SettingsError
 from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.logs import log_request
 from infergate.telemetry.metrics import Metrics
+from infergate.telemetry.push import Collector, Pusher
 from infergate.telemetry.record import Record
 from infergate.worker import BackendWorker, EchoWorker, IWorker
 
@@ -115,7 +117,7 @@ def compose(
         metrics=metrics,
         deadlines=wiring.deadlines,
         pools=tuple(wiring.pools),
-        parts=_parts(settings, clock, metrics),
+        parts=wiring.parts(metrics),
     )
 
 
@@ -199,6 +201,28 @@ class _Wiring:
             return settings.jwt_public_key_file.content
         return settings.jwt_secret
 
+    def parts(self, metrics: Metrics) -> tuple[Part, ...]:
+        """What has to be started and stopped with the gateway."""
+        endpoint = self._settings.otel_exporter_otlp_endpoint
+        if endpoint is None:
+            return ()
+        try:
+            # Imported only where metrics are pushed, since it takes memory.
+            from infergate.telemetry.otlp import metrics_message
+        except ImportError:
+            raise SettingsError(
+                "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "needs the extra: pip install '.[otlp]'"
+            ) from None
+        agent, _ = self._origin("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        collector = Collector(agent, self._clock, endpoint + "/v1/metrics")
+        started = time_ns()
+
+        def message() -> bytes:
+            resource = {"service.name": "infergate"}
+            return metrics_message(metrics.registry, resource, started, time_ns())
+
+        return (Pusher(collector, self._clock, message),)
+
     def _origin(self, setting: str, url: str) -> tuple[OriginAgent, IStreamClientEndpoint]:
         """An agent for the server of a URL, with a pool of its own."""
         try:
@@ -208,21 +232,6 @@ class _Wiring:
         agent = OriginAgent(url, endpoint, self.deadlines, self._clock)
         self.pools.append(agent.pool)
         return agent, endpoint
-
-
-def _parts(settings: Settings, clock: IReactorTime, metrics: Metrics) -> tuple[Part, ...]:
-    """What has to be started and stopped with the gateway."""
-    endpoint = settings.otel_exporter_otlp_endpoint
-    if endpoint is None:
-        return ()
-    try:
-        # Imported only where metrics are pushed: the SDK doubles the memory of an idle process.
-        from infergate.telemetry.otlp import Pusher
-    except ImportError:
-        raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "needs the extra: pip install '.[otlp]'"
-        ) from None
-    return (Pusher(metrics.registry, clock, endpoint),)
 
 
 def _limits(settings: Settings) -> EdgeLimits:

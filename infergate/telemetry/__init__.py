@@ -1,6 +1,7 @@
 """What is known afterwards: one record a request, and every view of it.
 
-otlp        the metrics, pushed
+push        what is known, pushed to a collector
+otlp        the metrics as OTLP's messages
 exposition  the text of /metrics, and how often it is written anew
 metrics     one record into every metric
 logs        one record into one line

@@ -1,49 +1,32 @@
-"""The figures, pushed: what `/metrics` shows, under OpenTelemetry's own names, over OTLP.
+"""The metrics of `/metrics` under OpenTelemetry's own names, as messages of OTLP.
 
-Needs the extra ``otlp``; imported only where `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
+Needs the extra ``otlp``; imported only where something is pushed.
 """
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
 
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.sdk.metrics.export import (
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AggregationTemporality,
-    Gauge,
-    Histogram,
     HistogramDataPoint,
     Metric,
-    MetricExporter,
-    MetricExportResult,
-    MetricsData,
     NumberDataPoint,
     ResourceMetrics,
     ScopeMetrics,
-    Sum,
 )
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from prometheus_client import CollectorRegistry
 from prometheus_client import Metric as Family
 from prometheus_client.samples import Sample
-from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 
 from infergate import __version__
-
-INTERVAL = 60.0
-"""Seconds between two pushes, OpenTelemetry's own default. The last push is at the stop."""
-
-LAST_PUSH = 1.0
-"""Seconds for the push at the stop, which the process waits for."""
 
 NAMES = {
     "http_server_request_duration_seconds": ("http.server.request.duration", "s"),
@@ -69,87 +52,72 @@ ATTRIBUTES = {
     "gen_ai_token_type": "gen_ai.token.type",
 }
 
-_log = Logger(namespace="infergate")
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+
+SCOPE = InstrumentationScope(name="infergate", version=__version__)
 
 
-class Pusher:
-    """Pushes the figures of `registry` to `endpoint`, an OTLP/HTTP base URL, from a thread."""
+def metrics_message(
+    registry: CollectorRegistry, resource: Mapping[str, str], started: int, now: int
+) -> bytes:
+    """What `registry` holds, as the body of a push.
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        reactor: Any,
-        endpoint: str,
-        exporter: MetricExporter | None = None,
-    ) -> None:
-        # What goes wrong is logged here, once, and not on stderr by the exporter.
-        logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
-        logging.getLogger("opentelemetry").propagate = False
-        self._registry = registry
-        self._reactor = reactor
-        self._exporter = exporter or OTLPMetricExporter(endpoint.rstrip("/") + "/v1/metrics")
-        self._resource = Resource.create({"service.name": "infergate"})
-        self._started = time.time_ns()
-        self._loop = LoopingCall(self.push)
-        self._loop.clock = reactor
-
-    def start(self) -> None:
-        self._loop.start(INTERVAL, now=False)
-
-    def stop(self) -> Deferred[None]:
-        """Push what there is a last time."""
-        if self._loop.running:
-            self._loop.stop()
-        return self.push(LAST_PUSH)
-
-    def push(self, seconds: float = INTERVAL / 6) -> Deferred[None]:
-        """Push once, within so many seconds; never fails, but says so in the log."""
-        pool = self._reactor.getThreadPool()
-        data = metrics_data(self._registry, self._resource, self._started, time.time_ns())
-        pushed: Deferred[Any] = deferToThreadPool(
-            self._reactor, pool, self._exporter.export, data, seconds * 1000
-        )
-        return pushed.addCallback(self._said).addErrback(
-            lambda failure: _log.failure("Pushing the metrics failed", failure)
-        )
-
-    @staticmethod
-    def _said(result: MetricExportResult) -> None:
-        if result is not MetricExportResult.SUCCESS:
-            _log.warn("The OTLP endpoint did not take the metrics")
-
-
-def metrics_data(
-    registry: CollectorRegistry, resource: Resource, started: int, now: int
-) -> MetricsData:
-    """What `registry` holds, as OpenTelemetry has it; moments in nanoseconds since 1970."""
+    `resource` are the attributes of this process; `started` and `now` are timestamps in
+    nanoseconds since 1970.
+    """
     metrics = [
         _metric(family, started, now) for family in registry.collect() if family.name in NAMES
     ]
-    scope = ScopeMetrics(InstrumentationScope("infergate", __version__), metrics, "")
-    return MetricsData([ResourceMetrics(resource, [scope], "")])
+    of_process = ResourceMetrics(
+        resource=Resource(attributes=attributes(resource)),
+        scope_metrics=[ScopeMetrics(scope=SCOPE, metrics=metrics)],
+    )
+    message: bytes = ExportMetricsServiceRequest(resource_metrics=[of_process]).SerializeToString()
+    return message
+
+
+def attributes(known: Mapping[str, str | int | float | bool]) -> list[KeyValue]:
+    """Attributes as OTLP has them."""
+    return [KeyValue(key=name, value=_value(value)) for name, value in known.items()]
+
+
+def _value(value: str | int | float | bool) -> AnyValue:
+    if isinstance(value, str):
+        return AnyValue(string_value=value)
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    return AnyValue(double_value=value)
 
 
 def _metric(family: Family, started: int, now: int) -> Metric:
     name, unit = NAMES[family.name]
-    data: Sum | Gauge | Histogram
+    metric = Metric(name=name, description=family.documentation, unit=unit)
     if family.type == "histogram":
-        points = [
+        metric.histogram.aggregation_temporality = CUMULATIVE
+        metric.histogram.data_points.extend(
             _histogram_point(dict(labels), samples, started, now)
             for labels, samples in _by_labels(family.samples).items()
-        ]
-        data = Histogram(points, AggregationTemporality.CUMULATIVE)
+        )
+        return metric
+    points = [
+        NumberDataPoint(
+            attributes=_attributes(sample.labels),
+            start_time_unix_nano=started,
+            time_unix_nano=now,
+            as_double=sample.value,
+        )
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    ]
+    if family.type == "counter":
+        metric.sum.aggregation_temporality = CUMULATIVE
+        metric.sum.is_monotonic = True
+        metric.sum.data_points.extend(points)
     else:
-        numbers = [
-            NumberDataPoint(_attributes(sample.labels), started, now, sample.value)
-            for sample in family.samples
-            if not sample.name.endswith("_created")
-        ]
-        if family.type == "counter":
-            data = Sum(numbers, AggregationTemporality.CUMULATIVE, is_monotonic=True)
-        else:
-            data = Gauge(numbers)
-    return Metric(name, family.documentation, unit, data)
+        metric.gauge.data_points.extend(points)
+    return metric
 
 
 def _by_labels(samples: Iterable[Sample]) -> dict[tuple[tuple[str, str], ...], list[Sample]]:
@@ -175,16 +143,11 @@ def _histogram_point(
         sum=total,
         bucket_counts=[high - low for low, high in pairwise(upto)],
         explicit_bounds=[float(sample.labels["le"]) for sample in buckets[:-1]],
-        min=None,  # type: ignore[arg-type]  # optional on the wire, and not known
-        max=None,  # type: ignore[arg-type]
     )
 
 
-def _attributes(labels: dict[str, str]) -> dict[str, str | int]:
+def _attributes(labels: Mapping[str, str]) -> list[KeyValue]:
     """An empty label is an attribute that is not there; a status is a number."""
-    attributes: dict[str, str | int] = {}
-    for name, value in labels.items():
-        if value:
-            known = ATTRIBUTES.get(name, name)
-            attributes[known] = int(value) if known == "http.response.status_code" else value
-    return attributes
+    known = {ATTRIBUTES.get(name, name): value for name, value in labels.items() if value}
+    status = "http.response.status_code"
+    return attributes({n: int(v) if n == status else v for n, v in known.items()})

@@ -414,11 +414,17 @@ class Wiring(Setting):
             line = self.refused("--otel-exporter-otlp-endpoint=http://collector:4318")
         self.assertIn("OTEL_EXPORTER_OTLP_ENDPOINT", line)
         self.assertIn("otlp", line)
-        with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": mock.Mock()}) as modules:
-            service = self.make("--otel-exporter-otlp-endpoint=http://collector:4318")
-            pusher = modules["infergate.telemetry.otlp"].Pusher
-        self.assertEqual(service._parts, (pusher.return_value,))
-        self.assertEqual(pusher.call_args.args[1:], (self.reactor, "http://collector:4318"))
+        otlp = mock.Mock(metrics_message=lambda *_: b"the metrics")
+        with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": otlp}):
+            (pusher,) = self.make("--otel-exporter-otlp-endpoint=http://127.0.0.1:4318/x")._parts
+        pusher.stop()
+        host, port, factory, *_ = self.reactor.tcpClients[0]
+        self.assertEqual((host, port), ("127.0.0.1", 4318))
+        wire = Wire(self.reactor, "127.0.0.1")
+        wire.protocol = factory.buildProtocol(IPv4Address("TCP", host, port))
+        wire.protocol.makeConnection(wire)
+        self.assertTrue(wire.value().startswith(b"POST /x/v1/metrics HTTP/1.1\r\n"))
+        self.assertTrue(wire.value().endswith(b"\r\n\r\nthe metrics"))
 
 
 class Logging(Setting):

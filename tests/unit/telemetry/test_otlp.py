@@ -1,12 +1,9 @@
-"""The figures, pushed: what `/metrics` shows, under OpenTelemetry's own names."""
+"""What `/metrics` shows, as messages of OTLP."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from infergate.api.operations import CHAT
@@ -15,43 +12,13 @@ from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.record import Record
 
 try:
-    from opentelemetry.sdk.metrics.export import MetricExportResult
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+        ExportMetricsServiceRequest,
+    )
 
     from infergate.telemetry import otlp
 except ImportError:  # the extra
     otlp = None  # type: ignore[assignment]
-
-
-class Reactor(Clock):
-    """A clock whose thread pool works at once."""
-
-    def getThreadPool(self) -> Reactor:
-        return self
-
-    def callInThreadWithCallback(self, on_result: Any, function: Any, *args: Any) -> None:
-        try:
-            on_result(True, function(*args))
-        except Exception:
-            on_result(False, Failure())
-
-    def callFromThread(self, function: Any, *args: Any) -> None:
-        function(*args)
-
-
-class Exporter:
-    """Takes what is pushed, and says of it what it was told to."""
-
-    def __init__(self) -> None:
-        self.pushed: list[Any] = []
-        self.error: Exception | None = None
-        self.result = MetricExportResult.SUCCESS
-
-    def export(self, data: Any, timeout_millis: float) -> Any:
-        self.pushed.append(data)
-        if self.error is not None:
-            raise self.error
-        return self.result
 
 
 def metrics() -> Metrics:
@@ -70,6 +37,14 @@ def metrics() -> Metrics:
     return figures
 
 
+def known(point: Any) -> dict[str, object]:
+    """Its attributes."""
+    return {
+        attribute.key: getattr(attribute.value, attribute.value.WhichOneof("value"))
+        for attribute in point.attributes
+    }
+
+
 class Setting(SynchronousTestCase):
     def setUp(self) -> None:
         if otlp is None:
@@ -79,8 +54,9 @@ class Setting(SynchronousTestCase):
 class Data(Setting):
     def setUp(self) -> None:
         super().setUp()
-        data = otlp.metrics_data(metrics().registry, Resource.create(), 5, 9)
-        (resource,) = data.resource_metrics
+        message = otlp.metrics_message(metrics().registry, {"service.name": "mine"}, 5, 9)
+        (resource,) = ExportMetricsServiceRequest.FromString(message).resource_metrics
+        self.assertEqual(known(resource.resource), {"service.name": "mine"})
         (scope,) = resource.scope_metrics
         self.assertEqual(scope.scope.name, "infergate")
         self.metrics = {metric.name: metric for metric in scope.metrics}
@@ -94,9 +70,9 @@ class Data(Setting):
 
     def test_attributes(self) -> None:
         """So are the labels, without those that are empty, and with the status as a number."""
-        (point,) = self.metrics["http.server.request.duration"].data.data_points
+        (point,) = self.metrics["http.server.request.duration"].histogram.data_points
         self.assertEqual(
-            dict(point.attributes),
+            known(point),
             {
                 "http.route": CHAT.path,
                 "http.request.method": "POST",
@@ -114,10 +90,10 @@ class Data(Setting):
 
     def test_histogram(self) -> None:
         """A histogram has its count, its sum, and in each bucket what fell into it alone."""
-        (point,) = self.metrics["gen_ai.server.request.duration"].data.data_points
+        (point,) = self.metrics["gen_ai.server.request.duration"].histogram.data_points
         self.assertEqual((point.count, point.sum), (1, 4.0))
         self.assertEqual(len(point.bucket_counts), len(point.explicit_bounds) + 1)
-        place = point.bucket_counts.index(1)
+        place = list(point.bucket_counts).index(1)
         self.assertEqual(sum(point.bucket_counts), 1)
         low, high = point.explicit_bounds[place - 1 : place + 1]
         self.assertTrue(low < 4.0 <= high)
@@ -125,57 +101,15 @@ class Data(Setting):
 
     def test_two_histograms(self) -> None:
         """Each combination of labels is a point of its own."""
-        points = self.metrics["gen_ai.client.token.usage"].data.data_points
-        sums = {point.attributes["gen_ai.token.type"]: point.sum for point in points}
+        points = self.metrics["gen_ai.client.token.usage"].histogram.data_points
+        sums = {known(point)["gen_ai.token.type"]: point.sum for point in points}
         self.assertEqual(sums, {"input": 7, "output": 4})
 
     def test_counter_and_gauge(self) -> None:
         """A counter only goes up, a gauge is what it is."""
-        counter = self.metrics["infergate.requests"].data
+        counter = self.metrics["infergate.requests"].sum
         self.assertTrue(counter.is_monotonic)
-        self.assertEqual([point.value for point in counter.data_points], [1])
-        gauge = self.metrics["infergate.requests_in_flight"].data
-        self.assertFalse(hasattr(gauge, "is_monotonic"))
-        self.assertEqual([point.value for point in gauge.data_points], [0])
-
-
-class Pushing(Setting):
-    def setUp(self) -> None:
-        super().setUp()
-        self.reactor = Reactor()
-        self.exporter = Exporter()
-        self.pusher = otlp.Pusher(
-            metrics().registry, self.reactor, "http://collector:4318", self.exporter
-        )
-        self.events: list[LogEvent] = []
-        self.patch(otlp, "_log", Logger(observer=self.events.append))
-
-    def test_regularly(self) -> None:
-        """The figures are pushed once a minute, and a last time at the end."""
-        self.pusher.start()
-        self.assertEqual(len(self.exporter.pushed), 0)
-        self.reactor.pump([otlp.INTERVAL] * 2)
-        self.assertEqual(len(self.exporter.pushed), 2)
-        self.successResultOf(self.pusher.stop())
-        self.assertEqual(len(self.exporter.pushed), 3)
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
-        self.assertEqual(self.events, [])
-
-    def test_never_started(self) -> None:
-        """What never started still pushes at its end."""
-        self.successResultOf(self.pusher.stop())
-        self.assertEqual(len(self.exporter.pushed), 1)
-
-    def test_not_taken(self) -> None:
-        """That the figures were not taken is said in the log, and ends nothing."""
-        self.exporter.result = MetricExportResult.FAILURE
-        self.successResultOf(self.pusher.push())
-        self.exporter.error = ZeroDivisionError()
-        self.successResultOf(self.pusher.push())
-        levels = [event["log_level"].name for event in self.events]
-        self.assertEqual(levels, ["warn", "critical"])
-
-    def test_where(self) -> None:
-        """They go to the endpoint's path for metrics."""
-        pusher = otlp.Pusher(Metrics().registry, self.reactor, "http://collector:4318/")
-        self.assertEqual(pusher._exporter._endpoint, "http://collector:4318/v1/metrics")
+        self.assertEqual([point.as_double for point in counter.data_points], [1])
+        self.assertTrue(self.metrics["infergate.requests_in_flight"].HasField("gauge"))
+        gauge = self.metrics["infergate.requests_in_flight"].gauge
+        self.assertEqual([point.as_double for point in gauge.data_points], [0])
