@@ -4,7 +4,8 @@ The plan of the house. Each room or module imports only what stands below it; wh
 one line never imports one another. Each room's docstring lists its modules the same way.
 
     console              `infergate`, the command: twistd in the foreground, and what is beside it
-    tap                  `twistd infergate`: reads the settings, listens, handles signals
+    tap                  `twistd infergate`: reads the settings and handles signals
+    listening greeting   where to listen; the line that says what runs
     compose              wires the gateway out of its settings
     manual dotenv        the settings as text for people; the file .env
     settings             what was asked for: each setting, its default and what is allowed

@@ -6,11 +6,11 @@ service and the same process, since twistd itself runs it. There is no second wa
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
+from infergate.manual import help_text
 from infergate.tap import Options
 
 COMMANDS: Mapping[str, tuple[str, str]] = {}
@@ -31,6 +31,16 @@ class ConsoleOptions(Options):
         ["directory", "d", None, "directory to run in, where .env is read; unset: this one"],
     ]
 
+    def getUsage(self, width: int | None = None) -> str:
+        """The help, with the commands beside the gateway below it."""
+        text = help_text("infergate", self.optParameters)
+        if COMMANDS:
+            text += "\nCommands, each with a --help of its own:\n"
+            text += "".join(
+                f"  infergate {name:<22} {about}\n" for name, (about, _) in COMMANDS.items()
+            )
+        return text
+
     def parseArgs(self, *arguments: str) -> None:
         """Raise `SystemExit` with one line for a word that is no option."""
         if arguments:
@@ -49,9 +59,6 @@ class ConsoleOptions(Options):
 
 def main() -> None:
     """Run what the command line asks for. This is the entry point of ``infergate``."""
-    # A terminal that closes, or `kill -USR1`, must not end a process that is not ready for it.
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
     arguments = sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
         raise SystemExit(_command(arguments[0])(arguments[1:]))

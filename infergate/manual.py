@@ -62,9 +62,14 @@ def option_parameters() -> list[list[str | None]]:
     return _parameters(attrs.fields(Settings))
 
 
-def help_text(others: Sequence[Sequence[str | None]] = ()) -> str:
-    """The help: the settings by group, then the options that are none, also as `optParameters`."""
-    parts = []
+def help_text(example: str, others: Sequence[Sequence[str | None]] = ()) -> str:
+    """The help: an `example` of the command, the settings by group, and then the options that are
+    none, which are given as `optParameters` too."""
+    parts = [
+        "\nAn inference gateway in front of one backend; without one, an echo.\n",
+        f"  {example} --backend-url http://127.0.0.1:9000 --port 8080\n",
+        "Each setting may also be an environment variable (BACKEND_URL), or stand in .env.\n",
+    ]
     for group, title in TITLES.items():
         parts.append(f"{title}:")
         parts += (_entry(f"--{name}=", about) for name, _, _, about in _parameters(_group(group)))

@@ -55,6 +55,7 @@ class GatewayService(Service):
         metrics_edge: Edge | None = None,
         pools: Sequence[Pool] = (),
         parts: Sequence[Part] = (),
+        greeting: Sequence[str] = (),
         warnings: Sequence[str] = (),
     ) -> None:
         self._clock = clock
@@ -65,6 +66,7 @@ class GatewayService(Service):
         self._metrics_edge = metrics_edge
         self._pools = pools
         self._parts = parts
+        self._greeting = greeting
         self._warnings = warnings
 
     def setServiceParent(self, parent: object) -> None:
@@ -75,8 +77,8 @@ class GatewayService(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        for port in self._ports:
-            _log.info("Listening on {address}", address=port.getHost())
+        for line in self._greeting:
+            _log.info("{line}", line=line)
         for warning in self._warnings:
             _log.warn("{warning}", warning=warning)
         for part in self._parts:

@@ -1,31 +1,32 @@
 """``twistd infergate``: options, and the service made of them.
 
 Of the gateway's modules the only one that imports Twisted's reactor, and the one that decides
-where to listen and what the signals do. What runs on the reactor is wired in `compose`.
+what the signals do. What runs on the reactor is wired in `compose`.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IListeningPort
-from twisted.python.failure import Failure
+from twisted.logger import Logger
 
 from infergate.backend.agent import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
-from infergate.dotenv import read_dotenv
+from infergate.dotenv import misspelt, read_dotenv
+from infergate.greeting import start_line, url
+from infergate.listening import listen, listen_main
 from infergate.manual import help_text, option_parameters
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
 from infergate.server.addresses import is_loopback
-from infergate.server.edge import Edge
 from infergate.service import GatewayService
-from infergate.settings import Settings, load
+from infergate.settings import Settings, load, names
 from infergate.sources import SettingsError
 from infergate.telemetry.lines import STOPPED_READER, LogWriter
 from infergate.telemetry.logs import observer
@@ -33,6 +34,11 @@ from infergate.telemetry.targets import LogFile, Target, reopen, target_of
 
 STDOUT = 1
 """The descriptor of standard output."""
+
+_log = Logger(namespace="infergate")
+
+OPERATIONS = ("chat",)
+"""What a client may ask the gateway for."""
 
 
 class Options(OneLineOptions):
@@ -43,7 +49,7 @@ class Options(OneLineOptions):
 
     def getUsage(self, width: int | None = None) -> str:
         """The help, without the synopsis above it."""
-        return help_text()
+        return help_text(example="twistd -n infergate")
 
 
 def makeService(options: Options) -> GatewayService:
@@ -55,25 +61,60 @@ def makeService(options: Options) -> GatewayService:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-
+    # Until the gateway has handlers of its own: these must not end what has not begun.
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     try:
-        settings = load(options, os.environ, read_dotenv())
-        return _service(settings, reactor, _log_target(options))
+        _enter_directory(options)
+        dotenv = read_dotenv()
+        settings = load(options, os.environ, dotenv)
+        return _service(settings, reactor, _log_target(options), _misspelt(dotenv))
     except SettingsError as error:
         raise SystemExit(f"infergate: {error}") from None
 
 
-def _service(settings: Settings, reactor: Any, target: Target) -> GatewayService:
+def _enter_directory(options: Options) -> None:
+    """Go where twistd was told to run, which it does itself only later: ``.env`` is read there,
+    and a path in it means the same now and when it is read again.
+
+    Where to log stays relative to where twistd was called, as twistd has it.
+    """
+    parent: dict[str, Any] | None = getattr(options, "parent", None)
+    if parent is None or parent["chroot"] is not None:
+        return
+    if parent["logfile"] not in (None, "", "-"):
+        parent["logfile"] = os.path.abspath(parent["logfile"])
+    elif not parent["nodaemon"]:
+        parent["logfile"] = os.path.abspath("twistd.log")
+    try:
+        os.chdir(parent["rundir"])
+    except OSError as why:
+        allowed = f"must be a directory to run in: {why.strerror}"
+        raise SettingsError("--directory", parent["rundir"], allowed) from None
+    parent["rundir"] = os.getcwd()
+
+
+def _misspelt(dotenv: Mapping[str, str]) -> list[str]:
+    """A warning for each name in ``.env`` that is probably misspelt."""
+    likely = misspelt(dotenv, names()).items()
+    return [f"{name} in .env is not a setting: {near} is, nearly" for name, near in likely]
+
+
+def _service(
+    settings: Settings, reactor: Any, target: Target, warnings: list[str]
+) -> GatewayService:
     allow_many_connections()
     wired = compose(
         settings,
         reactor,
         lambda url: backend_endpoint(url, reactor, settings.backend_connect_timeout),
     )
-    ports = [_listen_main(reactor, settings, wired.front)]
+    ports = [listen_main(reactor, settings, wired.front)]
+    greeting = [start_line(settings, ports[0].getHost(), OPERATIONS)]
     where = settings.metrics_listen
     if where is not None:
-        ports.append(_listen(reactor, "METRICS_LISTEN", where, where, wired.metrics_edge))
+        ports.append(listen(reactor, "METRICS_LISTEN", where, wired.metrics_edge))
+        greeting.append(f"Metrics at {url(ports[1].getHost(), where)}/metrics")
     writer = LogWriter(target, reactor)
     wired.metrics.count_dropped_lines(lambda: writer.dropped)
     reactor.callWhenRunning(_handle_signals, reactor, target, writer, wired.front.end)
@@ -88,7 +129,8 @@ def _service(settings: Settings, reactor: Any, target: Target) -> GatewayService
         metrics_edge=wired.metrics_edge,
         pools=wired.pools,
         parts=wired.parts,
-        warnings=_warnings(settings, ports[0]),
+        greeting=greeting,
+        warnings=[*warnings, *_warnings(settings, ports[0])],
     )
 
 
@@ -105,34 +147,18 @@ def _warnings(settings: Settings, port: IListeningPort) -> list[str]:
     ]
 
 
-def _listen_main(reactor: Any, settings: Settings, site: Edge) -> IListeningPort:
-    if settings.listen is not None:
-        return _listen(reactor, "LISTEN", settings.listen, settings.listen, site)
-    host = quoteStringArgument(settings.host)
-    description = f"tcp:{settings.port}:interface={host}:backlog=1024"
-    return _listen(reactor, "PORT", str(settings.port), description, site)
-
-
-def _listen(reactor: Any, setting: str, value: str, description: str, site: Edge) -> IListeningPort:
-    """Listen at once: what is wrong with an endpoint shows before anything has started."""
-    outcome: list[IListeningPort | Failure] = []
-    try:
-        serverFromString(reactor, description).listen(site).addBoth(outcome.append)
-    except Exception as error:
-        outcome.append(Failure(error))
-    (listening,) = outcome
-    if isinstance(listening, Failure):
-        raise SettingsError(setting, value, listening.getErrorMessage())
-    return listening
-
-
 def _log_target(options: Options) -> Target:
     """Where twistd was told to log to; its own choice, since our observer takes its place."""
     parent: dict[str, Any] = getattr(options, "parent", None) or {}
     name = parent.get("logfile")
     if parent.get("nodaemon", True) and name in (None, "", "-"):
         return target_of(STDOUT)
-    return LogFile(name or "twistd.log")
+    path = name or "twistd.log"
+    try:
+        return LogFile(path)
+    except OSError as why:
+        allowed = f"must be a file that can be written: {why.strerror}"
+        raise SettingsError("--logfile", path, allowed) from None
 
 
 def _handle_signals(
@@ -140,7 +166,8 @@ def _handle_signals(
 ) -> None:
     """The first signal drains, a second one calls `end` and then ends the process; twistd's own
     handler would call `reactor.stop` twice, which raises. SIGUSR1 opens a log file anew, and does
-    nothing where there is none."""
+    nothing where there is none. SIGHUP ends nothing: it is what an operator sends to have files
+    read again."""
     stopping = False
 
     def crash() -> None:
@@ -162,3 +189,5 @@ def _handle_signals(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
     signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(reopen, target))
+    nothing = partial(_log.info, "SIGHUP: there is nothing to reload")
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(nothing))

@@ -29,6 +29,10 @@ class Rate:
     count: int
     period: int
 
+    def __str__(self) -> str:
+        """The rate as it is written in a setting."""
+        return f"{self.count}/{next(name for name, s in _PERIODS.items() if s == self.period)}"
+
 
 class Decision(Struct, frozen=True, gc=False):
     """What a limiter says: `remaining` requests could follow at once, all `limit` of them

@@ -57,10 +57,9 @@ class Process:
         }
         environment["PYTHONPATH"] = str(ROOT)
         environment.update(settings or {})
-        twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*twistd, "-n", "--pidfile=", plugin, f"--port={port}", *options],
+                [*self.command(plugin), f"--port={port}", *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -68,6 +67,11 @@ class Process:
             )
         self.port = 0
         wait_for(self._find_port, START_SECONDS, f"{plugin} to listen")
+
+    def command(self, plugin: str) -> list[str]:
+        """What to start, up to the options."""
+        twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+        return [*twistd, "-n", "--pidfile=", plugin]
 
     def _find_port(self) -> bool:
         text = self.log_text()

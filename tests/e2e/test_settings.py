@@ -536,9 +536,9 @@ class WrongSettingTests(SynchronousTestCase):
         on_taken = f"tcp:{port}:interface=127.0.0.1"
         cases: list[tuple[dict[str, str], tuple[str, ...], str | None, str]] = [
             ({"PORT": "70000"}, (), None, r"PORT='70000': .*from 0 to 65535"),
-            ({"PORT": port}, (), None, rf"PORT='{port}': .*[Aa]ddress already in use"),
+            ({"PORT": port}, (), None, rf"PORT=.{port}.: .*[Aa]ddress already in use"),
             ({"METRICS_LISTEN": on_taken}, (), None, r"METRICS_LISTEN='tcp:.*': .*in use"),
-            ({"LISTEN": "nonsense:1"}, (), None, r"LISTEN='nonsense:1': .*nonsense"),
+            ({"LISTEN": "nonsense:1"}, (), None, r"LISTEN=.nonsense:1.: must begin with tcp:"),
             ({}, ("--log-level=loud",), None, r"LOG_LEVEL='loud': must be debug, info"),
             ({}, ("--nonsense",), None, r".*--nonsense"),
             ({}, (), "RATE_LIMIT=5/day", r"RATE_LIMIT='5/day': .*N/second"),
@@ -546,6 +546,21 @@ class WrongSettingTests(SynchronousTestCase):
             ({"BACKEND_URL": "http://u:hunter2@host"}, (), None, r"BACKEND_URL: must be http"),
             ({"API_KEYS": "a:ok,:hunter2"}, (), None, r"API_KEYS: entry 2"),
             ({"JWT_SECRET": "hunter2", "JWT_JWKS_URL": "http://x"}, (), None, r"JWT_JWKS_URL=.*"),
+            ({"HOST": "x86_64-conda-linux-gnu"}, (), None, r"HOST='x86_64-conda-linux-gnu': must"),
+            ({"HOST": "192.0.2.1"}, (), None, r"HOST='192.0.2.1': must be an address of this"),
+            ({}, ("--listen=systemd:domain=INET:index=0",), None, r"LISTEN=.*systemd hands over"),
+            ({}, ("--listen=tls:",), None, r"LISTEN='tls:': must be tls:DIRECTORY"),
+            ({}, ("--listen=ssl:0",), None, r"LISTEN='ssl:0': cannot be listened on: No such file"),
+            ({"BACKEND_API_KEY": '"hunter2"'}, (), None, r"BACKEND_API_KEY: still has its quotes"),
+            ({"BACKEND_URL": "http://${HOST}"}, (), None, r"BACKEND_URL=.*nobody has filled in"),
+            ({}, (), "DEFAULT_MODEL=${MODEL}", r"DEFAULT_MODEL=.*nobody has filled in"),
+            ({"JWT_SECRET": "hunter2"}, ("--jwt-secret-file=.env",), "A=b", r"JWT_SECRET_FILE=.*"),
+            (
+                {"BACKEND_API_KEY_FILE": "no"},
+                (),
+                None,
+                r"BACKEND_API_KEY_FILE='no': must be a file",
+            ),
         ]
         with ThreadPoolExecutor(3) as pool:
             ended = list(pool.map(lambda c: failed_start(c[0], *c[1], dotenv=c[2]), cases))

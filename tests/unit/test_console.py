@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
 import sys
 from typing import Any
 
@@ -15,13 +14,11 @@ from infergate import __version__, console
 
 
 class Command(SynchronousTestCase):
-    """The command in a process whose twistd runs nothing and whose signals stay as they are."""
+    """The command in a process whose twistd runs nothing."""
 
     def setUp(self) -> None:
         self.ran: list[Any] = []
         self.patch(twistd, "runApp", self.ran.append)
-        self.signals: dict[int, Any] = {}
-        self.patch(signal, "signal", self.signals.__setitem__)
 
     def run_with(self, *arguments: str) -> str:
         """What `main` prints."""
@@ -72,12 +69,6 @@ class Gateway(Command):
     def test_version(self) -> None:
         """`--version` is the gateway's, not Twisted's."""
         self.assertEqual(self.ended("--version"), (f"infergate {__version__}\n", 0))
-
-    def test_hangup_cannot_end_it_before_it_serves(self) -> None:
-        """SIGHUP and SIGUSR1 are ignored until the gateway has its own handlers for them."""
-        self.run_with()
-        expected = {signal.SIGHUP: signal.SIG_IGN, signal.SIGUSR1: signal.SIG_IGN}
-        self.assertEqual(self.signals, expected)
 
 
 class Beside(Command):

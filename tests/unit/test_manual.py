@@ -44,7 +44,7 @@ class OptionTexts(SynchronousTestCase):
     def test_help_shows_every_option_once_under_its_group(self) -> None:
         """The help shows the groups in order, each option once with its default, and at the end
         the options that are no settings; no line is wider than 100 columns."""
-        text = help_text([["logfile", "l", None, "file to log to"]])
+        text = help_text("infergate", [["logfile", "l", None, "file to log to"]])
         titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
         self.assertEqual(titles, [*TITLES.values(), "Process"])
         shown = re.findall(r"^  --([a-z0-9-]+)=", text, re.MULTILINE)

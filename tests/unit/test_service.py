@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.application.service import Application, IService, MultiService
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import ILogObserver, LogEvent, Logger
+from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 from twisted.python.components import Componentized
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -57,12 +57,13 @@ class Starting(SynchronousTestCase):
         """It is a service as twistd takes it."""
         verifyObject(IService, Running().service())
 
-    def test_says_where(self) -> None:
-        """At the start the log says where the gateway listens, for each port."""
-        service = Running().service(ports=[Port(), Port()])
+    def test_greeting_comes_before_warnings(self) -> None:
+        """At the start the log says what runs, and then what is likely to be a mistake."""
+        service = Running().service(greeting=["here I am", "{twice}"], warnings=["{beware}"])
         service.startService()
         self.assertTrue(service.running)
-        self.assertEqual([event["address"] for event in self.events], ["somewhere"] * 2)
+        said = [(event["log_level"].name, formatEvent(event)) for event in self.events]
+        self.assertEqual(said, [("info", "here I am"), ("info", "{twice}"), ("warn", "{beware}")])
 
     def test_pushes(self) -> None:
         """What pushes the figures starts and stops with it."""
@@ -164,7 +165,7 @@ class Draining(SynchronousTestCase):
         self.assertEqual(self.running.outcomes, ["shutdown"] * 2)
         for connection in self.running.port.connections:
             self.assertTrue(connection.closed)
-        self.assertEqual(len(self.events), 2)  # where it listens, and that the time is up
+        self.assertEqual(len(self.events), 1)  # that the time is up
         self.running.wait(0.2)
         self.assertEqual(self.running.clock.getDelayedCalls(), [])
 

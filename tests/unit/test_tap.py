@@ -20,13 +20,14 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, _FakePort
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver, Logger, formatEvent
 from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate import service, tap
+from infergate import __version__, service, tap
 from infergate.access.auth import AnyOf
+from infergate.dotenv import read_dotenv
 from infergate.server.edge import Edge
 from infergate.settings import Settings
 from infergate.tap import Options, makeService
@@ -211,23 +212,83 @@ class Listening(Setting):
         self.assertEqual(self.client(apart).ask(request("GET", "/healthz")).status, 404)
         self.assertEqual(self.client(front).ask(request("GET", "/metrics")).status, 404)
 
-    def test_taken(self) -> None:
-        """A port that is taken ends the process with one line that names the setting."""
+    def test_greeting(self) -> None:
+        """The log begins with what runs, and with where the metrics are."""
+        service = self.make("--rate-limit=60/minute", "--metrics-listen=tcp:9100")
+        self.assertEqual(
+            service._greeting,
+            [
+                f"infergate {__version__} at http://127.0.0.1:8080; backend: echo; operations: "
+                "chat; no key needed; limits: RATE_LIMIT=60/minute",
+                "Metrics at http://0.0.0.0:9100/metrics",
+            ],
+        )
+
+    def test_wrong_endpoint_names_its_setting(self) -> None:
+        """What cannot be listened on ends the process with one line that names the setting."""
         self.reactor.taken = (8080, 9100)
         for arguments, start in (
             ((), "infergate: PORT='8080': "),
             (("--listen=tcp:8080",), "infergate: LISTEN='tcp:8080': "),
             (("--port=1", "--metrics-listen=tcp:9100"), "infergate: METRICS_LISTEN='tcp:9100': "),
         ):
-            line = self.refused(*arguments)
-            self.assertTrue(line.startswith(start), line)
-            self.assertIn("in use", line)
+            self.assertEqual(
+                self.refused(*arguments), start + "cannot be listened on: Address already in use"
+            )
 
-    def test_no_endpoint(self) -> None:
-        """So does what is no endpoint."""
-        for description in ("nonsense", "nonsense:1", "tcp:x", "tcp", ":"):
-            line = self.refused(f"--listen={description}")
-            self.assertTrue(line.startswith("infergate: LISTEN="), line)
+
+class Directory(Setting):
+    """A process that twistd was told to run elsewhere, with ``-d`` or ``--rundir``."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(tap, "read_dotenv", read_dotenv)
+        self.here = os.getcwd()
+        self.addCleanup(os.chdir, self.here)
+        self.there = Path(self.mktemp()).absolute()
+        self.there.mkdir()
+
+    def make_in(self, rundir: str, **parent: Any) -> tuple[Any, dict[str, Any]]:
+        options = Options()
+        options.parent = {"rundir": rundir, "chroot": None, "logfile": None, "nodaemon": True}
+        options.parent.update(parent)
+        options.parseOptions([])
+        return makeService(options), options.parent
+
+    def test_dotenv_is_read_where_the_service_runs(self) -> None:
+        """.env is that of the directory given by `-d`, and paths in it start from there."""
+        (self.there / ".env").write_text("MAX_HEADERS=7\nAPI_KEYS_FILE=keys\n")
+        (self.there / "keys").write_text("a:b\n")
+        service, parent = self.make_in(os.path.relpath(self.there))
+        self.assertEqual(self.edge(service).limits.framing.fields, 7)
+        self.assertEqual(parent["rundir"], str(self.there))  # twistd goes there once more
+
+    def test_log_file_is_named_from_where_twistd_was_called(self) -> None:
+        """As in twistd, `-l` and the default of a daemon do not move with `-d`."""
+        for given, named in (({"logfile": "gate.log"}, "gate.log"),
+                             ({"nodaemon": False}, "twistd.log")):  # fmt: skip
+            os.chdir(self.here)
+            _, parent = self.make_in(str(self.there), **given)
+            self.assertEqual(parent["logfile"], os.path.join(self.here, named))
+        os.chdir(self.here)
+        self.assertEqual(self.make_in(str(self.there), logfile="-")[1]["logfile"], "-")
+
+    def test_no_directory(self) -> None:
+        """A directory that is not there, or a log that cannot be written, ends with one line."""
+        for parent, line in (
+            ({"rundir": "/nonexistent"}, "--directory='/nonexistent': must be a directory"),
+            ({"rundir": ".", "logfile": "/nonexistent/x"}, "--logfile='/nonexistent/x': must be"),
+        ):
+            error = self.assertRaises(SystemExit, self.make_in, **parent)
+            self.assertTrue(str(error).startswith(f"infergate: {line}"), error)
+
+    def test_misspelt_names_are_warned_of(self) -> None:
+        """A name in .env that is nearly a setting is warned of, with the likely one."""
+        (self.there / ".env").write_text("BACKNED_URL=http://a\nHOSTNAME=x\n")
+        service, _ = self.make_in(str(self.there))
+        self.assertEqual(
+            service._warnings, ["BACKNED_URL in .env is not a setting: BACKEND_URL is, nearly"]
+        )
 
 
 class Warnings(Setting):
@@ -507,10 +568,11 @@ class Process(Setting):
     def test_when(self) -> None:
         """Signals are handled from when the reactor runs: twistd's own handlers come before."""
         self.make()
-        self.assertEqual(self.handlers, {})
+        early = {signal.SIGHUP: signal.SIG_IGN, signal.SIGUSR1: signal.SIG_IGN}
+        self.assertEqual(self.handlers, early)
         for hook, args, keywords in self.reactor.whenRunningHooks:
             hook(*args, **keywords)
-        self.assertEqual(set(self.handlers), {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+        self.assertEqual(set(self.handlers), {signal.SIGTERM, signal.SIGINT, *early})
 
     def test_first(self) -> None:
         """The first signal drains, as twistd would."""
@@ -539,6 +601,16 @@ class Process(Setting):
         )
         self.handlers[signal.SIGTERM](signal.SIGTERM, None)
         self.assertEqual((len(self.reactor.signals), self.reactor.crashed), (1, 1))
+
+    def test_hangup_ends_nothing(self) -> None:
+        """SIGHUP says that there is nothing to reload, and that is all."""
+        events: list[Any] = []
+        self.patch(tap, "_log", Logger(observer=events.append))
+        self.signals()
+        self.handlers[signal.SIGHUP](signal.SIGHUP, None)
+        self.assertEqual(self.reactor.signals, [])
+        (event,) = events
+        self.assertIn("nothing to reload", formatEvent(event))
 
     def test_sigusr1_opens_a_log_file_anew(self) -> None:
         """After SIGUSR1 lines go to what then stands under the log file's path."""

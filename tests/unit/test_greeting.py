@@ -1,0 +1,46 @@
+"""The line that says at start what runs."""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate import __version__
+from infergate.greeting import start_line, url
+from infergate.settings import Settings, load
+
+HERE = IPv4Address("TCP", "127.0.0.1", 8080)
+
+
+class StartLine(SynchronousTestCase):
+    def test_says_all_that_an_operator_asks_first(self) -> None:
+        """It holds the version, the URL to open, the backend, the operations, whether a key is
+        needed and the limits that are on."""
+        settings = load(
+            {}, {"BACKEND_URL": "http://b:9/v1", "API_KEYS": "a:canary", "RATE_LIMIT": "5/hour"}, {}
+        )
+        self.assertEqual(
+            start_line(settings, HERE, ["chat", "embeddings"]),
+            f"infergate {__version__} at http://127.0.0.1:8080; backend: http://b:9; operations: "
+            "chat, embeddings; keys needed; limits: RATE_LIMIT=5/hour",
+        )
+
+    def test_says_what_there_is_not(self) -> None:
+        """Without a backend it is an echo; without keys and limits it says so."""
+        line = start_line(Settings(), HERE, ["chat"])
+        for words in ("backend: echo;", "no key needed;", "limits: none"):
+            self.assertIn(words, line)
+
+
+class Url(SynchronousTestCase):
+    def test_is_what_to_open(self) -> None:
+        """Of a port it is its URL, of a Unix socket its path."""
+        there = IPv6Address("TCP", "::1", 443)
+        for address, endpoint, expected in (
+            (HERE, None, "http://127.0.0.1:8080"),
+            (HERE, "haproxy:tcp:8080", "http://127.0.0.1:8080"),
+            (there, "tls:/certificates", "https://[::1]:443"),
+            (there, "haproxy:ssl:443", "https://[::1]:443"),
+            (UNIXAddress(b"/run/gate"), "unix:/run/gate", "unix:/run/gate"),
+        ):
+            self.assertEqual(url(address, endpoint), expected)
