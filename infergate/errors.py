@@ -136,17 +136,17 @@ class MethodNotAllowed(ClientError):
 
 class RequestTimeout(ClientError):
     status, code = 408, "request_timeout"
-    message = "The request took too long to arrive."
+    message = "The request took longer to arrive than HEADER_TIMEOUT or BODY_TIMEOUT allows."
 
 
 class BodyTooLarge(ClientError):
     status, code = 413, "body_too_large"
-    message = "The request body is too large."
+    message = "The request body is larger than MAX_BODY_BYTES allows."
 
 
 class URITooLong(ClientError):
     status, code = 414, "uri_too_long"
-    message = "The request target is too long."
+    message = "The request target is longer than MAX_URL_BYTES allows."
 
 
 class UnsupportedMediaType(ClientError):
@@ -161,7 +161,7 @@ class ExpectationFailed(ClientError):
 
 class HeadersTooLarge(ClientError):
     status, code = 431, "headers_too_large"
-    message = "The request head is too large."
+    message = "The request head is larger than MAX_HEADER_BYTES or MAX_HEADERS allows."
 
 
 class NotImplementedMethod(ClientError):
@@ -191,7 +191,7 @@ class _RetryLater(GatewayError):
 
 class RateLimited(_RetryLater):
     status, code, outcome = 429, "rate_limit_exceeded", "rate_limited"
-    message = "Too many requests; the Retry-After header says when to come back."
+    message = "More requests than RATE_LIMIT allows; the Retry-After header says when to come back."
 
 
 class ShuttingDown(_RetryLater):
@@ -201,7 +201,7 @@ class ShuttingDown(_RetryLater):
 
 class Overloaded(_RetryLater):
     status, code, outcome = 503, "overloaded", "overloaded"
-    message = "The gateway has too many connections."
+    message = "The gateway has as many connections as MAX_CONNECTIONS allows."
 
 
 class BackendRejected(GatewayError):

@@ -104,12 +104,12 @@ class Settings:
     max_tokens_limit: int = _setting(
         "limits", values.whole(1), "largest max_tokens or max_completion_tokens let through", 131072
     )
-    max_body_bytes: int = _setting("limits", values.whole(1), "largest request body", 10485760)
+    max_body_bytes: int = _setting("limits", values.whole(1), "largest request body", 33554432)
     max_response_bytes: int = _setting(
         "limits", values.whole(1), "largest reply that is not a stream", 67108864
     )
     max_event_bytes: int = _setting(
-        "limits", values.whole(64), "largest single event of a stream", 1048576
+        "limits", values.whole(64), "largest single event of a stream", 16777216
     )
     max_url_bytes: int = _setting("limits", values.whole(32), "largest target of a request", 8000)
     max_header_bytes: int = _setting(

@@ -101,7 +101,7 @@ class Limits:
     target: int = 8000
     head: int = 16384
     fields: int = 100
-    body: int = 10485760
+    body: int = 33554432
 
 
 @attrs.define

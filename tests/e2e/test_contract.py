@@ -426,7 +426,7 @@ class EchoTests(ContractCase):
     def test_body_too_large(self) -> None:
         """A body that is declared too large is a 413 before any of it, and before any 100."""
         declared = post(b"")
-        declared = declared.replace(b"Content-Length: 0", b"Content-Length: 10485761")
+        declared = declared.replace(b"Content-Length: 0", b"Content-Length: 33554433")
         for request in (declared, declared[:-2] + b"Expect: 100-continue\r\n\r\n"):
             answer = send(self.gateway.port, request)
             self.assertRefused(answer, 413, "body_too_large", "client_error")
