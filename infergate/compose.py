@@ -248,4 +248,5 @@ def _limits(settings: Settings) -> EdgeLimits:
         body_timeout=settings.body_timeout,
         keepalive_timeout=settings.keepalive_timeout,
         write_stall_timeout=settings.write_stall_timeout,
+        request_timeout=settings.request_timeout,
     )

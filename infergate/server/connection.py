@@ -16,18 +16,37 @@ from typing import cast
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from infergate.errors import BadRequest, GatewayError, Overloaded, RequestTimeout
+from infergate.errors import (
+    BadRequest,
+    ClientGone,
+    GatewayError,
+    GatewayTimeout,
+    Overloaded,
+    RequestTimeout,
+)
 from infergate.reactor.deadlines import NEVER
 from infergate.reactor.writing import Outlet, outlet
 from infergate.server.parser import END, Head, Limits, Parser
-from infergate.server.phases import ANSWERING, BODY, CLOSED, HEAD, IDLE, LINGERING, QUEUED, Phase
+from infergate.server.phases import (
+    ANSWERING,
+    BODY,
+    CLOSED,
+    DELIVERING,
+    HEAD,
+    IDLE,
+    LINGERING,
+    QUEUED,
+    Phase,
+)
 from infergate.server.request import Front, Request
-from infergate.server.stall import Stall
+from infergate.server.stall import Stall, unsent
+from infergate.telemetry.record import Record
 
 PIPELINE_BYTES = 16384
 """Bytes of the next requests that are read while one is being answered: enough to see the client
@@ -42,6 +61,16 @@ LINGER = 2.0
 bytes is reset, and the reset can overtake the answer (RFC 9112, 9.6)."""
 
 
+ON_THE_WAY = 1 << 16
+"""Bytes of an answer that count as taken although the client's kernel has not said so yet. Every
+client's receive window holds as much; to wait for the last packet's acknowledgement would have each
+log line come a round trip late."""
+
+BACKEND_FIRST = 0.2
+"""Seconds by which REQUEST_TIMEOUT passes later here than for the exchange with the backend, which
+knows better what to answer: two sweeps."""
+
+
 @attrs.frozen
 class EdgeLimits:
     """Sizes in bytes, times in seconds; see the settings of the same names."""
@@ -53,6 +82,7 @@ class EdgeLimits:
     body_timeout: float = 60
     keepalive_timeout: float = 75
     write_stall_timeout: float = 60
+    request_timeout: float = 600
 
 
 class Transport(Interface):
@@ -117,6 +147,8 @@ class Connection(Protocol):
         self._served = 0
         self._persistent = True
         self._opened = 0.0
+        self._written: tuple[Record, float] | None = None
+        """The record of an answer that is written and on its way, and when its last byte was."""
         self._reading_held = False
         self._producer: IPushProducer | None = None
         self._drained: Deferred[None] | None = None
@@ -125,28 +157,42 @@ class Connection(Protocol):
         """The one place that changes the phase, and with it the deadline."""
         self.phase = phase
         limits = self.edge.limits
+        now = self.edge.deadlines.now()
         if phase is IDLE:
-            seconds = limits.keepalive_timeout if self._served else limits.header_timeout
+            self.deadline = now + (
+                limits.keepalive_timeout if self._served else limits.header_timeout
+            )
         elif phase is HEAD:
-            seconds = limits.header_timeout
+            self.deadline = min(now + limits.header_timeout, self._end_of_exchange)
         elif phase is BODY:
-            seconds = limits.body_timeout
+            self.deadline = min(now + limits.body_timeout, self._end_of_exchange)
+        elif phase is ANSWERING:
+            self.deadline = self._end_of_exchange
+        elif self._written is not None:
+            self.deadline = now  # each sweep looks how far the client is
+        elif phase is LINGERING and self._request is not None:
+            self.deadline = self._end_of_exchange
         else:
             self.deadline = NEVER
-            return
-        self.deadline = self.edge.deadlines.now() + seconds
 
     def expired(self) -> None:
         """Called by `Deadlines`: that of the present phase has passed."""
-        if self.phase is HEAD:
+        phase = self.phase
+        if self._written is not None:
+            self._look_at_delivery()
+        elif phase is IDLE:
+            if not self.paused:  # else the keep-alive begins when the last answer was taken
+                self._close()
+        elif phase is LINGERING:
+            self.abort()
+        elif self.edge.deadlines.now() >= self._end_of_exchange:
+            self._time_out()
+        elif phase is HEAD:
             self._refuse(RequestTimeout())
-        elif self.phase is BODY:
+        elif phase is BODY:
             assert self._request is not None
             self._request.body.fail(RequestTimeout())
-        elif self.phase is LINGERING:
-            self.abort()
-        elif not self.paused:  # else the keep-alive begins when the last answer was taken
-            self._close()
+            self.deadline = self._end_of_exchange
 
     # From the transport.
 
@@ -169,7 +215,7 @@ class Connection(Protocol):
         if self.phase >= LINGERING:
             return
         self._parser.receive(data)
-        if self.phase is IDLE and self._parser.started:
+        if self.phase in (IDLE, DELIVERING) and self._parser.started:
             self._begin_head()
         if self.phase in (HEAD, BODY):
             self._read()
@@ -179,6 +225,7 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         left_in, edge = self.phase, self.edge
+        self._conclude_written(None if reason.check(ConnectionDone) else ClientGone())
         self._enter(CLOSED)
         edge.deadlines.forget(self)
         self._stall.end()
@@ -248,14 +295,25 @@ class Connection(Protocol):
         )
         return self._persistent
 
+    def conclude(self, record: Record) -> None:
+        """The answer is written, and ends with it. Close its record: now, or, where much of it is
+        still on its way, when the client has taken that."""
+        self._written = record, self.edge.deadlines.now()
+        if record.bytes_out <= ON_THE_WAY or self._taken:
+            self._conclude_written()
+
     def requestDone(self, request: Request) -> None:
         self._served += 1
         self._request = None
-        if self._persistent:
-            self._parser.restart()
-            self._await_request()
+        if not self._persistent:
+            unread = self.phase is not ANSWERING or self._parser.buffered > 0
+            self._close(gently=unread or self._written is not None)
+            return
+        self._parser.restart()
+        if self._written is not None and not self._parser.started:
+            self._enter(DELIVERING)
         else:
-            self._close(gently=self.phase is not ANSWERING or self._parser.buffered > 0)
+            self._await_request()
 
     def cut(self, *, reset: bool) -> None:
         """Close in mid-answer: with a FIN, or, on the next sweep, with a reset."""
@@ -305,6 +363,56 @@ class Connection(Protocol):
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         self.peer = getattr(self._peer, "host", "unix")
 
+    @property
+    def _end_of_exchange(self) -> float:
+        return self._opened + self.edge.limits.request_timeout + BACKEND_FIRST
+
+    @property
+    def _taken(self) -> bool:
+        """Whether the client's kernel has all that was written, but for what is `ON_THE_WAY`."""
+        left = unsent(self.transport)
+        return not self.paused and (left is None or left[1] <= ON_THE_WAY)
+
+    def _look_at_delivery(self) -> None:
+        """Called with each sweep while an answer is written and on its way."""
+        now = self.edge.deadlines.now()
+        if self._taken:
+            self._conclude_written()
+            if self.phase is DELIVERING:
+                self._await_request()
+            else:
+                self._stall.begin(LINGER)
+        elif now >= self._end_of_exchange:
+            self._conclude_written(GatewayTimeout())
+            self.abort()
+        else:
+            self.deadline = now
+
+    def _conclude_written(self, error: GatewayError | None = None) -> None:
+        """Close the record of what was written: as of then, or as of now where it failed."""
+        if self._written is None:
+            return
+        (record, at), self._written = self._written, None
+        if error is not None:
+            record.fail(error)
+            at = self.edge.deadlines.now()
+        self.edge.conclude(record, at)
+
+    def _time_out(self) -> None:
+        """REQUEST_TIMEOUT has passed, whoever was slow."""
+        request = self._request
+        begun = request is not None and request.record.backend_began is not None
+        error = GatewayTimeout(
+            "The request took longer than REQUEST_TIMEOUT allows.", prompt_sent=begun
+        )
+        if request is None:
+            self._refuse(error)
+            return
+        request.refuse(error)
+        request.break_off()
+        if self.paused:  # what was written is not taken in time either
+            self.abort()
+
     def _await_request(self) -> None:
         if self._parser.started:
             self._enter(QUEUED)
@@ -325,6 +433,7 @@ class Connection(Protocol):
     def _begin_head(self) -> None:
         if not self._opened:
             self._learn_addresses()  # a PROXY header, now read, has others
+        self._conclude_written()  # who asks for more has what was asked for before
         self._opened = self.edge.deadlines.now()
         self._enter(HEAD)
 
@@ -391,7 +500,9 @@ class Connection(Protocol):
         if gently and not self.isSecure():
             self.transport.resumeProducing()
             self.transport.loseWriteConnection()
-            self._stall.begin(LINGER)
+            self._stall.begin(
+                LINGER if self._written is None else self.edge.limits.write_stall_timeout
+            )
         else:
             self.transport.loseConnection()
             self._stall.begin(within or self.edge.limits.write_stall_timeout)

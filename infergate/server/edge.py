@@ -105,6 +105,11 @@ class Edge(Site):
         self.turned_away -= connection.turned_away
         self._check_emptied()
 
+    def conclude(self, record: Record, at: float) -> None:
+        """Close the record of an exchange that ended at `at`; once is enough."""
+        if record.close(at):
+            self.ended(record)
+
     def queue(self, connection: Connection) -> None:
         """Let `connection`, on which more requests have arrived, serve its next one in its turn.
 

@@ -14,11 +14,16 @@ phase, and sets the deadline that goes with it:
                |                                |                            | is whole
     BODY       | BODY_TIMEOUT                   | fails the body: who reads  | ANSWERING, when the
                |                                | it answers 408             | body is whole
-    ANSWERING  | none: the backend's stand over | -                          | IDLE or QUEUED, when
-               | the exchange                   |                            | the answer is written
-    LINGERING  | none of its own, see below     | -                          | CLOSED
+    ANSWERING  | REQUEST_TIMEOUT, from the      | answers 504, or cuts the   | DELIVERING, when the
+               | first byte of the head; it     | answer that has begun      | answer is written
+               | bounds HEAD and BODY too       |                            |
+    DELIVERING | the same: each sweep looks how | cuts the connection        | IDLE or QUEUED, when
+               | much the client has taken      |                            | the client has it
+    LINGERING  | REQUEST_TIMEOUT, where an      | cuts the connection        | CLOSED
+               | answer is not all taken yet    |                            |
     CLOSED     | none                           | -                          | -
 
+DELIVERING is passed over where little is on its way; the client's next request ends it too.
 LINGERING comes after HEAD, BODY or ANSWERING where the answer is the connection's last: it is
 written, our side is closed or about to be, and what still arrives is thrown away. An answer may
 begin in BODY already; it is then the connection's last too, since the rest of the body stays
@@ -43,8 +48,9 @@ class Phase(IntEnum):
     HEAD = 2
     BODY = 3
     ANSWERING = 4
-    LINGERING = 5
-    CLOSED = 6
+    DELIVERING = 5
+    LINGERING = 6
+    CLOSED = 7
 
 
 IDLE: Final = Phase.IDLE
@@ -52,5 +58,6 @@ QUEUED: Final = Phase.QUEUED
 HEAD: Final = Phase.HEAD
 BODY: Final = Phase.BODY
 ANSWERING: Final = Phase.ANSWERING
+DELIVERING: Final = Phase.DELIVERING
 LINGERING: Final = Phase.LINGERING
 CLOSED: Final = Phase.CLOSED

@@ -61,7 +61,7 @@ class Front(Protocol):
     draining: bool
 
     def began(self, record: Record) -> None: ...
-    def ended(self, record: Record) -> None: ...
+    def conclude(self, record: Record, at: float) -> None: ...
 
 
 class Channel(Protocol):
@@ -79,6 +79,7 @@ class Channel(Protocol):
     def write_soon(self) -> Callable[[bytes], None]: ...
     def drained(self) -> Deferred[None]: ...
     def settle_persistence(self, request: Request, *, framed: bool) -> bool: ...
+    def conclude(self, record: Record) -> None: ...
     def cut(self, *, reset: bool) -> None: ...
 
 
@@ -276,7 +277,7 @@ class Request(WebRequest):
         if self.chunked and self.method != b"HEAD":
             self.channel.write(b"0\r\n\r\n")
         self.chunked = 0  # that was the end; `finish` lets in the next request, so what
-        self._close_record()  # is to be said of this one is said before
+        self.channel.conclude(self.record)  # is to be said of this one is said before
         super().finish()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
@@ -287,11 +288,7 @@ class Request(WebRequest):
             answering.cancel()
         # This request and its connection hold one another: what came of the body goes now.
         self.body.fail(ClientGone())
-        self._close_record()
-
-    def _close_record(self) -> None:
-        if self.record.close(self.site.deadlines.now()):
-            self.site.ended(self.record)
+        self.site.conclude(self.record, self.site.deadlines.now())
 
     def process(self) -> None:
         """Hand the request to the site's resource, which answers it in its own time."""

@@ -352,9 +352,12 @@ class Wiring(Setting):
             body_timeout=8.0,
             keepalive_timeout=9.0,
             write_stall_timeout=10.0,
+            request_timeout=11.0,
         ):
             limits = self.edge(self.make()).limits
-        self.assertEqual(attrs.astuple(limits, recurse=False)[1:], (5, 6, 7.0, 8.0, 9.0, 10.0))
+        self.assertEqual(
+            attrs.astuple(limits, recurse=False)[1:], (5, 6, 7.0, 8.0, 9.0, 10.0, 11.0)
+        )
         self.assertEqual(attrs.astuple(limits.framing), (1, 2, 3, 4))
 
     def test_echo(self) -> None:

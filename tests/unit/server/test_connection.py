@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
+from infergate.backend.call import Timeouts
 from infergate.errors import ShuttingDown
 from infergate.server import edge, stall
 from infergate.server.connection import (
@@ -22,7 +23,8 @@ from infergate.server.connection import (
 )
 from infergate.server.edge import SHARE
 from infergate.server.parser import Limits
-from tests.unit.inmemory import CHAT, Hold, Running, chat, chat_body, parse_answers, request
+from infergate.server.phases import IDLE
+from tests.unit.inmemory import CHAT, Client, Hold, Running, chat, chat_body, parse_answers, request
 
 HEALTHZ = request("GET", "/healthz")
 CLOSING = request("GET", "/healthz", "Connection: close")
@@ -625,7 +627,7 @@ class Stalls(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """A client that takes a little is slow, not gone, though Twisted cannot see it."""
-        running, client = self.stalled()
+        running, client = self.stalled(timeouts=Timeouts(total=1000))
         for queued in range(10, 0, -1):
             self.unsent(queued)
             running.wait(60.1)
@@ -691,6 +693,172 @@ class Stalls(SynchronousTestCase):
         self.assertEqual(len(client.answers()), 1)
         client.read_again()
         self.assertEqual(len(client.answers()), 2)
+
+
+class RequestTimeouts(SynchronousTestCase):
+    """REQUEST_TIMEOUT bounds the whole exchange, until the client's kernel has its last byte."""
+
+    BIG = b'{"data":"%b"}' % (b"x" * 500_000)
+
+    def asked(self, data: bytes, total: float = 3) -> tuple[Running, Client]:
+        running = Running(backend=True, timeouts=Timeouts(total=total))
+        client = running.connect()
+        client.send(data)
+        return running, client
+
+    def on_the_way(self, queued: int) -> None:
+        """What the kernel says that the client has not taken."""
+        self.patch(stall.fcntl, "ioctl", lambda *_: struct.pack("i", queued))
+
+    def assertTimedOut(self, running: Running, client: Client, status: int = 200) -> None:
+        self.assertTrue(client.wire.aborted)
+        line = running.line
+        self.assertEqual((line["status"], line["outcome"]), (status, "timeout"))
+        self.assertLess(float(str(line["latency_ms"])), 3_500)
+
+    def test_plain_reply_that_is_taken_too_slowly_is_cut(self) -> None:
+        """A client that still takes its reply when REQUEST_TIMEOUT passes is cut: a timeout."""
+        running, client = self.asked(request("GET", "/v1/models"))
+        client.stop_reading()
+        running.backend.answer(self.BIG)
+        for queued in range(30):
+            self.on_the_way(queued)
+            running.wait(0.1)
+        self.assertFalse(client.closed)
+        running.pass_time(0.4)
+        self.assertTimedOut(running, client)
+
+    def test_stream_that_is_taken_too_slowly_is_cut(self) -> None:
+        """The same holds for a stream, whose backend is let go too."""
+        running, client = self.asked(chat(stream=True))
+        running.backend.begin()
+        running.backend.piece(b'data: {"choices":[]}\n\n')
+        client.stop_reading()
+        running.pass_time(3.4)
+        self.assertTimedOut(running, client)
+        self.assertTrue(running.backend.closed)
+
+    def test_written_reply_that_is_not_taken_in_time_is_cut(self) -> None:
+        """A reply that our kernel has whole, and the client's has not when the time is over, is a
+        timeout as well, whether the connection was to go on or not."""
+        for fields in ((), ("Connection: close",)):
+            self.on_the_way(150_000)
+            running, client = self.asked(request("GET", "/v1/models", *fields))
+            running.backend.answer(self.BIG)
+            self.assertTrue(client.answer.whole)
+            running.pass_time(2.9)
+            self.assertEqual((running.records, running.in_flight), ([], (1, 0)))
+            self.assertFalse(client.wire.disconnecting)
+            running.pass_time(0.5)
+            self.assertTimedOut(running, client)
+            self.assertEqual(running.in_flight, (0, 0))
+
+    def test_written_reply_is_recorded_when_it_is_taken(self) -> None:
+        """A reply that takes its time to the client is a success of the time at which it was
+        written, and then the connection idles."""
+        self.on_the_way(150_000)
+        running, client = self.asked(request("GET", "/v1/models"), total=60)
+        running.backend.answer(self.BIG)
+        running.wait(1)
+        self.assertEqual(running.records, [])
+        self.on_the_way(60_000)
+        running.wait(0.1)
+        self.assertEqual((running.line["outcome"], running.line["latency_ms"]), ("ok", 0))
+        self.assertEqual(client.connection.phase, IDLE)
+        running.wait(70)
+        self.assertFalse(client.closed)
+        running.wait(6)
+        self.assertTrue(client.closed)
+
+    def test_next_request_tells_that_the_reply_was_taken(self) -> None:
+        """Who asks again is not waited for, whatever the kernel says; nor is who had pipelined."""
+        self.on_the_way(150_000)
+        for at_once in (True, False):
+            models = request("GET", "/v1/models")
+            running, client = self.asked(models + HEALTHZ * at_once)
+            running.backend.answer(self.BIG)
+            if not at_once:
+                client.send(HEALTHZ)
+            self.assertEqual(running.outcomes, ["ok", "ok"])
+            self.assertEqual(client.connection.phase, IDLE)
+
+    def test_client_that_resets_before_it_has_its_reply_has_left(self) -> None:
+        """A connection lost with much of a reply on its way is a client that left; one that closes
+        in order has all that it wants."""
+        for leave, outcome in (("reset", "client_disconnected"), ("close", "ok")):
+            self.on_the_way(150_000)
+            running, client = self.asked(request("GET", "/v1/models"))
+            running.backend.answer(self.BIG)
+            getattr(client, leave)()
+            self.assertEqual(running.outcomes, [outcome])
+
+    def test_last_reply_closes_its_connection_when_it_is_taken(self) -> None:
+        """A connection that is to close is closed for writing at once, and wholly a little after
+        its client has everything."""
+        self.on_the_way(150_000)
+        running, client = self.asked(request("GET", "/v1/models", "Connection: close"), total=60)
+        running.backend.answer(self.BIG)
+        self.assertTrue(client.wire.half_closed)
+        running.wait(20)
+        self.on_the_way(0)
+        running.wait(0.1)
+        self.assertEqual(running.outcomes, ["ok"])
+        running.wait(LINGER + 0.2)
+        self.assertTrue(client.wire.aborted)
+
+    def test_small_answer_is_recorded_at_once(self) -> None:
+        """An answer that any client's receive window holds is over when it is written."""
+        self.on_the_way(60_000)
+        running, _ = self.asked(HEALTHZ)
+        self.assertEqual(running.outcomes, ["ok"])
+
+    def test_body_that_takes_longer_than_the_whole_exchange_may(self) -> None:
+        """A limit for everything that is shorter than that of a body ends a body too; nothing was
+        sent to the backend then."""
+        running, client = self.asked(chat()[:-5])
+        running.pass_time(3.4)
+        self.assertEqual((client.answer.status, client.answer.code), (504, "gateway_timeout"))
+        self.assertNotIn("x-should-retry", client.answer.headers)
+        self.assertIn("REQUEST_TIMEOUT", client.answer.json["message"])
+        self.assertEqual(running.outcomes, ["timeout"])
+
+    def test_head_that_takes_longer_than_the_whole_exchange_may(self) -> None:
+        """So does it end a head."""
+        running, client = self.asked(HEALTHZ[:-5])
+        running.pass_time(3.4)
+        self.assertEqual((client.answer.status, client.answer.code), (504, "gateway_timeout"))
+
+    def test_answer_to_an_unread_body_is_bounded_too(self) -> None:
+        """A body whose deadline has passed does not free its answer from the whole limit."""
+        running = Running(backend=True, body_timeout=1, timeouts=Timeouts(total=3))
+        client = running.connect()
+        client.send(request("GET", "/v1/models", "Content-Length: 1"))
+        client.stop_reading()
+        running.backend.answer(self.BIG)
+        for queued in range(35):
+            self.on_the_way(queued)
+            running.wait(0.1)
+        self.assertTimedOut(running, client)
+
+    def test_backend_says_first_why_it_was_too_slow(self) -> None:
+        """A backend that is too slow is answered for by the exchange with it, which knows that the
+        prompt was sent; the connection goes on."""
+        running, client = self.asked(chat())
+        running.pass_time(3.5)
+        self.assertEqual((client.answer.status, client.answer.code), (504, "gateway_timeout"))
+        self.assertEqual(client.answer.headers["x-should-retry"], "false")
+        self.assertFalse(client.closed)
+
+    def test_handler_that_waits_for_something_else_is_ended(self) -> None:
+        """Whatever a handler waits for, its client has an answer when the time is over."""
+        running = Running(timeouts=Timeouts(total=3))
+        running.edge.resource = Hold()
+        client = running.connect()
+        client.send(HEALTHZ)
+        running.pass_time(3.5)
+        self.assertEqual((client.answer.status, client.answer.code), (504, "gateway_timeout"))
+        self.assertTrue(client.closed)
+        self.assertEqual(running.outcomes, ["timeout"])
 
 
 class Leaving(SynchronousTestCase):
