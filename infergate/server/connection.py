@@ -10,6 +10,7 @@ gives `twisted.web`'s own `Request` the channel it expects. All that it uses of 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Protocol as Interface
 from typing import cast
@@ -17,7 +18,13 @@ from typing import cast
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -45,7 +52,7 @@ from infergate.server.phases import (
     Phase,
 )
 from infergate.server.request import Front, Request
-from infergate.server.stall import Stall, unsent
+from infergate.server.stall import Stall, silence_before_end, unsent
 from infergate.telemetry.record import Record
 
 PIPELINE_BYTES = 16384
@@ -60,6 +67,11 @@ LINGER = 2.0
 """Seconds in which what a refused client still sends is thrown away. A socket closed on unread
 bytes is reset, and the reset can overtake the answer (RFC 9112, 9.6)."""
 
+
+PROMPT = 0.1
+"""Seconds after the last byte of its request within which a client that closes its writing side
+still waits for its answer. Clients that shut down their side say so in the same breath; one that
+leaves later has left, and what it asked for is not worth a backend's work."""
 
 ON_THE_WAY = 1 << 16
 """Bytes of an answer that count as taken although the client's kernel has not said so yet. Every
@@ -101,6 +113,7 @@ class Transport(Interface):
     def getPeer(self) -> IAddress: ...
     def getHost(self) -> IAddress: ...
     def fileno(self) -> int: ...
+    def getHandle(self) -> socket.socket: ...
 
 
 class Listener(Front, Interface):
@@ -115,7 +128,7 @@ class Listener(Front, Interface):
     def queue(self, connection: Connection) -> None: ...
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class Connection(Protocol):
     """One client connection.
 
@@ -147,6 +160,10 @@ class Connection(Protocol):
         self._served = 0
         self._persistent = True
         self._opened = 0.0
+        self._heard = 0.0
+        """When the last byte came from the client."""
+        self._half_closed = False
+        """The client will send nothing more, and waits for its answers."""
         self._written: tuple[Record, float] | None = None
         """The record of an answer that is written and on its way, and when its last byte was."""
         self._reading_held = False
@@ -222,6 +239,32 @@ class Connection(Protocol):
         elif self._parser.buffered > PIPELINE_BYTES and not self._reading_held:
             self._reading_held = True
             self.transport.pauseProducing()
+        self._heard = self.edge.deadlines.now()
+
+    def readConnectionLost(self) -> None:
+        """The client has closed its writing side, or the whole connection: from here they look
+        alike. Over TLS and PROXY this is not called: there either end closes both directions."""
+        self._half_closed = True
+        if self.phase in (QUEUED, ANSWERING):
+            if not self._closed_with_its_request():
+                self.abort()
+        elif self.phase in (HEAD, BODY):
+            self.abort()
+        elif self.phase is not LINGERING:
+            self._close(gently=self._written is not None)
+        elif self._request is None and self._written is None:
+            self.transport.loseConnection()
+
+    def _closed_with_its_request(self) -> bool:
+        """Whether the client's side was closed so soon after its last byte that the client waits
+        for its answer. Where much else was to do since that byte, the kernel knows when."""
+        if self.edge.deadlines.now() - self._heard <= PROMPT:
+            return True
+        gap = silence_before_end(self.transport)
+        return gap is not None and gap <= PROMPT
+
+    def writeConnectionLost(self) -> None:
+        """Our side is closed, as `loseWriteConnection` was asked to do."""
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         left_in, edge = self.phase, self.edge
@@ -290,6 +333,7 @@ class Connection(Protocol):
             and self.phase is ANSWERING
             and request.head is not None
             and request.head.keep_alive
+            and not (self._half_closed and not self._parser.buffered)
             and not self.edge.draining
             and self._served + 1 < self.edge.limits.requests_per_connection
         )
@@ -337,6 +381,8 @@ class Connection(Protocol):
             self._begin_head()
             self._read()
             self._read_on()
+            if self._half_closed and self.phase in (HEAD, BODY):
+                self.abort()  # the rest of this request never comes
 
     def close_idle(self) -> None:
         """Close the connection if nothing is under way on it."""
@@ -380,6 +426,8 @@ class Connection(Protocol):
             self._conclude_written()
             if self.phase is DELIVERING:
                 self._await_request()
+            elif self._half_closed:
+                self.transport.loseConnection()
             else:
                 self._stall.begin(LINGER)
         elif now >= self._end_of_exchange:
@@ -419,7 +467,7 @@ class Connection(Protocol):
             self.edge.queue(self)
             return
         self._read_on()
-        if self.edge.draining:
+        if self.edge.draining or self._half_closed:
             self._close()
         else:
             self._enter(IDLE)
@@ -498,7 +546,8 @@ class Connection(Protocol):
         self._outlet.flush()
         self.transport.unregisterProducer()
         if gently and not self.isSecure():
-            self.transport.resumeProducing()
+            if not self._half_closed:
+                self.transport.resumeProducing()
             self.transport.loseWriteConnection()
             self._stall.begin(
                 LINGER if self._written is None else self.edge.limits.write_stall_timeout

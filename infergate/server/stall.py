@@ -1,8 +1,9 @@
-"""A client that takes nothing of what is ready for it."""
+"""A client that takes nothing of what is ready for it, and what the kernel knows of others."""
 
 from __future__ import annotations
 
 import fcntl
+import socket
 import struct
 import termios
 from collections.abc import Callable
@@ -15,6 +16,7 @@ class Socket(Protocol):
     """What is used of a transport."""
 
     def fileno(self) -> int: ...
+    def getHandle(self) -> socket.socket: ...
 
 
 class Stall:
@@ -62,3 +64,20 @@ def unsent(transport: Socket) -> tuple[int, int] | None:
     except (AttributeError, OSError, TypeError, ValueError):
         return None
     return getattr(transport, "offset", 0), struct.unpack("i", queued)[0]
+
+
+def silence_before_end(transport: Socket) -> float | None:
+    """Seconds between the last byte and the end of what a client sent, or more where it has
+    acknowledged something since then. None where the kernel does not tell.
+
+    Of Linux's ``struct tcp_info`` these are `tcpi_last_data_recv` and `tcpi_last_ack_recv`: the
+    milliseconds since the last byte, and since the last segment with an acknowledgement, which the
+    one that ends a connection is.
+    """
+    try:
+        info = transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+        last_data, last_ack = struct.unpack_from("II", info, 52)
+        silence: float = (last_data - last_ack) / 1000
+    except (AttributeError, OSError, struct.error):
+        return None
+    return silence

@@ -162,7 +162,8 @@ class LeavingTests(ClientTests):
         clients = [send(self.gateway.port, f"leaver.{n}", stream=streams) for n in numbers]
         exchanges = [self.backend.exchange(f"leaver.{n}") for n in numbers]
         wait_for(lambda: all(e.body and e.sent >= sent for e in exchanges), 10, "the phase")
-        time.sleep(0.05)  # until what was sent has gone all the way
+        # Until what was sent has gone all the way; and who closes within 0.1 s waits for an answer.
+        time.sleep(0.15)
         left = []
         for number, client in zip(numbers, clients, strict=True):
             if number % 2:

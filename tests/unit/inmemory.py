@@ -300,6 +300,12 @@ class Peer:
         self.wire.lose(ConnectionDone())
         self.clock.advance(0)
 
+    def shut(self) -> None:
+        """Close the writing side alone."""
+        self.wire.read_on()
+        self.wire.protocol.readConnectionLost()
+        self.clock.advance(0)
+
     def reset(self) -> None:
         self.wire.lose(ConnectionLost())
         self.clock.advance(0)

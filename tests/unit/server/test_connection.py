@@ -6,7 +6,12 @@ import struct
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import IProtocolFactory, IPushProducer, ISSLTransport
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    ISSLTransport,
+)
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
@@ -14,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from infergate.backend.call import Timeouts
 from infergate.errors import ShuttingDown
+from infergate.server import connection as connection_module
 from infergate.server import edge, stall
 from infergate.server.connection import (
     LINGER,
@@ -24,7 +30,17 @@ from infergate.server.connection import (
 from infergate.server.edge import SHARE
 from infergate.server.parser import Limits
 from infergate.server.phases import IDLE
-from tests.unit.inmemory import CHAT, Client, Hold, Running, chat, chat_body, parse_answers, request
+from tests.unit.inmemory import (
+    CHAT,
+    DONE,
+    Client,
+    Hold,
+    Running,
+    chat,
+    chat_body,
+    parse_answers,
+    request,
+)
 
 HEALTHZ = request("GET", "/healthz")
 CLOSING = request("GET", "/healthz", "Connection: close")
@@ -36,6 +52,7 @@ class Interfaces(SynchronousTestCase):
         running = Running()
         verifyObject(IProtocolFactory, running.edge)
         verifyObject(IPushProducer, running.connect().connection)
+        verifyObject(IHalfCloseableProtocol, running.connect().connection)
 
     def test_http_1_only(self) -> None:
         """Over TLS only HTTP/1.1 is offered: HTTP/2 would go around all that is checked here."""
@@ -920,6 +937,115 @@ class Leaving(SynchronousTestCase):
         client = running.connect()
         client.connection.stopProducing()
         self.assertFalse(client.closed)
+
+
+class HalfClosed(SynchronousTestCase):
+    """Clients that close their writing side."""
+
+    def asked(self, data: bytes = b"", **settings: Any) -> tuple[Running, Client]:
+        running = Running(backend=True, **settings)
+        client = running.connect()
+        client.send(data or chat())
+        return running, client
+
+    def test_client_that_shuts_with_its_request_gets_its_answer(self) -> None:
+        """A client that closes its writing side with its request, as ``nc -N`` does, waits for the
+        answer, gets it, and is closed; so does one of HTTP/1.0."""
+        for version in ("1.1", "1.0"):
+            running, client = self.asked(chat(version=version))
+            client.shut()
+            running.wait(5)
+            self.assertFalse(running.backend.closed)
+            running.backend.answer(b'{"error":{}}', status=400)
+            self.assertEqual((client.answer.status, client.answer.whole), (400, True))
+            self.assertEqual(client.answer.headers["connection"], "close")
+            self.assertTrue(client.wire.lost)
+            self.assertFalse(client.wire.aborted)
+            self.assertEqual(running.outcomes, ["client_error"])
+
+    def test_client_that_shuts_with_its_request_gets_its_stream(self) -> None:
+        """It gets all of a stream too, though that began before its end was seen."""
+        running, client = self.asked(chat(stream=True))
+        running.backend.begin()
+        running.backend.piece(b'data: {"choices":[]}\n\n')
+        client.shut()
+        running.wait(5)
+        running.backend.piece(DONE)
+        running.backend.end()
+        self.assertTrue(client.answer.whole)
+        self.assertTrue(client.answer.body.endswith(DONE))
+        self.assertTrue(client.wire.lost)
+        self.assertEqual(running.outcomes, ["ok"])
+
+    def test_client_that_shuts_later_has_left(self) -> None:
+        """One that closes more than 0.1 s after its last byte has left, and the backend is let
+        go."""
+        running, client = self.asked()
+        running.wait(0.11)
+        client.shut()
+        self.assertTrue(client.wire.lost and running.backend.closed)
+        self.assertEqual(running.outcomes, ["client_disconnected"])
+
+    def test_end_that_was_read_late_counts_from_when_it_came(self) -> None:
+        """Where the event loop was busy, the kernel knows how long the client was silent before its
+        end."""
+        for silence, left in ((0.05, False), (0.2, True)):
+            self.patch(connection_module, "silence_before_end", lambda _, s=silence: s)
+            running, client = self.asked()
+            running.wait(3)
+            client.shut()
+            self.assertEqual(client.wire.lost, left)
+
+    def test_client_that_shuts_in_the_middle_of_a_request_has_left(self) -> None:
+        """A request that never becomes whole is not answered: its client is gone."""
+        for data in (chat()[:20], chat()[:-5]):
+            running, client = self.asked(data)
+            client.shut()
+            self.assertTrue(client.wire.lost)
+            self.assertEqual((client.received, running.outcomes), (b"", ["client_disconnected"]))
+
+    def test_pipelined_requests_are_answered_and_half_a_one_is_not(self) -> None:
+        """All that was whole when the client shut its side is answered, in order."""
+        running, client = self.asked(chat() + HEALTHZ * 3 + HEALTHZ[:9])
+        client.shut()
+        running.backend.answer(b'{"error":{}}', status=400)
+        self.assertEqual([a.status for a in client.answers()], [400, 200, 200, 200])
+        self.assertTrue(client.wire.lost)
+        self.assertEqual(running.outcomes[-2:], ["ok", "client_disconnected"])
+
+    def test_idle_client_that_shuts_is_closed(self) -> None:
+        """Who has its answer, or never asked, is closed in order and has no line for it."""
+        running = Running()
+        for data in (b"", HEALTHZ):
+            client = running.connect()
+            client.send(data)
+            client.shut()
+            self.assertTrue(client.wire.lost)
+            self.assertFalse(client.wire.aborted)
+        self.assertEqual(running.outcomes, ["ok"])
+
+    def test_refused_client_that_shuts_need_not_be_waited_for(self) -> None:
+        """One that was refused, and has read why, is closed at once."""
+        running = Running()
+        client = running.connect()
+        client.send(b"nonsense\r\n\r\n")
+        client.shut()
+        self.assertTrue(client.wire.lost)
+        self.assertEqual(running.outcomes, ["client_error"])
+
+    def test_client_that_shuts_and_takes_its_reply_slowly_gets_all_of_it(self) -> None:
+        """A large reply is on its way for as long as it takes, and then the connection closes."""
+        self.patch(stall.fcntl, "ioctl", lambda *_: struct.pack("i", 150_000))
+        running, client = self.asked(request("GET", "/v1/models"))
+        client.shut()
+        running.backend.answer(b'{"data":"%b"}' % (b"x" * 500_000))
+        running.wait(30)
+        self.assertFalse(client.wire.lost)
+        self.patch(stall.fcntl, "ioctl", lambda *_: struct.pack("i", 0))
+        running.wait(0.1)
+        self.assertTrue(client.wire.lost)
+        self.assertFalse(client.wire.aborted)
+        self.assertEqual(running.outcomes, ["ok"])
 
 
 class Draining(SynchronousTestCase):
