@@ -21,6 +21,7 @@ from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
 from infergate.gateway import Gateway
+from infergate.ledger.writer import Ledger
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.connection import EdgeLimits
 from infergate.server.edge import Edge
@@ -69,11 +70,13 @@ def compose(
     *,
     log: Callable[[Record], None] = log_request,
     wrap: Callable[[IWorker], IWorker] = lambda worker: worker,
+    ledger: Ledger | None = None,
 ) -> Wired:
     """Wire a gateway that runs on `clock` and reaches other servers by `reach`.
 
     `log` is handed the record of each exchange after the metrics; `wrap` may put another
-    worker around or in place of the one that the settings ask for. Raises `SettingsError`
+    worker around or in place of the one that the settings ask for. `ledger` is that of
+    `USAGE_DB`, whose database blocks and has its own thread. Raises `SettingsError`
     where a setting shows to be wrong only now.
     """
     wiring = _Wiring(settings, clock, reach)
@@ -91,6 +94,8 @@ def compose(
 
     def ended(record: Record) -> None:
         metrics.ended(record)
+        if ledger is not None:
+            ledger.add(record)
         log(record)
 
     front, metrics_edge = (
@@ -117,7 +122,7 @@ def compose(
         metrics=metrics,
         deadlines=wiring.deadlines,
         pools=tuple(wiring.pools),
-        parts=wiring.parts(metrics),
+        parts=(*_ledger_parts(ledger, metrics), *wiring.parts(metrics)),
     )
 
 
@@ -232,6 +237,22 @@ class _Wiring:
         agent = OriginAgent(url, endpoint, self.deadlines, self._clock)
         self.pools.append(agent.pool)
         return agent, endpoint
+
+
+def _ledger_parts(ledger: Ledger | None, metrics: Metrics) -> tuple[Part, ...]:
+    if ledger is None:
+        return ()
+    metrics.watch(
+        "infergate_ledger_up",
+        "Whether the database of USAGE_DB takes what it is given.",
+        lambda: ledger.up,
+    )
+    metrics.watch(
+        "infergate_ledger_pending_requests",
+        "Requests that wait to be written to USAGE_DB.",
+        lambda: ledger.pending,
+    )
+    return (ledger,)
 
 
 def _limits(settings: Settings) -> EdgeLimits:

@@ -13,7 +13,9 @@ from importlib import import_module
 from infergate.manual import help_text
 from infergate.tap import Options
 
-COMMANDS: Mapping[str, tuple[str, str]] = {}
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "usage": ("who used how much, out of USAGE_DB", "infergate.report:main"),
+}
 """The commands beside the gateway: name, then a line for the help and `module:function`.
 
 The function is called with the arguments after its name. What it returns is the exit status; on

@@ -16,6 +16,7 @@ from infergate import values
 from infergate.access.algorithms import PUBLIC
 from infergate.access.auth import KeyRing
 from infergate.access.ratelimit import Rate, parse_rate
+from infergate.ledger.connecting import UsageDB, parse_usage_db
 from infergate.server.addresses import Networks
 from infergate.server.origins import NO_ORIGINS, Origins
 from infergate.sources import FILE, SettingsError, Sources, Written
@@ -172,6 +173,12 @@ class Settings:
     jwt_audience: str | None = _setting("keys", values.line, "required aud claim")
     rate_limit: Rate | None = _setting(
         "keys", parse_rate, "N/second, N/minute or N/hour for each caller; unset: off"
+    )
+    usage_db: UsageDB | None = _setting(
+        "keys",
+        parse_usage_db,
+        "path of an SQLite file, or postgresql://..., in which usage is kept",
+        file=True,
     )
     trusted_proxies: Networks = _setting(
         "listening",

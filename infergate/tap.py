@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,11 @@ from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
 from infergate.dotenv import misspelt, read_dotenv
 from infergate.greeting import start_line, url
+from infergate.ledger.connecting import UsageDB
+from infergate.ledger.schema import StoreAway, StoreRefused
+from infergate.ledger.sqlite import network_file_system
+from infergate.ledger.thread import OneThread
+from infergate.ledger.writer import Ledger
 from infergate.listening import listen, listen_main
 from infergate.manual import help_text, option_parameters
 from infergate.reactor.deadlines import use_monotonic_clock
@@ -108,6 +114,7 @@ def _service(
         settings,
         reactor,
         lambda url: backend_endpoint(url, reactor, settings.backend_connect_timeout),
+        ledger=_ledger(settings.usage_db, reactor),
     )
     ports = [listen_main(reactor, settings, wired.front)]
     greeting = [start_line(settings, ports[0].getHost(), OPERATIONS)]
@@ -134,17 +141,37 @@ def _service(
     )
 
 
-def _warnings(settings: Settings, port: IListeningPort) -> list[str]:
+def _ledger(database: UsageDB | None, reactor: Any) -> Ledger | None:
+    """The ledger, with its tables made where the database can be reached. One that is away says so
+    in the log once the gateway runs; one that will never do stops the start."""
+    if database is None:
+        return None
+    try:
+        store = database.store()
+        with suppress(StoreAway):
+            store.prepare()
+    except StoreRefused as why:
+        raise SettingsError("USAGE_DB", database.path, str(why)) from None
+    return Ledger(store, OneThread("ledger", reactor.callFromThread), reactor)
+
+
+def _warnings(settings: Settings, port: IListeningPort) -> Iterator[str]:
     """What is allowed, and yet more likely a mistake; `port` is the main one."""
     # A unix: socket has no host: its mode says who may come.
     host = getattr(port.getHost(), "host", None)
-    if settings.needs_key or host is None or is_loopback(host):
-        return []
-    return [
-        f"Nobody needs a key, and {host} is not a loopback address: whoever reaches it "
-        "may use the gateway. Set API_KEYS, API_KEYS_FILE or one of the JWT_* keys, or HOST to "
-        "127.0.0.1"
-    ]
+    if not (settings.needs_key or host is None or is_loopback(host)):
+        yield (
+            f"Nobody needs a key, and {host} is not a loopback address: whoever reaches it "
+            "may use the gateway. Set API_KEYS, API_KEYS_FILE or one of the JWT_* keys, or HOST to "
+            "127.0.0.1"
+        )
+    path = settings.usage_db.path if settings.usage_db is not None else None
+    kind = network_file_system(path) if path is not None else None
+    if kind is not None:
+        yield (
+            f"USAGE_DB={path!r} is on a network file system ({kind}), where SQLite's locks cannot "
+            "be relied on: use a local disk, or postgresql://"
+        )
 
 
 def _log_target(options: Options) -> Target:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import attrs
 
 from infergate.ledger.schema import IStore, StoreRefused
 from infergate.ledger.sqlite import SqliteReader, SqliteStore
+
+T = TypeVar("T")
 
 _POSTGRESQL = re.compile("postgres(ql)?://")
 _URL = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -20,29 +24,45 @@ class Reader(Protocol):
         """As `IStore.fetch` does; raises `StoreAway`, and `OSError` for a file."""
 
 
-def usage_db(text: str) -> str:
+@attrs.frozen
+class UsageDB:
+    """A database that was asked for. Its text may hold a password, and is never shown whole."""
+
+    _text: str = attrs.field(repr=False)
+
+    @property
+    def path(self) -> str | None:
+        """The path of an SQLite file, or None."""
+        return None if _POSTGRESQL.match(self._text) else self._text
+
+    def store(self) -> IStore:
+        """The ledger to write to; raises `StoreRefused` for an URL that is none, and where the
+        extra is not installed."""
+        if self.path is not None:
+            return SqliteStore(self.path)
+        store: IStore = _connected(lambda: _postgresql().PostgresStore(self._text))
+        return store
+
+    def reader(self) -> Reader:
+        """The ledger to read alone; raises `StoreRefused` likewise."""
+        if self.path is not None:
+            return SqliteReader(self.path)
+        reader: Reader = _connected(lambda: _postgresql().PostgresReader(self._text))
+        return reader
+
+
+def parse_usage_db(text: str) -> UsageDB:
     """A `USAGE_DB`; raises `ValueError` with what is allowed."""
-    if not text.isprintable() or (_URL.match(text) and not is_postgresql(text)):
+    if not text.isprintable() or (_URL.match(text) and not _POSTGRESQL.match(text)):
         raise ValueError("must be the path of an SQLite file, or postgresql://...")
-    return text
+    return UsageDB(text)
 
 
-def is_postgresql(text: str) -> bool:
-    return _POSTGRESQL.match(text) is not None
-
-
-def store(text: str) -> IStore:
-    """The ledger to write to; raises `StoreRefused` where the extra is missing."""
-    if not is_postgresql(text):
-        return SqliteStore(text)
-    return _postgresql().PostgresStore(text)  # type: ignore[no-any-return]
-
-
-def reader(text: str) -> Reader:
-    """The ledger to read alone; raises `StoreRefused` likewise."""
-    if not is_postgresql(text):
-        return SqliteReader(text)
-    return _postgresql().PostgresReader(text)  # type: ignore[no-any-return]
+def _connected(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except ValueError as why:
+        raise StoreRefused(str(why)) from None
 
 
 def _postgresql() -> Any:

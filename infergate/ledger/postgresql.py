@@ -51,6 +51,10 @@ _USABLE = """SELECT bool_and(has_table_privilege(name, privilege))
     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS privilege"""
 
 
+_MADE = """SELECT EXISTS (SELECT FROM pg_class
+    WHERE relname = 'infergate_schema' AND pg_table_is_visible(oid))"""
+
+
 @implementer(IStore)
 class PostgresStore:
     """Made with a ``postgresql://`` URL; raises `ValueError` for one that is none."""
@@ -176,7 +180,9 @@ def _make(connection: psycopg.Connection[tuple[Any, ...]], version: int) -> None
 
 
 def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
-    if _one(connection, "SELECT to_regclass('infergate_schema')") is None:
+    # Read out of the catalogue itself: `to_regclass` would remember that there was no such table
+    # when it was first asked, whoever has made it while we waited for the lock.
+    if not _one(connection, _MADE):
         return 0
     return int(_one(connection, "SELECT max(version) FROM infergate_schema"))
 

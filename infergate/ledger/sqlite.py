@@ -51,7 +51,7 @@ class SqliteStore:
         try:
             self._open()
         except sqlite3.Error as why:
-            if any(word in str(why) for word in _PASSING):
+            if _passes(why):
                 raise StoreAway(str(why)) from None
             raise StoreRefused(f"cannot be made or opened: {why}") from None
         finally:
@@ -83,14 +83,17 @@ class SqliteStore:
 
     @contextmanager
     def _in_use(self) -> Iterator[sqlite3.Connection]:
-        """The connection; one on which anything fails is not used again."""
+        """The connection. It stays where the file is locked or the disk full: closing it would
+        shorten the write-ahead log, and a disk that was full a moment ago would take a batch or
+        two, again and again."""
         if self._connection is not None and self._identity != _identity(self._path):
             # Somebody moved or deleted the file: what is written to the old one is lost.
             self.close()
         try:
             yield self._connection or self._open()
         except (sqlite3.Error, OSError, StoreRefused) as why:
-            self.close()
+            if not (_passes(why) and self._connection and _rolled_back(self._connection)):
+                self.close()
             raise StoreAway(str(why)) from None
 
     def _open(self) -> sqlite3.Connection:
@@ -150,6 +153,18 @@ def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str | N
             if inside and len(where) >= len(longest):
                 longest, found = where, kind
     return found if found is not None and found.startswith(_NETWORKED) else None
+
+
+def _passes(why: Exception) -> bool:
+    return any(word in str(why) for word in _PASSING)
+
+
+def _rolled_back(connection: sqlite3.Connection) -> bool:
+    """Whether nothing of a transaction that failed is left."""
+    with suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return not connection.in_transaction
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import (
@@ -35,6 +36,9 @@ SILENCE = 10.0
 
 STOP = 5.0
 """Seconds that a stop waits for what is not written yet."""
+
+CLOSE = 0.5
+"""Seconds that a stop then waits for the database to be closed."""
 
 _log = Logger(namespace="infergate")
 
@@ -129,7 +133,9 @@ class Ledger:
             _log.error(
                 "USAGE_DB: {count} requests are lost to the ledger", count=self.lost + self.pending
             )
-        self._in_thread(self._store.close).addErrback(lambda _: None)
+        # SQLite tidies up the files beside the database when the last connection is closed.
+        with suppress(TimeoutError):
+            await self._in_thread(self._store.close).addTimeout(CLOSE, self._clock)
         self._in_thread.end()
 
     def _beat(self) -> None:

@@ -113,6 +113,10 @@ class Metrics:
         """Show what `dropped` returns as the number of log lines that nobody could read."""
         self.registry.register(_Dropped(dropped))
 
+    def watch(self, name: str, about: str, read: Callable[[], float]) -> None:
+        """Show a gauge of a part that is not always there; `read` gives its value when asked."""
+        Gauge(name, about, registry=self.registry).set_function(read)
+
     def began(self, record: Record) -> None:
         self._in_flight += 1
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import jwt
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.compose import compose
+from infergate.ledger.sqlite import SqliteStore
+from infergate.ledger.writer import Ledger
 from infergate.settings import load
 from infergate.sources import SettingsError
 from infergate.telemetry.record import Record
@@ -68,3 +72,28 @@ class Composing(SynchronousTestCase):
             client = Client(self.clock, wired.front, Wire(self.clock, "192.0.2.1"))
             asked = request("GET", "/v1/models", f"Authorization: Bearer {token}")
             self.assertEqual(client.ask(asked).status, status)
+
+    def test_ledger_counts_each_exchange_and_is_seen_in_the_metrics(self) -> None:
+        """What waits for the database of USAGE_DB is a metric; without one there is none."""
+        ledger = Ledger(SqliteStore(self.mktemp()), Waiting(), self.clock)
+        wired = compose(load({}, {}, {}), self.clock, self.reach, ledger=ledger)
+        Client(self.clock, wired.front, Wire(self.clock, "192.0.2.1")).send(chat())
+        Client(self.clock, wired.front, Wire(self.clock, "192.0.2.1")).send(
+            request("GET", "/v1/models")
+        )
+        self.assertEqual(ledger.pending, 1)
+        read = wired.metrics.registry.get_sample_value
+        self.assertEqual(read("infergate_ledger_pending_requests"), 1)
+        self.assertEqual(read("infergate_ledger_up"), 1)
+        self.assertEqual(wired.parts, (ledger,))
+        without = compose(load({}, {}, {}), self.clock, self.reach)
+        self.assertIsNone(without.metrics.registry.get_sample_value("infergate_ledger_up"))
+
+
+class Waiting:
+    """A thread that never gets to what it is given."""
+
+    def __call__(self, function: object, *arguments: object) -> Deferred[Any]:
+        return Deferred()
+
+    def end(self) -> None: ...

@@ -294,6 +294,21 @@ class Directory(Setting):
 class Warnings(Setting):
     """What the log says at the start beside where the gateway listens."""
 
+    def test_ledger_that_cannot_be_made_stops_the_start(self) -> None:
+        """Before anything listens, the line names the setting and the path."""
+        line = self.refused("--usage-db=no/such/folder/usage.db")
+        self.assertIn("USAGE_DB='no/such/folder/usage.db': cannot be made", line)
+        with mock.patch.dict(sys.modules, {"psycopg": None}):
+            sys.modules.pop("infergate.ledger.postgresql", None)
+            self.assertIn("[postgresql]", self.refused("--usage-db=postgresql://a:b@host/c"))
+        self.assertEqual(self.reactor.tcpServers, [])
+
+    def test_ledger_is_made_before_the_gateway_listens(self) -> None:
+        """And a path is relative to the folder in which the gateway runs."""
+        path = self.mktemp()
+        self.make(f"--usage-db={path}")
+        self.assertTrue(Path(path).exists())
+
     def warned(self, *arguments: str) -> list[str]:
         events: list[Any] = []
         self.patch(service, "_log", Logger(observer=events.append))
@@ -311,6 +326,14 @@ class Warnings(Setting):
             (warning,) = self.warned(*arguments)
             self.assertIn("Nobody needs a key", warning)
             self.assertIn("API_KEYS", warning)
+
+    def test_ledger_on_a_network_file_system_is_warned_of(self) -> None:
+        """SQLite's locks cannot be relied on there."""
+        path = self.mktemp()
+        with mock.patch.object(tap, "network_file_system", lambda path: "nfs4"):
+            (warning,) = self.warned(f"--usage-db={path}")
+        self.assertIn("nfs4", warning)
+        self.assertIn(path, warning)
 
     def test_loopback_or_keys_are_not_warned_of(self) -> None:
         """Where a key is needed, or no other machine can come, there is nothing to warn of."""

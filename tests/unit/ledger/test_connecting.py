@@ -7,7 +7,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.ledger import connecting
+from infergate.ledger.connecting import parse_usage_db
 from infergate.ledger.schema import StoreRefused
 from infergate.ledger.sqlite import SqliteReader, SqliteStore
 
@@ -15,24 +15,27 @@ from infergate.ledger.sqlite import SqliteReader, SqliteStore
 class Names(SynchronousTestCase):
     def test_path_is_sqlite(self) -> None:
         """Any text that is no URL is a path."""
-        self.assertIsInstance(connecting.store("var/usage.db"), SqliteStore)
-        self.assertIsInstance(connecting.reader("var/usage.db"), SqliteReader)
+        database = parse_usage_db("var/usage.db")
+        self.assertEqual(database.path, "var/usage.db")
+        self.assertIsInstance(database.store(), SqliteStore)
+        self.assertIsInstance(database.reader(), SqliteReader)
 
     def test_other_urls_are_wrong(self) -> None:
         """A database that is not supported is not taken for the name of a file."""
         for text in ("mysql://host/db", "sqlite:///usage.db", "HTTP://host"):
-            error = self.assertRaises(ValueError, connecting.usage_db, text)
+            error = self.assertRaises(ValueError, parse_usage_db, text)
             self.assertIn("postgresql://", str(error))
 
     def test_both_spellings_of_postgresql(self) -> None:
         """libpq takes either."""
         for text in ("postgresql://host/db", "postgres://user:password@host/db"):
-            self.assertEqual(connecting.usage_db(text), text)
-            self.assertTrue(connecting.is_postgresql(text))
+            database = parse_usage_db(text)
+            self.assertIsNone(database.path)
+            self.assertNotIn("password", repr(database))
 
     def test_missing_extra_is_named(self) -> None:
         """The line says what to install."""
         with mock.patch.dict(sys.modules, {"psycopg": None}):
             sys.modules.pop("infergate.ledger.postgresql", None)
-            error = self.assertRaises(StoreRefused, connecting.store, "postgresql://host/db")
+            error = self.assertRaises(StoreRefused, parse_usage_db("postgresql://host/db").store)
         self.assertIn("[postgresql]", str(error))

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from infergate.ledger.gathering import Batch, Gathering
 from infergate.ledger.queries import Usage
 from infergate.ledger.schema import IStore, StoreAway
-from infergate.ledger.writer import BEAT, CHECK_BEATS, SILENCE, STOP, Ledger
+from infergate.ledger.writer import BEAT, CHECK_BEATS, CLOSE, SILENCE, STOP, Ledger
 from tests.unit.ledger.records import ended, refused, used
 
 NOON = 1_790_002_800.0
@@ -285,6 +285,7 @@ class Stopping(Ledgers):
         self.beats()
         stopping = self.ledger.stop()
         self.clock.advance(STOP)
+        self.clock.advance(CLOSE)
         self.successResultOf(stopping)
         self.assertIn("2 requests are lost", self.said()[-1])
         self.assertEqual(self.store.aborted, 1)
