@@ -46,7 +46,14 @@ _log = Logger()
 
 class Gateway:
     """What the routes do. `app` serves the main port, `metrics_app` that of `METRICS_LISTEN`,
-    where there is one (`metrics_apart`). `max_body` is in bytes."""
+    where there is one (`metrics_apart`). `max_body` is in bytes.
+
+    `Routes` calls the method of a route once the head of a request is complete; its body may
+    still be on the way. Each goes through `_serve`, which answers exactly once whatever happens:
+    the handler by itself, or the error that the handler raised. A handler that asks for more than
+    a probe's answer begins with `Admission.admit`, so that who may not come in is refused before
+    the body is read.
+    """
 
     app = Klein()
     metrics_app = Klein()
@@ -164,12 +171,14 @@ class Gateway:
             release(error)
 
     async def _refuse_draining(self, request: Request, route: str) -> None:
+        """Refuse what is new in a drain, with the rate limit's header fields where they belong."""
         if route in LIMITED:
             with suppress(GatewayError):  # only to tell where its caller stands
                 await self._admission.admit(request, limited=True)
         raise ShuttingDown
 
     async def _chat(self, request: Request) -> None:
+        """The checks of a chat completion, in the contract's order; then the worker answers."""
         await self._admission.admit(request, limited=True)
         head = request.head
         assert head is not None
@@ -203,6 +212,7 @@ class Gateway:
             await request.answer(b'{"status":"ready"}')
 
     async def _readyz(self, request: Request) -> None:
+        """Whether a request that came now could be answered, by the backend too."""
         if request.site.draining:
             await self._readyz_self(request)
         elif await self._worker.ready():

@@ -31,7 +31,8 @@ _DIGEST = re.compile("[0-9a-f]{64}", re.IGNORECASE)
 
 
 class IAuthenticator(Interface):
-    """Knows callers by their tokens."""
+    """Knows callers by their tokens. `Admission` asks it once for each request that needs a key,
+    when the request's head is complete."""
 
     def authenticate(token: str) -> str | Deferred[str]:
         """Give the caller's name, as a Deferred only where it must be waited for.
@@ -70,7 +71,8 @@ def _token(form: re.Pattern[bytes], values: Sequence[bytes]) -> str:
 @implementer(IAuthenticator)
 @attrs.frozen(eq=False)
 class KeyRing:
-    """API keys: SHA-256 digests, each with the name of its caller."""
+    """API keys: SHA-256 digests, each with the name of its caller. Made by `keys_from_text` and
+    `keys_from_file`; its repr shows neither."""
 
     _names: dict[bytes, str] = attrs.field(repr=False)
 

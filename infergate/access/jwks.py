@@ -39,18 +39,23 @@ _log = Logger()
 
 
 class IKeySource(Interface):
-    """The keys of one issuer."""
+    """The keys of one issuer. `TokenVerifier` asks one for a key with each token."""
 
     algorithms: tuple[str, ...] = Attribute("those that such keys can be for")
 
     def find(algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:
-        """The key for a token of this algorithm and key id, or None; never fails."""
+        """The key for a token that names this algorithm and key id, or None where there is none.
+
+        A Deferred only where the key has to be fetched first. Never raises, and the Deferred
+        never fails but by its own cancelling.
+        """
 
 
 @implementer(IKeySource)
 @attrs.frozen(eq=False)
 class OneKey:
-    """One key for every token, whatever key id it names."""
+    """One key for every token, whatever key id the token names; made by `secret` and
+    `public_key`. Its repr shows no key."""
 
     _key: Key = attrs.field(repr=False)
     algorithms: tuple[str, ...]
@@ -82,12 +87,16 @@ def public_key(pem: bytes) -> OneKey:
 
 @attrs.frozen
 class _PublishedKey:
+    """One usable entry of a published set, and the algorithms that it may verify."""
+
     kid: str | None
     algorithms: tuple[str, ...]
     key: Key
 
 
 class _Document(msgspec.Struct):
+    """A JWK set (RFC 7517, 5): what its entries are is judged one by one."""
+
     keys: list[Any]
 
 
@@ -96,7 +105,11 @@ class KeySet:
     """The public keys that an issuer publishes (RFC 7517, 5), fetched when they are needed.
 
     `fetch` gives the document, under a deadline of its own, and is called at most once in
-    `REFETCH_INTERVAL`; all who wait share one call. Where it fails, the keys stay as they were.
+    `REFETCH_INTERVAL`, so that tokens with made-up key ids cannot flood the issuer; all who wait
+    share one call. Where it fails, the keys stay as they were.
+
+    Nothing is fetched before the first token. A key that is known is given at once, and where the
+    set is older than `MAX_AGE` it is fetched again in the background.
     """
 
     algorithms = PUBLIC
@@ -135,10 +148,12 @@ class KeySet:
         fetched.addErrback(self._failed).addCallback(self._wake)
 
     def _known(self, algorithm: str, kid: str | None) -> Key | None:
-        """The one key that fits, however many are published; of several, none."""
+        """The one key that fits, however many are published. Where several fit there is none:
+        which of them is meant could only be found by trying each."""
         return self._keys.get((algorithm, kid))
 
     def _learn(self, document: bytes) -> None:
+        """Put the keys of a fetched document in place of those that were known."""
         keys: dict[tuple[str, str | None], Key | None] = {}
         for jwk in msgspec.json.decode(document, type=_Document).keys:
             published = _published(jwk)
@@ -157,6 +172,7 @@ class KeySet:
         _log.warn("the JWT key set could not be fetched: {reason}", reason=reason)
 
     def _wake(self, _: None) -> None:
+        """Let all who wait look again, whatever became of the fetch."""
         waiting, self._waiting = self._waiting or [], None
         for waiter in waiting:
             waiter.callback(None)

@@ -37,6 +37,9 @@ _signatures = jwt.PyJWS()
 
 
 class _Claims(msgspec.Struct, frozen=True):
+    """What is read of a token's payload (RFC 7519, 4.1). A claim of another type than these makes
+    the token worthless; claims that are not named here are ignored."""
+
     sub: str
     exp: float
     nbf: float = 0
@@ -72,6 +75,7 @@ class TokenVerifier:
             )
 
     def authenticate(self, token: str) -> str | Deferred[str]:
+        """See `IAuthenticator`: a Deferred where the key has to be fetched first."""
         header = self._header(token)
         if header is None:
             raise Unauthorized
@@ -101,12 +105,14 @@ class TokenVerifier:
         return None
 
     def _caller(self, token: str, algorithm: str, key: Key | None) -> str:
+        """The ``sub`` of a token that `key` signed and whose claims hold now."""
         claims = None if key is None else _verified(token, algorithm, key)
         if claims is None or not self._holds(claims):
             raise Unauthorized
         return claims.sub
 
     def _holds(self, claims: _Claims) -> bool:
+        """Whether the claims of a token, whose signature is good, let its bearer in now."""
         now = self.now()
         audiences = claims.aud if isinstance(claims.aud, list) else [claims.aud]
         return (
@@ -133,4 +139,5 @@ def _verified(token: str, algorithm: str, key: Key) -> _Claims | None:
 
 
 def _decode(part: str) -> bytes:
+    # Base64url in a token has no padding (RFC 7515, 2); Python ignores more than is needed.
     return base64.urlsafe_b64decode(part + "==")
