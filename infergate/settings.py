@@ -183,7 +183,8 @@ class Settings:
     trusted_proxies: Networks = _setting(
         "listening",
         values.networks,
-        "comma-separated addresses or networks whose X-Forwarded-For is believed",
+        "comma-separated addresses or networks whose X-Forwarded-For is believed; unix: of whoever "
+        "comes by a unix: socket",
         (),
     )
     cors_origins: Origins = _setting(

@@ -203,11 +203,11 @@ def origins(text: str) -> Origins:
 
 
 def networks(text: str) -> Networks:
-    """Addresses and networks."""
+    """Addresses and networks, and whoever comes by a Unix socket."""
     try:
         return parse_networks(text)
     except ValueError:
         raise ValueError(
-            "must be addresses, or networks without a bit set past the prefix, separated by "
+            "must be addresses, networks without a bit set past the prefix, or unix, separated by "
             "commas, as in 127.0.0.1,10.0.0.0/8"
         ) from None

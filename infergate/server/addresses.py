@@ -6,8 +6,12 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
 
-Networks = tuple[IPv4Network | IPv6Network, ...]
+UNIX: Literal["unix"] = "unix"
+"""The peer of a Unix socket, which has no address; among networks, whoever comes by one."""
+
+Networks = tuple[IPv4Network | IPv6Network | Literal["unix"], ...]
 
 IPV6_CLIENT_PREFIX = 64
 """Bits of an IPv6 address that one host cannot choose: it owns all the rest (RFC 4291, 2.5.4)."""
@@ -27,9 +31,11 @@ _HOP = re.compile(
 
 
 def parse_networks(text: str) -> Networks:
-    """Read comma-separated addresses and networks; raises `ValueError` for anything else."""
+    """Read comma-separated addresses, networks and `UNIX`; raises `ValueError` for any other."""
     items = [item.strip() for item in text.split(",")]
-    return tuple(ipaddress.ip_network(item) for item in items if item)
+    return tuple(
+        UNIX if item.lower() == UNIX else ipaddress.ip_network(item) for item in items if item
+    )
 
 
 def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Networks) -> str:
@@ -41,22 +47,29 @@ def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Ne
     more proxies than that has the address of the last of these that was looked at.
 
     An IPv4 address in IPv6 form (RFC 4291, 2.5.5.2) is given in its own; a peer without an
-    address, as over a Unix socket, as it is.
+    address as it is. Of these only `UNIX` can be trusted.
     """
     if not trusted or not forwarded_for:
         forwarded_for = ()
         if ":" not in peer:
             return peer  # as nearly always: not worth the parsing
     address = _parse(peer)
-    if address is None:
+    if address is None and peer != UNIX:
         return peer
     entries = b",".join(forwarded_for).decode("latin-1").rsplit(",", MAX_HOPS)[-MAX_HOPS:]
-    while entries and any(address in network for network in trusted):
+    while entries and _is_trusted(address, trusted):
         hop = _parse_hop(entries.pop().strip(" \t"))
         if hop is None:
             break
         address = hop
-    return str(address)
+    return str(address or peer)
+
+
+def _is_trusted(address: IPv4Address | IPv6Address | None, trusted: Networks) -> bool:
+    """Whether `trusted` holds an address; None is the peer of a Unix socket."""
+    if address is None:
+        return UNIX in trusted
+    return any(network != UNIX and address in network for network in trusted)
 
 
 def is_loopback(address: str) -> bool:

@@ -199,6 +199,15 @@ class UnixSocketTests(SynchronousTestCase):
             connection.sendall(post({}, *fields))
             self.assertEqual(receive(connection).status, 200)
 
+    def test_proxy_on_a_unix_socket_may_be_believed(self) -> None:
+        """With `TRUSTED_PROXIES=unix` the client is whom the peer of a Unix socket names."""
+        for trusted, client in (("unix", "192.0.2.7"), ("127.0.0.1", "unix")):
+            settings = {"LISTEN": "unix:gate", "TRUSTED_PROXIES": trusted}
+            with running(served := OnPath("infergate", settings)):
+                path = served.directory / "gate"
+                self.served_by(path, "X-Forwarded-For: 192.0.2.7", "X-Request-ID: forwarded")
+                self.assertEqual(served.request_line("forwarded")["client"], client)
+
     def test_socket_is_for_owner_and_group(self) -> None:
         """A `unix:` socket has mode 660, unless it is told another."""
         for endpoint, mode in (("unix:gate", 0o660), ("unix:gate:mode=600", 0o600)):

@@ -69,6 +69,21 @@ class ClientAddressTests(SynchronousTestCase):
         """Without trusted proxies the field changes nothing."""
         self.assertEqual(client_address("10.1.1.1", [b"6.6.6.6"], ()), "10.1.1.1")
 
+    def test_unix_peer_is_believed_where_unix_is_trusted(self) -> None:
+        """Whoever comes by a Unix socket is believed where `unix` is trusted, and nobody else is;
+        what that peer says of other hops is judged as ever."""
+        unix = parse_networks("Unix, 10.0.0.0/8")
+        for peer, values, trusted, client in (
+            ("unix", [b"198.51.100.7"], unix, "198.51.100.7"),
+            ("unix", [b"6.6.6.6, 198.51.100.7, 10.1.1.1"], unix, "198.51.100.7"),
+            ("unix", [b"6.6.6.6, unix"], unix, "unix"),
+            ("unix", None, unix, "unix"),
+            ("unix", [b"198.51.100.7"], TRUSTED, "unix"),
+            ("203.0.113.9", [b"198.51.100.7"], parse_networks("unix"), "203.0.113.9"),
+            ("10.1.1.1", [b"6.6.6.6, unix"], unix, "10.1.1.1"),
+        ):
+            self.assertEqual(client_address(peer, values, trusted), client, (peer, values))
+
     @given(st.lists(st.text(alphabet="0123456789abcdef.:[], %", max_size=20), max_size=3))
     def test_forged_prefix(self, forged: list[str]) -> None:
         """Nothing that a client sends ahead of what its proxy adds changes its address."""
