@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
+from infergate.api.batches import OBJECT_END, in_batches
 from infergate.api.chat import ChatRequest
-from infergate.api.strictjson import NotJSON, read_object
-from infergate.api.usage import NO_USAGE, Usage, read_usage
+from infergate.api.strictjson import NotJSON, read_members, read_object
+from infergate.api.usage import NO_USAGE, Usage, count_words, read_usage
 from infergate.errors import BackendError
 
 MAX_MESSAGE = 2000
@@ -18,11 +20,37 @@ MAX_MESSAGE = 2000
 MAX_DETAIL = 16384
 """Bytes of a backend's error object that are passed on; a larger one is left out."""
 
+MAX_ITEMS = 4096
+"""Choices of a reply, and tool calls of a message: more than any client asks for, and few enough
+to look at each."""
+
 T = TypeVar("T")
-_object = msgspec.json.Decoder(dict[str, Raw])
-_objects = msgspec.json.Decoder(list[dict[str, Raw]])
-_string = msgspec.json.Decoder(str)
 _NULL = Raw(b"null")
+_BRACE = ord("{")
+
+
+class _Choice(Struct, gc=False):
+    message: Raw = _NULL
+    index: Raw = _NULL
+    finish_reason: Raw = _NULL
+
+
+class _Message(Struct, gc=False):
+    tool_calls: Raw = _NULL
+    function_call: Raw = _NULL
+
+
+class _Call(Struct, gc=False):
+    index: Raw = _NULL
+
+
+_choices = msgspec.json.Decoder(list[_Choice])
+_message = msgspec.json.Decoder(_Message)
+_calls = msgspec.json.Decoder(list[_Call])
+_items = msgspec.json.Decoder(list[Raw])
+_object = msgspec.json.Decoder(dict[str, Raw])
+_string = msgspec.json.Decoder(str)
+_NONEMPTY_ARRAY = re.compile(rb"\[\s*[^]\s]")
 
 # Line ends in valid JSON stand between its tokens only, but in an event stream they end a field.
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
@@ -42,25 +70,26 @@ def shape_reply(body: bytes, *, request_id: str, model: str, created: int) -> tu
         raise BackendError("The backend's reply is not a JSON object.")
     if reply.get("error", _NULL) != _NULL:
         raise BackendError("The backend's reply is an error under status 200.")
-    choices = _read(_objects, reply.get("choices"))
-    if not choices:
-        raise BackendError("The backend's reply has no choices.")
+    choices = _shape_choices(reply.get("choices", _NULL))
     reply["id"] = _written(request_id)
     for name, value in (("object", "chat.completion"), ("created", created), ("model", model)):
         _fill(reply, name, value)
-    if _fill_choices(choices):
-        reply["choices"] = _written(choices)
-    usage = reply.get("usage")
-    if _read(_object, usage) is None:
+    reply["choices"] = choices
+    usage = reply.get("usage", _NULL)
+    if not _is_object(usage):
         reply["usage"] = _written(_counts(NO_USAGE))
-    return msgspec.json.encode(reply), read_usage(usage or _NULL) or NO_USAGE
+    return msgspec.json.encode(reply), read_usage(usage) or NO_USAGE
 
 
 def echo_reply(request: ChatRequest, request_id: str, created: int) -> tuple[bytes, Usage]:
     """The answer where there is no backend: the prompt itself, its words counted as tokens."""
-    content = f"Echo: {request.prompt}"
-    asked = sum(len(text.split()) for text in request.texts())
-    answered = len(content.split())
+    asked, prompt = 0, ""
+    for role, text in request.texts():
+        asked += count_words(text)
+        if role == "user":
+            prompt = text
+    content = f"Echo: {prompt}"
+    answered = count_words(content)
     usage = Usage(asked, answered, asked + answered, "counted")
     message = {"role": "assistant", "content": content}
     reply = {
@@ -79,14 +108,19 @@ def as_chunks(reply_body: bytes, include_usage: bool) -> bytes:
     more with the usage if that is to be included, and the end."""
     reply = _object.decode(reply_body)
     reply["object"] = _written("chat.completion.chunk")
-    reply["choices"] = _written([_as_delta(c) for c in _objects.decode(reply["choices"])])
+    choices = _items.decode(reply["choices"])
+    reply["choices"] = _array([_as_delta(bytes(choice)) for choice in choices])
     usage = reply.pop("usage")
-    events = [msgspec.json.encode(reply)]
+    events = [_joined(reply)]
     if include_usage:
         shared = {name: reply[name] for name in ("id", "object", "created", "model")}
         events.append(msgspec.json.encode({**shared, "choices": [], "usage": usage}))
     events.append(b"[DONE]")
-    return b"".join(b"data: %b\n\n" % event.translate(_ONE_LINE) for event in events)
+    del reply, choices  # each may be as large as the reply itself
+    stream: list[bytes] = []
+    for event in events:
+        stream += (b"data: ", _in_one_line(event), b"\n\n")
+    return b"".join(stream)
 
 
 def reject_detail(body: bytes) -> tuple[str | None, object]:
@@ -114,26 +148,98 @@ def reject_detail(body: bytes) -> tuple[str | None, object]:
     return message and message[:MAX_MESSAGE], detail
 
 
-def _fill_choices(choices: list[dict[str, Raw]]) -> bool:
-    """Fill in what choices leave out; False where they leave out nothing."""
-    filled = False
-    for index, choice in enumerate(choices):
-        if _read(_object, choice.get("message")) is None:
-            raise BackendError("The backend's reply has a choice without a message.")
-        filled |= _fill(choice, "index", index) | _fill(choice, "finish_reason", "stop")
-    return filled
+def _shape_choices(raw: Raw) -> Raw:
+    """The choices with what they leave out filled in; `raw` itself where they leave out nothing.
+    Raises `BackendError`."""
+    shaped: list[bytes] = []
+    count, filled = 0, False
+    try:
+        for text, choices in in_batches(raw, _choices.decode, OBJECT_END):
+            if count + len(choices) > MAX_ITEMS:
+                raise BackendError(f"The backend's reply has more than {MAX_ITEMS} choices.")
+            items = _items.decode(text)
+            for index, (item, choice) in enumerate(zip(items, choices, strict=True), count):
+                if not _is_object(choice.message):
+                    raise BackendError("The backend's reply has a choice without a message.")
+                whole = _NULL not in (choice.index, choice.finish_reason)
+                shaped.append(bytes(item) if whole else _filled_choice(item, choice, index))
+                filled = filled or not whole
+            count += len(choices)
+    except msgspec.ValidationError:
+        raise BackendError("The backend's reply has no choices.") from None
+    if not count:
+        raise BackendError("The backend's reply has no choices.")
+    return _array(shaped) if filled else raw
 
 
-def _as_delta(choice: dict[str, Raw]) -> dict[str, Raw]:
+def _filled_choice(item: Raw, choice: _Choice, index: int) -> bytes:
+    members = _members(bytes(item))
+    _fill(members, "index", index)
+    if choice.finish_reason == _NULL:
+        _fill(members, "finish_reason", _finish_reason(_message.decode(choice.message)))
+    return msgspec.json.encode(members)
+
+
+def _finish_reason(message: _Message) -> str:
+    """Why a choice ended whose backend does not say: clients look here for whether a tool is to
+    be called."""
+    if _NONEMPTY_ARRAY.match(bytes(message.tool_calls)):
+        return "tool_calls"
+    return "function_call" if _is_object(message.function_call) else "stop"
+
+
+def _as_delta(choice: bytes) -> bytes:
     """A choice whose message became a delta, with its tool calls numbered as in any stream."""
-    delta = _object.decode(choice["message"])
-    calls = _read(_objects, delta.get("tool_calls")) or []
-    for index, call in enumerate(calls):
-        _fill(call, "index", index)
-    if calls:
-        delta["tool_calls"] = _written(calls)
-    named = {"message": ("delta", _written(delta))}
-    return dict(named.get(name, (name, raw)) for name, raw in choice.items())
+    members = _members(choice)
+    delta = _members(bytes(members["message"]))
+    if "tool_calls" in delta:
+        delta["tool_calls"] = _numbered(delta["tool_calls"])
+    named = {"message": ("delta", Raw(_joined(delta)))}
+    return _joined(dict(named.get(name, (name, raw)) for name, raw in members.items()))
+
+
+def _numbered(calls: Raw) -> Raw:
+    """Tool calls with the index of each; `calls` itself where it is none, or has them all."""
+    numbered: list[bytes] = []
+    try:
+        for text, batch in in_batches(calls, _calls.decode, OBJECT_END):
+            if len(numbered) + len(batch) > MAX_ITEMS:
+                raise BackendError(f"The backend's reply has more than {MAX_ITEMS} tool calls.")
+            for item in _items.decode(text):
+                call = _members(bytes(item))
+                _fill(call, "index", len(numbered))
+                numbered.append(msgspec.json.encode(call))
+    except msgspec.ValidationError:
+        return calls
+    return _array(numbered)
+
+
+def _members(text: bytes) -> dict[str, Raw]:
+    try:
+        return read_members(text)
+    except NotJSON as error:
+        raise BackendError(f"Of the backend's reply a part is wrong: {error}.") from None
+
+
+def _joined(members: dict[str, Raw]) -> bytes:
+    """The object that has these members. `msgspec.json.encode` is quicker for a small one, and
+    takes up to three times the memory of a large one."""
+    parts: list[bytes | Raw] = []
+    for name, raw in members.items():
+        parts += (b"," if parts else b"{", msgspec.json.encode(name), b":", raw)
+    return b"".join([*parts, b"}"] if parts else [b"{}"])
+
+
+def _array(items: list[bytes]) -> Raw:
+    return Raw(b"[%b]" % b",".join(items))
+
+
+def _is_object(raw: Raw) -> bool:
+    return memoryview(raw)[0] == _BRACE
+
+
+def _in_one_line(text: bytes) -> bytes:
+    return text.translate(_ONE_LINE) if b"\n" in text or b"\r" in text else text
 
 
 def _counts(usage: Usage) -> dict[str, int]:

@@ -118,7 +118,7 @@ class ShapeTests(SynchronousTestCase):
             b"{" + good,
             b"{" + good + b',"x":NaN}',
             b"{" + good + b',"x":"\xff"}',
-            b"{" + good + b',"x":' + b"[" * 64 + b"]" * 64 + b"}",
+            b"{" + good + b',"x":' + b"[" * 200 + b"]" * 200 + b"}",
             b"[" * 100_000,
             b"{" + good + b"}{}",
             b"[]",
@@ -194,6 +194,16 @@ class EchoTests(SynchronousTestCase):
             },
         )
         self.assertEqual(usage, Usage(5, 4, 9, "counted"))
+
+    def test_last_user_message_is_echoed(self) -> None:
+        """The echo holds the last of the user's messages, though it has no text."""
+        user, system = {"role": "user", "content": "a"}, {"role": "system", "content": "s"}
+        for messages, content in (
+            ([user, {**user, "content": "b"}, system], "Echo: b"),
+            ([user, {**user, "content": []}], "Echo: "),
+        ):
+            reply, _ = self.echo(messages)
+            self.assertEqual(reply["choices"][0]["message"]["content"], content)
 
     def test_no_user(self) -> None:
         """Without a user message nothing stands after the colon."""

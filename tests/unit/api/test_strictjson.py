@@ -122,7 +122,7 @@ class ReadObjectTests(SynchronousTestCase):
             self.assertIsNone(read_object(text))
 
     def test_depth(self) -> None:
-        """Sixty-four levels are read, sixty-five are not, and brackets in strings are no level."""
+        """Two hundred levels are read, one more is not, and brackets in strings are no level."""
         for opening, closing in ((b"[", b"]"), (b'{"a":', b"}"), (b'[{"]":', b"}]")):
             step = 2 if opening.startswith(b"[{") else 1
             read_object(nested((MAX_DEPTH - 1) // step + 1, opening, closing))
@@ -142,7 +142,7 @@ class ReadObjectTests(SynchronousTestCase):
                 self.assertTrue(read_object(text)) if fine else self.refused(text)
 
     def test_bombs(self) -> None:
-        """A hundred thousand levels are refused like sixty-five, closed or not."""
+        """A hundred thousand levels are refused like 201, closed or not."""
         for text in (
             b"[" * 100_000,
             b'{"a":' * 100_000,
@@ -164,7 +164,7 @@ class ReadObjectTests(SynchronousTestCase):
         """The reason is one that a client can use."""
         self.assertIn("byte 7", self.refused(b'{"a":"b\xff"}'))
         self.assertIn("trailing comma", self.refused(b'{"a":1,}'))
-        self.assertIn("64", self.refused(nested(65, b"[", b"]")))
+        self.assertIn("200", self.refused(nested(201, b"[", b"]")))
         self.assertIn("400", self.refused(b'{"a":' + b"1" * 401 + b"}"))
 
     @given(

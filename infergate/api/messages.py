@@ -1,0 +1,235 @@
+"""The messages of a chat: judged, and read where the gateway answers them itself.
+
+What the gateway judged is what the backend reads. A member given twice is a text that two
+parsers may read in two ways, so a message that does it with a member that is judged is refused.
+No text of a message becomes a Python string before the echo asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain, islice
+
+import msgspec
+from msgspec import Raw, Struct
+
+from infergate.api.batches import BATCH, OBJECT_END, in_batches
+from infergate.api.strictjson import member_names
+
+MAX_NAMES_SOUGHT = 10_000
+"""Names of members that are looked at one by one, of all the messages of a request, to find one
+that is there twice. Nearly always counting them is enough, and none has to be looked at."""
+
+FEW = 100
+"""Messages, or contents, that are looked at one by one before counting them is tried."""
+
+_ABSENT = Raw()
+_NULL = Raw(b"null")
+_NONEMPTY_ARRAY = re.compile(rb"\[\s*[^]\s]")
+_QUOTE, _BRACKET, _N = b'"[n'
+
+
+class _Message(Struct, gc=False):
+    role: str
+    content: Raw = _ABSENT
+    tool_calls: Raw = _ABSENT
+
+
+class _Part(Struct, gc=False):
+    type: str
+    text: Raw = _ABSENT
+
+
+_messages = msgspec.json.Decoder(list[_Message])
+_parts = msgspec.json.Decoder(list[_Part])
+_part_arrays = msgspec.json.Decoder(list[list[_Part]])
+_objects = msgspec.json.Decoder(list[dict[str, Raw]])
+_items = msgspec.json.Decoder(list[Raw])
+_string = msgspec.json.Decoder(str)
+
+
+class BadMessage(ValueError):
+    """A message that breaks the contract: `path` leads to it from ``messages``, and `reason` is
+    None where what stands at that path is missing."""
+
+    def __init__(self, path: str, reason: str | None = None) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+
+def check_messages(raw: Raw) -> None:
+    """Judge the messages of a chat, which are valid JSON; raises `BadMessage` for the first
+    that is at fault, and `msgspec.ValidationError` where one is of the wrong type."""
+    seeker = _Seeker()
+    count = 0
+    for batch, messages in in_batches(raw, _messages.decode, OBJECT_END):
+        text = _without_spelled_letters(batch)
+        with_content = sum(message.content is not _ABSENT for message in messages)
+        few = len(messages) < FEW
+        if few or not with_content == len(messages) == _strings_of(text, b"content"):
+            _check_contents(messages, count, seeker)
+        with_tools = 0
+        if b'"tool_calls"' in text:
+            with_tools = sum(message.tool_calls is not _ABSENT for message in messages)
+        judged = {
+            b'"role"': len(messages),
+            b'"content"': with_content,
+            b'"tool_calls"': with_tools,
+        }
+        if any(text.count(name) != expected for name, expected in judged.items()):
+            seeker.seek(batch, judged, path="", first=count)
+        count += len(messages)
+    if not count:
+        raise BadMessage("", "expected a non-empty array")
+
+
+def _check_contents(messages: list[_Message], first: int, seeker: _Seeker) -> None:
+    """Judge the content of each message; `first` is the number of the first of them."""
+    arrays: list[tuple[int, Raw]] = []
+    fault = None
+    for index, message in enumerate(messages, first):
+        content = message.content
+        kind = memoryview(content)[0] if content is not _ABSENT else _N
+        if kind == _BRACKET:
+            arrays.append((index, content))
+        elif kind != _QUOTE:
+            fault = _fault(message, kind)
+            if fault is not None:
+                break
+    # Those before the message at fault are to be named first.
+    if len(arrays) < FEW or not _good_parts([content for _, content in arrays]):
+        for number, content in arrays:
+            _check_parts(content, f"[{number}].content", seeker)
+    if fault is not None:
+        raise BadMessage(f"[{index}].content", *fault)
+
+
+def _fault(message: _Message, kind: int) -> tuple[str | None] | None:
+    """What is wrong with a content that is neither a string nor an array, None where nothing is:
+    the reason for `BadMessage`."""
+    if kind != _N:
+        return ("expected a string or an array of content parts",)
+    if message.role == "assistant" and _NONEMPTY_ARRAY.match(bytes(message.tool_calls)):
+        return None
+    return (None,)
+
+
+def _good_parts(contents: list[Raw]) -> bool:
+    """Whether these arrays of parts are all good, as far as one look at all of them tells."""
+    text = b"[%b]" % b",".join(map(bytes, contents))
+    try:
+        arrays = _part_arrays.decode(text)
+    except msgspec.ValidationError:
+        return False
+    text = _without_spelled_letters(text)
+    parts = list(chain.from_iterable(arrays))
+    with_text = sum(part.text is not _ABSENT for part in parts)
+    return text.count(b'"type"') == len(parts) and with_text == _strings_of(text, b"text")
+
+
+def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
+    count = 0
+    try:
+        for batch, parts in in_batches(raw, _parts.decode, OBJECT_END):
+            text = _without_spelled_letters(batch)
+            with_text = 0
+            if b'"text"' in text:
+                with_text = sum(part.text is not _ABSENT for part in parts)
+                if with_text != _strings_of(text, b"text"):
+                    _check_text(parts, path, count)
+            judged = {b'"type"': len(parts), b'"text"': with_text}
+            if any(text.count(name) != expected for name, expected in judged.items()):
+                seeker.seek(batch, judged, path=path, first=count)
+            count += len(parts)
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(str(error).replace("`$", f"`${path}", 1)) from None
+
+
+def _check_text(parts: list[_Part], path: str, first: int) -> None:
+    for index, part in enumerate(parts, first):
+        if part.text is not _ABSENT and memoryview(part.text)[0] not in (_QUOTE, _N):
+            raise BadMessage(f"{path}[{index}].text", "expected a string")
+
+
+def _strings_of(text: bytes, name: bytes) -> int:
+    """How many members of this name are strings, in the two spellings that clients use; -1 where
+    not every place that has the name is one of these."""
+    there = text.count(b'"%b"' % name)
+    strings = text.count(b'"%b":"' % name)
+    if strings != there:
+        strings += text.count(b'"%b": "' % name)
+    return strings if strings == there else -1
+
+
+class _Seeker:
+    """Looks for an object that has one of some names twice, in one request."""
+
+    def __init__(self) -> None:
+        self._left = MAX_NAMES_SOUGHT
+
+    def seek(self, batch: bytes, judged: Collection[bytes], *, path: str, first: int) -> None:
+        """Raise `BadMessage` where an object in the array `batch` has a name of `judged` twice.
+        `first` is the number of the array's first object."""
+        if len(batch) <= 2 * BATCH and _says_all(_objects.decode(batch), batch):
+            return
+        for index, item in enumerate(_items.decode(batch), first):
+            self._seek_in(bytes(item), judged, f"{path}[{index}]")
+
+    def _seek_in(self, item: bytes, judged: Collection[bytes], path: str) -> None:
+        seen = set()
+        for name in islice(member_names(item), self._left + 1):
+            self._left -= 1
+            plain = b'"%b"' % _string.decode(name).encode()
+            if plain in seen:
+                raise BadMessage(f"{path}.{plain[1:-1].decode()}", "it is there twice")
+            if plain in judged:
+                seen.add(plain)
+        if self._left < 0:
+            raise BadMessage(path, "it has too many members to find one that is there twice")
+
+
+def _says_all(objects: list[dict[str, Raw]], text: bytes) -> bool:
+    """Whether `objects`, which have each member once, are all that `text` says. Written again
+    they have no fewer quotes than the text, unless a member was passed over."""
+    return rb"\u0022" not in text and text.count(b'"') == msgspec.json.encode(objects).count(b'"')
+
+
+_LETTERS = {
+    digits: b"%c" % code
+    for code in range(0x5F, 0x7B)
+    for digits in (b"%02x" % code, b"%02X" % code)
+}
+
+
+def _without_spelled_letters(text: bytes) -> bytes:
+    """The text with each \\u0061 as the letter that it is, for the names that are judged may be
+    spelled so. Good for counting alone: behind an escaped backslash there was no letter."""
+    if rb"\u00" not in text:
+        return text
+    head, *rest = text.split(rb"\u00")
+    letters = _LETTERS
+    return b"".join([head, *[letters.get(part[:2], b"?") + part[2:] for part in rest]])
+
+
+def texts(raw: Raw) -> Iterator[tuple[str, str]]:
+    """The role and the text of each of some good messages, "" where one has no text."""
+    for _, messages in in_batches(raw, _messages.decode, OBJECT_END):
+        for message in messages:
+            yield message.role, _text(message.content)
+
+
+def _text(content: Raw) -> str:
+    if content is _ABSENT or content == _NULL:
+        return ""
+    if memoryview(content)[0] == _QUOTE:
+        return _string.decode(content)
+    return "\n".join(_part_texts(content))
+
+
+def _part_texts(content: Raw) -> Iterable[str]:
+    for _, parts in in_batches(content, _parts.decode, OBJECT_END):
+        for part in parts:
+            if part.type == "text" and part.text is not _ABSENT and part.text != _NULL:
+                yield _string.decode(part.text)

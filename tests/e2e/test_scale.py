@@ -1,0 +1,73 @@
+"""What a body of ten megabytes costs at the most, in time and in memory.
+
+These are bounds that a slow or busy machine keeps too; the benchmark has the measured times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import time
+import tracemalloc
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.api.chat import Rules, parse_request
+from infergate.api.reply import shape_reply
+from infergate.errors import GatewayError
+from tests.unit.api.shapes import BODIES, REPLIES
+
+SIZE = 10_000_000
+SECONDS_PER_BYTE = 10e-9
+MARGIN = 3
+"""How many times the bound a busy machine may take."""
+
+
+def judge_body(body: bytes) -> None:
+    parse_request(body, Rules("default", 1000)).backend_body()
+
+
+def judge_reply(reply: bytes) -> None:
+    shape_reply(reply, request_id="r", model="m", created=1)
+
+
+def seconds(work: Callable[[bytes], object], text: bytes) -> float:
+    """The shorter of two runs, in CPU time."""
+    times = []
+    for _ in range(2):
+        began = time.process_time()
+        with contextlib.suppress(GatewayError, ValueError, RecursionError):
+            work(text)
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+def peak(work: Callable[[bytes], object], text: bytes) -> int:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(GatewayError):
+            work(text)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+class ScaleTests(SynchronousTestCase):
+    def assert_bounded(self, work: Callable[[bytes], None], name: str, text: bytes) -> None:
+        bound = max(seconds(json.loads, text), SECONDS_PER_BYTE * len(text))
+        self.assertLess(seconds(work, text), MARGIN * bound, name)
+        self.assertLess(peak(work, text), 3.5 * len(text), name)
+
+    def test_no_body_takes_longer_than_pythons_parser(self) -> None:
+        """Judging a body of any shape takes no longer than `json.loads` would, or 10 ms a
+        megabyte, and at most four times its size, itself included."""
+        for name, make in BODIES.items():
+            self.assert_bounded(judge_body, name, make(SIZE))
+
+    def test_no_reply_takes_longer_than_pythons_parser(self) -> None:
+        """Nor does a backend's reply."""
+        for name, make in REPLIES.items():
+            self.assert_bounded(judge_reply, name, make(SIZE))

@@ -1,0 +1,74 @@
+"""What a large body costs: memory in proportion to its bytes, whatever they say."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import tracemalloc
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.api.chat import Rules, parse_request
+from infergate.api.reply import as_chunks, echo_reply, shape_reply
+from infergate.errors import GatewayError
+from tests.unit.api.shapes import BODIES, REPLIES
+
+SIZE = 600_000
+SMALL = 1_500_000
+"""Bytes of memory that may be used whatever the size: batches and blocks of 64 KiB."""
+
+RULES = Rules("default", 1000)
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes in use at the most, beyond those in use before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(GatewayError):
+            work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+class ScaleTests(SynchronousTestCase):
+    def test_bodies_take_memory_in_proportion(self) -> None:
+        """Judging a body and writing it anew takes at most three times its size beside it."""
+        for name in (
+            "messages with another member",
+            "smallest messages",
+            "messages with escaped names",
+            "messages without text",
+            "different pairs in a message",
+            "empty objects in a message",
+            "content parts",
+            "content beyond the BMP",
+            "members at the top",
+            "stream options",
+            "stop sequences",
+            "a hundred deep",
+        ):
+            body = BODIES[name](SIZE)
+            used = peak(lambda body=body: parse_request(body, RULES).backend_body())  # type: ignore[misc]
+            self.assertLess(used, 3 * len(body) + SMALL, name)
+
+    def test_echo_takes_memory_in_proportion(self) -> None:
+        """So does echoing it: a character may take four bytes in Python, and there are two copies
+        of the last text."""
+        for name in ("smallest messages", "long content"):
+            body = BODIES[name](SIZE)
+            used = peak(lambda body=body: echo_reply(parse_request(body, RULES), "r", 1))  # type: ignore[misc]
+            self.assertLess(used, 4 * len(body) + SMALL, name)
+
+    def test_replies_take_memory_in_proportion(self) -> None:
+        """So does a backend's reply, as it is and as a stream."""
+        for name, make in REPLIES.items():
+            reply = make(SIZE)
+
+            def work(reply: bytes = reply) -> object:
+                shaped, _ = shape_reply(reply, request_id="r", model="m", created=1)
+                return as_chunks(shaped, True)
+
+            self.assertLess(peak(work), 4 * len(reply) + SMALL, name)
