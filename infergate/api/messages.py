@@ -49,6 +49,10 @@ _items = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
 
 
+_JUDGED_OF_MESSAGE = frozenset({b'"role"', b'"content"', b'"tool_calls"'})
+_JUDGED_OF_PART = frozenset({b'"type"', b'"text"'})
+
+
 class BadMessage(ValueError):
     """A message that breaks the contract: `path` leads to it from ``messages``, and `reason` is
     None where what stands at that path is missing."""
@@ -66,20 +70,20 @@ def check_messages(raw: Raw) -> None:
     count = 0
     for batch, messages in in_batches(raw, _messages.decode, OBJECT_END):
         text = _without_spelled_letters(batch)
+        contents = text.count(b'"content"')
         with_content = sum(message.content is not _ABSENT for message in messages)
-        few = len(messages) < FEW
-        if few or not with_content == len(messages) == _strings_of(text, b"content"):
+        all_have_one = with_content == len(messages) >= FEW
+        if not (all_have_one and _are_strings(text, b"content", contents, with_content)):
             _check_contents(messages, count, seeker)
-        with_tools = 0
-        if b'"tool_calls"' in text:
-            with_tools = sum(message.tool_calls is not _ABSENT for message in messages)
-        judged = {
-            b'"role"': len(messages),
-            b'"content"': with_content,
-            b'"tool_calls"': with_tools,
-        }
-        if any(text.count(name) != expected for name, expected in judged.items()):
-            seeker.seek(batch, judged, path="", first=count)
+        with_tools = sum(message.tool_calls is not _ABSENT for message in messages)
+        # An object that has a name twice has it once more in the text. The text may also have it
+        # for other reasons, within the values of the object; it never has it less often.
+        if (
+            text.count(b'"role"') != len(messages)
+            or contents != with_content
+            or text.count(b'"tool_calls"') != with_tools
+        ):
+            seeker.seek(batch, _JUDGED_OF_MESSAGE, path="", first=count)
         count += len(messages)
     if not count:
         raise BadMessage("", "expected a non-empty array")
@@ -126,7 +130,8 @@ def _good_parts(contents: list[Raw]) -> bool:
     text = _without_spelled_letters(text)
     parts = list(chain.from_iterable(arrays))
     with_text = sum(part.text is not _ABSENT for part in parts)
-    return text.count(b'"type"') == len(parts) and with_text == _strings_of(text, b"text")
+    there = text.count(b'"text"')
+    return text.count(b'"type"') == len(parts) and _are_strings(text, b"text", there, with_text)
 
 
 def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
@@ -134,14 +139,12 @@ def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
     try:
         for batch, parts in in_batches(raw, _parts.decode, OBJECT_END):
             text = _without_spelled_letters(batch)
-            with_text = 0
-            if b'"text"' in text:
-                with_text = sum(part.text is not _ABSENT for part in parts)
-                if with_text != _strings_of(text, b"text"):
-                    _check_text(parts, path, count)
-            judged = {b'"type"': len(parts), b'"text"': with_text}
-            if any(text.count(name) != expected for name, expected in judged.items()):
-                seeker.seek(batch, judged, path=path, first=count)
+            with_text = sum(part.text is not _ABSENT for part in parts)
+            there = text.count(b'"text"')
+            if not _are_strings(text, b"text", there, with_text):
+                _check_text(parts, path, count)
+            if text.count(b'"type"') != len(parts) or there != with_text:
+                seeker.seek(batch, _JUDGED_OF_PART, path=path, first=count)
             count += len(parts)
     except msgspec.ValidationError as error:
         raise msgspec.ValidationError(str(error).replace("`$", f"`${path}", 1)) from None
@@ -153,14 +156,13 @@ def _check_text(parts: list[_Part], path: str, first: int) -> None:
             raise BadMessage(f"{path}[{index}].text", "expected a string")
 
 
-def _strings_of(text: bytes, name: bytes) -> int:
-    """How many members of this name are strings, in the two spellings that clients use; -1 where
-    not every place that has the name is one of these."""
-    there = text.count(b'"%b"' % name)
+def _are_strings(text: bytes, name: bytes, there: int, count: int) -> bool:
+    """Whether the `count` members of this name are strings, in the two spellings that clients
+    use; no answer where the text has the name in more places, which is what `there` says."""
     strings = text.count(b'"%b":"' % name)
-    if strings != there:
+    if strings != count:
         strings += text.count(b'"%b": "' % name)
-    return strings if strings == there else -1
+    return there == count == strings
 
 
 class _Seeker:
@@ -206,7 +208,7 @@ _LETTERS = {
 def _without_spelled_letters(text: bytes) -> bytes:
     """The text with each \\u0061 as the letter that it is, for the names that are judged may be
     spelled so. Good for counting alone: behind an escaped backslash there was no letter."""
-    if rb"\u00" not in text:
+    if b"\\" not in text or rb"\u00" not in text:
         return text
     head, *rest = text.split(rb"\u00")
     letters = _LETTERS
