@@ -88,7 +88,8 @@ class CheckTests(SynchronousTestCase):
 
     @given(st.data())
     def test_batches_do_not_change_the_verdict(self, data: st.DataObject) -> None:
-        """Cut into batches messages are judged as they are at once."""
+        """Cut into batches messages are judged as they are at once; of several faults another
+        one may be named."""
         choices = [GOOD, NESTED, PARTS, *(bad for bad, _ in BAD)]
         written = data.draw(st.lists(st.sampled_from(choices), min_size=1, max_size=8))
 
@@ -104,7 +105,7 @@ class CheckTests(SynchronousTestCase):
         try:
             batches.BATCH = messages.BATCH = data.draw(st.integers(1, 200))
             messages.FEW = data.draw(st.integers(0, 4))
-            self.assertEqual(verdict(), at_once)
+            self.assertIs(verdict() is None, at_once is None)
         finally:
             batches.BATCH = messages.BATCH = size
             messages.FEW = few
