@@ -177,7 +177,7 @@ def _filled_choice(item: Raw, choice: _Choice, index: int) -> bytes:
     _fill(members, "index", index)
     if choice.finish_reason == _NULL:
         _fill(members, "finish_reason", _finish_reason(_message.decode(choice.message)))
-    return msgspec.json.encode(members)
+    return _joined(members)
 
 
 def _finish_reason(message: _Message) -> str:

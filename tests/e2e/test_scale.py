@@ -17,7 +17,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.api.chat import Rules, parse_request
 from infergate.api.reply import shape_reply
 from infergate.errors import GatewayError
+from tests.e2e.harness import OFF
 from tests.unit.api.shapes import BODIES, REPLIES
+
+skip = OFF
 
 SIZE = 10_000_000
 SECONDS_PER_BYTE = 10e-9
