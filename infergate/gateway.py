@@ -22,6 +22,7 @@ from infergate.errors import (
     InternalError,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     ShuttingDown,
     release,
 )
@@ -125,8 +126,8 @@ class Gateway:
 
     def _refuse_unroutable(self, request: Any, failure: Failure, known: Collection[str]) -> None:
         """Answer what has no route; a 404 names the one out of `known` that was likely meant."""
-        if request.site.draining:
-            request.refuse(ShuttingDown())
+        if request.site.draining or request.above_limit:
+            request.refuse(ShuttingDown() if request.site.draining else Overloaded())
             return
         # "/v1//models", which the router takes for "/v1/models", would be a label of its own.
         error, methods = failure.value, None
@@ -158,6 +159,8 @@ class Gateway:
             request.record.operation = OPERATION_NAMES.get(route)
             if request.site.draining and route not in OPEN_WHILE_DRAINING:
                 await self._refuse_draining(request, route)
+            if request.above_limit and route not in PROBES:
+                raise Overloaded
             await handler(request)
         except GatewayError as error:
             request.refuse(error)

@@ -51,6 +51,7 @@ from infergate.server.phases import (
     QUEUED,
     Phase,
 )
+from infergate.server.places import Places
 from infergate.server.request import Front, Request
 from infergate.server.stall import Stall, silence_before_end, unsent
 from infergate.telemetry.record import Record
@@ -120,10 +121,9 @@ class Listener(Front, Interface):
     """What a connection needs of the edge that it came in by."""
 
     limits: EdgeLimits
+    places: Places
 
-    @property
-    def flooded(self) -> bool: ...
-    def opened(self, connection: Connection) -> bool: ...
+    def opened(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
     def queue(self, connection: Connection) -> None: ...
 
@@ -154,7 +154,8 @@ class Connection(Protocol):
         self.peer = ""
         self.paused = False
         """The client takes less than is ready for it."""
-        self.turned_away = False
+        self.above_limit = False
+        """Only probes are served here: all the places are taken. The edge says so."""
         self._parser = Parser(edge.limits.framing)
         self._request: Request | None = None
         self._served = 0
@@ -225,12 +226,13 @@ class Connection(Protocol):
         self.transport.registerProducer(self, True)
         self._enter(IDLE)
         edge.deadlines.watch(self)
-        if not edge.opened(self):
-            self._turn_away()
+        edge.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
         if self.phase >= LINGERING:
             return
+        if self.above_limit:
+            self.edge.places.heard(self)
         self._parser.receive(data)
         if self.phase in (IDLE, DELIVERING) and self._parser.started:
             self._begin_head()
@@ -335,6 +337,7 @@ class Connection(Protocol):
             and request.head.keep_alive
             and not (self._half_closed and not self._parser.buffered)
             and not self.edge.draining
+            and not self.above_limit
             and self._served + 1 < self.edge.limits.requests_per_connection
         )
         return self._persistent
@@ -388,6 +391,14 @@ class Connection(Protocol):
         """Close the connection if nothing is under way on it."""
         if self.phase is IDLE:
             self._close(within=LINGER)
+
+    def make_room(self) -> None:
+        """Close the connection, whose place another one is to have; who asked something on it is
+        told why."""
+        if self.phase is IDLE:
+            self._close(within=LINGER)
+        else:
+            self.stop_request(Overloaded())
 
     def stop_request(self, error: GatewayError) -> None:
         """End what is running with `error`; its handler is cancelled by the closing."""
@@ -471,6 +482,7 @@ class Connection(Protocol):
             self._close()
         else:
             self._enter(IDLE)
+            self.edge.places.idles(self)
 
     def _read_on(self) -> None:
         """Take more from the socket, where reading was held because much had been pipelined."""
@@ -483,6 +495,7 @@ class Connection(Protocol):
             self._learn_addresses()  # a PROXY header, now read, has others
         self._conclude_written()  # who asks for more has what was asked for before
         self._opened = self.edge.deadlines.now()
+        self.edge.places.asks(self)
         self._enter(HEAD)
 
     def _read(self) -> None:
@@ -526,13 +539,6 @@ class Connection(Protocol):
         request = self._lone_request()
         request.refuse(error)
         request.finish()
-
-    def _turn_away(self) -> None:
-        if self.edge.flooded:
-            self.abort()
-        else:
-            self._opened = self.edge.deadlines.now()
-            self._refuse(Overloaded())
 
     def _close(self, *, gently: bool = False, within: float | None = None) -> None:
         """Close once what was written is out, and cut a client that does not take it.

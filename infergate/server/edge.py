@@ -17,14 +17,12 @@ from infergate.reactor.deadlines import Deadlines
 from infergate.server.addresses import Networks
 from infergate.server.connection import Connection, EdgeLimits
 from infergate.server.origins import NO_ORIGINS, Origins
+from infergate.server.places import Places
 from infergate.telemetry.record import Record
 
 SHARE = 8
 """Requests that are served in one event loop iteration out of what all clients have pipelined: some
 three milliseconds' worth."""
-
-TURN_AWAY = 4096
-"""Connections above the limit that are told so; any beyond them are only closed."""
 
 
 class Edge(Site):
@@ -58,8 +56,7 @@ class Edge(Site):
         self.error_format = error_format
         self.origins = origins
         self.connections: set[Connection] = set()
-        self.turned_away = 0
-        """How many of them are above the limit, and only told so; they take no place."""
+        self.places = Places(limits.connections)
         self.draining = False
         self._emptied: Deferred[None] | None = None
         self._queue: deque[Connection] = deque()
@@ -85,24 +82,13 @@ class Edge(Site):
 
     # To the connections.
 
-    @property
-    def flooded(self) -> bool:
-        """So many are above the limit that telling them so is too much work."""
-        return self.turned_away > TURN_AWAY
-
-    def opened(self, connection: Connection) -> bool:
-        """Count a connection in; False where it is one too many, and to be told so."""
+    def opened(self, connection: Connection) -> None:
         self.connections.add(connection)
-        if len(self.connections) - self.turned_away <= self.limits.connections:
-            return True
-        connection.turned_away = True
-        self.turned_away += 1
-        return False
+        self.places.opened(connection)
 
     def closed(self, connection: Connection) -> None:
-        """Count a connection out; called once for each, when it is lost."""
         self.connections.discard(connection)
-        self.turned_away -= connection.turned_away
+        self.places.closed(connection)
         self._check_emptied()
 
     def conclude(self, record: Record, at: float) -> None:

@@ -70,6 +70,7 @@ class Channel(Protocol):
     peer: str
     paused: bool
     phase: Phase
+    above_limit: bool
 
     @property
     def site(self) -> Front: ...
@@ -145,6 +146,11 @@ class Request(WebRequest):
     def getRequestHostname(self) -> bytes:
         """No route depends on it, and Klein's router fails on some that clients send."""
         return b"gateway"
+
+    @property
+    def above_limit(self) -> bool:
+        """Whether it came on a connection above MAX_CONNECTIONS, where only probes are served."""
+        return self.channel is not None and self.channel.above_limit
 
     # The body, as it arrives.
 

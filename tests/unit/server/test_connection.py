@@ -20,7 +20,7 @@ from zope.interface.verify import verifyObject
 from infergate.backend.call import Timeouts
 from infergate.errors import ShuttingDown
 from infergate.server import connection as connection_module
-from infergate.server import edge, stall
+from infergate.server import stall
 from infergate.server.connection import (
     LINGER,
     PIPELINE_BYTES,
@@ -377,43 +377,92 @@ class Persistence(SynchronousTestCase):
 
 
 class Connections(SynchronousTestCase):
-    def test_limit(self) -> None:
-        """Past MAX_CONNECTIONS a new client is told 503 and when to come back; the others go on,
-        and when one leaves there is room."""
+    """MAX_CONNECTIONS."""
+
+    def busy(self, running: Running) -> Client:
+        """A client whose request waits for the backend."""
+        client = running.connect()
+        client.send(chat())
+        return client
+
+    def test_connection_that_idled_longest_makes_room(self) -> None:
+        """A new client above the limit has the place of the one that idles longest after a
+        request, and is served like any other."""
         running = Running(connections=2)
         first, second = running.connect(), running.connect()
+        for client in (first, second, first):
+            client.send(HEALTHZ)
         third = running.connect()
-        answer = third.answer
-        self.assertEqual((answer.status, answer.code), (503, "overloaded"))
-        self.assertEqual(answer.headers["retry-after"], "1")
-        self.assertEqual(answer.headers["connection"], "close")
-        self.assertEqual(running.outcomes, ["overloaded"])
-        self.assertEqual(first.ask(HEALTHZ).status, 200)
-        # The one that was refused lingers, but takes no place.
-        self.assertIn(third.connection, running.edge.connections)
-        second.close()
-        self.assertEqual(running.connect().ask(HEALTHZ).status, 200)
+        self.assertEqual([c.wire.lost for c in (first, second, third)], [False, True, False])
+        self.assertEqual(third.ask(chat()).status, 200)
+        self.assertEqual(first.ask(chat()).status, 200)
 
-    def test_flood(self) -> None:
-        """Far above the limit clients are closed without a word, so that telling them is no work
-        without a bound."""
-        running = Running(connections=1)
-        self.patch(edge, "TURN_AWAY", 8)
-        clients = [running.connect() for _ in range(1 + 8 + 3)]
-        self.assertEqual([c.wire.aborted for c in clients[-4:]], [False, True, True, True])
-        self.assertEqual(clients[-1].received, b"")
-        self.assertEqual(clients[-4].answer.status, 503)
-        self.assertEqual(len(running.records), 8)
+    def test_busy_connections_make_no_room(self) -> None:
+        """Nobody whose request is under way, or who has not asked yet, is closed for another."""
+        running = Running(backend=True, connections=2)
+        busy, fresh = self.busy(running), running.connect()
+        for _ in range(5):
+            running.connect()
+        running.backend.answer(b'{"error":{}}', status=400)
+        self.assertEqual(busy.answer.status, 400)
+        self.assertEqual(fresh.ask(HEALTHZ).status, 200)
 
-    def test_lingering_refusals_leave(self) -> None:
-        """A client that was told 503 and stays is closed in the end, so that the limit holds."""
-        running = Running(connections=1)
+    def test_probes_get_through_above_the_limit(self) -> None:
+        """Above the limit probes are answered as ever, and all else is told 503 and when to come
+        back, before any of its body is read."""
+        running = Running(backend=True, connections=1)
+        self.busy(running)
+        for path in ("/healthz", "/readyz"):
+            answer = running.get(path)
+            self.assertEqual((answer.status, answer.headers["connection"]), (200, "close"))
+        for data in (chat()[:-5], request("GET", "/v1/models"), request("GET", "/nope")):
+            answer = running.ask(data)
+            self.assertEqual((answer.status, answer.code), (503, "overloaded"))
+            self.assertEqual(answer.headers["retry-after"], "1")
+            self.assertEqual(answer.headers["connection"], "close")
+        self.assertEqual(running.outcomes[-3:], ["overloaded"] * 3)
+
+    def test_connection_above_the_limit_gets_a_place_that_is_free(self) -> None:
+        """Who came above the limit, and asks when there is room again, is served."""
+        for leave in (True, False):
+            running = Running(backend=True, connections=1)
+            busy = self.busy(running)
+            waiting = running.connect()
+            if leave:
+                busy.reset()
+            else:
+                running.backend.answer(b'{"error":{}}', status=400)
+            waiting.send(request("GET", "/v1/models"))
+            running.port.connections[-1].answer(b'{"data":[]}')
+            self.assertEqual(waiting.answer.status, 200)
+            self.assertNotIn("connection", waiting.answer.headers)
+            self.assertTrue(busy.wire.lost)
+
+    def test_one_silent_longest_makes_room_above_the_limit(self) -> None:
+        """As many again are let in above the limit; of these the one silent longest is closed for
+        the next, without an answer where it had asked nothing."""
+        running = Running(backend=True, connections=2)
+        held = [self.busy(running) for _ in range(2)]
+        first, second = running.connect(), running.connect()
+        first.send(b"GET /he")
+        third = running.connect()
+        self.assertEqual([c.wire.lost for c in (first, second, third)], [False, True, False])
+        self.assertEqual((second.received, running.records), (b"", []))
         running.connect()
-        refused = running.connect()
-        self.assertFalse(refused.wire.aborted)
-        running.wait(LINGER + 0.1)
-        self.assertTrue(refused.wire.lost)
-        self.assertEqual(len(running.edge.connections), 1)
+        self.assertEqual((first.answer.status, first.answer.code), (503, "overloaded"))
+        self.assertEqual([c.closed for c in held], [False, False])
+
+    def test_flood_is_bounded(self) -> None:
+        """However many come, no more stay than twice the limit, and nobody is written a line who
+        asked nothing."""
+        running = Running(backend=True, connections=3)
+        for _ in range(3):
+            self.busy(running)
+        for _ in range(50):
+            running.connect()
+        self.assertEqual(len(running.edge.connections), 6)
+        self.assertEqual(running.records, [])
+        self.assertEqual(running.get("/healthz").status, 200)
 
 
 class Deadlines(SynchronousTestCase):

@@ -1,0 +1,77 @@
+"""MAX_CONNECTIONS: who has a place, and who makes room."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.server.places import Places
+
+
+class Guest:
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name = name
+        self.above_limit = False
+        self._log = log
+
+    def make_room(self) -> None:
+        self._log.append(self.name)
+
+
+class PlacesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.closed: list[str] = []
+        self.places = Places(2)
+
+    def open(self, names: str) -> list[Guest]:
+        guests = [Guest(name, self.closed) for name in names]
+        for guest in guests:
+            self.places.opened(guest)
+        return guests
+
+    def test_connections_below_the_limit_have_places(self) -> None:
+        """Nobody is above the limit, or closed, while there are places."""
+        guests = self.open("ab")
+        self.assertEqual([g.above_limit for g in guests], [False, False])
+        self.assertEqual(self.closed, [])
+
+    def test_longest_idle_makes_room_first(self) -> None:
+        """Those that idle after a request make room in the order in which they began to."""
+        a, b = self.open("ab")
+        self.places.idles(b)
+        self.places.idles(a)
+        c, d, e = self.open("cde")
+        self.assertEqual(self.closed, ["b", "a"])
+        self.assertEqual([g.above_limit for g in (c, d, e)], [False, False, True])
+
+    def test_who_asks_again_does_not_idle(self) -> None:
+        """A connection on which the next request begins is not closed for another."""
+        a, _ = self.open("ab")
+        self.places.idles(a)
+        self.places.asks(a)
+        (c,) = self.open("c")
+        self.assertEqual((self.closed, c.above_limit), ([], True))
+
+    def test_silent_longest_makes_room_above_the_limit(self) -> None:
+        """Above the limit each sound counts; who was closed does not count any more."""
+        _, _, c, d = self.open("abcd")
+        self.places.heard(c)
+        self.open("e")
+        self.assertEqual(self.closed, ["d"])
+        self.places.heard(d)
+        self.places.asks(d)
+        self.places.closed(d)
+        self.open("fg")
+        self.assertEqual(self.closed, ["d", "c", "e"])
+
+    def test_place_that_is_free_goes_to_who_asks(self) -> None:
+        """Above the limit, asking is rewarded as soon as there is a place; idling is not."""
+        a, b, c, d = self.open("abcd")
+        self.places.idles(c)
+        self.places.asks(c)
+        self.assertTrue(c.above_limit)
+        self.places.closed(a)
+        self.places.asks(c)
+        self.assertFalse(c.above_limit)
+        self.places.idles(b)
+        self.places.asks(d)
+        self.assertEqual((d.above_limit, self.closed), (False, ["b"]))
