@@ -20,6 +20,7 @@ from infergate.api.chat import Rules
 from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
+from infergate.backend.health import Health
 from infergate.gateway import Gateway
 from infergate.ledger.writer import Ledger
 from infergate.reactor.deadlines import Deadlines
@@ -144,11 +145,9 @@ class _Wiring:
         agent, endpoint = self._origin("BACKEND_URL", settings.backend_url)
         backend = Backend(
             agent,
-            endpoint,
             settings.backend_url,
             self.deadlines,
             timeouts=Timeouts(
-                connect=settings.backend_connect_timeout,
                 response=settings.backend_timeout,
                 idle=settings.stream_idle_timeout,
                 total=settings.request_timeout,
@@ -158,6 +157,7 @@ class _Wiring:
         )
         return BackendWorker(
             backend,
+            Health(endpoint, self.deadlines),
             self.deadlines,
             max_response=settings.max_response_bytes,
             max_event=settings.max_event_bytes,
@@ -200,8 +200,8 @@ class _Wiring:
             from infergate.backend.fetch import fetcher
 
             url = settings.jwt_jwks_url
-            origin = self._origin("JWT_JWKS_URL", url)
-            return KeySet(fetcher(*origin, url, self.deadlines), self._clock)
+            agent, _ = self._origin("JWT_JWKS_URL", url)
+            return KeySet(fetcher(agent, url, self.deadlines), self._clock)
         if settings.jwt_public_key_file is not None:
             return settings.jwt_public_key_file.content
         return settings.jwt_secret

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from infergate.backend.agent import backend_endpoint
+from infergate.backend.endpoint import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
 from infergate.dotenv import misspelt, read_dotenv

@@ -7,7 +7,6 @@ from collections.abc import Awaitable
 
 import attrs
 import msgspec
-from twisted.internet.defer import Deferred, succeed
 from twisted.web.iweb import IResponse
 from zope.interface import Interface, implementer
 
@@ -18,6 +17,7 @@ from infergate.api.reply import as_chunks, echo_reply, reject_detail, shape_repl
 from infergate.api.strictjson import NotJSON, read_object
 from infergate.backend.call import Call
 from infergate.backend.client import Backend
+from infergate.backend.health import Health
 from infergate.errors import BackendError, BackendRejected, BackendUnavailable
 from infergate.reactor.deadlines import Deadlines
 from infergate.relay import STREAM_HEADERS, Pulse, Relay
@@ -36,9 +36,6 @@ REJECTION_BYTES = 65536
 ONCE = {b"Connection": [b"close"]}
 """Of a stream's request: llama.cpp closes the connection after a stream without having said so,
 and a request that was sent on it meanwhile would be lost."""
-
-PROBE_INTERVAL = 2.0
-"""Seconds for which an answer about the backend's readiness holds."""
 
 
 class IWorker(Interface):
@@ -88,6 +85,7 @@ class BackendWorker:
     def __init__(
         self,
         backend: Backend,
+        health: Health,
         deadlines: Deadlines,
         *,
         max_response: int,
@@ -99,7 +97,7 @@ class BackendWorker:
         self._max_response = max_response
         self._max_event = max_event
         self._keepalive = keepalive
-        self._readiness = Readiness(backend, deadlines)
+        self._health = health
 
     async def chat(self, chat: ChatRequest, request: Request) -> None:
         call = self._backend.call(request.record)
@@ -147,35 +145,7 @@ class BackendWorker:
         await request.answer(body, content_type=_declared(response, JSON) or JSON)
 
     async def ready(self) -> bool:
-        return await self._readiness.ask()
-
-
-class Readiness:
-    """Whether the backend can be connected to, asked at most once in `PROBE_INTERVAL`."""
-
-    def __init__(self, backend: Backend, deadlines: Deadlines) -> None:
-        self._backend = backend
-        self._now = deadlines.now
-        self._asked = float("-inf")
-        self._last = False
-        self._waiting: list[Deferred[bool]] = []
-
-    def ask(self) -> Deferred[bool]:
-        """The last answer while it is fresh; else that of one probe, for all who ask meanwhile."""
-        if self._now() - self._asked < PROBE_INTERVAL:
-            return succeed(self._last)
-        answer: Deferred[bool] = Deferred()
-        self._waiting.append(answer)
-        if len(self._waiting) == 1:
-            Deferred.fromCoroutine(self._probe())
-        return answer
-
-    async def _probe(self) -> None:
-        self._last = await self._backend.connectable()
-        self._asked = self._now()
-        waiting, self._waiting = self._waiting, []
-        for answer in waiting:
-            answer.callback(self._last)
+        return await self._health.ask()
 
 
 async def accepted(call: Call, response: IResponse) -> None:

@@ -1,10 +1,11 @@
-"""One exchange with the backend: four deadlines, and a name for each failure."""
+"""One exchange with the backend: its phases, its deadlines, and a name for each failure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from io import BytesIO
-from typing import cast
+from typing import Any, cast
 
 import attrs
 from treq.content import collect
@@ -16,16 +17,11 @@ from twisted.internet.error import (
     TimeoutError,  # noqa: A004  # Twisted's: the connect deadline
 )
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    ResponseFailed,
-    ResponseNeverReceived,
-)
-from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from zope.interface import implementer
 
-from infergate.backend.agent import discard
+from infergate.backend.connection import Response
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout, release
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.telemetry.record import Record
@@ -34,214 +30,274 @@ END_OF_BODY = 1.0
 """Seconds the backend gets, after the last event, to end its body as it should. The client does not
 wait for it."""
 
-_SENT = (ResponseNeverReceived, ResponseFailed)
-"""What fails once a byte of the request may be out; all else fails before."""
-
 
 @attrs.frozen
 class Timeouts:
-    """Seconds: to connect, until the response's head, between two pieces of its body, for all."""
+    """Seconds: until the response's head, between two chunks of its body, for all. The endpoint has
+    the deadline for connecting."""
 
-    connect: float = 5
     response: float = 60
     idle: float = 60
     total: float = 600
 
 
+class Phase(Enum):
+    """Where an exchange stands; the table is in `Call`."""
+
+    NEW = auto()
+    ASKING = auto()
+    ANSWERED = auto()
+    READING = auto()
+    ENDING = auto()
+    OVER = auto()
+
+
 @implementer(IPushProducer)
 class Call:
-    """One exchange with the backend under its deadlines.
+    """One exchange with the backend, on behalf of the request of `record`.
 
-    The push producer of the client's connection: while the client holds the stream up, the
-    backend is paused and its idle deadline stands still. To `collect` it is the response.
+    A worker calls `head`, again where nothing was sent; then `read` or `read_all`, or `discard`.
+    `read` hands over each chunk as it comes, and its bytes are the collector's. Beside that a call
+    is the push producer of the client's connection: while that holds a stream up, the backend is
+    not read.
+
+    ========  =======================================  =============================  ============
+    phase     deadline                                 when it passes                 next
+    ========  =======================================  =============================  ============
+    new       none                                                                    asking
+    asking    `response` after the first `head`        the attempt is cancelled,      answered,
+                                                       `head` raises                  over
+    answered  the same                                 the connection is closed       reading,
+                                                                                      over
+    reading   `idle` after the last chunk; none while  the connection is closed,      ending, over
+              the client holds the stream up           `read` raises
+    ending    `END_OF_BODY` after `finish`             the connection is closed,      over
+                                                       nobody is told
+    over      none                                                                    asking again
+    ========  =======================================  =============================  ============
+
+    `total`, from the first byte of the client's request, bounds asking, answered and reading.
+    What a deadline raises is `GatewayTimeout`.
     """
 
     def __init__(self, deadlines: Deadlines, timeouts: Timeouts, record: Record) -> None:
+        self.deadline = NEVER
         self._deadlines = deadlines
         self._now = deadlines.now
         self._timeouts = timeouts
         self._record = record
-        self._ends = record.opened + timeouts.total
-        self.deadline = NEVER
-        self._attempt: Deferred[IResponse] | None = None
-        self._response: IResponse | None = None
-        self._body: Protocol | None = None
+        self._phase = Phase.NEW
+        # While asking: the attempt under way.
+        self._attempt: Deferred[Any] | None = None
+        # From answered on.
+        self._response: Response | None = None
+        # While reading: what `read` waits for, and when the last chunk came.
         self._done: Deferred[None] | None = None
-        self._heard = float("-inf")
-        self._paused = False
-        self._timed_out = False
+        self._heard = 0.0
+        # Whether the client holds the stream up, in any phase.
+        self._held = False
 
-    @property
-    def framed(self) -> bool:
-        """Whether the body says where it ends. One that does not ends where the connection does,
-        be it whole or not, and `collect` takes that for the right end."""
-        response = self._response
-        assert response is not None
-        return response.length is not UNKNOWN_LENGTH or response.headers.hasHeader(
-            b"Transfer-Encoding"
-        )
+    # For the worker.
 
-    async def head(self, attempt: Callable[[], Deferred[IResponse]]) -> IResponse:
-        """The response to one attempt, once its head is here."""
-        if self._record.backend_began is None:
-            self._record.backend_began = self._now()
-            self._expect(self._timeouts.response)
-        self._deadlines.watch(self)
+    async def head(self, attempt: Callable[[], Deferred[Any]]) -> Response:
+        """The response to one attempt, once its head is here. All attempts of a call together
+        have the time of one.
+
+        Errors: `BackendUnavailable` where there was no answer, with `prompt_sent` false where
+        nothing can have reached the backend; `BackendError` where the answer is broken;
+        `GatewayTimeout`; whatever `attempt` raises of its own.
+        """
+        record = self._record
+        if record.backend_began is None:
+            record.backend_began = self._now()
+        self._enter(Phase.ASKING)
         self._attempt = attempt()
         try:
-            self._response = await self._unless_cancelled(self._attempt)
+            response = await _unless_cancelled(self._attempt)
         except Exception as error:
-            self.close()
-            release(error)  # a next attempt may last long
-            if self._timed_out:
-                raise GatewayTimeout(prompt_sent=isinstance(error, _SENT)) from error
-            if _named(error) is error:
+            late = self._phase is Phase.OVER
+            self._enter(Phase.OVER)
+            # Another attempt may last long.
+            release(error)
+            # None of these errors may be in a local variable: it would hold itself in memory.
+            if late:
+                sent = isinstance(error, (ResponseNeverReceived, ResponseFailed))
+                raise GatewayTimeout(prompt_sent=sent) from error
+            if _name(error) is error:
                 raise
-            raise _named(error) from error
+            raise _name(error) from error
         finally:
             self._attempt = None
+        # Of treq's wrapping, which hides that the response can be paused and closed.
+        self._response = response.original
+        self._enter(Phase.ANSWERED)
         return self._response
 
-    def _unless_cancelled(self, attempt: Deferred[IResponse]) -> Deferred[IResponse]:
-        """The outcome of `attempt`; cancelling is one too, whatever the attempt calls it: a name
-        lookup, for one, says that it has failed, and the request would be tried again."""
-
-        def cancel(outcome: Deferred[IResponse]) -> None:
-            outcome.errback(CancelledError())
-            attempt.cancel()
-
-        def failed(failure: Failure) -> None:
-            if not outcome.called:
-                outcome.errback(failure)
-
-        outcome: Deferred[IResponse] = Deferred(cancel)
-        attempt.addCallbacks(outcome.callback, failed)
-        return outcome
-
     async def read(self, collector: Callable[[bytes], None]) -> None:
-        """Hand each piece of the body to `collector` as it comes; an exception of its own ends
-        the exchange and is raised here."""
-        self._expect(self._timeouts.idle)
-        self._done = Deferred(lambda _: self._abort())
-        collect(cast(IResponse, self), collector).addBoth(self._ended)
+        """Hand each chunk of the body to `collector` as it comes, until its end or `finish`.
+
+        Errors: what `collector` raises, which ends the exchange; `BackendError` where the body is
+        broken or cut short; `GatewayTimeout`. Cancelling closes the connection.
+        """
+        response = self._response
+        assert response is not None
+        self._heard = self._now()
+        self._enter(Phase.READING)
+        done = self._done = Deferred(lambda _: self.discard())
+        collect(response, collector).addBoth(self._ended)
+        if self._held:
+            self.pauseProducing()
         try:
-            await self._done
+            await done
         finally:
-            self._done = None  # the two hold one another
+            self._done = None
             if self._record.backend_ended is None:
                 self._record.backend_ended = self._now()
 
     async def read_all(self, limit: int) -> bytes:
-        """The whole body, `limit` bytes at the most; `BackendError` above."""
-        assert self._response is not None
-        body = BytesIO()  # which gives what it holds without a copy
+        """The whole body; `BackendError` where it is over `limit` bytes, else as `read`."""
+        # BytesIO gives out what it holds without a copy.
+        body = BytesIO()
 
-        def keep(piece: bytes) -> None:
-            body.write(piece)
+        def keep(chunk: bytes) -> None:
+            body.write(chunk)
             if body.tell() > limit:
                 raise BackendError("The backend's answer is too large.")
             self.touch()
 
+        assert self._response is not None
+        length = self._response.length
         # An unknown length is not an int.
-        if isinstance(self._response.length, int) and self._response.length > limit:
+        if isinstance(length, int) and length > limit:
             self.discard()
             raise BackendError("The backend's answer is too large.")
         await self.read(keep)
         return body.getvalue()
 
+    @property
+    def framed(self) -> bool:
+        """Whether the body says where it ends. One that does not ends where the connection does,
+        be it whole or not, and `collect` takes that for the right end."""
+        assert self._response is not None
+        return self._response.framed
+
     def touch(self) -> None:
-        """A piece has come: the idle deadline starts anew. It learns of that when it passes, so
-        that a piece costs no more than this."""
+        """A chunk has come: the idle deadline starts anew. The deadline itself is moved only when
+        it passes, so that a chunk costs no more than this."""
         self._heard = self._now()
 
     def finish(self) -> None:
-        """All that matters has come: `read` ends now, the body in its own time."""
-        if self._done is not None and not self._done.called:
-            if self._paused:
-                self.resumeProducing()
-            self._ends = self._now() + END_OF_BODY
-            self.deadline = self._ends
-            self._done.callback(None)
+        """All that matters has come: `read` returns now, and the body ends in its own time, so
+        that its connection can be used again."""
+        if self._phase is not Phase.READING:
+            return
+        if self._held:
+            self.resumeProducing()
+        self._heard = self._now()
+        self._stop_reading(Phase.ENDING)
 
     def discard(self) -> None:
-        """Close an answer whose body is not wanted."""
-        self.close()
+        """Give the exchange up: close the connection, whatever of the response has come."""
+        self._enter(Phase.OVER)
         if self._response is not None:
-            discard(self._response)
+            self._response.loseConnection()
 
-    def close(self) -> None:
-        self._deadlines.forget(self)
-
-    # To `collect`: the response.
-
-    @property
-    def length(self) -> object:
-        assert self._response is not None
-        return self._response.length
-
-    def deliverBody(self, protocol: Protocol) -> None:
-        assert self._response is not None
-        self._body = protocol
-        self._response.deliverBody(protocol)
-        if self._paused:
-            self.pauseProducing()
-
-    # To the client's connection: the producer.
+    # For the client's connection.
 
     def pauseProducing(self) -> None:
-        self._paused = True
-        self.deadline = self._ends
-        if self._body is not None and self._body.transport is not None:
-            cast(IPushProducer, self._body.transport).pauseProducing()
+        self._held = True
+        self._move_deadline()
+        if self._response is not None:
+            self._response.pauseProducing()
 
     def resumeProducing(self) -> None:
-        self._paused = False
-        self._expect(self._timeouts.idle)
-        if self._body is not None and self._body.transport is not None:
-            cast(IPushProducer, self._body.transport).resumeProducing()
+        self._held = False
+        self._heard = self._now()
+        self._move_deadline()
+        if self._response is not None:
+            self._response.resumeProducing()
 
-    def stopProducing(self) -> None:
-        self._abort()
+    stopProducing = discard
 
-    # Inside.
-
-    def _expect(self, seconds: float) -> None:
-        self.deadline = min(self._now() + seconds, self._ends)
+    # For the sweep of deadlines.
 
     def expired(self) -> None:
-        due = min(self._heard + self._timeouts.idle, self._ends)
-        if due > self._now() and not self._paused:
-            self.deadline = due
+        """The deadline has passed, as it was when it was set last."""
+        self._move_deadline()
+        if self.deadline > self._now():
             return
-        self._timed_out = True
-        if self._attempt is not None:
+        phase = self._phase
+        self._enter(Phase.OVER)
+        if phase is Phase.ASKING:
+            assert self._attempt is not None
             self._attempt.cancel()
-            return
-        self._abort()
-        if self._done is not None and not self._done.called:
-            self._done.errback(GatewayTimeout("The backend stopped sending, or took too long."))
+        elif phase is Phase.READING:
+            late = GatewayTimeout("The backend stopped sending, or took too long.")
+            self._stop_reading(Phase.OVER, late)
+        self.discard()
 
-    def _abort(self) -> None:
-        self.close()
-        if self._body is not None and self._body.transport is not None:
-            self._body.transport.loseConnection()
+    # The phases.
 
-    def _ended(self, result: object) -> None:
-        self.close()
-        self._body = None
-        if self._done is None or self._done.called:
-            return
-        if isinstance(result, Failure):
-            self._done.errback(_named(result.value))
+    def _enter(self, phase: Phase) -> None:
+        """The one place that changes the phase."""
+        self._phase = phase
+        self._move_deadline()
+        if phase is Phase.OVER:
+            self._deadlines.forget(self)
         else:
-            self._done.callback(None)
+            self._deadlines.watch(self)
+
+    def _move_deadline(self) -> None:
+        """Set the deadline of the phase, as the table has it."""
+        timeouts, phase = self._timeouts, self._phase
+        end = self._record.opened + timeouts.total
+        if phase in (Phase.ASKING, Phase.ANSWERED):
+            self.deadline = min((self._record.backend_began or 0) + timeouts.response, end)
+        elif phase is Phase.READING:
+            self.deadline = end if self._held else min(self._heard + timeouts.idle, end)
+        else:
+            self.deadline = self._heard + END_OF_BODY if phase is Phase.ENDING else NEVER
+
+    def _stop_reading(self, phase: Phase, error: BaseException | None = None) -> None:
+        """`read` returns or raises now."""
+        done = self._done
+        assert done is not None
+        self._enter(phase)
+        if error is None:
+            done.callback(None)
+        else:
+            done.errback(error)
+
+    def _ended(self, result: Any) -> None:
+        """The body has ended, or its connection; `collect` says how."""
+        if self._phase is not Phase.READING:
+            self._enter(Phase.OVER)
+        elif isinstance(result, Failure):
+            self._stop_reading(Phase.OVER, _name(cast(Exception, result.value)))
+        else:
+            self._stop_reading(Phase.OVER)
 
 
-def _named(error: BaseException | None) -> BaseException:
-    """What a failure of Twisted's client is to the gateway's clients.
+def _unless_cancelled(attempt: Deferred[Any]) -> Deferred[Any]:
+    """The outcome of `attempt`, or `CancelledError` where this is cancelled, whatever the attempt
+    calls it: a name lookup, for one, says that it has failed, and would be tried again."""
 
-    Before its head every failure is that there was no answer, unless part of one had come.
-    """
+    def cancel(outcome: Deferred[Any]) -> None:
+        outcome.errback(CancelledError())
+        attempt.cancel()
+
+    def failed(failure: Failure) -> None:
+        if not outcome.called:
+            outcome.errback(failure)
+
+    outcome: Deferred[Any] = Deferred(cancel)
+    attempt.addCallbacks(outcome.callback, failed)
+    return outcome
+
+
+def _name(error: BaseException) -> BaseException:
+    """What the gateway calls an error of Twisted's client or of `Endpoint`; any other error is
+    itself, be it of the gateway's own or a fault of it."""
     if isinstance(error, (TCPTimedOutError, TimeoutError)):
         return GatewayTimeout("The backend took too long to connect to.", prompt_sent=False)
     if isinstance(error, (ConnectError, DNSLookupError)):
@@ -250,5 +306,4 @@ def _named(error: BaseException | None) -> BaseException:
         return BackendUnavailable("The backend closed the connection without an answer.")
     if isinstance(error, ResponseFailed):
         return BackendError("The backend's answer is broken or was cut short.")
-    assert error is not None
     return error

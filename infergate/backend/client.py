@@ -12,26 +12,21 @@ from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import (
-    IConsumer,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IConsumer
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from infergate import __version__
-from infergate.backend.agent import Close, discard
+from infergate.backend.agent import OriginAgent
 from infergate.backend.call import Call, Timeouts
+from infergate.backend.connection import Response
 from infergate.errors import BackendError, BackendUnavailable
 from infergate.reactor.deadlines import Deadlines
+from infergate.reactor.headers import Fields
 from infergate.telemetry.record import Record
 
 USER_AGENT = b"infergate/" + __version__.encode("ascii")
-
-TWISTED_INTERNALS = {Headers: ("_rawHeaders",)}
-"""Private names that are used here; a test checks each."""
 
 
 @implementer(IAgent)
@@ -40,7 +35,7 @@ class Plain:
     """Asks for no content coding, which treq does on its own, and refuses one: a small
     compressed reply can become a huge one in memory."""
 
-    agent: IAgent
+    agent: OriginAgent
 
     def request(
         self,
@@ -48,16 +43,16 @@ class Plain:
         uri: bytes,
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
+    ) -> Deferred[Any]:
         if headers is not None:
             headers.removeHeader(b"Accept-Encoding")
         return self.agent.request(method, uri, headers, bodyProducer).addCallback(self._refuse)
 
     @staticmethod
-    def _refuse(response: IResponse) -> IResponse:
+    def _refuse(response: Response) -> Response:
         codings = response.headers.getRawHeaders(b"Content-Encoding")
         if codings and any(coding.strip().lower() not in (b"", b"identity") for coding in codings):
-            discard(response)
+            response.loseConnection()
             raise BackendError("The backend sent a compressed answer, which was not asked for.")
         return response
 
@@ -90,19 +85,6 @@ class FixedURL(EncodedURL):
         return self._text
 
 
-class Fields(Headers):
-    """Header fields that are known to be good, their names in capitals as Twisted has them: made,
-    and copied, without a look at each."""
-
-    __slots__ = ()
-
-    def __init__(self, fields: dict[bytes, list[bytes]]) -> None:
-        self._rawHeaders = fields
-
-    def copy(self) -> Fields:
-        return Fields(self._rawHeaders.copy())
-
-
 @implementer(IBodyProducer)
 class _Body:
     """A body that is whole: written at once, where treq's own would take a cooperative task."""
@@ -128,8 +110,7 @@ class Backend:
 
     def __init__(
         self,
-        agent: IAgent,
-        endpoint: IStreamClientEndpoint,
+        agent: OriginAgent,
         url: str,
         deadlines: Deadlines,
         *,
@@ -140,7 +121,6 @@ class Backend:
         self._cookies = NoCookies()
         # A body is a producer already.
         self._client = HTTPClient(Plain(agent), self._cookies, lambda body: body)
-        self._endpoint = endpoint
         # Parsed once each: the paths come out of a short table, never from a client.
         self._url = cache(lambda path: FixedURL(url + path))
         self._deadlines = deadlines
@@ -161,7 +141,7 @@ class Backend:
         path: str,
         headers: dict[bytes, list[bytes]],
         body: bytes | None,
-    ) -> IResponse:
+    ) -> Response:
         """Send a request; the response, its body still to come.
 
         Errors: `BackendUnavailable`, `BackendError`, `GatewayTimeout`.
@@ -187,13 +167,3 @@ class Backend:
                 if error.prompt_sent or not tries_left:
                     raise
         raise AssertionError("the last try returns or raises")
-
-    async def connectable(self) -> bool:
-        """Whether a connection can be made; it is closed at once."""
-        probe = Factory.forProtocol(Close)
-        probe.noisy = False
-        try:
-            await self._endpoint.connect(probe)
-        except Exception:
-            return False
-        return True

@@ -1,7 +1,7 @@
 """One connection to the origin: a request out, its response in, and then the next.
 
-Twisted's own, `HTTP11ClientProtocol`, takes a response apart line by line, hands a chunk through
-eleven calls, and stops and starts reading around each body: a fifth of a request's time.
+Twisted's own, `HTTP11ClientProtocol`, takes a response apart line by line, hands each chunk
+through eleven calls, and stops and starts reading around each body: a fifth of a request's time.
 """
 
 from __future__ import annotations
@@ -13,20 +13,11 @@ from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import (
-    IConsumer,
-    IProtocol,
-    IPushProducer,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    ResponseDone,
-    ResponseFailed,
-    ResponseNeverReceived,
-)
+from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IClientRequest, IResponse
@@ -40,7 +31,11 @@ _DONE = Failure(ResponseDone())
 
 @implementer(IClientRequest)
 class Message:
-    """A request to be sent, its head already in bytes."""
+    """A request to be sent, its head already in bytes. The agent makes it and calls `whole` once.
+
+    `bodiless`: it has no body. `last`: it says something of the connection, which is therefore
+    closed after the response.
+    """
 
     absoluteURI = None
 
@@ -55,7 +50,6 @@ class Message:
         self.method = method
         self.headers = headers
         self.last = headers.hasHeader(b"Connection")
-        """The connection is not to be used after it."""
         self.bodiless = body is None
         self._body = body
         lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, target, host)]
@@ -67,7 +61,8 @@ class Message:
         self._head = b"".join(lines)
 
     def whole(self) -> bytes:
-        """Head and body, in one piece: two would wait for one another (RFC 896)."""
+        """Head and body as one string of bytes: of two small writes the second would wait for the
+        acknowledgement of the first (RFC 896)."""
         if self._body is None:
             return self._head
         out = BytesIO()
@@ -78,59 +73,71 @@ class Message:
 
 @implementer(IResponse, IPushProducer)
 class Response:
-    """A response whose head is here, and the transport of the protocol that reads its body."""
+    """A response whose head is here.
+
+    Whoever waits for it calls `deliverBody` once, now or later; until then reading is paused. To
+    the protocol that reads the body it is the transport: `pauseProducing`, `resumeProducing`, and
+    `loseConnection` to give the body up, which do nothing once the body has ended. The
+    connection calls `receive` with each chunk and `end` at the end.
+    """
 
     previousResponse: IResponse | None = None
 
-    def __init__(
-        self, connection: Connection, request: Message, head: Head, length: int | None, early: bytes
-    ) -> None:
+    def __init__(self, connection: Connection, request: Message, head: Head) -> None:
         self.request = request
         self.version = (b"HTTP", 1, head.minor)
         self.code = head.status
         self.phrase = head.reason
         self.headers = Headers(cast(Any, head.fields))
-        self.length = UNKNOWN_LENGTH if length is None else length
+        self.length = UNKNOWN_LENGTH if head.length is None else head.length
+        # Whether the body says where it ends.
+        self.framed = head.chunked or head.length is not None
         self._connection: Connection | None = connection
-        self._early = early
-        self._end: Failure | None = None
+        # What came of the body, and how it ended, before there was a protocol to read it.
+        self._early = b""
+        self._reason: Failure | None = None
         self._protocol: IProtocol | None = None
 
     def setPreviousResponse(self, response: IResponse) -> None:
         self.previousResponse = response
 
     def deliverBody(self, protocol: IProtocol) -> None:
+        """Hand the body to `protocol`: what has come at once, the rest as it comes, then its
+        `connectionLost` with `ResponseDone`, `PotentialDataLoss` or `ResponseFailed`."""
         protocol.makeConnection(cast(Any, self))
-        end = self._end
+        reason = self._reason
         if self._connection is not None:
             self._protocol = protocol
-            self._connection.deliver_to(protocol.dataReceived)
+            self._connection.resume()
         early, self._early = self._early, b""
         if early:
             protocol.dataReceived(early)
-        if end is not None:
-            protocol.connectionLost(end)
+        if reason is not None:
+            protocol.connectionLost(reason)
 
-    # To the connection.
+    # For the connection.
 
     @property
     def claimed(self) -> bool:
-        """Somebody reads the body."""
+        """Whether a protocol reads the body."""
         return self._protocol is not None
 
-    def keep(self, piece: bytes) -> None:
-        """A piece that came before anybody read the body."""
-        self._early += piece
+    def receive(self, chunk: bytes) -> None:
+        """A chunk of the body has come."""
+        if self._protocol is None:
+            self._early += chunk
+        else:
+            self._protocol.dataReceived(chunk)
 
     def end(self, reason: Failure) -> None:
-        """No more will come; the connection may be somebody else's by now."""
+        """Nothing more will come. The connection may belong to another exchange by now."""
         self._connection = None
-        self._end = reason
+        self._reason = reason
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.connectionLost(reason)
 
-    # To the protocol: its transport.
+    # For the protocol that reads the body.
 
     def pauseProducing(self) -> None:
         if self._connection is not None:
@@ -140,18 +147,20 @@ class Response:
         if self._connection is not None:
             self._connection.resume()
 
-    def stopProducing(self) -> None:
-        self.loseConnection()
-
     def loseConnection(self) -> None:
         if self._connection is not None:
             self._connection.abort()
 
+    stopProducing = loseConnection
+
 
 class Connection(Protocol):
-    """One connection to the origin, in use or idle.
+    """One connection to the origin, idle or with one exchange on it.
 
-    `released` is called with it when it may be used again, `lost` when it is gone.
+    The agent calls `request` on a new connection or one that it took from the pool. `released` is
+    called with the connection when its exchange is over and it may be used again, before anybody
+    is told of the end, so that whoever is told can use it at once. `lost` is called once, when
+    the connection is gone.
     """
 
     transport: Any
@@ -164,15 +173,16 @@ class Connection(Protocol):
         self._lost = lost
         self._closed = False
         self._paused = False
+        # Of the exchange under way; all three are None on an idle connection. `_awaited` is what
+        # `request` returned, until there is a response.
         self._request: Message | None = None
-        self._reader = Reader()
+        self._awaited: Deferred[Any] | None = None
         self._response: Response | None = None
-        self._deliver: Callable[[bytes], None] = _nobody
-        self._awaited: Deferred[IResponse] | None = None
+        self._reader = Reader()
 
-    # To the pool.
+    # For the agent and the pool.
 
-    def request(self, request: Message) -> Deferred[IResponse]:
+    def request(self, request: Message) -> Deferred[Any]:
         """Send `request`; fires with the response when its head is here.
 
         Errors: `ResponseNeverReceived` where not a byte of a response came, or where it was
@@ -186,21 +196,35 @@ class Connection(Protocol):
 
     @property
     def usable(self) -> bool:
-        """It is open, and nothing has come since the last response: that would be its end, or
-        what would be taken for the next one."""
+        """Whether it is open and nothing has come since the last response, not even to the
+        kernel."""
         return not (self._closed or self._readable.poll(0))
 
     def abort(self) -> None:
-        """Close it now. A polite close waits until all of the request is out: with a backend that
-        has answered, or hangs, and does not read the rest of it, for ever."""
+        """Close it now. An orderly close waits until all of the request is out: for ever, with a
+        backend that has answered, or hangs, and does not read the rest."""
         self._closed = True
         cast(ITCPTransport, self.transport).abortConnection()
 
-    # From the transport.
+    # For the response.
+
+    def pause(self) -> None:
+        """Read no more of the backend for now."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on, if reading was paused."""
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    # For the transport.
 
     def connectionMade(self) -> None:
         if isinstance(self.transport, TCPConnection):
-            # A wrapper of the endpoint's, which has done its work, still stands between the two.
+            # The endpoint's wrapper has done its work: the socket hands what it reads to this
+            # object itself.
             self.transport.protocol = self
         self._outlet = outlet(self.transport)
         self._readable = select.poll()
@@ -209,56 +233,44 @@ class Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         request, reader = self._request, self._reader
         if request is None or self._closed:
+            # Nothing was asked, or the exchange was given up.
             self.abort()
             return
-        piece = reader.feed(data)
+        chunk = reader.feed(data)
         response = self._response
         if response is not None:
-            if piece:
-                self._deliver(piece)
+            if chunk:
+                response.receive(chunk)
             if reader.over:
                 self._finish(response)
         elif reader.head is not None:
-            self._begin(request, reader.head, piece)
+            self._begin(request, reader.head, chunk)
         elif reader.over:
-            self._fail(Failure(ResponseFailed([_broken(reader)])))
+            self._fail(ResponseFailed([_fault(reader)]))
             self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closed = True
         self._lost(self)
+        response, reader = self._response, self._reader
         if self._request is None:
             return
-        response, reader = self._response, self._reader
         if response is None:
             cut = ResponseFailed([reason]) if reader.started else ResponseNeverReceived([reason])
-            self._fail(Failure(cut))
-        elif reader.close() and isinstance(reason.value, ConnectionDone):
-            self._end(response, Failure(PotentialDataLoss()))
+            self._fail(cut)
+            return
+        self._request = self._response = None
+        if reader.close() and isinstance(reason.value, ConnectionDone):
+            response.end(Failure(PotentialDataLoss()))
         else:
-            self._end(response, Failure(ResponseFailed([reason])))
+            response.end(Failure(ResponseFailed([reason])))
 
-    # To the response.
+    # The exchange.
 
-    def deliver_to(self, receiver: Callable[[bytes], None]) -> None:
-        """The body is read now."""
-        self._deliver = receiver
-        self.resume()
-
-    def pause(self) -> None:
-        self._paused = True
-        self.transport.pauseProducing()
-
-    def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self.transport.resumeProducing()
-
-    # Inside.
-
-    def _begin(self, request: Message, head: Head, piece: bytes) -> None:
-        response = self._response = Response(self, request, head, self._reader.length, piece)
-        self._deliver = response.keep
+    def _begin(self, request: Message, head: Head, chunk: bytes) -> None:
+        """The head is here, and `chunk` of the body with it."""
+        response = self._response = Response(self, request, head)
+        response.receive(chunk)
         awaited, self._awaited = self._awaited, None
         if self._reader.over:
             self._finish(response)
@@ -268,51 +280,46 @@ class Connection(Protocol):
             self.pause()
 
     def _finish(self, response: Response) -> None:
-        """The response is whole, or broken. The connection is free before anybody is told, so
-        that whoever is may use it."""
-        request, reader = self._request, self._reader
-        assert request is not None
-        assert reader.head is not None
-        reason = _DONE if reader.fault is None else Failure(ResponseFailed([_broken(reader)]))
-        good = reader.fault is None and not (reader.excess or request.last or self._closed)
-        self._let_go()
-        if good and reader.head.keep_alive and self._known_to_be_read(request, reader.head):
-            self.resume()  # whoever held it up does so no more
+        """The response is whole, or broken: end the exchange, and release the connection or close
+        it."""
+        reader = self._reader
+        reason = _DONE if reader.fault is None else Failure(ResponseFailed([_fault(reader)]))
+        reusable = self._reusable()
+        self._request = self._response = None
+        if reusable:
+            # The last reader may have paused it; the next one does not know.
+            self.resume()
             self._released(self)
         else:
             self.abort()
         response.end(reason)
 
-    def _known_to_be_read(self, request: Message, head: Head) -> bool:
-        """Whether the backend has surely read all of `request`. One that refuses a request may
-        never read the rest of its body, nor then what follows on the connection; only an answer
-        to a body that is out says that it was read."""
-        return self._outlet.empty and (request.bodiless or 200 <= head.status < 300)
+    def _reusable(self) -> bool:
+        """Whether another request may follow the one that was answered just now.
 
-    def _end(self, response: Response, reason: Failure) -> None:
-        self._let_go()
-        response.end(reason)
+        The backend must be known to have read the last one. One that refuses a request early may
+        never read the rest of its body, nor then what follows on the connection. So only a 2xx to
+        a body says that it was read, and only once the kernel holds nothing of it any more.
+        """
+        request, head, reader = self._request, self._reader.head, self._reader
+        assert request is not None
+        assert head is not None
+        if self._closed or request.last or reader.fault or reader.excess or not head.keep_alive:
+            return False
+        return (request.bodiless or 200 <= head.status < 300) and self._outlet.empty
 
-    def _let_go(self) -> None:
-        """An idle connection holds nothing of its last exchange."""
-        self._request = self._response = None
-        self._deliver = _nobody
-
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, error: Exception) -> None:
+        """There will be no response."""
         self._request = None
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
-            awaited.errback(failure)
+            awaited.errback(error)
 
-    def _cancelled(self, awaited: Deferred[IResponse]) -> None:
+    def _cancelled(self, awaited: Deferred[Any]) -> None:
         self._awaited = None
         awaited.errback(ResponseNeverReceived([Failure(CancelledError())]))
         self.abort()
 
 
-def _nobody(piece: bytes) -> None:
-    """Reads the body while there is none."""
-
-
-def _broken(reader: Reader) -> Failure:
+def _fault(reader: Reader) -> Failure:
     return Failure(Broken(reader.fault))

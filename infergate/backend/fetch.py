@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.web.client import URI
 
 from infergate.backend.agent import OriginAgent
@@ -22,9 +21,7 @@ DEADLINE = 10.0
 _HEADERS = {b"Accept": [b"*/*"], b"Connection": [b"close"]}
 
 
-def fetcher(
-    agent: OriginAgent, endpoint: IStreamClientEndpoint, url: str, deadlines: Deadlines
-) -> Callable[[], Deferred[bytes]]:
+def fetcher(agent: OriginAgent, url: str, deadlines: Deadlines) -> Callable[[], Deferred[bytes]]:
     """A function that gets the document at `url` through the agent of its origin.
 
     It goes through the same client as the backend's answers, and so under the same bounds. The
@@ -36,10 +33,9 @@ def fetcher(
     path = "/" + uri.originForm.decode().removeprefix("/")
     backend = Backend(
         agent,
-        endpoint,
         origin,
         deadlines,
-        timeouts=Timeouts(DEADLINE, DEADLINE, DEADLINE, DEADLINE),
+        timeouts=Timeouts(DEADLINE, DEADLINE, DEADLINE),
         retries=0,
     )
 

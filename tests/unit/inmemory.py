@@ -516,7 +516,6 @@ class Running:
         self.settings = Settings(
             backend_url="http://backend:9000" if backend else None,
             backend_api_key=backend_api_key,
-            backend_connect_timeout=timeouts.connect,
             backend_timeout=timeouts.response,
             stream_idle_timeout=timeouts.idle,
             request_timeout=timeouts.total,

@@ -407,7 +407,7 @@ class Wiring(Setting):
         worker = self.worker(service)
         self.assertIsInstance(worker, BackendWorker)
         backend = worker._backend
-        self.assertEqual(attrs.astuple(backend._timeouts), (1.0, 2.0, 3.0, 4.0))
+        self.assertEqual(attrs.astuple(backend._timeouts), (2.0, 3.0, 4.0))
         self.assertEqual(backend._retries, 0)
         self.assertEqual((worker._max_response, worker._max_event, worker._keepalive), (5, 64, 7.0))
         self.client(self.edge(service)).send(chat())

@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from infergate.backend.call import Timeouts
+from infergate.backend.health import PROBE_INTERVAL
 from infergate.worker import (
-    PROBE_INTERVAL,
     REJECTION_BYTES,
     BackendWorker,
     EchoWorker,

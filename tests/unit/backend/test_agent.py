@@ -1,45 +1,128 @@
-"""The one origin: how it is connected to, and which connection a request goes out on."""
+"""The one origin: which connection a request goes out on."""
 
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.internet.defer import Deferred
-from twisted.internet.error import (
-    ConnectError,
-    ConnectingCancelledError,
-    ConnectionLost,
-    TimeoutError,  # noqa: A004
-)
-from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    KeyPair,
-    PrivateCertificate,
-    optionsForClientTLS,
-    trustRootFromCertificates,
-)
 from twisted.internet.task import Clock
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import IAgent, IResponse
 from zope.interface.verify import verifyObject
 
-from infergate.backend import agent
-from infergate.backend.agent import OriginAgent
+from infergate.backend.agent import IDLE_CONNECTION, POOLED_CONNECTIONS, OriginAgent
+from infergate.errors import BackendUnavailable
 from infergate.reactor.deadlines import Deadlines
 from infergate.reactor.epoll import Turn
-from tests.unit.inmemory import BackendPort, Peer, Wire
+from tests.unit.backend.onebackend import OneBackend
+from tests.unit.inmemory import BackendPort
 
 URL = b"http://backend:9000/v1/models"
+
+
+class Pooling(OneBackend):
+    def exchange(self, *headers: str, version: str = "1.1") -> None:
+        done = self.read()
+        self.connection.send(
+            f"HTTP/{version} 200 OK\r\nContent-Length: 1\r\n".encode()
+            + b"".join(f"{header}\r\n".encode() for header in headers)
+            + b"\r\nx"
+        )
+        self.assertEqual(self.successResultOf(done), b"x")
+
+    def test_connection_serves_one_request_after_the_other(self) -> None:
+        """A connection serves one request after the other."""
+        for _ in range(3):
+            self.exchange()
+        self.assertEqual(self.port.attempts, 1)
+        self.assertEqual(len(self.connection.requests), 3)
+
+    def test_idle_connection_is_closed_before_the_backend_closes_it(self) -> None:
+        """An idle connection is closed long before the five seconds after which llama.cpp and
+        uvicorn close theirs."""
+        self.exchange()
+        self.clock.advance(IDLE_CONNECTION - 0.1)
+        self.assertFalse(self.connection.closed)
+        self.clock.advance(0.2)
+        self.assertTrue(self.connection.closed)
+        self.assertLess(IDLE_CONNECTION, 5)
+        self.exchange()
+        self.assertEqual(self.port.attempts, 2)
+
+    def test_connection_closed_by_the_backend_is_not_reused(self) -> None:
+        """A connection that the backend has closed is not used again."""
+        self.exchange()
+        self.connection.close()
+        self.exchange()
+        self.assertEqual(self.port.attempts, 2)
+
+    def test_connection_with_unread_bytes_is_not_reused(self) -> None:
+        """One on which something waits to be read is not either: it is the backend's closing, or
+        what would be taken for the answer to the next request."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        self.addCleanup(os.close, writing)
+        self.port.descriptor = reading
+        self.exchange()
+        stale = self.connection
+        os.write(writing, b"x")
+        self.exchange()
+        self.assertEqual(self.port.attempts, 2)
+        self.assertTrue(stale.wire.aborted)
+
+    def test_connection_that_sent_unasked_is_not_reused(self) -> None:
+        """One that brought what nobody asked for is closed, and not used again."""
+        self.exchange()
+        self.connection.wire.protocol.dataReceived(b"HTTP/1.1 200 OK\r\n\r\n")
+        self.exchange()
+        self.assertEqual(self.port.attempts, 2)
+        self.assertTrue(self.port.connections[0].wire.aborted)
+
+    def test_connection_that_sent_more_than_its_response_is_not_reused(self) -> None:
+        """One that brought more than its response is not used again either."""
+        done = self.read()
+        self.connection.send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n\r\n"
+        )
+        self.assertEqual(self.successResultOf(done), b"x")
+        self.exchange()
+        self.assertEqual(self.port.attempts, 2)
+
+    def test_response_that_ends_its_connection_is_its_last(self) -> None:
+        """A response that says so, or speaks HTTP/1.0 and does not say otherwise, is the last on
+        its connection (RFC 9112, 9.3)."""
+        for headers, version, attempts in (
+            (("Connection: Close",), "1.1", 2),
+            (("Connection: x, close",), "1.1", 2),
+            ((), "1.0", 2),
+            (("Connection: Keep-Alive",), "1.0", 1),
+            (("Connection: x",), "1.1", 1),
+        ):
+            self.start()
+            self.exchange(*headers, version=version)
+            self.exchange()
+            self.assertEqual(self.port.attempts, attempts, (headers, version))
+
+    def test_as_many_connections_are_kept_as_requests_ran_at_once(self) -> None:
+        """As many connections are kept as there were requests at once, up to a thousand."""
+        done = [self.read() for _ in range(50)]
+        for connection in self.port.connections:
+            connection.answer(b"x")
+        for exchange in done:
+            self.successResultOf(exchange)
+        for _ in range(50):
+            self.read()
+        self.assertEqual(self.port.attempts, 50)
+        self.assertGreaterEqual(POOLED_CONNECTIONS, 1000)
+
+    def test_request_on_a_closed_connection_is_not_sent_again(self) -> None:
+        """A GET on a connection that the backend then closes is not sent again either."""
+        self.exchange()
+        done = self.send(body=None)
+        self.connection.reset()
+        self.failureResultOf(done, BackendUnavailable)
+        self.assertEqual(self.port.attempts, 1)
 
 
 class Reactor:
@@ -121,140 +204,16 @@ class CrowdedTurn(SynchronousTestCase):
         self.assertEqual(len(connection.requests), 1)
         self.assertFalse(connection.closed)
 
-
-def certificate(name: str) -> PrivateCertificate:
-    """A certificate for the host `name`, signed by itself."""
-    pair = generate_private_key(SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(timezone.utc)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(pair.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(1))
-        .not_valid_after(now + timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(pair, SHA256())
-    )
-    key = pair.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    own = Certificate.load(signed.public_bytes(Encoding.DER))
-    return PrivateCertificate.fromCertificateAndKeyPair(own, KeyPair.load(key))
-
-
-CERTIFICATE = certificate("backend")
-OTHER_CERTIFICATE = certificate("backend")
-
-
-class Collecting(Protocol):
-    """Keeps what it is sent."""
-
-    transport: Any = None
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-
-class Server:
-    """The backend's side of TLS on one wire."""
-
-    def __init__(self, clock: Clock, client: Peer, own: PrivateCertificate) -> None:
-        self.clock, self.client = clock, client
-        self.received = Factory.forProtocol(Collecting)
-        options = CertificateOptions(privateKey=own.privateKey.original, certificate=own.original)
-        self.tls = TLSMemoryBIOFactory(options, False, self.received, clock).buildProtocol(None)
-        self.wire = Wire(clock, "127.0.0.1")
-        self.wire.protocol = self.tls
-        self.tls.makeConnection(self.wire)
-
-    def exchange(self) -> None:
-        """Carry bytes both ways until neither side has any."""
-        while self.client.received or self.wire.value():
-            for near, far in ((self.client.wire, self.wire), (self.wire, self.client.wire)):
-                data = near.value()
-                near.clear()
-                if not far.lost:
-                    far.deliver(data)
-                self.clock.advance(0)
-
-
-class Handshake(SynchronousTestCase):
-    """An endpoint for TLS, and what becomes of the handshake."""
-
-    def connect(self, name: str = "backend") -> Deferred[Any]:
-        self.clock = Clock()
-        self.port = BackendPort(self.clock)
-        trusted = trustRootFromCertificates([Certificate(CERTIFICATE.original)])
-        options = optionsForClientTLS(name, trustRoot=trusted)
-        within = agent._Within(agent._Secured(self.port, options, self.clock), 5, self.clock)
-        verifyObject(IStreamClientEndpoint, within)
-        self.protocol = Collecting()
-        return within.connect(Factory.forProtocol(lambda: self.protocol))
-
-    @property
-    def wire(self) -> Wire:
-        return self.port.connections[-1].wire
-
-    def serve(self, own: PrivateCertificate = CERTIFICATE) -> Server:
-        server = Server(self.clock, self.port.connections[-1], own)
-        server.exchange()
-        return server
-
-    def test_interface(self) -> None:
-        """What stands in for a protocol is told when the handshake is over."""
-        verifyObject(IHandshakeListener, agent._Handshake(Protocol()))
-
-    def test_connected_when_the_handshake_is_over(self) -> None:
-        """A connection is there when the handshake is over, and no sooner; then it carries bytes
-        both ways."""
-        connecting = self.connect()
-        self.assertNoResult(connecting)
-        self.assertIsNone(self.protocol.transport)
-        server = self.serve()
-        self.assertIs(self.successResultOf(connecting), self.protocol)
-        self.protocol.transport.write(b"ping")
-        self.clock.advance(0)
-        server.exchange()
-        server.tls.write(b"pong")
-        self.clock.advance(0)
-        server.exchange()
-        self.assertEqual(server.tls.wrappedProtocol.data, b"ping")
-        self.assertEqual(self.protocol.data, b"pong")
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_handshake_that_hangs_is_too_late(self) -> None:
-        """The handshake is a part of connecting, and under its deadline."""
-        connecting = self.connect()
-        self.clock.advance(4.9)
-        self.assertNoResult(connecting)
-        self.clock.advance(0.2)
-        self.failureResultOf(connecting, TimeoutError)
-        self.assertTrue(self.wire.aborted)
-
-    def test_handshake_that_fails_was_no_connection(self) -> None:
-        """A handshake that fails is a connection that was not made, whatever went wrong."""
-        connecting = self.connect()
-        self.port.connections[-1].send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        self.failureResultOf(connecting, ConnectError)
-        connecting = self.connect()
-        self.wire.lose(ConnectionLost())
-        self.failureResultOf(connecting, ConnectError)
-
-    def test_certificate_that_is_not_trusted(self) -> None:
-        """So is one with a certificate of nobody who is trusted, or for another host."""
-        for name, own in (("backend", OTHER_CERTIFICATE), ("other", CERTIFICATE)):
-            connecting = self.connect(name)
-            self.serve(own)
-            self.failureResultOf(connecting, ConnectError)
-            self.assertIsNone(self.protocol.transport)
-
-    def test_cancelled_in_the_handshake(self) -> None:
-        """Who gives up in the handshake closes the connection."""
-        connecting = self.connect()
-        connecting.cancel()
-        self.failureResultOf(connecting, ConnectingCancelledError)
-        self.assertTrue(self.wire.aborted)
+    def test_request_line_names_the_path_of_the_url(self) -> None:
+        """A request line names the path of the URL, whatever the backend's address is."""
+        for url, line, host in (
+            ("http://backend:9000", b"GET /v1/models HTTP/1.1", b"backend:9000"),
+            ("http://backend/base", b"GET /base/v1/models HTTP/1.1", b"backend"),
+            ("http://[::1]:9000", b"GET /v1/models HTTP/1.1", b"[::1]:9000"),
+        ):
+            port = BackendPort(Clock())
+            agent = OriginAgent(url, port, Deadlines(Clock()))
+            verifyObject(IAgent, agent)
+            agent.request(b"GET", url.encode() + b"/v1/models")
+            sent = port.connections[0].received.split(b"\r\n")
+            self.assertEqual(sent, [line, b"Host: " + host, b"", b""])

@@ -557,7 +557,7 @@ class Failures(Setting):
     def test_broken_head(self) -> None:
         """A head that is broken has failed, and its connection is cut."""
         for data in (
-            b"nonsense\r\n",
+            b"nonsense\r\n\r\n",
             HEAD + b"no field\r\n\r\n",
             HEAD + b"Content-Length: x\r\n\r\n",
             b"HTTP/1.1 101 Switching Protocols\r\n\r\n",

@@ -30,7 +30,7 @@ class Fetching(SynchronousTestCase):
 
     def fetcher(self, url: str) -> Callable[[], Deferred[bytes]]:
         deadlines = Deadlines(self.clock)
-        return fetcher(OriginAgent(url, self.port, deadlines), self.port, url, deadlines)
+        return fetcher(OriginAgent(url, self.port, deadlines), url, deadlines)
 
     @property
     def issuer(self) -> BackendConnection:

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.backend.parser import MAX_HEAD, MAX_SIZE_LINE, MAX_TRAILERS, Broken, Head, Reader
+from infergate.backend.parser import (
+    MAX_HEAD,
+    MAX_SIZE_LINE,
+    MAX_TRAILERS,
+    Broken,
+    Head,
+    Reader,
+    parse_head,
+)
 
 
 @attrs.frozen
@@ -175,9 +183,9 @@ class HeadTests(SynchronousTestCase):
             self.assertFalse(reading.fault is None and kept, raw)
 
     def test_broken(self) -> None:
-        """A length or a coding that makes no sense is none: asking for it raises `Broken`."""
-        self.assertRaises(Broken, lambda: Head(1, 200, b"", {b"content-length": [b"x"]}).length)
-        self.assertRaises(Broken, lambda: Head(1, 200, b"", {b"transfer-encoding": [b"x"]}).chunked)
+        """A head with a length or a coding that makes no sense is none."""
+        for field in (b"Content-Length: x", b"Transfer-Encoding: x"):
+            self.assertRaises(Broken, parse_head, response(field))
 
 
 class BodyTests(SynchronousTestCase):
@@ -307,12 +315,15 @@ class FaultTests(SynchronousTestCase):
         ):
             self.assert_broken_head(response(b"X: y", line=line), "status line")
 
-    def test_status_line_alone(self) -> None:
-        """A malformed status line is a fault as soon as it is whole: there may be no more."""
-        self.assert_broken_head(b"SSH-2.0-OpenSSH_9.6\r\n", "status line")
-        self.assert_broken_head(CONTINUE + b"HTTP/1.1 OK\n", "status line")
-        for start in (b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK\r\n", CONTINUE + b"SSH-2.0-OpenSSH"):
-            self.assertEqual(read([start]).fault, "it was cut short")
+    def test_head_is_judged_when_it_is_whole(self) -> None:
+        """What does not speak HTTP is found out at the end of what would be its head, however it
+        is cut, and not before."""
+        raw = b"SSH-2.0-OpenSSH_9.6\r\nX: y\r\n"
+        for pieces in ([raw], bytewise(raw)):
+            self.assertFalse(read(pieces).over)
+            self.assertEqual(read(pieces).fault, "it was cut short")
+        self.assert_broken_head(raw + b"\r\n", "status line")
+        self.assert_broken_head(CONTINUE + b"HTTP/1.1 OK\n\n", "status line")
 
     def test_field(self) -> None:
         """A line of a head that is no field is a fault: one without a colon, one that is folded,
@@ -514,7 +525,7 @@ class ReaderTests(SynchronousTestCase):
         reader.close()
         self.assertTrue(reader.over)
         reader = Reader()
-        reader.feed(b"nonsense\r\n")
+        reader.feed(b"nonsense\r\n\r\n")
         self.assertFalse(reader.close())
         self.assertIn("status line", reader.fault or "")
 

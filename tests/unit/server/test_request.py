@@ -18,10 +18,9 @@ from twisted.web import http, server
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 
-from infergate.backend import client as backend
 from infergate.backend import connection as upstream
 from infergate.errors import BackendError, GatewayTimeout
-from infergate.reactor import writing as eager
+from infergate.reactor import headers, writing
 from infergate.reactor.deadlines import Deadlines
 from infergate.server import connection as edge
 from infergate.server import request as request_module
@@ -72,7 +71,7 @@ class TwistedNames(SynchronousTestCase):
             Headers: (Headers({b"a": [b"b"]}), {"_rawHeaders": {b"A": [b"b"]}}),
             FileDescriptor: (FileDescriptor(Clock()), {"_tempDataBuffer": []}),
         }
-        for module in (backend, eager):
+        for module in (headers, writing):
             for owner, names in module.TWISTED_INTERNALS.items():
                 one, known = made.pop(owner)
                 self.assertEqual({name: getattr(one, name) for name in names}, known)

@@ -1,0 +1,122 @@
+"""How to connect to a server by its URL: over TCP, with TLS for ``https``, within a time limit."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import attrs
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    DNSLookupError,
+    TimeoutError,  # noqa: A004  # Twisted's: the connect deadline
+)
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+from twisted.web.client import URI
+from zope.interface import implementer
+
+
+def backend_endpoint(url: str, reactor: object, connect_timeout: float) -> IStreamClientEndpoint:
+    """The endpoint for an HTTP URL; `connect_timeout` is in seconds.
+
+    Raises `ValueError` for a host name that TLS cannot check a certificate for.
+    """
+    uri = URI.fromBytes(url.encode("ascii"))
+    host = uri.host.decode("ascii").strip("[]")
+    # A `HostnameEndpoint` would start a thread even for an address, which needs no lookup.
+    kind: Any = HostnameEndpoint
+    if isIPAddress(host):
+        kind = TCP4ClientEndpoint
+    elif isIPv6Address(host):
+        kind = TCP6ClientEndpoint
+    return Endpoint(
+        kind(reactor, host, uri.port, connect_timeout),
+        optionsForClientTLS(host) if uri.scheme == b"https" else None,
+        connect_timeout,
+        reactor,
+    )
+
+
+@implementer(IStreamClientEndpoint)
+@attrs.frozen
+class Endpoint:
+    """Connects by `stream`, then with TLS where there are `tls` options, all within `seconds`.
+
+    `connect` fires when a request may be written: with TLS when the handshake is over, where
+    Twisted's own endpoint fires before it begins. Whatever fails before that is a connection that
+    was never made, on which nothing was sent. Errors: `TimeoutError` where the time is up,
+    `DNSLookupError` where it is up within the name lookup, `ConnectError` for all else.
+    Cancelling gives up, in any of the three phases.
+    """
+
+    stream: IStreamClientEndpoint
+    tls: Any
+    seconds: float
+    clock: Any
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
+        connecting = self.stream.connect(factory) if self.tls is None else self._secured(factory)
+        return connecting.addTimeout(self.seconds, self.clock, _too_late)
+
+    def _secured(self, factory: IProtocolFactory) -> Deferred[Any]:
+        shaking = Factory.forProtocol(lambda: _Handshake(factory))
+        shaking.noisy = False
+        connecting: Deferred[Any] = wrapClientTLS(self.tls, self.stream, self.clock).connect(
+            cast(IProtocolFactory, shaking)
+        )
+        return connecting.addCallback(lambda handshake: handshake.over)
+
+
+def _too_late(failure: Any, _: float) -> Failure:
+    """What an attempt that was cancelled for its time limit fails with. One that was still within
+    the name lookup says something else than that it was cancelled."""
+    if failure.check(ConnectingCancelledError):
+        return Failure(TimeoutError())
+    return Failure(DNSLookupError("the name lookup took too long"))
+
+
+@implementer(IHandshakeListener)
+class _Handshake(Protocol):
+    """Waits on a new connection for the end of the TLS handshake, then makes way for a protocol
+    of `factory`.
+
+    `over` fires with that protocol, connected, or with `ConnectError`. Cancelling it closes the
+    connection.
+    """
+
+    def __init__(self, factory: IProtocolFactory) -> None:
+        self._factory = factory
+        self.over: Deferred[IProtocol] = Deferred(self._cancelled)
+
+    def handshakeCompleted(self) -> None:
+        transport: Any = self.transport
+        protocol = cast(IProtocol, self._factory.buildProtocol(transport.getPeer()))
+        # The TLS transport hands what it reads to the protocol that it names.
+        transport.wrappedProtocol = protocol
+        protocol.makeConnection(transport)
+        self.over.callback(protocol)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.over.called:
+            self.over.errback(ConnectError(string=reason.getErrorMessage()))
+
+    def _cancelled(self, over: Deferred[IProtocol]) -> None:
+        transport: Any = self.transport
+        over.errback(ConnectingCancelledError(transport.getPeer()))
+        transport.abortConnection()
