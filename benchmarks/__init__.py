@@ -1,7 +1,18 @@
 """What the gateway costs, beside other gateways on the same backend: ``python -m benchmarks``.
 
-`backend` is the model server and `load` the clients, both cheap so that two cores are enough;
-`targets` is what is compared, each in an environment of its own, and `processes` runs it;
-`report` makes tables and plots of the figures; `__main__` says what is run when. ``baselines/``
-holds the gateways that are written by hand and the configuration of the others.
+`__main__` says what is run when. Three processes meet: a `backend` (or one that is `hostile`), a
+target in the middle, and clients (`load`, `probe`, `flood`), all cheap, so that two cores are
+enough.
+
+processes, targets, bench   what is started, how, and what it cost
+question, replies, shapes   what is said over the wire
+peers                       beside other gateways, one load after the other
+waits, watched              how long one request or reply keeps the others waiting
+growth                      how cost grows with what there is more of
+instructions, inmemory      what is executed, counted by callgrind
+versions                    two versions of the gateway in alternating runs
+report, plots, page         tables, plots, and where they go
+
+``baselines/`` holds the gateways that are written by hand and the configuration of the others,
+``instructions.json`` the counts to compare with.
 """

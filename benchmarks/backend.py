@@ -9,55 +9,19 @@ written, which no gateway may change, so that the reader can tell how long it to
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import uvloop
 
 from benchmarks.processes import allow_many_files
+from benchmarks.replies import END, FINISH, HEAD, PLAIN, USAGE, chunk
 
 _STREAM = re.compile(rb"@(\d+)x(\d+)")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_STAMP = b"0" * 16
-_TEXT = "An answer of about as many words as a short one has. " * 4
-
-
-def _document(kind: str, choice: dict[str, Any] | None, usage: bool) -> bytes:
-    document = {"id": "chatcmpl-1", "object": kind, "created": 1700000000, "model": "bench"}
-    choices = [] if choice is None else [{"index": 0, "finish_reason": "stop"} | choice]
-    counts = {"prompt_tokens": 40, "completion_tokens": 60, "total_tokens": 100}
-    used = {"usage": counts} if usage else {}
-    whole = {**document, "choices": choices, **used}
-    return json.dumps(whole, separators=(",", ":")).encode()
-
-
-def _chunk(choice: dict[str, Any] | None, usage: bool = False) -> bytes:
-    return _event(_document("chat.completion.chunk", choice, usage))
-
-
-def _event(data: bytes) -> bytes:
-    """One event, as an HTTP chunk."""
-    return b"%x\r\ndata: %b\n\n\r\n" % (len(data) + 8, data)
-
-
-_REPLY = _document("chat.completion", {"message": {"role": "assistant", "content": _TEXT}}, True)
-_PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-    len(_REPLY),
-    _REPLY,
-)
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n"
-)
-_DELTA = {"delta": {"content": f"@{_STAMP.decode()}"}, "finish_reason": None}
-_BEFORE, _AFTER = _chunk(_DELTA).split(_STAMP)
-_FINISH = _chunk({"delta": {}})
-_USAGE = _chunk(None, usage=True)
-_END = _event(b"[DONE]") + b"0\r\n\r\n"
 
 
 class Pacer:
@@ -105,10 +69,9 @@ class Stream:
             return False
         if self.left:
             self.left -= 1
-            now = b"%016d" % (time.monotonic_ns() // 1000)
-            self.transport.write(_BEFORE + now + _AFTER)
+            self.transport.write(chunk(time.monotonic_ns() // 1000))
             return True
-        self.transport.write(_FINISH + (_USAGE if self.usage else b"") + _END)
+        self.transport.write(FINISH + (USAGE if self.usage else b"") + END)
         return False
 
 
@@ -134,11 +97,11 @@ class Backend(asyncio.Protocol):
     def _answer(self, request: bytes) -> None:
         wanted = _STREAM.search(request)
         if wanted is None:
-            self._transport.write(_PLAIN)
+            self._transport.write(PLAIN)
             return
         usage = b"include_usage" in request
         stream = Stream(self._transport, int(wanted[1]), int(wanted[2]), usage)
-        self._transport.write(_HEAD)
+        self._transport.write(HEAD)
         if stream.interval:
             stream.step()
             self._pacer.add(stream)

@@ -1,9 +1,12 @@
 """The clients: ``python -m benchmarks.load '{"port": 8080, "seconds": 5, "connections": 32}'``.
 
-With ``connections``, plain requests one after the other on each; with ``streams`` and
-``interval``, that many streams at once with one chunk each `interval` milliseconds, or without
-a pause (0). Prints one JSON object. Times are in milliseconds, and as a client sees them: what a
-gateway adds is the difference from the same without one.
+With ``connections``, plain requests one after the other on each, or with ``chunks`` short streams
+of so many chunks without a pause; with ``streams`` and ``interval``, that many streams at once
+with one chunk each `interval` milliseconds, or without a pause (0). ``callers`` takes turns with
+the keys of so many callers, ``body`` makes each prompt so many bytes longer.
+
+Prints one JSON object. Times are in milliseconds, and as a client sees them: what a gateway adds is
+the difference from the same without one.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ import re
 import sys
 import time
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, cast
 
 import uvloop
 
 from benchmarks.processes import allow_many_files
-from benchmarks.question import question
+from benchmarks.question import KEY, caller_key, question
 
 _STAMPS = re.compile(rb"@(\d{16})").findall
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -64,12 +69,14 @@ class Results:
         return {**figures, "failures": self.failures, "failure": self.failure}
 
 
-class Plain(asyncio.Protocol):
-    """One connection: the next request as soon as the last was answered."""
+class Repeated(asyncio.Protocol):
+    """One connection: the next request as soon as the last was answered, whole or as a stream of
+    `chunks`."""
 
-    def __init__(self, request: bytes, results: Results) -> None:
-        self._request = request
+    def __init__(self, requests: Iterator[bytes], results: Results, chunks: int) -> None:
+        self._requests = requests
         self._results = results
+        self._chunks = chunks
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -77,8 +84,9 @@ class Plain(asyncio.Protocol):
         self._send()
 
     def _send(self) -> None:
+        request = next(self._requests)
         self._sent = _now()
-        self._transport.write(self._request)
+        self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -90,7 +98,8 @@ class Plain(asyncio.Protocol):
             whole = self._buffer.endswith(_LAST)
         if whole:
             self._results.waits.append(_now() - self._sent)
-            if self._buffer[9:12] != b"200":
+            self._results.chunks += self._chunks
+            if self._buffer[9:12] != b"200" or self._buffer.count(b"@") != self._chunks:
                 self._results.fail(self._buffer)
             self._buffer = b""
             self._send()
@@ -146,14 +155,20 @@ class Stream(asyncio.Protocol):
             self._results.done.set()
 
 
-async def plain(port: int, seconds: float, connections: int) -> dict[str, Any]:
+async def repeated(
+    port: int, seconds: float, connections: int, chunks: int = 0, callers: int = 0, body: int = 0
+) -> dict[str, Any]:
     """As many requests as are answered in `seconds`."""
     results = Results()
-    request = question(port)
+    prompt = "x" * body + (f" @{chunks}x0" if chunks else "")
+    keys = [caller_key(number) for number in range(callers)] or [KEY]
+    requests = cycle([question(port, prompt, stream=chunks > 0, key=key) for key in keys])
     loop = asyncio.get_running_loop()
     for _ in range(connections):
-        await loop.create_connection(lambda: Plain(request, results), "127.0.0.1", port)
+        await loop.create_connection(lambda: Repeated(requests, results, chunks), "127.0.0.1", port)
     await asyncio.sleep(seconds)
+    if chunks:
+        return results.summary("wait", chunks=results.chunks, per_second=results.chunks / seconds)
     count = len(results.waits)
     return results.summary("wait", requests=count, per_second=count / seconds)
 
@@ -191,4 +206,4 @@ if __name__ == "__main__":
     allow_many_files()
     gc.disable()
     wanted = json.loads(sys.argv[1])
-    print(json.dumps(uvloop.run((plain if "connections" in wanted else streams)(**wanted))))
+    print(json.dumps(uvloop.run((repeated if "connections" in wanted else streams)(**wanted))))

@@ -66,6 +66,17 @@ class Server:
         """Resident MiB; pages shared with its children count once in each."""
         return sum(int(stat[21]) for stat in self._stats()) * _PAGE / 2**20
 
+    def reset_peak(self) -> float:
+        """Let the peak of resident memory begin anew; MiB that are resident now."""
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+        return self.peak()
+
+    def peak(self) -> float:
+        """The most MiB that were resident in the process, without its children."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        line = next(line for line in status.split("\n") if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+
     def _stats(self) -> Iterator[list[str]]:
         """Of each process of the session, the fields of proc_pid_stat(5) from the third on."""
         for entry in Path("/proc").iterdir():

@@ -10,7 +10,12 @@ KEY = "sk-bench-4f1c0a9be27d48a3b6f05d9c7e81a2f3"
 _SYSTEM = "You are a helpful assistant. Answer in a few short sentences, and say so if unsure."
 
 
-def question(port: int, prompt: str = "", *, stream: bool = False) -> bytes:
+def caller_key(number: int) -> str:
+    """The key of one of many callers."""
+    return f"sk-bench-caller-{number:08}"
+
+
+def question(port: int, prompt: str = "", *, stream: bool = False, key: str = KEY) -> bytes:
     """The bytes of the request; see `benchmarks.backend` for what `prompt` may ask for."""
     document = {
         "model": "bench",
@@ -29,7 +34,7 @@ def question(port: int, prompt: str = "", *, stream: bool = False) -> bytes:
         "Accept: application/json",
         "User-Agent: benchmarks",
         "Content-Type: application/json",
-        f"Authorization: Bearer {KEY}",
+        f"Authorization: Bearer {key}",
         f"Content-Length: {len(body)}",
     )
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body

@@ -26,6 +26,8 @@ class Launch:
     port: int
     backend: int
     directory: Path
+    root: Path
+    """Where the gateway's code is."""
 
     def filled(self, name: str) -> Path:
         """A file of ``baselines/`` with the ports written in."""
@@ -60,7 +62,7 @@ def _gateway(launch: Launch) -> list[str]:
 
 def _everything_on(launch: Launch) -> dict[str, str]:
     return {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(launch.root),
         "BACKEND_URL": f"http://127.0.0.1:{launch.backend}",
         "API_KEYS": f"bench:{KEY}",
         "RATE_LIMIT": "999999999/second",

@@ -1,0 +1,196 @@
+"""A whole gateway without a socket: ``python -m benchmarks.inmemory plain 1000``.
+
+`InMemory` starts the plugin as twistd does, from its settings to its log file, on a reactor that
+connects bytes in memory; so it runs any version of the gateway, however that is wired inside.
+`benchmarks.instructions` counts what it executes.
+
+With ``plain N`` it serves N plain requests after a warm-up, with ``chunk N`` one stream of N
+chunks, each handed over in a read of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from itertools import cycle, islice
+from typing import Any
+
+from twisted.application.service import Application
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.main import installReactor
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import ILogObserver, globalLogBeginner
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from benchmarks.question import KEY, question
+from benchmarks.replies import END, FINISH, HEAD, PLAIN, USAGE, chunk
+
+WARM_UP_REQUESTS = 50
+WARM_UP_CHUNKS = 500
+DIFFERENT_CHUNKS = 100
+
+STEP = 0.001
+"""Seconds that pass on the clock with each request or stream."""
+
+_CLIENT = IPv4Address("TCP", "127.0.0.1", 50000)
+_GATEWAY = IPv4Address("TCP", "127.0.0.1", 8080)
+
+
+@implementer(ITCPTransport)
+class Wire(StringTransport):
+    """The gateway's end of a connection. What the gateway writes is there to `take`; what the far
+    end sends is given to `protocol`, which is the gateway's."""
+
+    protocol: Any
+
+    def __init__(self, reactor: Reactor, descriptor: int) -> None:
+        super().__init__(_GATEWAY, _CLIENT, lenient=True)
+        self._reactor = reactor
+        self._descriptor = descriptor
+        self._written: list[bytes] = []
+        self.write = self._written.append  # cheap, so that the gateway's own work is what counts
+
+    def take(self) -> bytes:
+        """All that was written since the last call."""
+        written = b"".join(self._written)
+        self._written.clear()
+        return written
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self._written.extend(data)
+
+    def loseConnection(self) -> None:
+        if not self.disconnecting:
+            self.disconnecting = True
+            self._reactor.callLater(0, self.protocol.connectionLost, Failure(ConnectionDone()))
+
+    abortConnection = loseConnection
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def getTcpNoDelay(self) -> bool:
+        return True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing is sent."""
+
+    def getTcpKeepAlive(self) -> bool:
+        return True
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Nothing is sent."""
+
+
+class Reactor(MemoryReactorClock):
+    """Connects at once to a backend whose end of each connection is in `backends`, by the
+    descriptor of a pipe with nothing to read, so that a poll of it finds nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._quiet, self._held_open = os.pipe()
+        self.backends: list[Wire] = []
+
+    def wire(self) -> Wire:
+        return Wire(self, self._quiet)
+
+    def connectTCP(self, host: str, port: int, factory: Any, *args: Any, **named: Any) -> Any:
+        connector = super().connectTCP(host, port, factory, *args, **named)
+        wire = self.wire()
+        wire.protocol = factory.buildProtocol(IPv4Address("TCP", host, port))
+        self.backends.append(wire)
+        wire.protocol.makeConnection(wire)
+        return connector
+
+
+class InMemory:
+    """The gateway, one client's connection to it, and its backend.
+
+    Call it once in a process, and before anything imports a reactor.
+    """
+
+    def __init__(self, settings: dict[str, str], log_file: str) -> None:
+        self._reactor = reactor = Reactor()
+        installReactor(reactor)
+        os.environ.update(settings)
+        from infergate.tap import Options, makeService
+
+        options = Options()
+        options.parseOptions([])
+        options.parent = {"nodaemon": True, "logfile": log_file}
+        application = Application("infergate")
+        service = makeService(options)
+        service.setServiceParent(application)
+        globalLogBeginner.beginLoggingTo([ILogObserver(application)], redirectStandardIO=False)
+        service.startService()
+        (_, factory, *_), *_ = reactor.tcpServers
+        self._client = reactor.wire()
+        self._client.protocol = factory.buildProtocol(_CLIENT)
+        self._client.protocol.makeConnection(self._client)
+
+    def plain(self, count: int) -> None:
+        """So many requests, one after the other, each answered whole by the backend."""
+        asked = question(8080)
+        for _ in range(count):
+            self._ask(asked).protocol.dataReceived(PLAIN)
+            self._reactor.advance(STEP)
+            answer = self._client.take()
+            if not answer.startswith(b"HTTP/1.1 200 "):
+                raise RuntimeError(f"not answered: {answer[:500]!r}")
+
+    def chunks(self, count: int) -> None:
+        """One stream of so many chunks."""
+        backend = self._ask(question(8080, stream=True))
+        backend.protocol.dataReceived(HEAD)
+        receive = backend.protocol.dataReceived
+        texts = cycle([chunk(number) for number in range(DIFFERENT_CHUNKS)])
+        for text in islice(texts, count):
+            receive(text)
+        self._reactor.advance(STEP)
+        backend.protocol.dataReceived(FINISH + USAGE + END)
+        self._reactor.advance(STEP)
+        answer = self._client.take()
+        if answer.count(b"@") != count or not answer.endswith(b"\r\n0\r\n\r\n"):
+            raise RuntimeError(f"not the whole stream: {answer[-500:]!r}")
+
+    def _ask(self, asked: bytes) -> Wire:
+        """Send a request; the connection on which the backend got it."""
+        self._client.protocol.dataReceived(asked)
+        self._reactor.advance(0)
+        reactor = self._reactor
+        reactor.backends = [wire for wire in reactor.backends if not wire.disconnecting]
+        asked_of = [wire for wire in reactor.backends if wire.take()]
+        if len(asked_of) != 1:
+            raise RuntimeError(f"no request reached the backend: {self._client.take()[:500]!r}")
+        return asked_of[0]
+
+
+def everything_on() -> dict[str, str]:
+    """Settings with which every feature that costs something for each request is on."""
+    return {
+        "BACKEND_URL": "http://127.0.0.1:9000",
+        "API_KEYS": f"bench:{KEY}",
+        "RATE_LIMIT": "999999999/second",
+        "MAX_REQUESTS_PER_CONNECTION": "1000000000",
+    }
+
+
+def main(what: str, count: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
+        gateway = InMemory(everything_on(), os.path.join(directory, "requests.log"))
+        gateway.plain(WARM_UP_REQUESTS)
+        gateway.chunks(WARM_UP_CHUNKS)
+        gateway.plain(WARM_UP_REQUESTS)
+        if what == "plain":
+            gateway.plain(count)
+        elif what == "chunk":
+            gateway.chunks(count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,132 @@
+"""Instructions executed for a plain request and for a streamed chunk, which noise does not touch.
+
+Seconds on a shared machine differ by several per cent from run to run. The instructions that
+callgrind counts of `benchmarks.inmemory` differ by 0.2 % at most, where all that decides them is
+the same: the interpreter and how it was built, the libraries, the order of sets (PYTHONHASHSEED)
+and the inputs. So there is one kept count for each interpreter with its libraries, in
+``instructions.json``; with any other there is nothing to compare with, and the counts are only
+printed.
+
+What a run executes before and after the requests is the same in all, and is subtracted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.processes import Unavailable, scratch
+from benchmarks.targets import ROOT
+
+KEPT = Path(__file__).with_name("instructions.json")
+
+TOLERANCE = 0.03
+"""How far a count may be from the kept one. Also a lower one is too far: it must be kept, or the
+next change could lose as much unseen."""
+
+COUNTS = {"plain": 1000, "chunk": 20_000}
+"""Requests or chunks of one run. With ten times less, the noise would be over 1 %."""
+
+SECONDS = 600
+_COLLECTED = re.compile(r"Collected : (\d+)")
+_LIBRARIES = ("Twisted", "treq", "klein", "msgspec", "attrs", "prometheus-client")
+
+
+def interpreter() -> str:
+    """What the counts are of, but for our own code."""
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    built = "with PGO" if optimised else "without PGO"
+    python = f"{platform.python_implementation()} {platform.python_version()} {built}"
+    libraries = " ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"{python}, {platform.python_compiler()}, {platform.machine()}; {libraries}"
+
+
+def measure(unpacked: Callable[[str], Path], root: Path = ROOT) -> dict[str, int]:
+    """Instructions for each of `COUNTS`, by the gateway in `root`.
+
+    `unpacked` gives the files of a Debian package, in case valgrind is not installed. Raises
+    `Unavailable` where there is no valgrind, `RuntimeError` where the gateway does not do its work.
+    """
+    program, environment = _valgrind(unpacked)
+    environment["PYTHONHASHSEED"] = "0"
+    with scratch() as directory:
+        # The gateway of `root` and nothing else of it, with the benchmarks from here.
+        Path(directory, "infergate").symlink_to(root / "infergate")
+        environment["PYTHONPATH"] = f"{directory}{os.pathsep}{ROOT}"
+
+        def run(wrapper: list[str], what: str, count: int) -> str:
+            command = [*wrapper, sys.executable, "-m", "benchmarks.inmemory", what, str(count)]
+            return _output(command, environment, directory)
+
+        def total(what: str, count: int) -> int:
+            wrapper = [program, "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+            found = _COLLECTED.search(run(wrapper, what, count))
+            if found is None:
+                raise Unavailable("valgrind did not say how many instructions it counted")
+            return int(found[1])
+
+        run([], "none", 0)  # all modules are compiled before anything is counted
+        before = total("none", 0)
+        return {what: (total(what, count) - before) // count for what, count in COUNTS.items()}
+
+
+def check(counts: dict[str, int], kept_file: Path = KEPT) -> bool:
+    """Print each count; whether all are as they were kept, or nothing is to compare with."""
+    kept = json.loads(kept_file.read_text()).get(interpreter())
+    good = True
+    for what, count in counts.items():
+        line = f"{what}: {count:,} instructions"
+        if kept is None:
+            print(f"{line}; none are kept for {interpreter()}")
+            continue
+        change = count / kept[what] - 1
+        within = abs(change) <= TOLERANCE
+        good = good and within
+        verdict = "" if within else ": too far, find out why, or keep it (--keep)"
+        print(f"{line}, {change:+.1%} of the {kept[what]:,} kept{verdict}")
+    return good
+
+
+def keep(counts: dict[str, int], kept_file: Path = KEPT) -> None:
+    """These are the counts to compare with from now on."""
+    kept = json.loads(kept_file.read_text()) if kept_file.exists() else {}
+    kept[interpreter()] = counts
+    kept_file.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+def _valgrind(unpacked: Callable[[str], Path]) -> tuple[str, dict[str, str]]:
+    """The program, and the environment that it needs."""
+    environment = dict(os.environ)
+    installed = shutil.which("valgrind")
+    if installed is not None:
+        return installed, environment
+    place = unpacked("valgrind")
+    environment["VALGRIND_LIB"] = str(place / "usr" / "libexec" / "valgrind")
+    return str(place / "usr" / "bin" / "valgrind"), environment
+
+
+def _output(command: list[str], environment: dict[str, str], directory: str) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            env=environment,
+            cwd=directory,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(str(error)) from None
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-1000:]}")
+    return done.stderr
