@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from infergate.backend.connection import Connection, Message
 from infergate.reactor.deadlines import NEVER, Deadlines
-from infergate.reactor.epoll import turn_of
+from infergate.reactor.epoll import iteration_of
 
 IDLE_CONNECTION = 2.0
 """Seconds a pooled connection is kept: llama.cpp and uvicorn close theirs after 5, and a POST on
@@ -121,13 +121,15 @@ class OriginAgent:
         """
         target = uri.removeprefix(self._origin)
         message = Message(method, target, self._host, headers or Headers(), bodyProducer)
-        turn = turn_of(self._reactor)
-        if turn is None or not turn.crowded:
+        iteration = iteration_of(self._reactor)
+        if iteration is None or not iteration.crowded:
             return self._write(message)
-        end_of_turn: Deferred[None] = Deferred()
+        end_of_iteration: Deferred[None] = Deferred()
         # A request that was cancelled meanwhile has been called back already, and is not sent.
-        turn.at_end.append(lambda: None if end_of_turn.called else end_of_turn.callback(None))
-        return end_of_turn.addCallback(lambda _: self._write(message))
+        iteration.at_end.append(
+            lambda: None if end_of_iteration.called else end_of_iteration.callback(None)
+        )
+        return end_of_iteration.addCallback(lambda _: self._write(message))
 
     def _write(self, message: Message) -> Deferred[Any]:
         """Write a request to an idle connection or a new one. The connection is chosen in the same

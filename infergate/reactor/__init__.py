@@ -1,7 +1,9 @@
 """Twisted made quicker, and every private name of Twisted that this takes.
 
-writing     writing to a socket at once, or with others at the end of a turn
-epoll       a turn of the reactor, and what may wait for its end
-deadlines   deadlines that are cheap to move
+writing     writing to a socket at once, or with others at the end of an event loop iteration
+epoll       a quicker event loop iteration, and what can wait for its end
+deadlines   deadlines that are cheap to move, and the clock that they are on
 headers     header fields that are known to be good
+
+`docs/design.md` says of each private name what it gains, and what happens without it.
 """

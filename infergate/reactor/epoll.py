@@ -1,8 +1,9 @@
-"""A shorter turn of the epoll reactor, and what can wait for its end.
+"""A quicker event loop iteration on epoll, and what can wait for its end.
 
-Twisted hands each event to a socket through ten calls, most of them to say in a log context whose
-event it is; nothing here reads that context. For a stream of small pieces it is a ninth of the
-work.
+Twisted's reactor hands each event to its socket through ten calls, most of which set up a log
+context that names the socket; nothing here reads that context. An event that only says "there is
+something to read" takes one call instead. For a stream of small chunks that saves a ninth of the
+work (`docs/design.md` has the measurements, and each private name that is used).
 """
 
 from __future__ import annotations
@@ -20,12 +21,23 @@ TWISTED_INTERNALS = {
 """Private names that are used here; a test checks each."""
 
 CROWD = 4
-"""Events of one turn from which on something may wait for the others."""
+"""Events of one iteration from which on it is crowded.
+
+A `send` that has to wake a sleeping reader costs several times one to a reader that is awake. With
+a few sockets to serve, what is ready is better sent at once; from some four on it is cheaper to
+send everything at the end of the iteration, when the first `send` wakes the reader for all.
+"""
 
 
-class Turn:
-    """The turns of one reactor, one after the other. While one is `crowded`, `at_end` takes what
-    is to be called when all of its events are dealt with."""
+class Iteration:
+    """Takes the place of an `EPollReactor`'s `doIteration`, for all its iterations.
+
+    The reactor calls it with the seconds that it may wait for events. While it deals with events,
+    `crowded` says whether there are many, and whatever is called by it may append to `at_end` what
+    is to be called when all of them are dealt with. What such a call raises is logged, and the
+    next call is made all the same. What is appended by one of these calls waits for the end of the
+    next iteration.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self.crowded = False
@@ -35,44 +47,51 @@ class Turn:
         self._selectables = reactor._selectables
 
     def __call__(self, timeout: float | None) -> None:
-        """Wait for events, at the most so many seconds, and deal with them."""
-        reactor, selectables = self._reactor, self._selectables
+        selectables = self._selectables
         events = self._poll(-1 if timeout is None else timeout, len(selectables))
         self.crowded = len(events) >= CROWD
         for fd, event in events:
             selectable = selectables.get(fd)
-            if selectable is None:  # an earlier event of this turn has closed it
-                continue
-            if event == EPOLLIN:
-                try:
-                    why = selectable.doRead()
-                except BaseException as error:
-                    log.err()
-                    why = error
-                if why:
+            # It is None where an earlier event of this iteration has closed the socket.
+            if selectable is not None:
+                if event == EPOLLIN:
+                    self._read(selectable)
+                else:
                     log.callWithLogger(
-                        selectable, reactor._disconnectSelectable, selectable, why, True
+                        selectable, self._reactor._doReadOrWrite, selectable, fd, event
                     )
-            else:
-                log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
         self.crowded = False
         if self.at_end:
-            calls, self.at_end = self.at_end, []
-            for call in calls:
-                try:
-                    call()
-                except BaseException:  # what the others have to send still goes out
-                    log.err()
+            self._end()
+
+    def _read(self, selectable: Any) -> None:
+        """What Twisted's `_doReadOrWrite` does for an event that only says EPOLLIN."""
+        try:
+            why = selectable.doRead()
+        except BaseException as error:
+            log.err()
+            why = error
+        if why:
+            disconnect = self._reactor._disconnectSelectable
+            log.callWithLogger(selectable, disconnect, selectable, why, True)
+
+    def _end(self) -> None:
+        calls, self.at_end = self.at_end, []
+        for call in calls:
+            try:
+                call()
+            except BaseException:
+                log.err()
 
 
 def shorten(reactor: Any) -> None:
-    """Let an `EPollReactor` hand what can be read to its socket in one call, and all other events
-    as ever. Any other reactor stays as it is."""
+    """Give an `EPollReactor` the quicker iteration. `makeService` calls it once, before the reactor
+    runs. Any other reactor stays as it is: then nothing is ever `crowded`, and nothing waits."""
     if isinstance(reactor, EPollReactor):
-        reactor.doIteration = Turn(reactor)  # type: ignore[method-assign]
+        reactor.doIteration = Iteration(reactor)  # type: ignore[method-assign]
 
 
-def turn_of(reactor: Any) -> Turn | None:
-    """The turns of a reactor, where they were shortened."""
-    turn = getattr(reactor, "doIteration", None)
-    return turn if isinstance(turn, Turn) else None
+def iteration_of(reactor: Any) -> Iteration | None:
+    """The quicker iteration of a reactor that has one."""
+    iteration = getattr(reactor, "doIteration", None)
+    return iteration if isinstance(iteration, Iteration) else None

@@ -1,11 +1,10 @@
-"""Writing to a socket without the detour over the reactor.
+"""Writing to a socket without a detour over the reactor.
 
-Twisted appends what is written to a buffer, asks epoll when the socket will take it, is told that
-it does, sends, and asks epoll no more: two system calls and a turn of the reactor around the one
-that is needed. For a stream of small pieces to clients that read, that is a seventh of the work.
-
-What is less urgent than a piece of a stream goes out with others of its kind, at the end of a turn
-that is crowded.
+What is written to one of Twisted's transports is appended to a buffer; epoll is asked to say when
+the socket is writable, says so in the next iteration, the buffer is sent, and epoll is asked to say
+so no more. Around the one system call that is needed there are two others and an iteration. A
+`SocketOutlet` calls `send` itself, and leaves to the transport only what the socket does not take.
+For a stream of small chunks to clients that read, that saves a seventh of the work.
 """
 
 from __future__ import annotations
@@ -17,17 +16,24 @@ from typing import Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Connection
 
-from infergate.reactor.epoll import turn_of
+from infergate.reactor.epoll import iteration_of
 
 TWISTED_INTERNALS = {FileDescriptor: ("_tempDataBuffer",)}
 """Private names that are used here; a test checks each."""
 
 SMALL = 8192
-"""Bytes that may wait for the end of a turn."""
+"""Bytes that may wait for the end of an iteration. More is sent at once: it would not fit into one
+`send` anyway."""
 
 
 class Outlet:
-    """Writes to one transport of any kind."""
+    """Writes to a transport of any kind: TLS, UNIX, or one of a test.
+
+    The protocol that owns the transport makes one with `outlet` when it is connected, calls `write`
+    and `write_batched` in any order, and `flush` before it closes the transport. Bytes go out in
+    the order in which they were written. Nothing is raised: a connection that is lost is said to be
+    by the transport, to the protocol's `connectionLost`.
+    """
 
     __slots__ = ("_transport",)
 
@@ -36,69 +42,83 @@ class Outlet:
 
     @property
     def empty(self) -> bool:
-        """Nothing waits to be sent, nor to be taken by the other side. What waits within TLS is not
-        known, but then the kernel has its buffer full."""
+        """Nothing waits to be sent, and the other side's kernel has taken all that was.
+
+        What waits within TLS is not known; while it does, this side's kernel has its buffer full.
+        """
         try:
             unsent = fcntl.ioctl(self._transport.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-        except (AttributeError, OSError, ValueError):  # no socket, or a system that cannot tell
+        except (AttributeError, OSError, ValueError):
+            # It is no socket, or the system cannot tell.
             return True
         return not any(unsent)
 
     def write(self, data: bytes) -> None:
+        """Send `data` now, or as soon as the socket takes it."""
         self._transport.write(data)
 
-    def write_soon(self, data: bytes) -> None:
-        """Write what nobody waits for so much that many of its kind should not be sent in one go:
-        sending that has to wake its reader costs several times as much as where it is awake."""
+    def write_batched(self, data: bytes) -> None:
+        """Send `data` at the end of this event loop iteration where that is crowded, else now.
+
+        For what ends an exchange, such as a whole reply: a few hundred microseconds do not matter
+        to it, and sent together with those of other connections it costs less. A chunk of a stream
+        is written with `write`.
+        """
         self.write(data)
 
     def flush(self) -> None:
-        """Send now what waits for the end of the turn."""
+        """Send now what waits for the end of the iteration."""
 
 
 class SocketOutlet(Outlet):
-    """Writes to a TCP socket: what it takes now is sent now, and the rest, or all where something
-    waits already, goes the usual way, with its flow control and errors."""
+    """Writes to a TCP socket.
 
-    __slots__ = ("_send", "_turn", "_waiting")
+    What the socket takes at once is sent at once. The rest goes to the transport, with its flow
+    control and its errors, and so does everything else until the transport has sent that: bytes
+    stay in order.
+    """
+
+    __slots__ = ("_batch", "_iteration", "_send")
 
     def __init__(self, transport: Any) -> None:
         super().__init__(transport)
         self._send = transport.socket.send
-        self._turn = turn_of(transport.reactor)
-        self._waiting = b""
+        self._iteration = iteration_of(transport.reactor)
+        # What waits for the end of the iteration.
+        self._batch = b""
 
     @property
     def empty(self) -> bool:
         transport = self._transport
-        held = self._waiting or transport.dataBuffer or transport._tempDataBuffer
+        held = self._batch or transport.dataBuffer or transport._tempDataBuffer
         return not held and super().empty
 
     def write(self, data: bytes) -> None:
-        if self._waiting:
-            data, self._waiting = self._waiting + data, b""
+        if self._batch:
+            data, self._batch = self._batch + data, b""
         transport = self._transport
         if transport.connected and not (transport.dataBuffer or transport._tempDataBuffer):
             try:
                 sent = self._send(data)
-            except OSError:  # which the usual way meets again
+            except OSError:
+                # The socket is full or broken, which the transport finds out in its own way.
                 sent = 0
             if sent == len(data):
                 return
             data = data[sent:]
         transport.write(data)
 
-    def write_soon(self, data: bytes) -> None:
-        turn = self._turn
-        if turn is None or not turn.crowded or len(self._waiting) + len(data) > SMALL:
+    def write_batched(self, data: bytes) -> None:
+        iteration = self._iteration
+        if iteration is None or not iteration.crowded or len(self._batch) + len(data) > SMALL:
             self.write(data)
             return
-        if not self._waiting:
-            turn.at_end.append(self.flush)
-        self._waiting += data
+        if not self._batch:
+            iteration.at_end.append(self.flush)
+        self._batch += data
 
     def flush(self) -> None:
-        if self._waiting:
+        if self._batch:
             self.write(b"")
 
 

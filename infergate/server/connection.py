@@ -142,7 +142,7 @@ class Connection(Protocol):
     phase: Phase
     deadline: float
     write: Callable[[bytes], None]
-    write_soon: Callable[[bytes], None]
+    write_batched: Callable[[bytes], None]
     _peer: IAddress
     _host: IAddress
     _outlet: Outlet
@@ -221,7 +221,7 @@ class Connection(Protocol):
             cast(ITCPTransport, self.transport).setTcpNoDelay(True)
         self.transport.bufferSize = WRITE_BUFFER
         self._outlet = outlet(self.transport)
-        self.write, self.write_soon = self._outlet.write, self._outlet.write_soon
+        self.write, self.write_batched = self._outlet.write, self._outlet.write_batched
         self._stall = Stall(self.transport, edge.deadlines, self.abort)
         self.transport.registerProducer(self, True)
         self._enter(IDLE)

@@ -53,7 +53,7 @@ class Starting(SynchronousTestCase):
         self.events: list[LogEvent] = []
         self.patch(service_module, "_log", Logger(observer=self.events.append))
 
-    def test_interface(self) -> None:
+    def test_it_is_a_service(self) -> None:
         """It is a service as twistd takes it."""
         verifyObject(IService, Running().service())
 
@@ -65,7 +65,7 @@ class Starting(SynchronousTestCase):
         said = [(event["log_level"].name, formatEvent(event)) for event in self.events]
         self.assertEqual(said, [("info", "here I am"), ("info", "{twice}"), ("warn", "{beware}")])
 
-    def test_pushes(self) -> None:
+    def test_parts_start_and_stop_with_the_service(self) -> None:
         """What pushes the figures starts and stops with it."""
         pusher = Pusher()
         service = Running().service(parts=[pusher])
@@ -74,7 +74,7 @@ class Starting(SynchronousTestCase):
         self.successResultOf(service.stopService())
         self.assertEqual(pusher.calls, ["start", "stop"])
 
-    def test_logs(self) -> None:
+    def test_application_logs_as_the_settings_say(self) -> None:
         """The application logs as the settings say, from when the service is a part of it."""
         application = Application("infergate")
 
@@ -84,7 +84,7 @@ class Starting(SynchronousTestCase):
         Running().service(observer=observe).setServiceParent(application)
         self.assertIs(application.getComponent(ILogObserver), observe)
 
-    def test_without_an_observer(self) -> None:
+    def test_logging_is_left_alone_without_an_observer(self) -> None:
         """Without one, or in something that is no application, it leaves logging alone."""
         application = Application("infergate")
         Running().service().setServiceParent(application)
@@ -107,7 +107,7 @@ class Draining(SynchronousTestCase):
     def setUp(self) -> None:
         self.start()
 
-    def test_idle(self) -> None:
+    def test_process_with_nothing_running_ends_at_once(self) -> None:
         """With nothing running the process can end at once."""
         idle = self.running.connect()
         stopped = self.service.stopService()
@@ -119,7 +119,7 @@ class Draining(SynchronousTestCase):
         self.running.wait(0.2)
         self.assertEqual(self.running.clock.getDelayedCalls(), [])
 
-    def test_finishes(self) -> None:
+    def test_what_runs_may_finish_and_what_is_new_is_refused(self) -> None:
         """What runs may end; meanwhile the port stays open, probes are told, and what is new is
         refused."""
         plain, stream = self.running.connect(), self.running.connect()
@@ -145,7 +145,7 @@ class Draining(SynchronousTestCase):
         self.assertFalse(self.port.listening)
         self.assertEqual([o for o in self.running.outcomes if o == "internal_error"], [])
 
-    def test_too_long(self) -> None:
+    def test_what_runs_too_long_is_told_that_it_is_over(self) -> None:
         """What still runs after DRAIN_TIMEOUT is told that it is over: a stream by an error event,
         a plain request by a 503; then the process ends."""
         plain, stream = self.running.connect(), self.running.connect()
@@ -169,7 +169,7 @@ class Draining(SynchronousTestCase):
         self.running.wait(0.2)
         self.assertEqual(self.running.clock.getDelayedCalls(), [])
 
-    def test_client_that_does_not_read(self) -> None:
+    def test_client_that_does_not_read_is_cut(self) -> None:
         """A client that does not take its last words is cut, so that the process does end."""
         client = self.running.connect()
         client.send(chat())
@@ -182,7 +182,7 @@ class Draining(SynchronousTestCase):
         self.assertTrue(client.wire.aborted)
         self.successResultOf(stopped)
 
-    def test_at_once(self) -> None:
+    def test_drain_timeout_of_zero_waits_for_nothing(self) -> None:
         """With a DRAIN_TIMEOUT of 0 nothing is waited for."""
         self.start(drain_timeout=0)
         client = self.running.connect()
@@ -192,7 +192,7 @@ class Draining(SynchronousTestCase):
         self.assertEqual(client.answer.code, "shutting_down")
         self.successResultOf(stopped)
 
-    def test_probe_that_stays(self) -> None:
+    def test_open_connection_of_a_probe_holds_nothing_up(self) -> None:
         """A probe's open connection holds nothing up, and is closed at the end."""
         busy = self.running.connect()
         busy.send(chat())
@@ -203,7 +203,7 @@ class Draining(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertTrue(probe.wire.aborted)
 
-    def test_metrics_listener(self) -> None:
+    def test_metrics_listener_answers_until_the_end(self) -> None:
         """The listener of METRICS_LISTEN answers until the end, and is then closed."""
         service = self.running.service(DRAIN, metrics_edge=self.running.metrics_edge)
         busy = self.running.connect()
@@ -217,7 +217,7 @@ class Draining(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertTrue(scraper.wire.aborted)
 
-    def test_pool(self) -> None:
+    def test_idle_connections_to_the_backend_are_closed(self) -> None:
         """The connections kept to the backend are closed."""
         client = self.running.connect()
         client.send(chat())
@@ -229,12 +229,12 @@ class Draining(SynchronousTestCase):
         self.assertTrue(backend.closed)
         self.successResultOf(stopped)
 
-    def test_without_a_backend(self) -> None:
+    def test_echo_stops_too(self) -> None:
         """An echo has no such connections, and stops as well."""
         running = Running()
         self.successResultOf(running.service(pools=()).stopService())
 
-    def test_slow_port(self) -> None:
+    def test_end_waits_for_a_port_that_closes_slowly(self) -> None:
         """The end waits until the port is closed."""
         port = Port(slow=True)
         stopped = self.running.service(DRAIN, ports=[port]).stopService()

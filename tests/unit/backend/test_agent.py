@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from infergate.backend.agent import IDLE_CONNECTION, POOLED_CONNECTIONS, OriginAgent
 from infergate.errors import BackendUnavailable
 from infergate.reactor.deadlines import Deadlines
-from infergate.reactor.epoll import Turn
+from infergate.reactor.epoll import Iteration
 from tests.unit.backend.onebackend import OneBackend
 from tests.unit.inmemory import BackendPort
 
@@ -131,7 +131,7 @@ class Reactor:
     def __init__(self) -> None:
         self._poller = self
         self._selectables: dict[int, Any] = {}
-        self.doIteration = Turn(self)
+        self.doIteration = Iteration(self)
 
     def poll(self, timeout: float, count: int) -> list[tuple[int, int]]:
         return []

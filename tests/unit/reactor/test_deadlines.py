@@ -41,7 +41,7 @@ class DeadlinesTests(SynchronousTestCase):
     def pass_time(self, seconds: float) -> None:
         self.clock.pump([0.01] * round(seconds / 0.01))
 
-    def test_in_time(self) -> None:
+    def test_deadline_passes_in_time(self) -> None:
         """A deadline passes no sooner than it says, and no later than one sweep after."""
         for at in (0.05, 1.0, 1.23, 2.001):
             self.watch(at)
@@ -49,14 +49,14 @@ class DeadlinesTests(SynchronousTestCase):
         for at, passed in zip((0.05, 1.0, 1.23, 2.001), self.passed, strict=True):
             self.assertTrue(at <= passed <= at + RESOLUTION + 0.011, (at, passed))
 
-    def test_once(self) -> None:
+    def test_deadline_passes_once(self) -> None:
         """A deadline passes once, and has no moment from then on."""
         watched = self.watch(0.5)
         self.pass_time(3)
         self.assertEqual(len(self.passed), 1)
         self.assertEqual(watched.deadline, NEVER)
 
-    def test_moved(self) -> None:
+    def test_moving_a_deadline_starts_no_timer(self) -> None:
         """Moving a deadline is setting a number: no timer is started or stopped for it."""
         watched = self.watch(0.5)
         timers = self.clock.getDelayedCalls()
@@ -68,7 +68,7 @@ class DeadlinesTests(SynchronousTestCase):
         self.pass_time(2)
         self.assertEqual(self.passed, [])
 
-    def test_next(self) -> None:
+    def test_expired_may_set_the_next_deadline(self) -> None:
         """What is called when a deadline passes may set the next one."""
         watched = self.watch(0.5)
 
@@ -80,7 +80,7 @@ class DeadlinesTests(SynchronousTestCase):
         self.pass_time(1.8)
         self.assertEqual(len(self.passed), 3)
 
-    def test_forgotten(self) -> None:
+    def test_forgotten_deadline_never_passes(self) -> None:
         """A forgotten deadline never passes; forgetting it twice is no fault."""
         watched = self.watch(0.5)
         self.deadlines.forget(watched)
@@ -88,7 +88,7 @@ class DeadlinesTests(SynchronousTestCase):
         self.pass_time(1)
         self.assertEqual(self.passed, [])
 
-    def test_nothing_left(self) -> None:
+    def test_no_timer_is_left_while_nothing_is_watched(self) -> None:
         """While nothing is watched no timer is left, and with the next there is one again."""
         first = self.watch(0.5)
         self.assertEqual((len(self.deadlines), len(self.clock.getDelayedCalls())), (1, 1))
@@ -99,7 +99,7 @@ class DeadlinesTests(SynchronousTestCase):
         self.pass_time(1)
         self.assertEqual(len(self.passed), 1)
 
-    def test_one_timer(self) -> None:
+    def test_thousand_deadlines_cost_one_timer(self) -> None:
         """A thousand deadlines cost one timer."""
         for _ in range(1000):
             self.watch(5.0)
@@ -107,7 +107,7 @@ class DeadlinesTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
-    def test_watched_while_passing(self) -> None:
+    def test_deadline_watched_in_a_sweep_is_swept_too(self) -> None:
         """What one deadline's passing watches is swept too, and still by one timer."""
         watched = self.watch(0.5)
         watched.expired = lambda: self.deadlines.forget(watched) or self.watch(1.0)  # type: ignore[func-returns-value]
