@@ -172,7 +172,7 @@ class Settings:
     jwt_issuer: str | None = _setting("keys", values.line, "required iss claim")
     jwt_audience: str | None = _setting("keys", values.line, "required aud claim")
     rate_limit: Rate | None = _setting(
-        "keys", parse_rate, "N/second, N/minute or N/hour for each caller; unset: off"
+        "keys", parse_rate, "N/second, N/minute, N/hour or N/day for each caller; unset: off"
     )
     usage_db: UsageDB | None = _setting(
         "keys",

@@ -5,5 +5,6 @@ jwts        who is calling: JSON Web Tokens
 jwks        the keys that tokens are verified with
 auth        who is calling: API keys
 algorithms  the names of the algorithms of tokens
+policy      what a caller may do, as one value
 ratelimit   how often a caller may come
 """

@@ -17,8 +17,8 @@ CAPACITY = 170_000
 MAX_KEY_LENGTH = 40
 """Characters of the longest key kept as it is: any address. Longer ones are kept as a digest."""
 
-_PERIODS = {"second": 1, "minute": 60, "hour": 3600}
-_RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
+_PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
 _MICROSECONDS = 1_000_000
 
 
@@ -57,7 +57,7 @@ def parse_rate(text: str) -> Rate:
     """Read ``60/minute``; raises `ValueError` for anything else."""
     match = _RATE.fullmatch(text)
     if match is None:
-        raise ValueError("a rate is N/second, N/minute or N/hour, N from 1 to 999999999")
+        raise ValueError("a rate is N/second, N/minute, N/hour or N/day, N from 1 to 999999999")
     return Rate(int(match[1]), _PERIODS[match[2]])
 
 

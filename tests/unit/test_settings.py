@@ -147,7 +147,7 @@ class Refusals(SynchronousTestCase):
             ("API_KEYS_FILE", "/nonexistent"),
             ("JWT_PUBLIC_KEY_FILE", "/nonexistent"),
             ("JWT_JWKS_URL", "file:///etc/passwd"),
-            ("RATE_LIMIT", "5/day"),
+            ("RATE_LIMIT", "5/week"),
             ("TRUSTED_PROXIES", "10.0.0.1/8"),
             ("ERROR_FORMAT", "xml"),
             ("LOG_FORMAT", "yaml"),

@@ -32,7 +32,14 @@ class RateTests(SynchronousTestCase):
         """Anything else is refused at the start."""
         for text in ["", "60", "60/", "/minute", "0/second", "-1/second", "1.5/second", "01/hour"]:
             self.assertRaises(ValueError, parse_rate, text)
-        for text in ["1/day", "1/Minute", "1 / minute", "1/minute\n", "٣/hour", "1" * 10 + "/hour"]:
+        for text in [
+            "1/week",
+            "1/Minute",
+            "1 / minute",
+            "1/minute\n",
+            "٣/hour",
+            "1" * 10 + "/hour",
+        ]:
             self.assertRaises(ValueError, parse_rate, text)
 
 

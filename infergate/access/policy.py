@@ -1,0 +1,84 @@
+"""What a caller may do, as one frozen value that the identification gives.
+
+`keysfile` reads policies out of `API_KEYS_FILE`, `limits` counts by them, `Admission` and the
+gateway judge requests by them. A policy is complete: the defaults of ``*`` and `RATE_LIMIT` have
+been applied where it is made, so that nobody looks anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+import attrs
+
+from infergate.access.ratelimit import Rate
+from infergate.server.addresses import Networks
+
+WINDOWS = ("minute", "hour", "day", "week", "month")
+"""The spans of time, in UTC, that tokens are counted in; a week begins on Monday."""
+
+
+@attrs.frozen
+class TokenLimit:
+    """At most `count` tokens, prompt and completion, in each `window`; written ``1000/day``."""
+
+    count: int
+    window: str
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.window}"
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """What a caller may do; None is no limit, and no `tokens` are none.
+
+    `rate_set_by` is the setting or the option that a refusal names. `models` are shell patterns
+    of whole names. `routes` are names of operations, and ``metrics`` and ``status``. `sources`
+    are the networks that the caller may come from. `user_field` is the header field, in lower
+    case, whose value names the person behind a key that many share.
+    """
+
+    rate: Rate | None = None
+    rate_set_by: str = "RATE_LIMIT"
+    tokens: tuple[TokenLimit, ...] = ()
+    concurrent: int | None = None
+    models: tuple[str, ...] | None = None
+    routes: frozenset[str] | None = None
+    sources: Networks | None = None
+    user_field: bytes | None = None
+
+    def may_use_model(self, model: str) -> bool:
+        """Whether `model` matches one of the patterns, in its case; ``*`` matches ``/`` too."""
+        return self.models is None or any(fnmatchcase(model, one) for one in self.models)
+
+    def may_use_route(self, name: str) -> bool:
+        """Whether an operation, ``metrics`` or ``status`` is open."""
+        return self.routes is None or name in self.routes
+
+
+@attrs.frozen
+class Caller:
+    """Who asks, and what it may do. `name` stands in metrics, `full_name` in the log, the
+    ledger and the caller's own buckets: with `user` it is one person of several."""
+
+    name: str
+    policy: Policy
+    user: str | None = None
+
+    @property
+    def full_name(self) -> str:
+        return self.name if self.user is None else f"{self.name}/{self.user}"
+
+
+@attrs.frozen(eq=False)
+class Policies:
+    """The policy of each caller: of those that have rules of their own by name, of all others
+    `default`."""
+
+    default: Policy = Policy()
+    by_name: Mapping[str, Policy] = attrs.field(factory=dict, repr=False)
+
+    def of(self, name: str) -> Policy:
+        return self.by_name.get(name, self.default)
