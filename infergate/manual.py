@@ -1,7 +1,8 @@
-"""The settings as text for people: options and their help, ``.env.example``, docs/settings.md.
+"""The settings as text for people: options and their help, ``.env.example``, docs/settings.md,
+and the table of the README.
 
 All of it is made from the fields of `Settings`, group by group, so that none of it can be out of
-date. After a change of a setting ``python -m infergate.manual`` writes the two files anew; a test
+date. After a change of a setting ``python -m infergate.manual`` writes the files anew; a test
 holds that they are as they would be written.
 """
 
@@ -34,6 +35,14 @@ _NAME = re.compile(rf"\b({'|'.join(sorted(names(), reverse=True))})\b")
 
 _HELP_WIDTH = 100
 _OPTION_WIDTH = 32
+
+FIRST = (
+    *("port", "host", "backend_url", "backend_api_key", "default_model"),
+    *("api_keys", "rate_limit", "cors_origins", "backend_timeout", "log_format"),
+)
+"""The settings that most people need first, as the README shows them."""
+
+_README = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- end of settings -->)", re.DOTALL)
 
 _PAGE = """\
 # Settings
@@ -96,15 +105,21 @@ def env_example() -> str:
 
 def settings_page() -> str:
     """The text of docs/settings.md: a table for each group."""
-    parts = [_PAGE]
-    for group, title in TITLES.items():
-        rows = [
-            f"| `{field.name.upper()}` | {_default_cell(field)} | {_about_cell(field)} |"
-            for field in _group(group)
-        ]
-        parts.append(f"## {title}\n\n| name | default | meaning |\n|---|---|---|")
-        parts.append("\n".join(rows) + "\n")
-    return "\n".join(parts)
+    tables = (f"## {title}\n\n{_table(_group(group))}" for group, title in TITLES.items())
+    return "\n".join((_PAGE, *tables))
+
+
+def readme(text: str) -> str:
+    """The text of the README, with the table of `FIRST` as it is now."""
+    table = _table(getattr(attrs.fields(Settings), name) for name in FIRST)
+    return _README.sub(lambda _: table, text)
+
+
+def _table(fields: Iterable[attrs.Attribute[Any]]) -> str:
+    rows = ["| name | default | meaning |", "|---|---|---|"]
+    for field in fields:
+        rows.append(f"| `{field.name.upper()}` | {_default_cell(field)} | {_about_cell(field)} |")
+    return "".join(f"{row}\n" for row in rows)
 
 
 def _parameters(fields: Iterable[attrs.Attribute[Any]]) -> list[list[str | None]]:
@@ -160,3 +175,5 @@ if __name__ == "__main__":
     root = Path(__file__).parents[1]
     (root / ".env.example").write_text(env_example(), "utf-8")
     (root / "docs/settings.md").write_text(settings_page(), "utf-8")
+    page = root / "README.md"
+    page.write_text(readme(page.read_text("utf-8")), "utf-8")

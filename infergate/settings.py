@@ -63,7 +63,11 @@ class Settings:
     )
     host: str = _setting("listening", values.host, "address to listen on", "127.0.0.1")
     listen: str | None = _setting(
-        "listening", values.line, "Twisted endpoint string instead of PORT and HOST"
+        "listening",
+        values.line,
+        "Twisted endpoint string in place of PORT and HOST: unix:/run/gate, "
+        "ssl:443:privateKey=key.pem:certKey=cert.pem, tls:DIRECTORY:port=443, "
+        "systemd:domain=INET:index=0, haproxy:tcp:8080",
     )
     backend_url: str | None = _setting(
         "backend",
@@ -98,7 +102,7 @@ class Settings:
     default_model: str = _setting(
         "backend",
         values.line,
-        "used where a request names no model; empty: model is required",
+        "model of a request that names none; empty: model is required",
         "default",
         empty=True,
     )
@@ -139,12 +143,16 @@ class Settings:
     api_keys: KeyRing | None = _setting(
         "keys",
         values.api_keys,
-        "comma-separated key, name:key, sha256:<hex> or name:sha256:<hex>; unset: nobody needs one",
+        "comma-separated API keys: key, name:key, sha256:HEX or name:sha256:HEX, where HEX is the "
+        "SHA-256 of a key; unset: nobody needs one",
         secret=True,
         credential=True,
     )
     api_keys_file: FromFile[KeyRing] | None = _setting(
-        "keys", values.api_keys_file, "the same, one a line, with # comments", credential=True
+        "keys",
+        values.api_keys_file,
+        "file of API keys, one a line, as in API_KEYS; # begins a comment",
+        credential=True,
     )
     jwt_secret: OneKey | None = _setting(
         "keys",
@@ -172,7 +180,9 @@ class Settings:
     jwt_issuer: str | None = _setting("keys", values.line, "required iss claim")
     jwt_audience: str | None = _setting("keys", values.line, "required aud claim")
     rate_limit: Rate | None = _setting(
-        "keys", parse_rate, "N/second, N/minute, N/hour or N/day for each caller; unset: off"
+        "keys",
+        parse_rate,
+        "requests of each caller: N/second, N/minute, N/hour or N/day; unset: no limit",
     )
     usage_db: UsageDB | None = _setting(
         "keys",
@@ -194,7 +204,9 @@ class Settings:
         NO_ORIGINS,
     )
     metrics_listen: str | None = _setting(
-        "telemetry", values.line, "Twisted endpoint string for /metrics alone"
+        "telemetry",
+        values.line,
+        "Twisted endpoint string that /metrics is served on, and there alone",
     )
     error_format: str = _setting("logs", values.choice("code", "openai"), "code or openai", "code")
     log_format: str = _setting("logs", values.choice("json", "text"), "json or text", "json")

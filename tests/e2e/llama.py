@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 MODEL = "smollm2"
@@ -65,6 +68,22 @@ def serve(port: int, pooling: str | None = None) -> None:
         signal.pause()
 
 
+def end_with_shell() -> None:
+    """End on Ctrl-C, and with the parent process, where a shell has started this behind an ``&``.
+
+    Such a process ignores SIGINT, and would be left over when what it was started for has ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m tests.e2e.llama", description="llama.cpp with a small model"
@@ -74,6 +93,8 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if lack := missing():
         sys.exit(lack)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        end_with_shell()
     try:
         serve(arguments.port, arguments.pooling)
     except KeyboardInterrupt:

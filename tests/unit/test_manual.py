@@ -10,7 +10,15 @@ from twisted.python.usage import Options
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.dotenv import read_dotenv
-from infergate.manual import TITLES, env_example, help_text, option_parameters, settings_page
+from infergate.manual import (
+    FIRST,
+    TITLES,
+    env_example,
+    help_text,
+    option_parameters,
+    readme,
+    settings_page,
+)
 from infergate.settings import Settings, load
 
 FIELDS = attrs.fields(Settings)
@@ -79,3 +87,9 @@ class FileTexts(SynchronousTestCase):
         self.assertEqual(sorted(name for name, _ in rows), sorted(NAMES))
         self.assertEqual(dict(rows)["PORT"], "`8080`")
         self.assertEqual(dict(rows)["BACKEND_URL"], "unset")
+
+    def test_readme(self) -> None:
+        """The README's table has the settings that are needed first, as they are now."""
+        page = (ROOT / "README.md").read_text()
+        self.assertEqual(page, readme(page), AGAIN)
+        self.assertEqual(page.count(f"| `{FIRST[-1].upper()}` |"), 1)
