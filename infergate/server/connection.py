@@ -549,6 +549,8 @@ class Connection(Protocol):
         if self.phase is CLOSED:
             return
         self._enter(LINGERING)
+        if self.above_limit:
+            self.edge.places.leaves(self)
         self._outlet.flush()
         self.transport.unregisterProducer()
         if gently and not self.isSecure():

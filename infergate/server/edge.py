@@ -56,7 +56,7 @@ class Edge(Site):
         self.error_format = error_format
         self.origins = origins
         self.connections: set[Connection] = set()
-        self.places = Places(limits.connections)
+        self.places = Places(limits.connections, deadlines.soon)
         self.draining = False
         self._emptied: Deferred[None] | None = None
         self._queue: deque[Connection] = deque()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -22,31 +24,38 @@ class Places:
     above the limit that has been silent longest makes room. A connection above the limit gets a
     place as soon as it asks something and there is one.
 
-    Called by the edge for each connection: `opened` once, then `heard`, `asks` and `idles` in any
-    order, then `closed` once.
+    The edge calls `opened` and `closed` once for each connection, which in between calls `heard`,
+    `asks`, `idles` and `leaves` for itself.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, soon: Callable[[Callable[[], None]], None]) -> None:
+        """`soon` calls in the next event loop iteration, before that reads from its sockets."""
         self._limit = limit
+        self._soon = soon
+        self._trimming = False
         self._placed: set[Guest] = set()
-        # Dicts keep their order: the first is the one that has idled, or been silent, longest.
-        self._idle: dict[Guest, None] = {}
-        self._above: dict[Guest, None] = {}
+        # In order: the first is the one that has idled, or been silent, longest.
+        self._idle: OrderedDict[Guest, None] = OrderedDict()
+        self._above: OrderedDict[Guest, None] = OrderedDict()
 
     def opened(self, guest: Guest) -> None:
         if self._place(guest):
             return
         guest.above_limit = True
-        if len(self._above) >= self._limit:
-            silent = next(iter(self._above))
-            del self._above[silent]
-            silent.make_room()
         self._above[guest] = None
+        if len(self._above) > self._limit and not self._trimming:
+            self._trimming = True
+            self._soon(self._trim_soon)
 
     def heard(self, guest: Guest) -> None:
         """Something has come on a connection above the limit."""
-        if self._above.pop(guest, self) is None:
-            self._above[guest] = None
+        if guest in self._above:
+            self._above.move_to_end(guest)
+
+    def leaves(self, guest: Guest) -> None:
+        """A connection above the limit has its last answer, and is the first to make room."""
+        if guest in self._above:
+            self._above.move_to_end(guest, last=False)
 
     def asks(self, guest: Guest) -> None:
         """A request has begun to come."""
@@ -64,6 +73,17 @@ class Places:
         self._placed.discard(guest)
         self._idle.pop(guest, None)
         self._above.pop(guest, None)
+
+    def _trim_soon(self) -> None:
+        """A reactor accepts many connections before it reads from the first of them: who has been
+        silent shows only after one more reading."""
+        self._soon(self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = False
+        while len(self._above) > self._limit:
+            silent, _ = self._above.popitem(last=False)
+            silent.make_room()
 
     def _place(self, guest: Guest) -> bool:
         """Give a place to `guest`, if there is one to give."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.server.places import Places
@@ -20,13 +21,18 @@ class Guest:
 class PlacesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.closed: list[str] = []
-        self.places = Places(2)
+        self.clock = Clock()
+        self.places = Places(2, lambda call: self.clock.callLater(0, call))
 
     def open(self, names: str) -> list[Guest]:
         guests = [Guest(name, self.closed) for name in names]
         for guest in guests:
             self.places.opened(guest)
         return guests
+
+    def read(self) -> None:
+        """Let the reactor read what has arrived, and go on."""
+        self.clock.advance(0)
 
     def test_connections_below_the_limit_have_places(self) -> None:
         """Nobody is above the limit, or closed, while there are places."""
@@ -56,12 +62,33 @@ class PlacesTests(SynchronousTestCase):
         _, _, c, d = self.open("abcd")
         self.places.heard(c)
         self.open("e")
+        self.read()
         self.assertEqual(self.closed, ["d"])
         self.places.heard(d)
         self.places.asks(d)
         self.places.closed(d)
         self.open("fg")
+        self.read()
         self.assertEqual(self.closed, ["d", "c", "e"])
+
+    def test_who_was_accepted_and_not_read_from_yet_is_not_silent(self) -> None:
+        """Where many are accepted at once, what they have sent already counts: nobody is closed
+        before there was a look at that."""
+        _, _, c, _d, e, _f = self.open("abcdef")
+        self.assertEqual(self.closed, [])
+        self.places.heard(c)
+        self.places.heard(e)
+        self.read()
+        self.assertEqual(self.closed, ["d", "f"])
+
+    def test_who_was_answered_makes_room_before_who_did_not_ask_yet(self) -> None:
+        """A probe that is still to come is not closed for those who have their 503 and linger."""
+        _, _, c, d, *_ = self.open("abcdef")
+        for guest in (c, d):
+            self.places.heard(guest)
+            self.places.leaves(guest)
+        self.read()
+        self.assertEqual(self.closed, ["d", "c"])
 
     def test_place_that_is_free_goes_to_who_asks(self) -> None:
         """Above the limit, asking is rewarded as soon as there is a place; idling is not."""
