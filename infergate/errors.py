@@ -49,12 +49,15 @@ class GatewayError(Exception):
 
     ``message`` is one sentence for the client and holds no secret; ``param`` names
     the member at fault, as in ``messages[1].role``; ``headers`` go with the answer.
+    ``cause`` is what an operator needs and a client need not know, such as ``connection
+    refused``: it is in the log line, and holds nothing that a client or a backend said.
     """
 
     status: int
     code: str
     outcome: ClassVar[str]
     message: str = ""
+    cause: str | None = None
 
     def __init__(
         self, message: str | None = None, *, param: str | None = None, headers: HeaderList = ()
@@ -108,6 +111,10 @@ class ClientError(GatewayError):
 
 class BadRequest(ClientError):
     status, code = 400, "bad_request"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message)
+        self.cause = message
 
 
 class InvalidJSON(ClientError):

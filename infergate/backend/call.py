@@ -130,6 +130,7 @@ class Call:
             self._attempt = None
         # Of treq's wrapping, which hides that the response can be paused and closed.
         self._response = response.original
+        record.backend_status = response.code
         self._enter(Phase.ANSWERED)
         return self._response
 

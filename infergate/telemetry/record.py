@@ -1,4 +1,4 @@
-"""What is known of one request, from which its log line and every figure are made."""
+"""What is known of one request: the one source of its log line and of every metric."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from infergate.errors import ClientGone, GatewayError
 class Record:
     """Opened with a request's first byte and closed once, however the exchange ends.
 
-    Moments are seconds on the reactor's clock; `status` is None until a status was sent; `error` is
-    a code.
+    Whoever learns something on the way writes it down here. Times are seconds on the reactor's
+    clock. Nothing in a record is a prompt, a reply, a key or a token.
+
+    `route` is the path where there is such a route, `operation` its name in the contract where
+    it is one; `status` what the client was sent, None until then; `backend_status` what the
+    backend answered, None where it did not; `error` a code; `cause` what an operator needs beside
+    that; `trace_id` and `span_id` are those of W3C trace context, in hexadecimal digits.
     """
 
     opened: float
@@ -30,6 +35,8 @@ class Record:
     status: int | None = None
     error: str | None = None
     outcome: str = "ok"
+    cause: str | None = None
+    backend_status: int | None = None
     backend_began: float | None = None
     backend_ended: float | None = None
     model_accepted: bool = False
@@ -38,12 +45,15 @@ class Record:
     bytes_in: int = 0
     bytes_out: int = 0
     closed: float | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
 
     def fail(self, error: GatewayError) -> None:
         """Name what ended the exchange. The first reason is the true one: what follows it,
         such as the connection that it cost, is a consequence."""
-        if self.error is None:  # not the error itself: its traceback leads to the prompt
-            self.error, self.outcome = error.code, error.outcome
+        # Not the error itself is kept: its traceback leads to the prompt.
+        if self.error is None:
+            self.error, self.outcome, self.cause = error.code, error.outcome, error.cause
 
     def close(self, now: float) -> bool:
         """End the exchange at `now`; False where it had ended before."""

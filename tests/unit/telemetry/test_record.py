@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.usage import NO_USAGE
-from infergate.errors import BackendError, ClientGone, GatewayTimeout
+from infergate.errors import BackendError, BadRequest, ClientGone, GatewayTimeout
 from infergate.telemetry.record import Record
 
 
@@ -57,6 +57,23 @@ class Closing(SynchronousTestCase):
     def test_open_exchange_has_no_duration(self) -> None:
         """An exchange that has not ended has taken no time yet."""
         self.assertEqual(record().duration, 0)
+
+
+class Causes(SynchronousTestCase):
+    def test_cause_comes_with_the_error_that_counts(self) -> None:
+        """What an operator needs to know is that of the first reason, like the reason itself."""
+        record = Record(opened=1.0, client="192.0.2.1", request_id="id-1")
+        first = GatewayTimeout()
+        first.cause = "BACKEND_TIMEOUT"
+        record.fail(first)
+        record.fail(ClientGone())
+        self.assertEqual((record.error, record.cause), ("gateway_timeout", "BACKEND_TIMEOUT"))
+
+    def test_framing_error_says_why_it_was_refused(self) -> None:
+        """The client's message is the operator's cause."""
+        record = Record(opened=1.0, client="192.0.2.1", request_id="id-1")
+        record.fail(BadRequest("The Host header is not a host."))
+        self.assertEqual(record.cause, "The Host header is not a host.")
 
 
 class BackendTime(SynchronousTestCase):
