@@ -12,7 +12,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
-from infergate.backend.connection import Connection, Message
+from infergate.backend.connection import Connection, Message, Response
+from infergate.errors import BackendError
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.reactor.epoll import iteration_of
 
@@ -116,8 +117,9 @@ class OriginAgent:
         """Send a request for an absolute `uri` of the origin, which must be ASCII and good.
 
         Fires with the response once its head is here. Errors: those of the endpoint where
-        nothing was sent, and of `Connection.request`. Cancelling before the request is written
-        keeps it from the backend, and later closes its connection.
+        nothing was sent, those of `Connection.request`, and `BackendError` for a compressed
+        response. Cancelling before the request is written keeps it from the backend, and later
+        closes its connection.
         """
         target = uri.removeprefix(self._origin)
         message = Message(method, target, self._host, headers or Headers(), bodyProducer)
@@ -136,6 +138,15 @@ class OriginAgent:
         instant, so that nothing can come on it between the look and the request."""
         connection = self.pool.take()
         if connection is not None:
-            return connection.request(message)
+            return connection.request(message).addCallback(_not_coded)
         connecting: Deferred[Any] = self._endpoint.connect(self._factory)
-        return connecting.addCallback(Connection.request, message)
+        return connecting.addCallback(Connection.request, message).addCallback(_not_coded)
+
+
+def _not_coded(response: Response) -> Response:
+    """Refuse a response with a content coding, which nobody asked for: treq would decode it, and a
+    small one can be huge in memory."""
+    if response.coded:
+        response.loseConnection()
+        raise BackendError("The backend sent a compressed answer, which was not asked for.")
+    return response

@@ -100,12 +100,12 @@ class Call:
     # For the worker.
 
     async def head(self, attempt: Callable[[], Deferred[Any]]) -> Response:
-        """The response to one attempt, once its head is here. All attempts of a call together
-        have the time of one.
+        """The response to one attempt of treq's, once its head is here. All attempts of a call
+        together have the time of one.
 
         Errors: `BackendUnavailable` where there was no answer, with `prompt_sent` false where
-        nothing can have reached the backend; `BackendError` where the answer is broken;
-        `GatewayTimeout`; whatever `attempt` raises of its own.
+        nothing can have reached the backend; `BackendError` where the answer is broken, or
+        compressed; `GatewayTimeout`; whatever `attempt` raises of its own.
         """
         record = self._record
         if record.backend_began is None:

@@ -56,7 +56,9 @@ class Message:
         if body is not None:
             lines.append(b"Content-Length: %d\r\n" % body.length)
         for name, values in headers.getAllRawHeaders():
-            lines += [b"%b: %b\r\n" % (name, value) for value in values]
+            # treq asks for gzip on its own.
+            if name != b"Accept-Encoding":
+                lines += [b"%b: %b\r\n" % (name, value) for value in values]
         lines.append(b"\r\n")
         self._head = b"".join(lines)
 
@@ -90,8 +92,10 @@ class Response:
         self.phrase = head.reason
         self.headers = Headers(cast(Any, head.fields))
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
-        # Whether the body says where it ends.
+        # Whether the body says where it ends, and whether it is compressed or the like.
         self.framed = head.chunked or head.length is not None
+        codings = b",".join(head.fields.get(b"content-encoding", ()))
+        self.coded = codings.strip().lower() not in (b"", b"identity")
         self._connection: Connection | None = connection
         # What came of the body, and how it ended, before there was a protocol to read it.
         self._early = b""

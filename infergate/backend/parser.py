@@ -176,6 +176,9 @@ class Reader:
             start = 0
             self._room -= end.end()
         self._take_room(len(lines))
+        # What is no HTTP at all, such as a TLS alert, may never come to the end of a head.
+        if lines[:7] != b"HTTP/1."[: len(lines)]:
+            raise Broken("its status line is malformed")
         return b""
 
     def _take_room(self, size: int) -> None:

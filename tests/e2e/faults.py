@@ -228,7 +228,7 @@ STATUSES = [
         with_status(status, BROKEN, b"Location: http://of-the-backend-host/secret")
         for status in (301, 302, 303, 307, 308)
     ),
-    with_status(503, replace(BROKEN, retry_after="7"), b"Retry-After: 7"),
+    with_status(503, replace(BROKEN, retry=None, retry_after="7"), b"Retry-After: 7"),
     *(
         with_status(status, refused(status, "too long"))
         for status in (400, 404, 409, 413, 415, 422)

@@ -74,7 +74,7 @@ class Sending(OneBackend):
 
     def test_body_is_written_at_once(self) -> None:
         """A body is written at once, whatever the backend has taken of it so far."""
-        body = client._Body(b"x")
+        body = client.Body(b"x")
         verifyObject(IBodyProducer, body)
         transport = StringTransport()
         self.successResultOf(body.startProducing(transport))

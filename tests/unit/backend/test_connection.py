@@ -21,7 +21,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IClientRequest, IResponse
 from zope.interface.verify import verifyObject
 
-from infergate.backend.client import _Body
+from infergate.backend import client
 from infergate.backend.connection import Connection, Message
 from infergate.backend.parser import Broken
 from tests.unit.inmemory import BackendConnection, Wire
@@ -29,7 +29,7 @@ from tests.unit.inmemory import BackendConnection, Wire
 
 def message(*, body: bytes | None = None, **fields: str) -> Message:
     headers = Headers({name.encode(): [value.encode()] for name, value in fields.items()})
-    producer = None if body is None else _Body(body)
+    producer = None if body is None else client.Body(body)
     return Message(b"GET" if body is None else b"POST", b"/x?y", b"backend:9000", headers, producer)
 
 

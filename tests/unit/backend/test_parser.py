@@ -316,14 +316,16 @@ class FaultTests(SynchronousTestCase):
             self.assert_broken_head(response(b"X: y", line=line), "status line")
 
     def test_head_is_judged_when_it_is_whole(self) -> None:
-        """What does not speak HTTP is found out at the end of what would be its head, however it
-        is cut, and not before."""
-        raw = b"SSH-2.0-OpenSSH_9.6\r\nX: y\r\n"
+        """A head is judged at its end, however it is cut; what is no HTTP at all may never come
+        to one, and is found out by its first bytes."""
+        raw = b"HTTP/1.1 nonsense\r\nX: y\r\n"
         for pieces in ([raw], bytewise(raw)):
             self.assertFalse(read(pieces).over)
             self.assertEqual(read(pieces).fault, "it was cut short")
         self.assert_broken_head(raw + b"\r\n", "status line")
-        self.assert_broken_head(CONTINUE + b"HTTP/1.1 OK\n\n", "status line")
+        for start in (b"", CONTINUE):
+            for alien in (b"S", b"\x15\x03\x03", b"HTTP/2", b"\r\n"):
+                self.assert_broken_head(start + alien, "status line")
 
     def test_field(self) -> None:
         """A line of a head that is no field is a fault: one without a colon, one that is folded,
