@@ -222,7 +222,7 @@ class Connection(Protocol):
         self.transport.bufferSize = WRITE_BUFFER
         self._outlet = outlet(self.transport)
         self.write, self.write_batched = self._outlet.write, self._outlet.write_batched
-        self._stall = Stall(self.transport, edge.deadlines, self.abort)
+        self._stall = Stall(self.transport, edge.deadlines)
         self.transport.registerProducer(self, True)
         self._enter(IDLE)
         edge.deadlines.watch(self)

@@ -6,7 +6,6 @@ import fcntl
 import socket
 import struct
 import termios
-from collections.abc import Callable
 from typing import Protocol
 
 from infergate.reactor.deadlines import NEVER, Deadlines
@@ -17,21 +16,21 @@ class Socket(Protocol):
 
     def fileno(self) -> int: ...
     def getHandle(self) -> socket.socket: ...
+    def abortConnection(self) -> None: ...
 
 
 class Stall:
     """The watch over one client that has something to take.
 
     Its connection calls `begin` when more is written than the client has taken, and `end` when
-    all of it is out. In between `cut` is called once the client has taken nothing for so many
-    seconds. A client that takes a little in each of these intervals is slow, and may stay.
+    all of it is out. In between the transport is aborted once the client has taken nothing for so
+    many seconds. A client that takes a little in each of these intervals is slow, and may stay.
     """
 
-    def __init__(self, transport: Socket, deadlines: Deadlines, cut: Callable[[], None]) -> None:
+    def __init__(self, transport: Socket, deadlines: Deadlines) -> None:
         self.deadline = NEVER
         self._transport = transport
         self._deadlines = deadlines
-        self._cut = cut
         self._seconds = 0.0
         self._unsent: object = None
 
@@ -47,7 +46,7 @@ class Stall:
     def expired(self) -> None:
         """Called by `Deadlines`."""
         if unsent(self._transport) == self._unsent:
-            self._cut()
+            self._transport.abortConnection()
         else:
             self.begin(self._seconds)
 

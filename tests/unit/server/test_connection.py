@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -986,6 +988,26 @@ class Leaving(SynchronousTestCase):
         client = running.connect()
         client.connection.stopProducing()
         self.assertFalse(client.closed)
+
+
+class Memory(SynchronousTestCase):
+    def test_lost_connection_is_freed_at_once(self) -> None:
+        """Nothing of a connection that is gone, and of what its client did not take, waits for the
+        garbage collector."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for stream in (False, True):
+            running = Running()
+            client = running.connect()
+            client.stop_reading()
+            client.send(chat(stream=stream))
+            lost = weakref.ref(client.connection)
+            client.reset()
+            # A transport that is lost lets go of its protocol and its producer.
+            client.wire.protocol = client.wire.producer = None  # type: ignore[assignment]
+            del client
+            running.wait(1)
+            self.assertIsNone(lost())
 
 
 class HalfClosed(SynchronousTestCase):
