@@ -21,7 +21,8 @@
     ├── BackendFailure              the backend is at fault
     │   ├── BackendError            502  an answer that is no answer
     │   ├── BackendUnavailable      502  no answer at all
-    │   └── GatewayTimeout          504
+    │   ├── GatewayTimeout          504
+    │   └── CutByShutdown           502  begun there, and not waited for
     ├── ShuttingDown                503
     ├── Overloaded                  503
     ├── ClientGone                  499  there is nobody left to tell
@@ -263,6 +264,14 @@ class BackendUnavailable(BackendFailure):
 class GatewayTimeout(BackendFailure):
     status, code, outcome = 504, "gateway_timeout", "timeout"
     message = "The backend took too long to answer."
+
+
+class CutByShutdown(BackendFailure):
+    """The end of a drain has come while the backend worked on the prompt. `ShuttingDown` is for
+    what was not begun: whoever is told that asks again, and pays again."""
+
+    status, code, outcome = 502, "shutting_down", "shutdown"
+    message = "The gateway is shutting down, and could not wait for the backend's answer."
 
 
 class ClientGone(GatewayError):

@@ -17,7 +17,6 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from infergate.backend.agent import Pool
-from infergate.errors import ShuttingDown
 from infergate.server.edge import Edge
 
 LAST_WORDS = 1.0
@@ -97,7 +96,7 @@ class GatewayService(Service):
         if not await self._in_time(drained, self._drain_timeout):
             _log.warn("The drain timeout has passed; ending what still runs")
             drained = self._edge.drain()
-            self._edge.stop_requests(ShuttingDown())
+            self._edge.stop_requests()
             await self._in_time(drained, LAST_WORDS)
         self._edge.abort()
         if self._metrics_edge is not None:

@@ -32,10 +32,12 @@ from zope.interface import implementer
 from infergate.errors import (
     BadRequest,
     ClientGone,
+    CutByShutdown,
     GatewayError,
     GatewayTimeout,
     Overloaded,
     RequestTimeout,
+    ShuttingDown,
 )
 from infergate.reactor.deadlines import NEVER
 from infergate.reactor.writing import Outlet, outlet
@@ -398,9 +400,19 @@ class Connection(Protocol):
         if self.phase is IDLE:
             self._close(within=LINGER)
         else:
-            self.stop_request(Overloaded())
+            self._stop_request(Overloaded())
 
-    def stop_request(self, error: GatewayError) -> None:
+    def shut_down(self) -> None:
+        """End what is running: the gateway is shutting down."""
+        request = self._request
+        begun = (
+            request is not None
+            and request.record.operation is not None
+            and request.record.backend_began is not None
+        )
+        self._stop_request(CutByShutdown() if begun else ShuttingDown())
+
+    def _stop_request(self, error: GatewayError) -> None:
         """End what is running with `error`; its handler is cancelled by the closing."""
         if self._request is not None:
             self._request.refuse(error)

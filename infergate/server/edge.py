@@ -12,7 +12,6 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
-from infergate.errors import GatewayError, ShuttingDown
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.addresses import Networks
 from infergate.server.connection import Connection, EdgeLimits
@@ -132,10 +131,10 @@ class Edge(Site):
         self._check_emptied()
         return emptied
 
-    def stop_requests(self, error: GatewayError) -> None:
-        """End every running exchange with `error`."""
+    def stop_requests(self) -> None:
+        """End every running exchange, and tell its client that the gateway is shutting down."""
         for connection in list(self.connections):
-            connection.stop_request(error)
+            connection.shut_down()
 
     def abort(self) -> None:
         for connection in list(self.connections):
@@ -143,7 +142,7 @@ class Edge(Site):
 
     def end(self) -> None:
         """End everything within this call: every exchange has its line before the process goes."""
-        self.stop_requests(ShuttingDown())
+        self.stop_requests()
         for connection in list(self.connections):
             connection.connectionLost(Failure(ConnectionAborted()))
 

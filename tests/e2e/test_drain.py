@@ -156,14 +156,15 @@ class DrainTests(SynchronousTestCase):
         self.assertEqual(self.outcomes("running"), {"shutdown"})
 
     def test_plain_requests(self) -> None:
-        """A plain request that runs at the limit gets a 503 that says when to come back."""
+        """A plain request that the backend works on at the limit gets a 502 that says not to ask
+        again."""
         self.begin(HOLD, limit=1)
         clients = self.running(10, stream=False)
         since = self.signalled()
         for client in clients:
             answer = receive(client, 10)
-            self.assertEqual((answer.status, answer.code), (503, "shutting_down"))
-            self.assertEqual((answer.ended, answer.fields["retry-after"]), ("length", "1"))
+            self.assertEqual((answer.status, answer.code), (502, "shutting_down"))
+            self.assertEqual((answer.ended, answer.fields["x-should-retry"]), ("length", "false"))
         self.assert_gone(since, 1 + 2)
         self.assertEqual(self.outcomes("running"), {"shutdown"})
 

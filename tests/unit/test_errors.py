@@ -29,6 +29,7 @@ CONTRACT = {
     "NotImplementedMethod": (501, "not_implemented", "client_error"),
     "BackendError": (502, "backend_error", "backend_error"),
     "BackendUnavailable": (502, "backend_unavailable", "backend_unavailable"),
+    "CutByShutdown": (502, "shutting_down", "shutdown"),
     "ShuttingDown": (503, "shutting_down", "shutdown"),
     "Overloaded": (503, "overloaded", "overloaded"),
     "GatewayTimeout": (504, "gateway_timeout", "timeout"),

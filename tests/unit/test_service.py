@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from infergate import service as service_module
-from infergate.errors import ShuttingDown
+from infergate.errors import CutByShutdown
 from infergate.service import LAST_WORDS
 from tests.unit.inmemory import DONE, Running, chat, completion, delta, request
 
@@ -147,7 +147,7 @@ class Draining(SynchronousTestCase):
 
     def test_what_runs_too_long_is_told_that_it_is_over(self) -> None:
         """What still runs after DRAIN_TIMEOUT is told that it is over: a stream by an error event,
-        a plain request by a 503; then the process ends."""
+        a plain request by a 502; then the process ends."""
         plain, stream = self.running.connect(), self.running.connect()
         plain.send(chat())
         stream.send(chat(stream=True))
@@ -158,8 +158,8 @@ class Draining(SynchronousTestCase):
         self.running.wait(DRAIN - 0.1)
         self.assertEqual(plain.received, b"")
         self.running.wait(0.1)
-        self.assertEqual((plain.answer.status, plain.answer.code), (503, "shutting_down"))
-        self.assertEqual(stream.answer.body, delta("a") + ShuttingDown().event())
+        self.assertEqual((plain.answer.status, plain.answer.code), (502, "shutting_down"))
+        self.assertEqual(stream.answer.body, delta("a") + CutByShutdown().event())
         self.assertFalse(stream.answer.whole)
         self.successResultOf(stopped)
         self.assertEqual(self.running.outcomes, ["shutdown"] * 2)

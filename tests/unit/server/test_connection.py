@@ -20,7 +20,7 @@ from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from infergate.backend.call import Timeouts
-from infergate.errors import ShuttingDown
+from infergate.errors import CutByShutdown
 from infergate.server import connection as connection_module
 from infergate.server import stall
 from infergate.server.connection import (
@@ -1196,8 +1196,9 @@ class Draining(SynchronousTestCase):
         self.successResultOf(drained)
 
     def test_stopped(self) -> None:
-        """At the end of the drain what runs is ended: answered 503, or where the answer had begun
-        cut, a stream with an error event."""
+        """At the end of the drain what runs is ended: answered 503 where it was not begun, 502
+        where the backend has the prompt, and cut where the answer had begun, a stream with an
+        error event."""
         running = Running(backend=True)
         waiting, streaming, sending = (running.connect() for _ in range(3))
         waiting.send(chat())
@@ -1208,12 +1209,14 @@ class Draining(SynchronousTestCase):
         sending.send(chat()[:30])
         idle = running.connect()
         drained = running.edge.drain()
-        running.edge.stop_requests(ShuttingDown())
+        running.edge.stop_requests()
         running.wait(0)
-        self.assertEqual((waiting.answer.status, waiting.answer.code), (503, "shutting_down"))
-        self.assertEqual(waiting.answer.headers["retry-after"], "1")
+        self.assertEqual((waiting.answer.status, waiting.answer.code), (502, "shutting_down"))
+        self.assertEqual(waiting.answer.headers["x-should-retry"], "false")
+        self.assertNotIn("retry-after", waiting.answer.headers)
+        self.assertEqual(sending.answer.headers["retry-after"], "1")
         self.assertEqual((sending.answer.status, sending.answer.code), (503, "shutting_down"))
-        self.assertTrue(streaming.answer.body.endswith(ShuttingDown().event()))
+        self.assertTrue(streaming.answer.body.endswith(CutByShutdown().event()))
         self.assertFalse(streaming.answer.whole)
         self.assertTrue(idle.wire.lost)
         self.assertEqual(running.outcomes, ["shutdown"] * 3)
@@ -1236,7 +1239,7 @@ class Draining(SynchronousTestCase):
         running.edge.end()
         self.assertEqual(running.outcomes, ["shutdown"] * 3)
         self.assertEqual(
-            sorted(str(line["status"]) for line in running.lines), ["200", "503", "503"]
+            sorted(str(line["status"]) for line in running.lines), ["200", "502", "503"]
         )
         self.assertEqual((running.in_flight, len(running.edge.connections)), ((0, 0), 0))
 
@@ -1248,7 +1251,7 @@ class Draining(SynchronousTestCase):
         client.send(CLOSING)
         drained = running.edge.drain()
         self.assertNoResult(drained)
-        running.edge.stop_requests(ShuttingDown())
+        running.edge.stop_requests()
         client.read_again()
         self.successResultOf(drained)
         self.assertEqual(running.outcomes, ["ok"])
