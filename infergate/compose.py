@@ -177,7 +177,7 @@ class _Wiring:
         if settings.api_keys is not None:
             authenticators.append(settings.api_keys)
         if settings.api_keys_file is not None:
-            authenticators.append(settings.api_keys_file.content)
+            authenticators.append(settings.api_keys_file.content.ring)
         keys = self._token_keys()
         if keys is not None:
             # Imported only where tokens are checked: cryptography takes long to load.

@@ -16,6 +16,7 @@
     │   ├── NotImplementedMethod    501
     │   └── VersionNotSupported     505
     ├── Unauthorized                401
+    │   └── KeyExpired              401  right until its last day
     ├── RateLimited                 429
     ├── BackendRejected             the backend's own 4xx, passed on
     ├── BackendFailure              the backend is at fault
@@ -188,6 +189,14 @@ class Unauthorized(GatewayError):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message, headers=[(b"WWW-Authenticate", b"Bearer")])
+
+
+class KeyExpired(Unauthorized):
+    """A key that was right until its last day: no wrong one, and its `caller` is logged."""
+
+    def __init__(self, caller: str) -> None:
+        super().__init__("The key has expired.")
+        self.caller = caller
 
 
 class _RetryLater(GatewayError):

@@ -15,6 +15,7 @@ import attrs
 from infergate import values
 from infergate.access.algorithms import PUBLIC
 from infergate.access.auth import KeyRing
+from infergate.access.keysfile import KeysFile, KeysFileError
 from infergate.access.ratelimit import Rate, parse_rate
 from infergate.ledger.connecting import UsageDB, parse_usage_db
 from infergate.server.addresses import Networks
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from infergate.access.jwks import OneKey
 
 _JWT_KEYS = ("jwt_secret", "jwt_public_key_file", "jwt_jwks_url")
+
+_JWT_SETTINGS = "JWT_SECRET, JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL"
 
 EMPTY_CREDENTIAL = "must not be empty, which would let everybody in; unset it where that is meant"
 
@@ -148,10 +151,10 @@ class Settings:
         secret=True,
         credential=True,
     )
-    api_keys_file: FromFile[KeyRing] | None = _setting(
+    api_keys_file: FromFile[KeysFile] | None = _setting(
         "keys",
         values.api_keys_file,
-        "file of API keys, one a line, as in API_KEYS; # begins a comment",
+        "file of API keys, one a line, with what each may do; # begins a comment",
         credential=True,
     )
     jwt_secret: OneKey | None = _setting(
@@ -275,6 +278,8 @@ def names() -> set[str]:
 def _parsed(field: attrs.Attribute[Any], written: Written) -> Any:
     try:
         return field.metadata["parse"](written.text)
+    except KeysFileError as why:  # which names the file and its line
+        raise SettingsError(written.name, None, str(why)) from None
     except ValueError as why:
         raise written.refused(str(why)) from None
 
@@ -295,9 +300,13 @@ def _check_jwt(settings: Settings, written: Mapping[str, Written]) -> None:
             why = f"must be out of {', '.join(allowed)}, which {keys[0].upper()} is for"
             raise SettingsError("JWT_ALGORITHMS", ",".join(settings.jwt_algorithms), why)
         return
+    file = settings.api_keys_file
+    if file is not None and file.content.token_rule is not None:
+        why = f"{file.content.token_rule}: rules for a token's sub must go with {_JWT_SETTINGS}"
+        raise SettingsError("API_KEYS_FILE", None, why)
     for name in ("jwt_algorithms", "jwt_issuer", "jwt_audience"):
         if name in written:
-            why = "must go with JWT_SECRET, JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL"
+            why = f"must go with {_JWT_SETTINGS}"
             raise written[name].refused(why)
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import attrs
 
 from infergate.access.algorithms import HMAC, PUBLIC
-from infergate.access.auth import KeyRing, keys_from_file, keys_from_text
+from infergate.access.auth import KeyRing
+from infergate.access.keysfile import KeysFile, keys_from_file, keys_from_text
 from infergate.server.addresses import Networks, parse_networks
 from infergate.server.origins import Origins, parse_origins
 
@@ -153,8 +154,8 @@ def api_keys(text: str) -> KeyRing:
     return keys_from_text(text)
 
 
-def api_keys_file(path: str) -> FromFile[KeyRing]:
-    """The keys in a file."""
+def api_keys_file(path: str) -> FromFile[KeysFile]:
+    """The keys in a file, and what they may do."""
     return FromFile(path, _readable(keys_from_file, path))
 
 

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Interface, implementer
 
-from infergate.errors import Unauthorized
+from infergate.errors import KeyExpired, Unauthorized
 
 MAX_TOKEN_BYTES = 8192
 """The longest key or token: room for a JWT with many claims, and a bound on what is hashed."""
 
 # Visible ASCII but for the comma, which joins two fields into one (RFC 9110, 5.3).
-_TOKEN = rf"([!-+\--~]{{1,{MAX_TOKEN_BYTES}}})"
-_CREDENTIALS = re.compile(rb"(?:bearer|api-key) +" + _TOKEN.encode(), re.IGNORECASE)
+TOKEN = rf"([!-+\--~]{{1,{MAX_TOKEN_BYTES}}})"
+_CREDENTIALS = re.compile(rb"(?:bearer|api-key) +" + TOKEN.encode(), re.IGNORECASE)
 # What `Authorization` begins with where it is meant for us: the scheme as a whole word.
 _SCHEME = re.compile(rb"(?:bearer|api-key)(?![\w!#$%&'*+.^`|~-])", re.IGNORECASE)
-_BARE = re.compile(_TOKEN.encode())
-_KEY = re.compile(_TOKEN)
-_DIGEST = re.compile("[0-9a-f]{64}", re.IGNORECASE)
+_BARE = re.compile(TOKEN.encode())
 
 
 class IAuthenticator(Interface):
@@ -37,7 +35,8 @@ class IAuthenticator(Interface):
     def authenticate(token: str) -> str | Deferred[str]:
         """Give the caller's name, as a Deferred only where it must be waited for.
 
-        Raises, or fails with, `Unauthorized`: always the same, whatever is wrong.
+        Raises, or fails with, `KeyExpired` for a key that was right until its last day, else
+        `Unauthorized`: always the same, whatever is wrong.
         """
 
 
@@ -71,10 +70,27 @@ def _token(form: re.Pattern[bytes], values: Sequence[bytes]) -> str:
 @implementer(IAuthenticator)
 @attrs.frozen(eq=False)
 class KeyRing:
-    """API keys: SHA-256 digests, each with the name of its caller. Made by `keys_from_text` and
-    `keys_from_file`; its repr shows neither."""
+    """API keys: SHA-256 digests, each with the name of its caller. Made in `keysfile`; its repr
+    shows no digest.
+
+    `expires` has the first second, of those since 1970, in which a key does not work any more,
+    for those keys that expire. `short` are the names of keys that are easy to guess; `plain`:
+    keys stand readable where these came from. `now` is the wall clock.
+    """
 
     _names: dict[bytes, str] = attrs.field(repr=False)
+    _expires: dict[bytes, float] = attrs.field(factory=dict, repr=False)
+    short: tuple[str, ...] = ()
+    plain: bool = False
+    now: Callable[[], float] = attrs.field(default=time.time, repr=False)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the callers, each once, in the order in which they were written."""
+        return list(dict.fromkeys(self._names.values()))
 
     def authenticate(self, token: str) -> str:
         """Look the token up by its digest, which costs the same with one key and with 100,000.
@@ -86,6 +102,8 @@ class KeyRing:
         caller = self._names.get(digest)
         if caller is None:
             raise Unauthorized
+        if digest in self._expires and self.now() >= self._expires[digest]:
+            raise KeyExpired(caller)
         return caller
 
 
@@ -102,59 +120,8 @@ class AnyOf:
         for authenticator in others:
             try:
                 return authenticator.authenticate(token)
+            except KeyExpired:
+                raise
             except Unauthorized:
                 continue
         return last.authenticate(token)
-
-
-def keys_from_text(text: str) -> KeyRing:
-    """The keys of `API_KEYS`; raises as `parse_keys` does."""
-    return parse_keys(text.split(","))
-
-
-def keys_from_file(path: str | Path) -> KeyRing:
-    """The keys of `API_KEYS_FILE`; raises `OSError`, and `ValueError` as `parse_keys` does."""
-    # An editor's byte order mark would become a part of the first key, and an error in
-    # the decoding would hold the whole file.
-    lines = Path(path).read_text("utf-8-sig", "replace").split("\n")
-    return parse_keys(("" if line.lstrip().startswith("#") else line for line in lines), "line")
-
-
-def parse_keys(items: Iterable[str], what: str = "entry") -> KeyRing:
-    """Read ``key``, ``name:key``, ``sha256:<hex>`` and ``name:sha256:<hex>``, skipping blanks.
-
-    One name may have several keys, so that a key can be replaced without a gap. Raises
-    `ValueError`, which names `what` is wrong by its position and shows no key, for an entry
-    that is none of these, one key under two names, and where there is no key at all.
-    """
-    names: dict[bytes, str] = {}
-    for number, item in enumerate(items, 1):
-        if not item.strip():
-            continue
-        digest, name = _read(item.strip(), f"{what} {number}")
-        if names.setdefault(digest, name) != name:
-            raise ValueError(f"{what} {number}: the same key has another name further up")
-    if not names:
-        raise ValueError("there is no key in it")
-    return KeyRing(names)
-
-
-def _read(entry: str, where: str) -> tuple[bytes, str]:
-    """The digest and the caller's name of one entry."""
-    name, colon, key = entry.partition(":")
-    if not colon or name == "sha256":
-        name, key = "", entry
-    elif not name or not name.isprintable():
-        raise ValueError(f"{where}: the name before the colon is empty or not printable")
-    if key.startswith("sha256:"):
-        written = key.removeprefix("sha256:")
-        if not _DIGEST.fullmatch(written):
-            raise ValueError(f"{where}: sha256: takes 64 hex digits")
-        digest = bytes.fromhex(written)
-    elif _KEY.fullmatch(key):
-        digest = hashlib.sha256(key.encode()).digest()
-    else:
-        raise ValueError(
-            f"{where}: a key is 1 to {MAX_TOKEN_BYTES} visible ASCII characters but the comma"
-        )
-    return digest, name or f"key-{digest.hex()[:8]}"

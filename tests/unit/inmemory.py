@@ -35,7 +35,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from infergate.access.auth import IAuthenticator, keys_from_text
+from infergate.access.auth import IAuthenticator
+from infergate.access.keysfile import keys_from_text
 from infergate.access.ratelimit import parse_rate
 from infergate.backend.call import Timeouts
 from infergate.compose import compose

@@ -44,7 +44,8 @@ def family(cls: type[GatewayError] = GatewayError) -> list[type[GatewayError]]:
 
 
 def instance(cls: type[GatewayError]) -> GatewayError:
-    return cls("It is wrong.") if cls is errors.InvalidRequest else cls()
+    named = cls in (errors.InvalidRequest, errors.KeyExpired)
+    return cls("It is wrong.") if named else cls()
 
 
 class Tree(SynchronousTestCase):

@@ -84,7 +84,7 @@ class Sources(SynchronousTestCase):
         assert settings.api_keys is not None
         assert settings.api_keys_file is not None
         self.assertEqual(settings.api_keys.authenticate("canary-1"), "text")
-        self.assertEqual(settings.api_keys_file.content.authenticate("canary-2"), "file")
+        self.assertEqual(settings.api_keys_file.content.ring.authenticate("canary-2"), "file")
         self.assertIn(str(path), repr(settings))
         self.assertNotIn("canary", repr(settings))
 
@@ -222,6 +222,21 @@ class Tokens(SynchronousTestCase):
             ("JWT_ALGORITHMS", "RS256"),
         ):
             self.refused(f"{name}='{value}': must go with JWT_SECRET", **{name: value})
+
+    def test_rules_for_a_sub_need_tokens(self) -> None:
+        """A line for a token's sub means nothing where no token is checked; file and line are
+        named."""
+        path = Path(self.mktemp())
+        path.write_text("a:key\nalice:- rate=1/day\n")
+        self.refused(f"API_KEYS_FILE: {path} line 2: .* JWT_SECRET", API_KEYS_FILE=str(path))
+        from_environ(API_KEYS_FILE=str(path), JWT_SECRET="s")
+
+    def test_wrong_line_of_a_keys_file_is_named(self) -> None:
+        """An error names the file and its line once."""
+        path = Path(self.mktemp())
+        path.write_text("a:key\n\nb:key-2 rate=lots\n")
+        line = f"^API_KEYS_FILE: {path} line 3: rate=lots: must be N/second"
+        self.refused(line, API_KEYS_FILE=str(path))
 
     def test_confusion(self) -> None:
         """A public key is never used as a secret, nor a secret for signatures."""

@@ -112,7 +112,7 @@ class Values(SynchronousTestCase):
         path.write_text("# ours\nname:key-1\n")
         self.assertEqual(values.api_keys("name:key-1").authenticate("key-1"), "name")
         read = values.api_keys_file(str(path))
-        self.assertEqual((read.path, read.content.authenticate("key-1")), (str(path), "name"))
+        self.assertEqual((read.path, read.content.ring.authenticate("key-1")), (str(path), "name"))
         path.write_text("canary with spaces")
         for parse, text in ((values.api_keys, "canary with spaces"), (values.api_keys, ",")):
             with self.assertRaises(ValueError) as caught:

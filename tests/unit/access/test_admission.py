@@ -252,7 +252,7 @@ class Rates(SynchronousTestCase):
 
     def test_name_like_an_address(self) -> None:
         """A caller who is named like an address or a bucket shares nothing with it."""
-        running = Running(rate="1/hour", keys=f"{CLIENT}:key-one,refused {CLIENT}:key-two")
+        running = Running(rate="1/hour", keys=f"{CLIENT}:key-one,refused:key-two")
         self.assertEqual(running.ask(MODELS).status, 401)
         for key in ("key-one", "key-two"):
             answer = running.ask(models(f"Authorization: Bearer {key}"), "192.0.2.9")

@@ -1,0 +1,200 @@
+"""Keys as people write them: `API_KEYS`, and the lines of `API_KEYS_FILE` with what a key may do.
+
+A line is an entry and then options, separated by blanks:
+
+    # the script that summarises, and its new key, until the old one is gone
+    summary:sha256:HEX  rate=60/minute  models=qwen*
+    summary:sha256:HEX  expires=2027-01-31
+    *                   tokens=200000/day       what all have who say nothing else
+    alice:-             concurrent=4            whoever comes with a token whose sub is alice
+
+An entry is ``key``, ``name:key``, ``sha256:HEX`` or ``name:sha256:HEX``; a name holds no blank.
+`expires` belongs to its key, every other option to the name: keys of one name share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from infergate.access.auth import MAX_TOKEN_BYTES, TOKEN, KeyRing
+from infergate.access.options import EVERYBODY, Options, make_policies, read_options
+from infergate.access.policy import Policies
+from infergate.access.ratelimit import Rate
+
+SHORT = 16
+"""Characters of a plain key below which it is warned of: guessing gets near."""
+
+_BLANKS = re.compile(r"[ \t]+")
+_KEY = re.compile(TOKEN)
+_DIGEST = re.compile("[0-9a-f]{64}", re.IGNORECASE)
+
+
+class KeysFileError(ValueError):
+    """A line of a keys file is wrong. The message names the file and the line, and no key."""
+
+
+@attrs.frozen
+class Entry:
+    """One key, or with a `digest` of None the rules of a name. `plain` keys stand readable in
+    their source, `short` ones are easy to guess."""
+
+    name: str
+    digest: bytes | None
+    plain: bool = False
+    short: bool = False
+
+
+@attrs.frozen(eq=False)
+class KeysFile:
+    """What a file means: its keys, and the options of each name.
+
+    `exposed`: it holds keys that others on this machine may read. `token_rule` is the last line
+    with rules for a token's ``sub``, None where there is none.
+    """
+
+    ring: KeyRing
+    rules: Mapping[str, Options] = attrs.field(factory=dict, repr=False)
+    exposed: bool = False
+    token_rule: str | None = None
+
+    def policies(self, rate: Rate | None) -> Policies:
+        """The policy of each name, over the options of ``*``, over a `RATE_LIMIT` of `rate`."""
+        return make_policies(self.rules, rate)
+
+
+def keys_from_text(text: str) -> KeyRing:
+    """The keys of `API_KEYS`, separated by commas.
+
+    Raises `ValueError`, which names an entry by its position and shows no key, for an entry that
+    is none, for one key under two names, and where there is no key at all.
+    """
+    gathered = _Gathered()
+    for number, item in enumerate(text.split(","), 1):
+        if not item.strip():
+            continue
+        try:
+            entry = read_entry(item.strip(), rules=False)
+            gathered.add_key(entry, None)
+        except ValueError as why:
+            raise ValueError(f"entry {number}: {why}") from None
+    ring = gathered.ring()
+    if not ring:
+        raise ValueError("there is no key in it")
+    return ring
+
+
+def keys_from_file(path: str) -> KeysFile:
+    """The keys and rules of `API_KEYS_FILE`; raises `OSError`, and `KeysFileError`."""
+    with open(path, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        # An editor's byte order mark would become a part of the first key, and an error in the
+        # decoding would hold the whole file.
+        text = file.read().decode("utf-8-sig", "replace")
+    keys = parse_keys_file(text.split("\n"), path)
+    return attrs.evolve(keys, exposed=bool(mode & stat.S_IROTH) and keys.ring.plain)
+
+
+def parse_keys_file(lines: Iterable[str], path: str) -> KeysFile:
+    """Read the lines of a keys file called `path`; raises `KeysFileError`."""
+    gathered = _Gathered()
+    token_rule = None
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        where = f"{path} line {number}"
+        try:
+            written, *words = _BLANKS.split(line)
+            entry = read_entry(written)
+            options = read_options(words)
+            gathered.add_key(entry, options.pop("expires", None))
+            gathered.add_rules(entry.name, options)
+        except ValueError as why:
+            raise KeysFileError(f"{where}: {why}") from None
+        if entry.digest is None and entry.name != EVERYBODY:
+            token_rule = where
+    ring = gathered.ring()
+    if not ring and token_rule is None:
+        raise KeysFileError(f"{path}: there is no key in it")
+    return KeysFile(ring, gathered.rules, token_rule=token_rule)
+
+
+def read_entry(text: str, *, rules: bool = True) -> Entry:
+    """Read a key with or without a name, or with `rules` a name alone; raises `ValueError`,
+    which shows no key."""
+    if text == EVERYBODY or text.endswith(":-"):
+        if not rules:
+            raise ValueError("a rule without a key belongs in API_KEYS_FILE")
+        return Entry(_named(text.removesuffix(":-")), None)
+    named, marked, digest = text.rpartition(":sha256:")
+    if marked or text.startswith("sha256:"):
+        written = digest if marked else text.removeprefix("sha256:")
+        if not _DIGEST.fullmatch(written):
+            raise ValueError("sha256: takes 64 hex digits")
+        digest_bytes = bytes.fromhex(written)
+        name = _named(named, key=True) if marked else _anonymous(digest_bytes)
+        return Entry(name, digest_bytes)
+    named, colon, key = text.partition(":")
+    if not colon:
+        key = named
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"a key is 1 to {MAX_TOKEN_BYTES} visible ASCII characters but the comma")
+    digest_bytes = hashlib.sha256(key.encode()).digest()
+    name = _named(named, key=True) if colon else _anonymous(digest_bytes)
+    return Entry(name, digest_bytes, plain=True, short=len(key) < SHORT)
+
+
+def _named(name: str, *, key: bool = False) -> str:
+    if not name or not name.isprintable() or " " in name:
+        raise ValueError("the name before the colon is empty, or holds a blank or what is no text")
+    if key and name == EVERYBODY:
+        raise ValueError("* stands for all callers and has no key")
+    return name
+
+
+def _anonymous(digest: bytes) -> str:
+    return f"key-{digest.hex()[:8]}"
+
+
+class _Gathered:
+    """The keys and rules read so far, each checked against those before it."""
+
+    def __init__(self) -> None:
+        self.rules: dict[str, dict[str, Any]] = {}
+        self._names: dict[bytes, str] = {}
+        self._expires: dict[bytes, float] = {}
+        self._short: dict[str, None] = {}
+        self._plain = False
+
+    def add_key(self, entry: Entry, expires: float | None) -> None:
+        if entry.digest is None:
+            if expires is not None:
+                raise ValueError("expires= belongs to a key, and there is none")
+            return
+        if self._names.setdefault(entry.digest, entry.name) != entry.name:
+            raise ValueError("the same key has another name further up")
+        if expires is not None and self._expires.setdefault(entry.digest, expires) != expires:
+            raise ValueError("the same key expires on another day further up")
+        self._plain |= entry.plain
+        if entry.short:
+            self._short[entry.name] = None
+
+    def add_rules(self, name: str, options: dict[str, Any]) -> None:
+        if not options:
+            return
+        known = self.rules.setdefault(name, {})
+        for option, value in options.items():
+            if known.setdefault(option, value) != value:
+                raise ValueError(f"{option}= says something else for this name further up")
+
+    def ring(self) -> KeyRing:
+        return KeyRing(
+            self._names, expires=self._expires, short=tuple(self._short), plain=self._plain
+        )

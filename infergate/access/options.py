@@ -1,0 +1,182 @@
+"""The options of a line of `API_KEYS_FILE`, and the policies made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from infergate.access.policy import WINDOWS, Policies, Policy, TokenLimit
+from infergate.access.ratelimit import Rate, parse_rate
+from infergate.server.addresses import Networks, parse_networks
+
+EVERYBODY = "*"
+"""The name whose options are the defaults of all callers."""
+
+OPERATION_NAMES = (
+    "chat", "completions", "embeddings", "responses", "messages", "rerank", "tokenize", "infill"
+)  # fmt: skip
+"""What `routes=` may name, beside ``all``, which stands for these, and `PAGES`."""
+
+PAGES = ("metrics", "status")
+"""What a key with `routes=` opens only where they are named."""
+
+DAY = 86400
+
+_COUNT = re.compile("[1-9][0-9]{0,14}", re.ASCII)
+_TOKENS = re.compile(rf"({_COUNT.pattern})/({'|'.join(WINDOWS)})", re.ASCII)
+_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_FIELD = re.compile(r"[\w!#$%&'*+.^`|~-]{1,64}", re.ASCII)
+
+_NOT_A_PERSON = frozenset(
+    {"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie", "host"}
+)
+"""Header fields whose values must not be logged, or say nothing about who asks."""
+
+Options = Mapping[str, Any]
+"""What a name's options mean, by their own names; None is ``off``."""
+
+
+def read_options(words: Iterable[str]) -> dict[str, Any]:
+    """What the options of a line mean, the token limits put together.
+
+    Raises `ValueError`, which names the option and lists what is allowed, and shows no key.
+    """
+    given: dict[str, Any] = {}
+    for word in words:
+        option, _, value = word.partition("=")
+        parse = _PARSERS.get(option)
+        if parse is None:
+            # The word itself may be a key that went astray.
+            raise ValueError(f"an option must be {'=, '.join(_PARSERS)}=")
+        meaning = parse(word, value)
+        if option != "tokens":
+            if option in given:
+                raise ValueError(f"{word}: {option}= is there twice")
+            given[option] = meaning
+        elif meaning is None or given.get(option, ()) is None:
+            if option in given:
+                raise ValueError(f"{word}: off stands alone")
+            given[option] = None
+        else:
+            windows = given.setdefault(option, ())
+            if any(limit.window == meaning.window for limit in windows):
+                raise ValueError(f"{word}: there is another limit for the same window")
+            given[option] = (*windows, meaning)
+    if given.get("tokens"):
+        given["tokens"] = tuple(sorted(given["tokens"], key=lambda one: WINDOWS.index(one.window)))
+    return given
+
+
+def _refused(word: str, allowed: str) -> ValueError:
+    return ValueError(f"{word}: must be {allowed}")
+
+
+def _parse_rate(word: str, value: str) -> Rate | None:
+    try:
+        return None if value == "off" else parse_rate(value)
+    except ValueError:
+        raise _refused(word, "N/second, N/minute, N/hour, N/day or off") from None
+
+
+def _parse_tokens(word: str, value: str) -> TokenLimit | None:
+    match = _TOKENS.fullmatch(value)
+    if match is None and value != "off":
+        allowed = ", ".join(f"N/{window}" for window in WINDOWS)
+        raise _refused(word, f"{allowed} or off")
+    return None if match is None else TokenLimit(int(match[1]), match[2])
+
+
+def _parse_concurrent(word: str, value: str) -> int | None:
+    if value != "off" and not _COUNT.fullmatch(value):
+        raise _refused(word, "a whole number from 1, or off")
+    return None if value == "off" else int(value)
+
+
+def _parse_models(word: str, value: str) -> tuple[str, ...]:
+    models = tuple(value.split(","))
+    if not all(models) or not value.isprintable():
+        raise _refused(word, "names of models, or patterns as in qwen*, separated by commas")
+    return models
+
+
+def _parse_routes(word: str, value: str) -> frozenset[str]:
+    names = frozenset(value.lower().split(","))
+    allowed = ("all", *OPERATION_NAMES, *PAGES)
+    if not names.issubset(allowed):
+        raise _refused(word, f"a comma-separated list out of {', '.join(allowed)}")
+    return names - {"all"} | frozenset(OPERATION_NAMES) if "all" in names else names
+
+
+def _parse_expires(word: str, value: str) -> float:
+    """The first second, of those since 1970, in which the key does not work any more."""
+    try:
+        if not _DATE.fullmatch(value):
+            raise ValueError
+        last = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise _refused(word, "the last day of the key, in UTC, as in 2027-01-31") from None
+    return last.timestamp() + DAY
+
+
+def _parse_from(word: str, value: str) -> Networks | None:
+    if value == "off":
+        return None
+    try:
+        networks = parse_networks(value)
+        if not networks:
+            raise ValueError
+    except ValueError:
+        raise _refused(word, "addresses or networks, as in 10.0.0.0/8,192.0.2.7, or off") from None
+    return networks
+
+
+def _parse_user(word: str, value: str) -> bytes | None:
+    if value == "off":
+        return None
+    if not _FIELD.fullmatch(value) or value.lower() in _NOT_A_PERSON:
+        raise _refused(word, "the name of a header field, as in X-OpenWebUI-User-Email, or off")
+    return value.lower().encode("ascii")
+
+
+_PARSERS: dict[str, Callable[[str, str], Any]] = {
+    "rate": _parse_rate,
+    "tokens": _parse_tokens,
+    "concurrent": _parse_concurrent,
+    "models": _parse_models,
+    "routes": _parse_routes,
+    "expires": _parse_expires,
+    "from": _parse_from,
+    "user": _parse_user,
+}
+
+
+def make_policies(rules: Mapping[str, Options], rate: Rate | None) -> Policies:
+    """The policy of each name out of the options of all."""
+    defaults = rules.get(EVERYBODY, {})
+    # Many names have the same rules: each distinct policy is kept once.
+    known: dict[Policy, Policy] = {}
+
+    def policy(own: Options) -> Policy:
+        options = {**defaults, **own}
+        made = _policy(options, rate)
+        return known.setdefault(made, made)
+
+    names = {name: policy(own) for name, own in rules.items() if name != EVERYBODY}
+    return Policies(policy({}), names)
+
+
+def _policy(options: Options, rate: Rate | None) -> Policy:
+    named = "rate" in options
+    own_rate: Rate | None = options["rate"] if named else rate
+    return Policy(
+        rate=own_rate,
+        rate_set_by=f"rate={own_rate}" if named else "RATE_LIMIT",
+        tokens=options.get("tokens") or (),
+        concurrent=options.get("concurrent"),
+        models=options.get("models"),
+        routes=options.get("routes"),
+        sources=options.get("from"),
+        user_field=options.get("user"),
+    )
