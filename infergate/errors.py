@@ -35,8 +35,9 @@ its message and its headers. Nothing else in the program formats an error.
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -44,6 +45,41 @@ import msgspec
 HeaderList = Sequence[tuple[bytes, bytes]]
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+_MESSAGES = re.compile(r"/v1/messages(?:/|\Z)")
+_RESPONSES = re.compile(r"/v1/responses(?:/|\Z)")
+
+
+def error_format(setting: str, path: str | None, fields: Mapping[bytes, Sequence[bytes]]) -> str:
+    """The form of an error: ``code``, ``openai`` or ``anthropic``.
+
+    `setting` is ``ERROR_FORMAT``, `path` the request's, None where it has no good one, and
+    `fields` its header fields, their names in small letters. What is at and below
+    ``/v1/messages`` has Anthropic's form whatever the setting. In ``auto`` those that print or
+    look into an error object get one: OpenAI's SDKs and those made by the same generator, which
+    send ``x-stainless-lang``, Vercel's AI SDK, and whoever asks for ``/v1/responses``, since Codex
+    says nothing of itself.
+    """
+    if path is not None and _MESSAGES.match(path):
+        return "anthropic"
+    if setting != "auto":
+        return setting
+    if path is not None and _RESPONSES.match(path):
+        return "openai"
+    if b"x-stainless-lang" in fields:
+        return "openai"
+    return (
+        "openai" if any(b"ai-sdk/" in agent for agent in fields.get(b"user-agent", ())) else "code"
+    )
 
 
 class GatewayError(Exception):
@@ -77,28 +113,39 @@ class GatewayError(Exception):
             return "server_error"
         return _OPENAI_TYPES.get(self.status, "invalid_request_error")
 
-    def extra(self) -> dict[str, object]:
-        """What else the body of this error holds."""
-        return {}
+    @property
+    def detail(self) -> object:
+        """The backend's own error object, None where it sent none that may be shown."""
+        return None
 
     def body(self, request_id: str, error_format: str) -> bytes:
-        """The JSON body of the answer; `error_format` is ``code`` or ``openai``."""
-        if error_format == "openai":
-            document: dict[str, object] = {
-                "error": {
-                    "message": self.message,
-                    "type": self.kind,
-                    "code": self.code,
-                    "param": self.param,
-                },
-                "request_id": request_id,
+        """The JSON body of the answer; `error_format` is ``code``, ``openai`` or ``anthropic``."""
+        if error_format == "anthropic":
+            document = {**self._anthropic(), "request_id": request_id}
+        elif error_format == "openai":
+            own = {
+                "message": self.message,
+                "type": self.kind,
+                "code": self.code,
+                "param": self.param,
             }
+            document = {"error": own if self.detail is None else self.detail}
+            document["request_id"] = request_id
         else:
             document = {"error": self.code, "message": self.message, "request_id": request_id}
             if self.status == 400:
                 document["param"] = self.param
-        document.update(self.extra())
+            if self.detail is not None:
+                document["backend_error"] = self.detail
         return msgspec.json.encode(document)
+
+    def _anthropic(self) -> dict[str, object]:
+        default = "api_error" if self.status >= 500 else "invalid_request_error"
+        kind = _ANTHROPIC_TYPES.get(self.status, default)
+        return {
+            "type": "error",
+            "error": {"type": kind, "message": self.message, "code": self.code},
+        }
 
     def event(self) -> bytes:
         """The last server-sent event of a stream that fails; the object form is the only
@@ -230,14 +277,15 @@ class BackendRejected(GatewayError):
     def __init__(self, status: int, message: str, detail: object, headers: HeaderList) -> None:
         super().__init__(message, headers=headers)
         self.status = status
-        self.detail = detail
+        self._detail = detail
 
     @property
     def outcome(self) -> str:  # type: ignore[override]  # the one outcome that a status decides
         return "rate_limited" if self.status == 429 else "client_error"
 
-    def extra(self) -> dict[str, object]:
-        return {} if self.detail is None else {"backend_error": self.detail}
+    @property
+    def detail(self) -> object:
+        return self._detail
 
 
 class BackendFailure(GatewayError):
@@ -263,6 +311,21 @@ class BackendFailure(GatewayError):
 class BackendError(BackendFailure):
     status, code, outcome = 502, "backend_error", "backend_error"
     message = "The backend gave no valid answer."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        detail: object = None,
+        prompt_sent: bool = True,
+        headers: HeaderList = (),
+    ) -> None:
+        super().__init__(message, prompt_sent=prompt_sent, headers=headers)
+        self._detail = detail
+
+    @property
+    def detail(self) -> object:
+        return self._detail
 
 
 class BackendUnavailable(BackendFailure):

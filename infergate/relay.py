@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infergate.api.events import EventTooLarge, Scanner
+from infergate.api.refusals import first_event_refusal
 from infergate.backend.call import Call
 from infergate.errors import BackendError
 from infergate.reactor.deadlines import NEVER, Deadlines
@@ -67,6 +68,8 @@ class Relay:
         pulse: Pulse,
         deadlines: Deadlines,
         content_type: bytes = EVENT_STREAM,
+        *,
+        prompt_estimate: int = 0,
     ) -> None:
         self._request = request
         self._record = request.record
@@ -75,31 +78,38 @@ class Relay:
         self._pulse = pulse
         self._now = deadlines.now
         self._content_type = content_type
+        self._prompt_estimate = prompt_estimate
         self._held = b""
-        self._steady = False  # begun, and with no pulse to keep: nothing but to write
+        # The answer has begun, and no pulse is to be kept: all that is left to do is to write.
+        self._steady = False
         self._over = False
 
     async def run(self) -> None:
-        """Relay the whole stream. Errors: those of `Call.read`, and `BackendError`."""
+        """Relay the whole stream. Errors: those of `Call.read`, `BackendRejected`, and
+        `BackendError`."""
         request, scanner = self._request, self._scanner
         request.registerProducer(self._call, True)  # type: ignore[no-untyped-call]
         try:
-            await self._call.read(self._piece)
+            await self._call.read(self._relay_events)
         finally:
             self._over = True
-            self._record.usage = scanner.usage_so_far()
+            if not self._failed_at_once():
+                self._record.usage = scanner.reader.usage(self._prompt_estimate)
             if request.channel is not None:
                 request.unregisterProducer()  # type: ignore[no-untyped-call]
-        if scanner.failed:
+        if scanner.error_shown:
             self._record.fail(BackendError("The backend ended its stream with an error."))
             request.break_off()
+        elif scanner.error is not None:
+            raise BackendError("The backend ended its stream with an error.")
         elif not scanner.complete(framed=self._call.framed):
             raise BackendError("The backend's stream was cut short.")
         elif not scanner.done:
             self._send(DONE)
         await request.drained()
 
-    def _piece(self, data: bytes) -> None:
+    def _relay_events(self, data: bytes) -> None:
+        """Pass on what has become whole with `data`, which `collect` brought."""
         if self._over:
             return
         self._call.touch()
@@ -110,19 +120,30 @@ class Relay:
             if scanner.ready:
                 self._send(scanner.ready)
             raise BackendError("An event of the backend's stream is too large.") from error
+        if self._failed_at_once():
+            assert scanner.error is not None
+            raise first_event_refusal(scanner.error)
         if ready:
             if self._steady:
                 self._request.write(ready)
             else:
                 self._send(ready)
-        if scanner.tokens and self._record.first_token is None:
+        if self._record.first_token is None and scanner.reader.tokens:
             self._record.first_token = self._now()
-        if scanner.done or scanner.failed:
+        if scanner.over:
             if scanner.tail:
                 self._send(scanner.tail)
             self._call.finish()
 
+    def _failed_at_once(self) -> bool:
+        """The first event is an error, and no status has been sent."""
+        scanner = self._scanner
+        return (
+            scanner.error is not None and scanner.events == 1 and not self._request.startedWriting
+        )
+
     def _send(self, events: bytes) -> None:
+        """Write whole events, or hold back comments that come before the first event."""
         request = self._request
         if not request.startedWriting:
             if not self._scanner.events and len(self._held) < HELD_COMMENTS:

@@ -211,7 +211,9 @@ class Settings:
         values.line,
         "Twisted endpoint string that /metrics is served on, and there alone",
     )
-    error_format: str = _setting("logs", values.choice("code", "openai"), "code or openai", "code")
+    error_format: str = _setting(
+        "logs", values.choice("auto", "code", "openai"), "auto, code or openai", "auto"
+    )
     log_format: str = _setting("logs", values.choice("json", "text"), "json or text", "json")
     log_level: str = _setting(
         "logs",

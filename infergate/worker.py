@@ -11,24 +11,20 @@ from twisted.web.iweb import IResponse
 from zope.interface import Interface, implementer
 
 from infergate.api.chat import ChatRequest
+from infergate.api.chunks import ChunkReader
 from infergate.api.events import Scanner
 from infergate.api.operations import CHAT, MODELS_PATH
-from infergate.api.reply import as_chunks, echo_reply, reject_detail, shape_reply
+from infergate.api.refusals import NOT_SHOWN, refusal
+from infergate.api.reply import as_chunks, echo_reply, shape_reply
 from infergate.api.strictjson import NotJSON, read_object
+from infergate.api.usage import estimate_prompt
 from infergate.backend.call import Call
 from infergate.backend.client import Backend
 from infergate.backend.health import Health
-from infergate.errors import BackendError, BackendRejected, BackendUnavailable
+from infergate.errors import BackendError, BackendFailure, BackendUnavailable
 from infergate.reactor.deadlines import Deadlines
 from infergate.relay import STREAM_HEADERS, Pulse, Relay
 from infergate.server.request import EVENT_STREAM, JSON, Request
-
-PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
-"""Statuses with which a backend refuses what the client sent."""
-
-NOT_BEGUN = frozenset({503, 529})
-"""Statuses with which a backend says that it cannot begin now: it loads its model, or has too much
-to do. Asking again costs nothing."""
 
 REJECTION_BYTES = 65536
 """The largest refusal that is read for its message."""
@@ -103,9 +99,12 @@ class BackendWorker:
         call = self._backend.call(request.record)
         model, stream, wants_usage = chat.model, chat.stream, chat.wants_usage
         headers = _headers(request, b"text/event-stream" if stream else JSON, JSON)
+        body = chat.backend_body()
+        prompt_estimate = estimate_prompt(body) if stream else 0
         sending = self._backend.send(
-            call, "POST", CHAT.path, headers | (ONCE if stream else {}), chat.backend_body()
+            call, "POST", CHAT.path, headers | (ONCE if stream else {}), body
         )
+        del body
         del chat  # the answer may take long, and the prompt may be large
         pulse = Pulse(request, self._deadlines, self._keepalive if stream else 0)
         try:
@@ -113,8 +112,15 @@ class BackendWorker:
             await accepted(call, response)
             request.record.model_accepted = True
             if stream and (content_type := _declared(response, b"text/event-stream")):
-                scanner = Scanner(self._max_event, strip_usage=not wants_usage)
-                await Relay(request, call, scanner, pulse, self._deadlines, content_type).run()
+                await Relay(
+                    request,
+                    call,
+                    Scanner(self._max_event, ChunkReader(strip_usage=not wants_usage)),
+                    pulse,
+                    self._deadlines,
+                    content_type,
+                    prompt_estimate=prompt_estimate,
+                ).run()
                 return
             reply, request.record.usage = shape_reply(
                 await call.read_all(self._max_response),
@@ -149,26 +155,21 @@ class BackendWorker:
 
 
 async def accepted(call: Call, response: IResponse) -> None:
-    """Return where the backend answers 200. `BackendRejected` where it refuses the request,
-    else `BackendError`."""
+    """Return where the backend answers with a success. `BackendRejected` where it refuses the
+    request, else `BackendError`."""
     status = response.code
-    if status == 200:
+    if 200 <= status < 300:
         return
     retry_after = response.headers.getRawHeaders(b"Retry-After", [])
     headers = [(b"Retry-After", value) for value in retry_after[:1]]
-    if status not in PASSED_ON:
+    if status in NOT_SHOWN:
         call.discard()
-        raise BackendError(
-            f"The backend answered with status {status}.",
-            prompt_sent=status not in NOT_BEGUN,
-            headers=headers,
-        )
+        raise refusal(status, b"", headers)
     try:
-        message, detail = reject_detail(await call.read_all(REJECTION_BYTES))
-    except BackendError:
-        message = detail = None  # the reason is broken or a whole book, but the refusal stands
-    message = message or f"The backend refused the request with status {status}."
-    raise BackendRejected(status, message, detail, headers)
+        body = await call.read_all(REJECTION_BYTES)
+    except BackendFailure:
+        body = b""  # the reason is broken, or late, or a whole book; the refusal stands
+    raise refusal(status, body, headers)
 
 
 async def send_as_stream(reply: bytes, include_usage: bool, request: Request) -> None:

@@ -69,24 +69,28 @@ def check_messages(raw: Raw) -> None:
     seeker = _Seeker()
     count = 0
     for batch, messages in in_batches(raw, _messages.decode, OBJECT_END):
-        text = _without_spelled_letters(batch)
-        contents = text.count(b'"content"')
-        with_content = sum(message.content is not _ABSENT for message in messages)
-        all_have_one = with_content == len(messages) >= FEW
-        if not (all_have_one and _are_strings(text, b"content", contents, with_content)):
-            _check_contents(messages, count, seeker)
-        with_tools = sum(message.tool_calls is not _ABSENT for message in messages)
-        # An object that has a name twice has it once more in the text. The text may also have it
-        # for other reasons, within the values of the object; it never has it less often.
-        if (
-            text.count(b'"role"') != len(messages)
-            or contents != with_content
-            or text.count(b'"tool_calls"') != with_tools
-        ):
-            seeker.seek(batch, _JUDGED_OF_MESSAGE, path="", first=count)
+        _check_batch(batch, messages, count, seeker)
         count += len(messages)
     if not count:
         raise BadMessage("", "expected a non-empty array")
+
+
+def _check_batch(batch: bytes, messages: list[_Message], first: int, seeker: _Seeker) -> None:
+    text = _without_spelled_letters(batch)
+    with_content = len([1 for message in messages if message.content is not _ABSENT])
+    with_tools = len([1 for message in messages if message.tool_calls is not _ABSENT])
+    contents = text.count(b'"content"')
+    all_have_one = with_content == len(messages) >= FEW
+    if not (all_have_one and _are_strings(text, b"content", contents, with_content)):
+        _check_contents(messages, first, seeker)
+    # An object that has a name twice has it once more in the text. The text may also have it for
+    # other reasons, within the values of the object; it never has it less often.
+    if (
+        text.count(b'"role"') != len(messages)
+        or contents != with_content
+        or text.count(b'"tool_calls"') != with_tools
+    ):
+        seeker.seek(batch, _JUDGED_OF_MESSAGE, path="", first=first)
 
 
 def _check_contents(messages: list[_Message], first: int, seeker: _Seeker) -> None:
@@ -95,7 +99,7 @@ def _check_contents(messages: list[_Message], first: int, seeker: _Seeker) -> No
     fault = None
     for index, message in enumerate(messages, first):
         content = message.content
-        kind = memoryview(content)[0] if content is not _ABSENT else _N
+        kind = _N if content is _ABSENT else memoryview(content)[0]
         if kind == _BRACKET:
             arrays.append((index, content))
         elif kind != _QUOTE:
@@ -103,7 +107,7 @@ def _check_contents(messages: list[_Message], first: int, seeker: _Seeker) -> No
             if fault is not None:
                 break
     # Those before the message at fault are to be named first.
-    if len(arrays) < FEW or not _good_parts([content for _, content in arrays]):
+    if arrays and (len(arrays) < FEW or not _good_parts([content for _, content in arrays])):
         for number, content in arrays:
             _check_parts(content, f"[{number}].content", seeker)
     if fault is not None:

@@ -14,12 +14,6 @@ from infergate.api.strictjson import NotJSON, read_members, read_object
 from infergate.api.usage import NO_USAGE, Usage, count_words, read_usage
 from infergate.errors import BackendError
 
-MAX_MESSAGE = 2000
-"""Characters of a backend's message that are passed on: a sentence, not a dump."""
-
-MAX_DETAIL = 16384
-"""Bytes of a backend's error object that are passed on; a larger one is left out."""
-
 MAX_ITEMS = 4096
 """Choices of a reply, and tool calls of a message: more than any client asks for, and few enough
 to look at each."""
@@ -121,31 +115,6 @@ def as_chunks(reply_body: bytes, include_usage: bool) -> bytes:
     for event in events:
         stream += (b"data: ", _in_one_line(event), b"\n\n")
     return b"".join(stream)
-
-
-def reject_detail(body: bytes) -> tuple[str | None, object]:
-    """What a client may see of a backend's refusal: its message and its error object, each
-    None where there is none. Only JSON passes, in the forms that OpenAI, llama.cpp, vLLM and
-    FastAPI give it; never a page of HTML, never a traceback."""
-    try:
-        refusal = read_object(body)
-    except NotJSON:
-        refusal = None
-    if refusal is None or b"Traceback (most recent call last)" in body:
-        return None, None
-    detail = refusal.get("error")
-    error = _read(_object, detail)
-    if error is not None:
-        says = [error.get("message")]
-    else:
-        says = [detail, refusal.get("message"), refusal.get("detail")]
-        detail = Raw(body) if _read(_string, refusal.get("object")) == "error" else None
-    message = next((text for raw in says if (text := _read(_string, raw))), None)
-    if message is not None and message.lstrip().startswith("<"):
-        return None, None
-    if detail is not None and len(detail) > MAX_DETAIL:
-        detail = None
-    return message and message[:MAX_MESSAGE], detail
 
 
 def _shape_choices(raw: Raw) -> Raw:

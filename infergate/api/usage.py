@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -23,6 +24,8 @@ class Usage(Struct, frozen=True, gc=False):
 
 
 NO_USAGE = Usage()
+
+_DATA_URL = re.compile(rb'"data:[^"]*')
 
 # Beyond 2**53 a JSON number is exact for nobody, and no count of tokens comes near.
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -58,6 +61,39 @@ def read_usage(member: Raw | bytes) -> Usage | None:
     prompt, completion = prompt or 0, completion or 0
     total = prompt + completion if total is None else total
     return Usage(prompt, completion, total, "backend", _cached(usage.prompt_tokens_details))
+
+
+class _Timings(Struct, gc=False):
+    prompt_n: _Count
+    predicted_n: _Count
+    cache_n: _Count = 0
+
+
+_timings = msgspec.json.Decoder(_Timings).decode
+
+
+def read_timings(member: Raw) -> Usage | None:
+    """A ``timings`` member of llama.cpp's; None where it makes no sense."""
+    try:
+        timings = _timings(member)
+    except (ValueError, RecursionError):
+        return None
+    prompt, completion = timings.prompt_n + timings.cache_n, timings.predicted_n
+    return Usage(prompt, completion, prompt + completion, "backend", timings.cache_n)
+
+
+def counted(prompt: int, completion: int) -> Usage:
+    """Tokens that were counted here."""
+    return Usage(prompt, completion, prompt + completion, "counted")
+
+
+def estimate_prompt(body: bytes) -> int:
+    """The tokens of a prompt by the body that went to the backend: one for each four bytes, without
+    its images and the like, which stand in ``data:`` URLs."""
+    embedded = 0
+    if b'"data:' in body:
+        embedded = sum(match.end() - match.start() for match in _DATA_URL.finditer(body))
+    return (len(body) - embedded) // 4
 
 
 def _cached(details: Raw) -> int:

@@ -23,6 +23,7 @@ from infergate.errors import (
     GatewayError,
     HeaderList,
     InternalError,
+    error_format,
 )
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.addresses import Networks, client_address
@@ -251,7 +252,9 @@ class Request(WebRequest):
         if not self._writable:
             return
         if not self.startedWriting:
-            body = error.body(self.record.request_id, self.site.error_format)
+            fields = self.head.fields if self.head is not None else {}
+            form = error_format(self.site.error_format, self.record.path, fields)
+            body = error.body(self.record.request_id, form)
             self.begin(error.status, JSON, error.headers, body)
             return
         if self.record.stream:

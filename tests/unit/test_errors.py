@@ -172,9 +172,9 @@ class Rejected(SynchronousTestCase):
         error = errors.BackendRejected(422, "Too hot.", {"code": 7}, [(b"Retry-After", b"2")])
         self.assertEqual((error.status, error.code), (422, "backend_rejected"))
         self.assertEqual(error.headers, [(b"Retry-After", b"2")])
-        for error_format in ("code", "openai"):
-            body = json.loads(error.body("id-1", error_format))
-            self.assertEqual(body["backend_error"], {"code": 7})
+        self.assertEqual(json.loads(error.body("id-1", "code"))["backend_error"], {"code": 7})
+        openai = {"error": {"code": 7}, "request_id": "id-1"}
+        self.assertEqual(json.loads(error.body("id-1", "openai")), openai)
         without = errors.BackendRejected(422, "Too hot.", None, ())
         self.assertNotIn("backend_error", json.loads(without.body("id-1", "code")))
 
@@ -182,3 +182,50 @@ class Rejected(SynchronousTestCase):
         """A refusal is the client's error, but for a 429, which is a rate limit."""
         self.assertEqual(errors.BackendRejected(400, "", None, ()).outcome, "client_error")
         self.assertEqual(errors.BackendRejected(429, "", None, ()).outcome, "rate_limited")
+
+
+class Formats(SynchronousTestCase):
+    def test_auto_gives_sdks_an_object(self) -> None:
+        """In ``auto`` OpenAI's SDKs, the AI SDK and whoever asks for responses get the object, and
+        everyone else the code; a setting that names a form is obeyed."""
+        chat, sdk = "/v1/chat/completions", {b"x-stainless-lang": [b"js"]}
+        agent = {b"user-agent": [b"ai-sdk/openai/2.0 runtime/node"]}
+        for path, fields, form in (
+            (chat, {}, "code"),
+            (chat, {b"user-agent": [b"curl/8"]}, "code"),
+            (chat, sdk, "openai"),
+            (chat, agent, "openai"),
+            ("/v1/responses", {}, "openai"),
+            ("/v1/responses/input_tokens", {}, "openai"),
+            ("/v1/responsesx", {}, "code"),
+            (None, {}, "code"),
+        ):
+            self.assertEqual(errors.error_format("auto", path, fields), form)
+            for setting in ("code", "openai"):
+                self.assertEqual(errors.error_format(setting, path, fields), setting)
+
+    def test_messages_have_anthropics_form(self) -> None:
+        """What is at and below /v1/messages has Anthropic's form, whatever the setting."""
+        for path in ("/v1/messages", "/v1/messages/count_tokens", "/v1/messages/"):
+            for setting in ("auto", "code", "openai"):
+                self.assertEqual(errors.error_format(setting, path, {}), "anthropic")
+        self.assertEqual(errors.error_format("code", "/v1/messagesx", {}), "code")
+        for error, kind in (
+            (errors.InvalidJSON("No."), "invalid_request_error"),
+            (errors.Unauthorized(), "authentication_error"),
+            (errors.NotFound(), "not_found_error"),
+            (errors.BodyTooLarge(), "request_too_large"),
+            (errors.RateLimited(1), "rate_limit_error"),
+            (errors.UnsupportedMediaType(), "invalid_request_error"),
+            (errors.BackendError("No.", detail={"code": 1}), "api_error"),
+            (errors.Overloaded(1), "overloaded_error"),
+            (errors.GatewayTimeout(), "timeout_error"),
+        ):
+            self.assertEqual(
+                json.loads(error.body("id-1", "anthropic")),
+                {
+                    "type": "error",
+                    "error": {"type": kind, "message": error.message, "code": error.code},
+                    "request_id": "id-1",
+                },
+            )

@@ -184,15 +184,32 @@ class Accounting(Setting):
         self.backend.piece(delta("hi") + FINISH + USAGE + DONE)
         self.assertEqual(self.body, delta("hi") + FINISH + USAGE + DONE)
 
-    def test_cut(self) -> None:
-        """A stream that was cut before it said its usage is counted by its deltas."""
-        self.backend.piece(ROLE + delta("a") + delta("b"))
+    def test_cut_stream_is_counted(self) -> None:
+        """A stream that was cut before it said its usage is counted: its deltas, and a token for
+        each four bytes of what went to the backend."""
+        for end in ("reset", "client"):
+            self.start()
+            prompt = len(self.backend.request.body) // 4
+            self.backend.piece(ROLE + delta("a") + delta("b"))
+            self.client.close() if end == "client" else self.backend.reset()
+            self.assertEqual(self.tokens(), ("counted", prompt, 2, prompt + 2))
+
+    def test_image_is_not_counted(self) -> None:
+        """What stands in a data URL is no token."""
+        url = "data:image/png;base64," + "A" * 4000
+        part = {"type": "image_url", "image_url": {"url": url}}
+        self.start(members={"messages": [{"role": "user", "content": [part]}]})
+        self.backend.piece(ROLE)
         self.backend.reset()
-        self.assertEqual(self.tokens(), ("counted", 0, 2, 2))
-        self.start()
-        self.backend.piece(delta("a"))
-        self.client.close()
-        self.assertEqual(self.tokens(), ("counted", 0, 1, 1))
+        self.assertLess(self.running.line["prompt_tokens"], 100)  # type: ignore[operator]
+
+    def test_no_event_costs_nothing(self) -> None:
+        """Before its first event a stream costs nothing, however it ends."""
+        for piece in (b": comment\n\n", event({"error": {"message": "No."}})):
+            self.start()
+            self.backend.piece(piece)
+            self.backend.reset()
+            self.assertEqual(self.tokens(), ("none", 0, 0, 0))
 
     def test_first_token(self) -> None:
         """The first token is the first delta that says something."""
@@ -249,6 +266,30 @@ class BeforeTheFirstEvent(Setting):
             self.backend.piece(comment)
         self.assertGreaterEqual(len(self.body), HELD_COMMENTS)
         self.assertEqual(self.body, comment * (len(self.body) // len(comment)))
+
+    def test_error_as_the_first_event(self) -> None:
+        """An error object that comes as the first event has its true status, and the backend's
+        words; where it says that the backend has not begun, an SDK may try again."""
+        for code, status, error_code, retry in (
+            (400, 400, "backend_rejected", None),
+            (503, 502, "backend_error", None),
+            (529, 502, "backend_error", None),
+            (500, 502, "backend_error", "false"),
+            ("x", 502, "backend_error", "false"),
+        ):
+            self.start()
+            error = {"message": "The model is loading.", "type": "unavailable", "code": code}
+            self.backend.piece(b": wait\n\n" + event({"error": error}) + DONE)
+            self.assert_status(status, error_code)
+            self.assertEqual(self.client.answer.json["message"], "The model is loading.")
+            self.assertEqual(self.client.answer.json["backend_error"], error)
+            self.assertEqual(self.client.answer.headers.get("x-should-retry"), retry)
+
+    def test_error_about_the_gateways_key_as_the_first_event(self) -> None:
+        """What a backend says with 401 or 403 is not shown."""
+        self.backend.piece(event({"error": {"message": "canary", "code": 401}}))
+        self.assert_status(502, "backend_error")
+        self.assertNotIn(b"canary", self.client.answer.body)
 
     def test_half_an_event(self) -> None:
         """Half an event is none."""
@@ -328,6 +369,28 @@ class Breaking(Setting):
             self.assertTrue(self.client.wire.lost)
             self.assertEqual(self.running.line["error"], "backend_error")
             self.assert_over()
+
+    def test_cut_in_one_of_several_choices(self) -> None:
+        """A stream of several choices is whole only where every one that was begun has ended."""
+        other = event({"choices": [{"index": 1, "delta": {"content": "half"}}]})
+        self.backend.piece(delta("hi") + other + FINISH)
+        self.backend.end()
+        self.assert_broken("backend_error", "backend_error", delta("hi") + other + FINISH)
+
+    def test_done_in_another_spelling(self) -> None:
+        """What some client takes for [DONE] is given out as the exact one, or not at all."""
+        self.backend.piece(delta("hi") + b"data:  [DONE] \n\n" + delta("never"))
+        self.assertEqual(self.body, delta("hi") + DONE)
+        self.assertTrue(self.client.answer.whole)
+        self.assertEqual(self.running.line["outcome"], "ok")
+
+    def test_traceback_in_an_error_event(self) -> None:
+        """An error event with a traceback in it is not shown; one of ours takes its place."""
+        self.backend.piece(delta("hi"))
+        canary = b'data: {"error":{"message":"Trac\\u0065back (most recent call last)"}}\n\n'
+        self.backend.piece(canary + DONE)
+        self.assertNotIn(b"most recent", self.body)
+        self.assert_broken("backend_error", "backend_error", delta("hi"))
 
     def test_http_1_0(self) -> None:
         """An HTTP/1.0 client is reset, since it would take the end for the right one."""

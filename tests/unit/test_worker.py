@@ -181,22 +181,48 @@ class Plain(Setting):
 
 
 class Statuses(Setting):
-    def test_failed(self) -> None:
-        """Any status but 200 and the refusals below is a backend error; what it says is not
-        shown."""
-        for status in (201, 204, 301, 401, 402, 403, 405, 418, 500, 503, 529):
+    def test_any_success_is_one(self) -> None:
+        """A completion that came under any 2xx is answered with 200."""
+        for status in (200, 201, 202, 206):
             self.start()
-            self.asked().answer(b'{"error":{"message":"canary"}}', "Retry-After: 5", status=status)
+            self.asked().answer(completion(), status=status)
+            self.assertEqual(self.client.answer.status, 200)
+
+    def test_failed(self) -> None:
+        """Any status but a success and the refusals below is a backend error, with what the
+        backend says of it."""
+        error = {"message": "Out of memory.", "code": "oom"}
+        for status in (301, 402, 405, 418, 500, 503, 529):
+            self.start()
+            body = json.dumps({"error": error}).encode()
+            self.asked().answer(body, "Retry-After: 5", status=status)
             answer = self.assert_failed(502, "backend_error")
-            self.assertIn(str(status), answer.json["message"])
-            self.assertNotIn(b"canary", answer.body)
+            self.assertEqual(answer.json["message"], "Out of memory.")
+            self.assertEqual(answer.json["backend_error"], error)
             self.assertEqual(answer.headers["retry-after"], "5")
             # A backend that answers 503 or 529 has not begun: an SDK may ask again.
             advice = None if status in (503, 529) else "false"
             self.assertEqual(answer.headers.get("x-should-retry"), advice)
 
+    def test_failed_without_words(self) -> None:
+        """A page or a traceback is not shown, and what is said of the gateway's own key is not
+        either: there is the status alone."""
+        for status, body in (
+            (401, b'{"error":{"message":"canary"}}'),
+            (403, b'{"error":{"message":"canary"}}'),
+            (500, b"<html>canary</html>"),
+            (500, b'{"error":{"message":"canary","x":"Trac\\u0065back (most recent call last)"}}'),
+            (204, b""),
+        ):
+            self.start()
+            self.asked().answer(body, status=status)
+            answer = self.assert_failed(502, "backend_error")
+            self.assertNotIn(b"canary", answer.body)
+            if status != 204:
+                self.assertIn(str(status), answer.json["message"])
+
     def test_failed_at_length(self) -> None:
-        """What such a status says is not even read: its connection is closed."""
+        """What such a status says is not read without an end: its connection is closed."""
         backend = self.asked()
         backend.send(b"HTTP/1.1 500 No\r\nContent-Length: 1000000000\r\n\r\n")
         self.assert_failed(502, "backend_error")
@@ -205,7 +231,7 @@ class Statuses(Setting):
 
     def test_rejected(self) -> None:
         """A refusal for the client's fault is passed on: status, message, error object."""
-        for status in (400, 404, 409, 413, 415, 422, 429):
+        for status in (400, 404, 409, 413, 415, 422, 429, 501):
             self.start()
             error = {"message": "The model is too small.", "type": "x", "code": 1.5}
             self.asked().answer(json.dumps({"error": error}).encode(), status=status)
@@ -216,13 +242,12 @@ class Statuses(Setting):
             self.assertNotIn("x-should-retry", answer.headers)
 
     def test_rejected_openai(self) -> None:
-        """In the other format the same facts have the other shape."""
-        self.start(error_format="openai")
-        self.asked().answer(b'{"error":{"message":"No."}}', status=422)
-        document = self.client.answer.json
-        self.assertEqual(document["error"]["message"], "No.")
-        self.assertEqual(document["error"]["code"], "backend_rejected")
-        self.assertEqual(document["backend_error"], {"message": "No."})
+        """In the other format the error is the backend's own, its code and type included."""
+        for error, status in (({"message": "No.", "code": 7, "type": "x"}, 422), (None, 404)):
+            self.start(error_format="openai")
+            self.asked().answer(json.dumps({"error": error}).encode(), status=status)
+            shown = self.client.answer.json["error"]
+            self.assertEqual(shown if error else shown["code"], error or "backend_rejected")
 
     def test_retry_after(self) -> None:
         """The backend's own Retry-After reaches the client as it came, once."""

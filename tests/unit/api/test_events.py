@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.api.chunks import MAX_CHOICES, ChunkReader
 from infergate.api.events import EventTooLarge, Scanner
 from infergate.api.usage import NO_USAGE, Usage, read_usage
 
@@ -33,17 +34,35 @@ def event(document: object) -> bytes:
     return b"data: %b\n\n" % json.dumps(document).encode()
 
 
+def scanner_of(limit: int, strip_usage: bool) -> Scanner:
+    return Scanner(limit, ChunkReader(strip_usage))
+
+
 def scan(
     pieces: Iterable[bytes], *, strip_usage: bool = False, limit: int = MIB
 ) -> tuple[bytes, Scanner]:
     """What a client gets of a stream that comes in these pieces, and what is known then."""
-    scanner = Scanner(limit, strip_usage)
+    scanner = scanner_of(limit, strip_usage)
     return b"".join([scanner.feed(piece) for piece in pieces]), scanner
 
 
 def facts(scanner: Scanner) -> dict[str, object]:
-    names = ("events", "done", "failed", "finished", "tokens", "usage", "pending")
-    return {name: getattr(scanner, name) for name in names} | {"complete": scanner.complete()}
+    return {
+        "events": scanner.events,
+        "done": scanner.done,
+        "failed": scanner.error is not None,
+        "finished": scanner.reader.finished,
+        "tokens": scanner.reader.tokens,
+        "usage": reported(scanner),
+        "pending": scanner.pending,
+        "complete": scanner.complete(),
+    }
+
+
+def reported(scanner: Scanner) -> Usage | None:
+    """The backend's usage, where it gave any."""
+    usage = scanner.reader.usage(0)
+    return usage if usage.source == "backend" else None
 
 
 def singly(data: bytes) -> list[bytes]:
@@ -206,7 +225,7 @@ class PropertyTests(SynchronousTestCase):
         expected, whole = scan([stream], strip_usage=strip)
         out, scanner = scan(data.draw(splits(stream)), strip_usage=strip)
         self.assertEqual((out, facts(scanner)), (expected, facts(whole)))
-        if not strip and not (scanner.done or scanner.failed):
+        if not strip and not (scanner.done or (scanner.error is not None)):
             self.assertEqual(out, stream[: len(stream) - scanner.pending])
 
     @given(st.data(), noise(), st.integers(0, 200))
@@ -215,7 +234,7 @@ class PropertyTests(SynchronousTestCase):
         split."""
 
         def bounded(pieces: list[bytes]) -> tuple[bytes, bool, int]:
-            out, scanner = b"", Scanner(limit, False)
+            out, scanner = b"", scanner_of(limit, False)
             try:
                 for piece in pieces:
                     out += scanner.feed(piece)
@@ -267,11 +286,10 @@ class AlikeTests(SynchronousTestCase):
         self.assertEqual(
             passed, b": hi\n\n" + b"".join(out[len(b": hi\n\n") :] for out, _ in alone)
         )
-        self.assertEqual(scanner.tokens, sum(one.tokens for _, one in alone))
+        self.assertEqual(scanner.reader.tokens, sum(one.reader.tokens for _, one in alone))
         self.assertEqual(scanner.events, len(events))
-        self.assertEqual(scanner.finished, any(one.finished for _, one in alone))
-        usages = [one.usage for _, one in alone if one.usage is not None]
-        self.assertEqual(scanner.usage, usages[-1] if usages else None)
+        self.assertEqual(scanner.reader.finished, any(one.reader.finished for _, one in alone))
+        self.assertEqual(reported(scanner) is None, all(reported(one) is None for _, one in alone))
 
     def test_after_many(self) -> None:
         """So are the end and an error that come after many alike."""
@@ -279,19 +297,23 @@ class AlikeTests(SynchronousTestCase):
         self.assertTrue(scan([*many, DONE])[1].done)
         for error in (event({"error": {"message": "x"}}), b"event: error\n" + many[0]):
             passed, scanner = scan([*many, error, *many])
-            self.assertEqual((passed, scanner.failed), (b"".join([*many, error]), True))
-            self.assertEqual(scanner.tokens, 3 + (error != event({"error": {"message": "x"}})))
+            self.assertEqual(
+                (passed, (scanner.error is not None)), (b"".join([*many, error]), True)
+            )
+            self.assertEqual(
+                scanner.reader.tokens, 3 + (error != event({"error": {"message": "x"}}))
+            )
 
     def test_empty_text(self) -> None:
         """A chunk with an empty text is no token, though it is like the others."""
         texts = [event(delta(content=text)) for text in ("a", "b", "", "c")]
-        self.assertEqual(scan(texts)[1].tokens, 3)
+        self.assertEqual(scan(texts)[1].reader.tokens, 3)
 
 
 class EventTests(SynchronousTestCase):
     def test_whole_events_only(self) -> None:
         """An event goes out the moment its empty line is there, and not a byte before."""
-        scanner = Scanner(MIB, False)
+        scanner = scanner_of(MIB, False)
         self.assertEqual(scanner.feed(b": hi\n\ndata: 1\n\ndata: 2\n"), b": hi\n\ndata: 1\n\n")
         self.assertEqual((scanner.events, scanner.pending), (1, 8))
         self.assertEqual(scanner.feed(b"\n"), b"data: 2\n\n")
@@ -299,7 +321,7 @@ class EventTests(SynchronousTestCase):
 
     def test_carriage_return(self) -> None:
         """A CR ends a line at once; the LF of a CRLF that comes in two pieces follows later."""
-        scanner = Scanner(MIB, False)
+        scanner = scanner_of(MIB, False)
         self.assertEqual(scanner.feed(b"data: 1\r\n\r"), b"data: 1\r\n\r")
         self.assertEqual(scanner.feed(b""), b"")
         self.assertEqual(scanner.feed(b"\ndata: 2\r\r"), b"\ndata: 2\r\r")
@@ -320,7 +342,7 @@ class EventTests(SynchronousTestCase):
         """Data in several lines is one document, whatever ends the lines."""
         for end in (b"\n", b"\r\n", b"\r"):
             lines = [b'data: {"choices": [', b'data:{"delta": {"content": "x"}}]}', b"", b""]
-            self.assertEqual(scan([end.join(lines)])[1].tokens, 1)
+            self.assertEqual(scan([end.join(lines)])[1].reader.tokens, 1)
 
     def test_empty_data_line(self) -> None:
         """An event with nothing in its data is passed on like any other."""
@@ -333,13 +355,13 @@ class EventTests(SynchronousTestCase):
         out, scanner = scan(
             [large[i : i + 1000] for i in range(0, len(large), 1000)], limit=2 * MIB
         )
-        self.assertEqual((out == large, scanner.tokens), (True, 1))
+        self.assertEqual((out == large, scanner.reader.tokens), (True, 1))
 
     def test_too_large(self) -> None:
         """An event over the limit is a fault, whole or not; what stood before it is ready."""
         first = b"data: 1\n\n"
         for rest in (b"data: 345678", b"data: 345678\n\n"):
-            scanner = Scanner(11, False)
+            scanner = scanner_of(11, False)
             self.assertEqual(scanner.feed(first), first)
             self.assertRaises(EventTooLarge, scanner.feed, first + rest)
             self.assertEqual((scanner.ready, scanner.events), (first, 2))
@@ -367,18 +389,67 @@ class EndTests(SynchronousTestCase):
                 self.assertEqual((scanner.events, scanner.pending), (2, 0))
                 self.assertTrue(scanner.done and scanner.complete())
 
-    def test_done_is_exact(self) -> None:
-        """What only resembles ``[DONE]`` is data like any other."""
-        for near in (b"[DONE] ", b" [DONE]", b"[done]", b'"[DONE]"', b"[DONE]\ndata:", b"DONE"):
+    def test_only_the_exact_done_is_passed_on(self) -> None:
+        """What some client takes for ``[DONE]`` ends the stream too, and is left out, so that the
+        exact one can follow."""
+        for near in (b"[DONE] ", b" [DONE]", b"[DONE]\ndata:", b"\t[DONE]", b"[DONE]x"):
             for stream in (b"data: %b\n\n" % near, b": x\ndata: %b\n\n" % near):
-                out, scanner = scan([stream])
-                self.assertEqual((out, scanner.done), (stream, False))
+                for pieces in ([stream, b"data: 1\n\n"], singly(stream + b"data: 1\n\n")):
+                    out, scanner = scan(pieces)
+                    self.assertEqual(
+                        (out, scanner.done, scanner.ended, scanner.complete()),
+                        (b"", False, True, True),
+                    )
+            self.assertTrue(scan([b"data: 1\n\ndata: %b" % near])[1].complete())
+
+    def test_what_no_client_takes_for_done_is_passed_on(self) -> None:
+        """Data that only resembles ``[DONE]`` is data like any other."""
+        for far in (b"[done]", b'"[DONE]"', b"DONE", b"x[DONE]", b"[ DONE]", b"[]"):
+            stream = b"data: %b\n\n" % far
+            out, scanner = scan([stream])
+            self.assertEqual((out, scanner.ended), (stream, False))
 
     def test_finished(self) -> None:
         """A stream with a finish reason needs no ``[DONE]``, but must not end inside an event."""
         finish = event({"choices": [{"delta": {}, "finish_reason": "length"}]})
         for tail, complete in ((b"", True), (b"\n\r\n", True), (b" ", True), (b"data: [", False)):
             self.assertIs(scan([finish, tail])[1].complete(), complete)
+
+    def test_every_choice_must_have_finished(self) -> None:
+        """A stream of several choices whose end is cut off in one of them was cut short, in
+        whichever chunks they come; ``[DONE]`` says that it is whole."""
+
+        def choice(index: int, reason: str | None) -> dict[str, object]:
+            return {"index": index, "delta": {"content": "x"}, "finish_reason": reason}
+
+        def stream(*chunks: list[dict[str, object]]) -> bytes:
+            return b"".join(event({"choices": chunk}) for chunk in chunks)
+
+        first, second = choice(0, None), choice(1, None)
+        first_end, second_end = choice(0, "stop"), choice(1, "length")
+        for whole in (
+            stream([first], [second], [second_end], [first_end]),
+            stream([first, second], [first_end, second_end]),
+            stream([first_end], [second_end], [first]),
+        ):
+            self.assertTrue(scan([whole])[1].complete())
+        for cut in (
+            stream([first], [second], [first_end]),
+            stream([first_end, second]),
+            stream([first_end], [second]),
+        ):
+            self.assertFalse(scan([cut])[1].complete())
+            self.assertTrue(scan([cut, DONE])[1].complete())
+
+    def test_choices_are_told_apart_up_to_a_number(self) -> None:
+        """A stream with more choices than can be told apart ends well with ``[DONE]`` alone."""
+        finish = [
+            event({"choices": [{"index": index, "finish_reason": "stop"}]})
+            for index in range(MAX_CHOICES + 1)
+        ]
+        self.assertTrue(scan(finish[:-1])[1].complete())
+        self.assertFalse(scan(finish)[1].complete())
+        self.assertTrue(scan([*finish, DONE])[1].complete())
 
     def test_unfinished(self) -> None:
         """A stream without ``[DONE]`` or a finish reason was cut short; an empty reason is none."""
@@ -404,8 +475,20 @@ class EndTests(SynchronousTestCase):
             for pieces in ([error + DONE], [error, DONE], singly(error + DONE)):
                 out, scanner = scan([finish, *pieces], strip_usage=True)
                 self.assertEqual(out, finish + error)
-                self.assertEqual((scanner.failed, scanner.done), (True, False))
+                self.assertEqual(((scanner.error is not None), scanner.done), (True, False))
                 self.assertFalse(scanner.complete())
+
+    def test_traceback_in_an_error_is_not_shown(self) -> None:
+        """An error event that holds a traceback or a page, escaped or not, ends the stream and is
+        left out."""
+        for text in ("Trac\\u0065back (most recent call last)", "\\u003chtml>", "<html>"):
+            for error in (
+                b'data: {"error":{"message":"%b"}}\n\n' % text.encode(),
+                b'event: error\ndata: {"message":"%b"}\n\n' % text.encode(),
+            ):
+                out, scanner = scan([b"data: 1\n\n", error, b"data: 2\n\n"])
+                self.assertEqual(out, b"data: 1\n\n")
+                self.assertTrue(scanner.error is not None and not scanner.error_shown)
 
     def test_no_error(self) -> None:
         """A null error, an error in another place or a field named error is none."""
@@ -417,21 +500,23 @@ class EndTests(SynchronousTestCase):
             b"event: errors\ndata: {}\n\n",
             b': {"error": {}}\n\n',
         ):
-            self.assertFalse(scan([fine])[1].failed)
+            self.assertIsNone(scan([fine])[1].error)
 
 
 class AccountTests(SynchronousTestCase):
     def test_token_deltas(self) -> None:
         """Content, reasoning, refusals and tool calls count; roles and empty members do not."""
         for member in ("content", "reasoning", "reasoning_content", "refusal"):
-            self.assertEqual(scan([event(delta(**{member: "x"}))])[1].tokens, 1)
-            self.assertEqual(scan([event(delta(**{member: ""}))])[1].tokens, 0)
-        self.assertEqual(scan([event(delta(tool_calls=[{"index": 0}]))])[1].tokens, 1)
-        self.assertEqual(scan([event(delta(function_call={"name": "f"}))])[1].tokens, 1)
-        self.assertEqual(scan([event(delta(content=[{"type": "thinking"}]))])[1].tokens, 1)
-        self.assertEqual(scan([event(delta(content=None, tool_calls=[], role="x"))])[1].tokens, 0)
-        self.assertEqual(scan([event(delta(content=True))])[1].tokens, 0)
-        self.assertEqual(scan([b": content\n\n", DONE])[1].tokens, 0)
+            self.assertEqual(scan([event(delta(**{member: "x"}))])[1].reader.tokens, 1)
+            self.assertEqual(scan([event(delta(**{member: ""}))])[1].reader.tokens, 0)
+        self.assertEqual(scan([event(delta(tool_calls=[{"index": 0}]))])[1].reader.tokens, 1)
+        self.assertEqual(scan([event(delta(function_call={"name": "f"}))])[1].reader.tokens, 1)
+        self.assertEqual(scan([event(delta(content=[{"type": "thinking"}]))])[1].reader.tokens, 1)
+        self.assertEqual(
+            scan([event(delta(content=None, tool_calls=[], role="x"))])[1].reader.tokens, 0
+        )
+        self.assertEqual(scan([event(delta(content=True))])[1].reader.tokens, 0)
+        self.assertEqual(scan([b": content\n\n", DONE])[1].reader.tokens, 0)
 
     def test_usage_chunk(self) -> None:
         """A chunk of usage alone is recorded, and kept for a client that asked for it."""
@@ -439,11 +524,11 @@ class AccountTests(SynchronousTestCase):
         for strip, out in ((True, event(delta(content="x"))), (False, stream)):
             for pieces in ([stream], singly(stream)):
                 self.assertEqual(scan(pieces, strip_usage=strip)[0], out)
-                self.assertEqual(scan(pieces, strip_usage=strip)[1].usage_so_far(), READ)
+                self.assertEqual(scan(pieces, strip_usage=strip)[1].reader.usage(0), READ)
 
     def test_split_line_end_of_usage_chunk(self) -> None:
         """A usage chunk is removed with both halves of its last CRLF, and no byte more."""
-        scanner = Scanner(MIB, True)
+        scanner = scanner_of(MIB, True)
         extra = event({"choices": [], "usage": USAGE}).replace(b"\n", b"\r\n")
         self.assertEqual(scanner.feed(extra[:-1]), b"")
         self.assertEqual(scanner.feed(b"\n\ndata: 1\n\n"), b"\ndata: 1\n\n")
@@ -453,13 +538,39 @@ class AccountTests(SynchronousTestCase):
         extra = event({"choices": [], "usage": USAGE})
         self.assertEqual(scanner.feed(b"data: 4\n\n\n" + extra), b"data: 4\n\n\n")
 
+    def test_usage_of_each_choice_adds_up(self) -> None:
+        """Of several usage chunks the completion tokens add up, and the prompt counts once."""
+        chunks = [event(delta(content="x")), *[event({"choices": [], "usage": USAGE})] * 2]
+        self.assertEqual(scan(chunks)[1].reader.usage(0), Usage(7, 6, 13, "backend"))
+
+    def test_usage_beside_several_choices_adds_up(self) -> None:
+        """The same where it stands beside the end of each choice; the prompts add up where each
+        choice has its own."""
+        ends = [
+            event({"choices": [{"index": i, "text": "", "finish_reason": "stop"}], "usage": USAGE})
+            for i in range(3)
+        ]
+        for several, prompt in ((False, 7), (True, 21)):
+            reader = ChunkReader(False, several)
+            Scanner(MIB, reader).feed(b"".join(ends))
+            self.assertEqual(reader.usage(0), Usage(prompt, 9, prompt + 9, "backend"))
+
+    def test_usage_out_of_timings(self) -> None:
+        """Where there is no usage the last of llama.cpp's timings tells it."""
+        timings = {"prompt_n": 3, "cache_n": 4, "predicted_n": 5, "predicted_ms": 1.5}
+        first = event({**delta(content="x"), "timings": {**timings, "predicted_n": 1}})
+        last = event({**delta(), "timings": timings})
+        self.assertEqual(scan([first, last])[1].reader.usage(9), Usage(7, 5, 12, "backend", 4))
+        nonsense = event({**delta(content="x"), "timings": {"prompt_n": "3"}})
+        self.assertEqual(scan([nonsense])[1].reader.usage(9).source, "counted")
+
     def test_usage_beside_choices(self) -> None:
         """Usage beside a choice is recorded, the last one counts, and the chunk stays."""
         first = event({**delta(content="x"), "usage": {**USAGE, "completion_tokens": 1}})
         last = event({**delta(), "usage": USAGE})
         out, scanner = scan([first, last, event({**delta(), "usage": None})], strip_usage=True)
         self.assertTrue(out.startswith(first + last))
-        self.assertEqual(scanner.usage, READ)
+        self.assertEqual(reported(scanner), READ)
 
     def test_nonsense_usage(self) -> None:
         """Usage that makes no sense is ignored, and does not hide what stands beside it."""
@@ -469,7 +580,7 @@ class AccountTests(SynchronousTestCase):
             nonsense += [{"prompt_tokens": count}, {**USAGE, "completion_tokens": count}]
         for usage in nonsense:
             scanner = scan([event({**delta(content="x"), "usage": usage})], strip_usage=True)[1]
-            self.assertEqual((scanner.usage, scanner.tokens), (None, 1))
+            self.assertEqual((reported(scanner), scanner.reader.tokens), (None, 1))
 
     def test_partial_usage(self) -> None:
         """A count that the backend left out is 0, and a total left out is the sum."""
@@ -486,17 +597,19 @@ class AccountTests(SynchronousTestCase):
         for choices in shapes:
             stream = event({"choices": choices, "usage": USAGE})
             out, scanner = scan([stream], strip_usage=True)
-            self.assertEqual((out, scanner.usage), (stream, READ))
+            self.assertEqual((out, reported(scanner)), (stream, READ))
 
     def test_counted(self) -> None:
-        """Without usage from the backend, its deltas are counted and are said to be."""
-        self.assertEqual(scan([b"data: x\n\n"])[1].usage_so_far(), NO_USAGE)
-        counted = scan([event(delta(content="x")) * 3])[1].usage_so_far()
-        self.assertEqual(counted, Usage(0, 3, 3, "counted"))
+        """Without usage from the backend its deltas are counted, from the first event on beside an
+        estimate of the prompt, and are said to be."""
+        self.assertEqual(scan([b": x\n\n"])[1].reader.usage(5), NO_USAGE)
+        self.assertEqual(scan([b"data: x\n\n"])[1].reader.usage(5), Usage(5, 0, 5, "counted"))
+        counted = scan([event(delta(content="x")) * 3])[1].reader.usage(5)
+        self.assertEqual(counted, Usage(5, 3, 8, "counted"))
 
     def test_hostile_data(self) -> None:
         """Data that is no JSON, or JSON that no parser likes, goes on and counts as nothing."""
         for data in (b"<html>", b"{", b"\xff", b'{"choices":' + b"[" * 10000, b'{"object":"\xff"}'):
             out, scanner = scan([b"data: %b\n\n" % data])
             self.assertEqual((out, scanner.events), (b"data: %b\n\n" % data, 1))
-            self.assertEqual(scanner.usage_so_far(), NO_USAGE)
+            self.assertEqual(scanner.reader.tokens, 0)

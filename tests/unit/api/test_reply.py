@@ -7,16 +7,12 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chat import Rules, parse_request
 from infergate.api.reply import (
-    MAX_DETAIL,
-    MAX_MESSAGE,
     as_chunks,
     echo_reply,
-    reject_detail,
     shape_reply,
 )
 from infergate.api.usage import NO_USAGE, Usage
@@ -294,58 +290,3 @@ class ChunkTests(SynchronousTestCase):
         request = parse_request(b'{"messages":[{"role":"user","content":"a"}]}', Rules("d", 1))
         stream = as_chunks(echo_reply(request, "r-1", 7)[0], False)
         self.assertIn(b'"delta":{"role":"assistant","content":"Echo: a"}', stream)
-
-
-class RejectTests(SynchronousTestCase):
-    def test_forms(self) -> None:
-        """The message is found in the forms of OpenAI, llama.cpp, vLLM, FastAPI and others."""
-        old = b'{"object":"error","message":"a","type":"t","code":400}'
-        for body, message, detail in (
-            (b'{"error":{"message":"a","code":400}}', "a", b'{"message":"a","code":400}'),
-            (b'{"error":{"code":400}}', None, b'{"code":400}'),
-            (b'{"error":{"message":5}}', None, b'{"message":5}'),
-            (b'{"error":"a"}', "a", None),
-            (b'{"error":"invalid","message":"a"}', "invalid", None),
-            (b'{"error":null,"message":"a"}', "a", None),
-            (b'{"message":"a"}', "a", None),
-            (old, "a", old),
-            (b'{"detail":"a"}', "a", None),
-            (b'{"detail":[{"msg":"a"}]}', None, None),
-            (b"{}", None, None),
-        ):
-            found, passed = reject_detail(body)
-            self.assertEqual(
-                (found, passed if passed is None else bytes(passed)),  # type: ignore[call-overload]
-                (message, detail),
-            )
-
-    def test_nothing_else(self) -> None:
-        """No page, no traceback and no broken JSON ever passes."""
-        traceback = "Traceback (most recent call last):\n  File"
-        for body in (
-            b"",
-            b"<html>no</html>",
-            b"Bad Request",
-            b"[]",
-            b'"a"',
-            b'{"error":{"message":"a"}',
-            b'{"error":{"message":"\xff"}}',
-            b"[" * 100_000,
-            b'{"error":{"message":"<html>no</html>"}}',
-            b'{"detail":"\\n<!DOCTYPE html>"}',
-            json.dumps({"error": {"message": traceback}}).encode(),
-            json.dumps({"error": {"message": "a", "trace": traceback}}).encode(),
-            json.dumps({"detail": traceback}).encode(),
-        ):
-            self.assertEqual(reject_detail(body), (None, None))
-
-    def test_bounds(self) -> None:
-        """A long message is cut, and a large object left out."""
-        message, detail = reject_detail(b'{"error":{"message":"%b"}}' % (b"a" * MAX_DETAIL))
-        self.assertEqual(message, "a" * MAX_MESSAGE)
-        self.assertIsNone(detail)
-
-    def test_detail_is_raw(self) -> None:
-        """The object passes byte for byte, numbers that Python could not hold included."""
-        _, detail = reject_detail(b'{"error":{"a":1e999, "b":%b}}' % (b"9" * 400))
-        self.assertEqual(detail, Raw(b'{"a":1e999, "b":%b}' % (b"9" * 400)))

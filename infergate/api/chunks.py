@@ -1,0 +1,242 @@
+"""The chunks of a streamed completion, of ``/v1/chat/completions`` and ``/v1/completions``."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+import msgspec
+from msgspec import Raw, Struct
+
+from infergate.api.batches import BATCH, OBJECT_END, in_batches
+from infergate.api.events import DROP, FAIL, PASS, Verdict
+from infergate.api.usage import NO_USAGE, Usage, counted, read_timings, read_usage
+
+MAX_CHOICES = 4096
+"""Choices of one stream that are told apart. A stream with more is never whole without its
+``[DONE]``."""
+
+_ABSENT = Raw()
+_NULL = Raw(b"null")
+_EMPTY = Raw(b'""')
+_ERROR = Raw(b'"error"')
+_QUOTE, _BRACE = b'"{'
+_NOT_EMPTY = re.compile(rb'"[^"]|[\[{][ \t\r\n]*[^]} \t\r\n]')
+
+
+# Only the members that decide something: msgspec skips all others unread. `Raw` where a surprise
+# must not cost the rest of the chunk, and where a large value need not become an object.
+class _Delta(Struct, gc=False):
+    content: Raw = _ABSENT
+    reasoning: Raw = _ABSENT
+    reasoning_content: Raw = _ABSENT
+    tool_calls: Raw = _ABSENT
+    function_call: Raw = _ABSENT
+    refusal: Raw = _ABSENT
+
+
+class _Choice(Struct, gc=False):
+    delta: _Delta | None = None
+    finish_reason: Raw = _ABSENT
+    text: Raw = _ABSENT
+    index: Raw = _ABSENT
+
+
+class _Object(Struct, gc=False):
+    error: Raw = _ABSENT
+    object: Raw = _ABSENT
+    usage: Raw = _ABSENT
+    timings: Raw = _ABSENT
+
+
+class _Chunk(_Object, gc=False):
+    choices: list[_Choice] | None = None
+
+
+class _LargeChunk(_Object, gc=False):
+    choices: Raw = _ABSENT
+
+
+_chunk = msgspec.json.Decoder(_Chunk).decode
+_large_chunk = msgspec.json.Decoder(_LargeChunk).decode
+_choices = msgspec.json.Decoder(list[_Choice]).decode
+_object = msgspec.json.Decoder(_Object).decode
+
+# In valid JSON a quote that no backslash precedes ends a string. So this finds a member whose name
+# ends in "content", as in {"delta":{"content":"word"}}, with a text in which nothing is escaped,
+# and the text can neither begin nor end anywhere else.
+_CONTENT = re.compile(rb'content": ?"([^"\\\x00-\x1f]+)"')
+_TEXT = re.compile(rb'[^"\\\x00-\x1f]+')
+
+
+@attrs.define(eq=False)
+class ChunkReader:
+    """Reads one stream of chunks; a `Scanner` calls `hear`.
+
+    With `strip_usage`, a chunk that holds usage and no choice is taken out, whole. What it says is
+    recorded all the same. With `several_prompts` each choice accounts for a prompt of its own.
+    """
+
+    strip_usage: bool
+    several_prompts: bool = False
+
+    tokens: int = attrs.field(default=0, init=False)
+    """Deltas that brought content, reasoning, a refusal or a tool call."""
+
+    # By its index as it is written, whether the choice gave its ``finish_reason``.
+    _finished: dict[bytes, bool] = attrs.field(factory=dict, init=False)
+    # Usage that came in chunks without a choice, the completion tokens of all of them added up:
+    # with `n` over 1 llama.cpp sends one such chunk for each choice.
+    _apart: Usage | None = attrs.field(default=None, init=False)
+    # The last that came beside each choice. vLLM may send it with every chunk, and llama.cpp sends
+    # it so with the end of each choice of ``/v1/completions``.
+    _beside: dict[bytes, Usage] = attrs.field(factory=dict, init=False)
+    _timings: Raw = attrs.field(default=_ABSENT, init=False)
+    _heard: bool = attrs.field(default=False, init=False)
+    # What stands before and after the text of the last chunk, where that brought one token and
+    # nothing else: {"choices":[{"delta":{"content":" and "}}]}.
+    _around: tuple[bytes, bytes] | None = attrs.field(default=None, init=False)
+
+    done_is_an_end = True
+
+    @property
+    def finished(self) -> bool:
+        """Every choice that was begun gave its ``finish_reason``."""
+        return bool(self._finished) and all(self._finished.values())
+
+    def usage(self, prompt_estimate: int) -> Usage:
+        if self._apart is not None:
+            return self._apart
+        if self._beside:
+            return self._sum_beside()
+        timed = read_timings(self._timings) if self._timings is not _ABSENT else None
+        if timed is not None:
+            return timed
+        return counted(prompt_estimate, self.tokens) if self._heard else NO_USAGE
+
+    def _sum_beside(self) -> Usage:
+        usages = list(self._beside.values())
+        completion = sum(usage.completion_tokens for usage in usages)
+        prompts = [usage.prompt_tokens for usage in usages]
+        prompt = sum(prompts) if self.several_prompts else prompts[-1]
+        if len(usages) == 1:
+            return usages[0]
+        cached = sum(usage.cached_tokens for usage in usages[-1:])
+        return Usage(prompt, completion, prompt + completion, "backend", cached)
+
+    def hear(self, data: bytes, name: bytes) -> Verdict:
+        if self._around is not None and not name:
+            # Nearly every chunk is the last one with another text: no need to read it again.
+            before, after = self._around
+            if (
+                data.isascii()  # or else UTF-8, which is for the parser to judge
+                and data.startswith(before)
+                and data.endswith(after)
+                and _TEXT.fullmatch(data, len(before), len(data) - len(after))
+            ):
+                self.tokens += 1
+                return PASS
+        self._around = None
+        self._heard = True
+        chunk, choices = _read_chunk(data)
+        tokens = self.tokens
+        for choice in choices or ():
+            self._hear_choice(choice)
+        if chunk.timings is not _ABSENT:
+            self._timings = chunk.timings
+        is_extra = self._hear_usage(chunk.usage, choices)
+        if name == b"error" or _is_error(chunk):
+            return FAIL
+        if self.tokens == tokens + 1 and (text := _CONTENT.search(data)):
+            self._around = data[: text.start(1)], data[text.end(1) :]
+        return DROP if is_extra and self.strip_usage else PASS
+
+    def _hear_choice(self, choice: _Choice) -> None:
+        if _brings_token(choice):
+            self.tokens += 1
+        index = self._key(choice)
+        if _is_text(choice.finish_reason):
+            self._finished[index] = index != _OTHERS
+        else:
+            self._finished.setdefault(index, False)
+
+    def _key(self, choice: _Choice) -> bytes:
+        index = b"0" if choice.index is _ABSENT else bytes(choice.index)
+        return index if index in self._finished or len(self._finished) < MAX_CHOICES else _OTHERS
+
+    def _hear_usage(self, raw: Raw, choices: list[_Choice] | None) -> bool:
+        """Record usage; True where it came without a choice."""
+        usage = None if raw is _ABSENT else read_usage(raw)
+        if choices == []:
+            if usage is not None:
+                self._apart = usage if self._apart is None else _next_choice(self._apart, usage)
+            return raw is not _ABSENT and memoryview(raw)[0] == _BRACE
+        if usage is not None:
+            self._beside[self._key(choices[0]) if choices else b"0"] = usage
+        return False
+
+
+_OTHERS = b"others"
+
+
+def _next_choice(first: Usage, usage: Usage) -> Usage:
+    """The usage of one more choice added: its prompt is that of the others."""
+    completion = first.completion_tokens + usage.completion_tokens
+    total = usage.prompt_tokens + completion
+    return Usage(usage.prompt_tokens, completion, total, "backend", usage.cached_tokens)
+
+
+def _read_chunk(data: bytes) -> tuple[_Object, list[_Choice] | None]:
+    """What `data` says, and its choices; an object that says nothing where it is no chunk."""
+    try:
+        if len(data) <= BATCH:
+            chunk = _chunk(data)
+            return chunk, chunk.choices
+        return _read_large_chunk(data)
+    except (ValueError, RecursionError):
+        pass
+    # Choices of an unknown shape must not hide an error or the usage beside them.
+    try:
+        return _object(data), None
+    except (ValueError, RecursionError):
+        return _Object(), None
+
+
+def _read_large_chunk(data: bytes) -> tuple[_Object, list[_Choice] | None]:
+    """The same, with no more choices than `MAX_CHOICES` and one batch."""
+    chunk = _large_chunk(data)
+    if chunk.choices is _ABSENT or chunk.choices == _NULL:
+        return chunk, None
+    choices: list[_Choice] = []
+    for _, batch in in_batches(chunk.choices, _choices, OBJECT_END):
+        choices += batch
+        if len(choices) > MAX_CHOICES:
+            break
+    return chunk, choices
+
+
+def _is_error(chunk: _Object) -> bool:
+    return chunk.object == _ERROR or (chunk.error is not _ABSENT and chunk.error != _NULL)
+
+
+def _brings_token(choice: _Choice) -> bool:
+    if _says(choice.text):
+        return True
+    delta = choice.delta
+    return delta is not None and (
+        _says(delta.content)
+        or _says(delta.reasoning_content)
+        or _says(delta.reasoning)
+        or _says(delta.tool_calls)
+        or _says(delta.function_call)
+        or _says(delta.refusal)
+    )
+
+
+def _says(raw: Raw) -> bool:
+    """Whether a member is a string, an array or an object, and not empty."""
+    return raw is not _ABSENT and _NOT_EMPTY.match(memoryview(raw)) is not None
+
+
+def _is_text(raw: Raw) -> bool:
+    return raw is not _ABSENT and memoryview(raw)[0] == _QUOTE and raw != _EMPTY

@@ -1,0 +1,175 @@
+"""What a backend says when it refuses or fails, and what the client is told of it.
+
+The backend's own words pass where they are fit to be shown: a sentence, and the error object that
+clients look into (an agent shortens its history when it reads ``context_length_exceeded`` there).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import attrs
+import msgspec
+from msgspec import Raw, Struct
+
+from infergate.api.screening import fit_to_show
+from infergate.api.strictjson import NotJSON, read_members, read_object
+from infergate.errors import BackendError, BackendRejected, GatewayError, HeaderList
+
+PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429, 501})
+"""Statuses with which a backend refuses what the client sent, or says that it does not offer the
+operation: nothing has failed."""
+
+NOT_SHOWN = frozenset({401, 403})
+"""Statuses that are about the gateway's own key: what is said with them is none of the client's
+business."""
+
+NOT_BEGUN = frozenset({503, 529})
+"""Statuses with which a backend says that it cannot begin now: it loads its model, or has too much
+to do. Asking again costs nothing."""
+
+MAX_MESSAGE = 2000
+"""Characters of a backend's message that are passed on: a sentence, not a dump."""
+
+MAX_DETAIL = 16384
+"""Bytes of a backend's error object that are passed on; a larger one is left out."""
+
+MAX_NESTED = 8
+"""Error objects that are opened to find the innermost one with a message."""
+
+T = TypeVar("T")
+_NULL = Raw(b"null")
+_string = msgspec.json.Decoder(str)
+_code = msgspec.json.Decoder(int)
+
+
+class _Fault(Struct, gc=False):
+    """An entry of the list in which FastAPI says what is wrong with a request."""
+
+    msg: str
+    loc: list[Any] = []
+
+
+_faults = msgspec.json.Decoder(list[_Fault])
+
+
+@attrs.frozen
+class Said:
+    """What may be shown of a refusal: its message, and its error object as it came."""
+
+    message: str | None = None
+    detail: Raw | None = None
+    code: int | None = None
+    """The ``code`` of the error object, where that is a number."""
+
+
+def refusal(status: int, body: bytes, headers: HeaderList = ()) -> GatewayError:
+    """The error for a backend that answered `status`, which is no success, with `body`."""
+    said = Said() if status in NOT_SHOWN else read_refusal(body)
+    if status in PASSED_ON:
+        message = said.message or f"The backend refused the request with status {status}."
+        return BackendRejected(status, message, said.detail, headers)
+    return BackendError(
+        said.message or f"The backend answered with status {status}.",
+        detail=said.detail,
+        prompt_sent=status not in NOT_BEGUN,
+        headers=headers,
+    )
+
+
+def first_event_refusal(data: bytes) -> GatewayError:
+    """The error for a stream that begins with an error object, `data`: what its ``code`` says, as
+    if that were the status."""
+    code = read_refusal(data).code
+    if code is not None and (code in PASSED_ON or code in NOT_SHOWN or code in NOT_BEGUN):
+        return refusal(code, data)
+    said = read_refusal(data)
+    return BackendError(
+        said.message or "The backend began its stream with an error.", detail=said.detail
+    )
+
+
+def read_refusal(body: bytes) -> Said:
+    """What is said in the forms of OpenAI, llama.cpp, vLLM and FastAPI, or in one line of text.
+    Nothing where it holds HTML or a traceback."""
+    if not fit_to_show(body):
+        return Said()
+    try:
+        refused = read_object(body)
+    except NotJSON:
+        return Said(_one_line(body))
+    if refused is None:
+        return Said()
+    detail, members = _innermost(Raw(body), refused)
+    message = _message(members)
+    if message is None and members is not refused:
+        message = _message(refused)
+    # Of an object that only says `detail` or `message` there is no more to see than that.
+    is_error = members is not refused or _read(_string, refused.get("object")) == "error"
+    if message is not None:
+        message = message[:MAX_MESSAGE]
+    shown = detail if is_error and len(bytes(detail)) <= MAX_DETAIL else None
+    return Said(message, shown, _read(_code, members.get("code")) if is_error else None)
+
+
+def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
+    """The error object that is meant: of those inside one another the innermost with a message,
+    or the outermost where none has one."""
+    found = outermost = (raw, members)
+    for _ in range(MAX_NESTED):
+        inner = next(
+            (
+                member
+                for name in ("error", "detail")
+                if (member := members.get(name, _NULL)) and bytes(member).startswith(b"{")
+            ),
+            None,
+        )
+        if inner is None:
+            break
+        try:
+            raw, members = inner, read_members(bytes(inner))
+        except NotJSON:
+            break
+        if outermost[1] is found[1] or _message(members) is not None:
+            found = raw, members
+    return found
+
+
+def _message(members: dict[str, Raw]) -> str | None:
+    for name in ("message", "error", "detail", "msg"):
+        raw = members.get(name)
+        message = _read(_string, raw)
+        if message is None:
+            message = _first_fault(raw)
+        if message:
+            return message
+    return None
+
+
+def _first_fault(raw: Raw | None) -> str | None:
+    """The first entry of FastAPI's list, as ``body.messages.0.role: Field required``."""
+    faults = _read(_faults, raw)
+    if not faults:
+        return None
+    place = ".".join(str(step) for step in faults[0].loc if isinstance(step, (str, int)))
+    return f"{place}: {faults[0].msg}" if place else faults[0].msg
+
+
+def _one_line(body: bytes) -> str | None:
+    """One line of plain text, which proxies and small backends answer with."""
+    try:
+        line = body.decode().strip()
+    except UnicodeDecodeError:
+        return None
+    if not line or not line.isprintable() or line[0] in '{["<':
+        return None
+    return line[:MAX_MESSAGE]
+
+
+def _read(decoder: msgspec.json.Decoder[T], raw: Raw | None) -> T | None:
+    """A value of the decoder's type; None where it is absent or of another type."""
+    try:
+        return None if raw is None else decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
