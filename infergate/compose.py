@@ -20,7 +20,8 @@ from infergate.api.chat import Rules
 from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
-from infergate.backend.health import Health
+from infergate.backend.endpoint import api_base
+from infergate.backend.health import Health, connection, health_route
 from infergate.gateway import Gateway
 from infergate.ledger.writer import Ledger
 from infergate.reactor.deadlines import Deadlines
@@ -39,9 +40,10 @@ from infergate.telemetry.push import Collector, Pusher
 from infergate.telemetry.record import Record
 from infergate.worker import BackendWorker, EchoWorker, IWorker
 
-Reach = Callable[[str], IStreamClientEndpoint]
-"""How to connect to an HTTP URL. Raises `ValueError` for a URL that cannot be connected to,
-in words that can follow a setting's name and value."""
+Reach = Callable[[str, Any], IStreamClientEndpoint]
+"""How to connect to an HTTP URL or to ``unix:/path``. The second argument is what TLS trusts, a
+trust root of Twisted's or None for the system's. Raises `ValueError` for a URL that cannot be
+connected to, in words that can follow a setting's name and value."""
 
 
 @attrs.frozen(kw_only=True)
@@ -142,10 +144,13 @@ class _Wiring:
         settings = self._settings
         if settings.backend_url is None:
             return EchoWorker(settings.default_model)
-        agent, endpoint = self._origin("BACKEND_URL", settings.backend_url)
+        url = api_base(settings.backend_url)
+        authorities = settings.backend_ca_file
+        trust = None if authorities is None else authorities.content
+        agent, endpoint = self._origin("BACKEND_URL", settings.backend_url, trust)
         backend = Backend(
             agent,
-            settings.backend_url,
+            url,
             self.deadlines,
             timeouts=Timeouts(
                 response=settings.backend_timeout,
@@ -157,12 +162,29 @@ class _Wiring:
         )
         return BackendWorker(
             backend,
-            Health(endpoint, self.deadlines),
+            self._health(url, endpoint),
             self.deadlines,
             max_response=settings.max_response_bytes,
             max_event=settings.max_event_bytes,
             keepalive=settings.sse_keepalive,
         )
+
+    def _health(self, url: str, endpoint: IStreamClientEndpoint) -> Health:
+        """How the backend is, asked within the time to connect. Each question goes over a new
+        connection: a pooled one might be closed by the backend just then."""
+        settings = self._settings
+        path, seconds = settings.backend_health_path, settings.backend_connect_timeout
+        if not path:
+            return Health(connection(endpoint), self.deadlines)
+        backend = Backend(
+            OriginAgent(url, endpoint, self.deadlines),
+            url,
+            self.deadlines,
+            timeouts=Timeouts(seconds, seconds, seconds),
+            api_key=settings.backend_api_key,
+            retries=0,
+        )
+        return Health(health_route(backend, path, self.deadlines), self.deadlines)
 
     def admission(self) -> Admission:
         """Who may come in, and how often."""
@@ -228,13 +250,15 @@ class _Wiring:
 
         return (Pusher(collector, self._clock, message),)
 
-    def _origin(self, setting: str, url: str) -> tuple[OriginAgent, IStreamClientEndpoint]:
+    def _origin(
+        self, setting: str, url: str, trust: Any = None
+    ) -> tuple[OriginAgent, IStreamClientEndpoint]:
         """An agent for the server of a URL, with a pool of its own."""
         try:
-            endpoint = self._reach(url)
+            endpoint = self._reach(url, trust)
         except ValueError as error:
             raise SettingsError(setting, url, str(error)) from None
-        agent = OriginAgent(url, endpoint, self.deadlines, self._clock)
+        agent = OriginAgent(api_base(url), endpoint, self.deadlines, self._clock)
         self.pools.append(agent.pool)
         return agent, endpoint
 

@@ -218,10 +218,10 @@ class Gateway:
         """Whether a request that came now could be answered, by the backend too."""
         if request.site.draining:
             await self._readyz_self(request)
-        elif await self._worker.ready():
-            await request.answer(b'{"status":"ready"}')
-        else:
-            await request.answer(b'{"status":"backend_unavailable"}', status=503)
+            return
+        word = await self._worker.ready()
+        status = 200 if word == "ready" else 503
+        await request.answer(b'{"status":"%b"}' % word.encode("ascii"), status=status)
 
     async def _metrics_with_key(self, request: Request) -> None:
         if self._metrics_apart:

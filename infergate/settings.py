@@ -75,7 +75,20 @@ class Settings:
     backend_url: str | None = _setting(
         "backend",
         values.backend_url,
-        "http://host:port of the backend, with or without /v1; unset: echo",
+        "http://host:port of the backend, or the base of its API as an SDK takes it "
+        "(https://host/api/v4), or unix:/path/of/socket; unset: echo",
+    )
+    backend_ca_file: FromFile[Any] | None = _setting(
+        "backend",
+        values.authorities,
+        "PEM file of the authorities trusted for an https backend, in place of the system's",
+    )
+    backend_health_path: str = _setting(
+        "backend",
+        values.path,
+        "the backend's health route, below the base without its /v1; empty: none is asked",
+        "/health",
+        empty=True,
     )
     backend_api_key: str | None = _setting(
         "backend",

@@ -113,7 +113,7 @@ def _service(
     wired = compose(
         settings,
         reactor,
-        lambda url: backend_endpoint(url, reactor, settings.backend_connect_timeout),
+        lambda url, trust: backend_endpoint(url, reactor, settings.backend_connect_timeout, trust),
         ledger=_ledger(settings.usage_db, reactor),
     )
     ports = [listen_main(reactor, settings, wired.front)]

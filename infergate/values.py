@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
@@ -112,11 +112,41 @@ def base_url(text: str) -> str:
 
 
 def backend_url(text: str) -> str:
-    """A base URL without the ``/v1`` that OpenAI's clients are given."""
+    """The base of the backend's API, as an SDK's `base_url`: without a ``/`` at its end, and with
+    ``/v1`` where no path was given. Or ``unix:/path`` of a socket."""
+    if text.startswith("unix:"):
+        if not re.fullmatch(r"unix:/[^\0\r\n]+", text):
+            raise ValueError("must be unix: and the absolute path of a socket")
+        return text
     root, path = _base(text)
     if path.endswith("/chat/completions"):
         raise ValueError("must end before /chat/completions")
-    return root + path.removesuffix("/v1")
+    return root + (path or "/v1")
+
+
+def path(text: str) -> str:
+    """The path of a URL; empty for none."""
+    if not re.fullmatch(r"(/[!-\x7e]*)?", text, re.ASCII):
+        raise ValueError("must be a path that begins with /, or empty")
+    return text
+
+
+def authorities(path: str) -> FromFile[Any]:
+    """The certificates in a PEM file, as the authorities that are trusted."""
+    from twisted.internet.ssl import Certificate, trustRootFromCertificates
+
+    blocks = re.findall(
+        rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----",
+        _readable(Path.read_bytes, Path(path)),
+        re.DOTALL,
+    )
+    try:
+        certificates = [Certificate.loadPEM(block) for block in blocks]
+    except Exception:
+        certificates = []
+    if not certificates:
+        raise ValueError("must be a PEM file of certificates")
+    return FromFile(path, trustRootFromCertificates(certificates))
 
 
 def _base(text: str) -> tuple[str, str]:

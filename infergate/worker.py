@@ -43,8 +43,8 @@ class IWorker(Interface):
     def models(request: Request) -> Awaitable[None]:
         """Answer with the list of models; errors are `GatewayError`."""
 
-    def ready() -> Awaitable[bool]:
-        """Whether an answer can be expected now."""
+    def ready() -> Awaitable[str]:
+        """``ready`` where an answer can be expected now, else the word that says why not."""
 
 
 @implementer(IWorker)
@@ -67,8 +67,8 @@ class EchoWorker:
         listed = {"object": "list", "data": models if self.model else []}
         await request.answer(msgspec.json.encode(listed))
 
-    async def ready(self) -> bool:
-        return True
+    async def ready(self) -> str:
+        return "ready"
 
 
 @implementer(IWorker)
@@ -150,8 +150,8 @@ class BackendWorker:
             raise
         await request.answer(body, content_type=_declared(response, JSON) or JSON)
 
-    async def ready(self) -> bool:
-        return await self._health.ask()
+    async def ready(self) -> str:
+        return (await self._health.ask()).word
 
 
 async def accepted(call: Call, response: IResponse) -> None:

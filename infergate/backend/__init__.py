@@ -1,8 +1,8 @@
 """HTTP/1.1 towards the one backend.
 
 fetch       a small document over HTTP
+health      how the backend is
 client      the backend over treq: what every request to it carries
-health      whether the backend is well
 call        one exchange: its phases, its deadlines, and a name for each failure
 agent       the one origin: a pool of connections to it, an agent over that
 endpoint    how to connect: TCP, TLS, a time limit

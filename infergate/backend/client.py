@@ -31,6 +31,10 @@ class Backend:
     agent of its origin. `retries` counts further tries after a connection that failed before one
     byte of the request was out; `api_key` goes along as a bearer token.
 
+    A path under ``/v1/`` is below the base, any other below the base without its own ``/v1``: of
+    ``http://host/v1`` and of ``http://host/api/v4`` ``/v1/models`` is ``/v1/models`` and
+    ``/api/v4/models``, ``/health`` is ``/health`` and ``/api/v4/health``.
+
     A worker calls `call` once for each request of a client, then `send` with it.
     """
 
@@ -47,7 +51,8 @@ class Backend:
         self._cookies = NoCookies()
         # treq would make a body producer out of the request's data, which is one already.
         self._client = HTTPClient(agent, self._cookies, lambda body: body)
-        self._url = url
+        self._base = url
+        self._root = url.removesuffix("/v1")
         self._deadlines = deadlines
         self._timeouts = timeouts
         self._retries = retries
@@ -67,11 +72,13 @@ class Backend:
         headers: dict[bytes, list[bytes]],
         body: bytes | None,
     ) -> Response:
-        """Send a request for `path` below the base; the response, its body still to come.
+        """Send a request for `path`; the response, its body still to come.
 
         The names of `headers` are capitalized (`X-Request-Id`), and no value holds a line feed.
         Errors: those of `Call.head`.
         """
+        below_base = path.startswith("/v1/")
+        url = FixedURL(self._base + path[3:] if below_base else self._root + path)
         fields = {**self._fixed, **headers}
         producer = None if body is None else Body(body)
         # The answer may take long, and the prompt may be large.
@@ -80,7 +87,7 @@ class Backend:
         def attempt() -> Deferred[Any]:
             return self._client.request(
                 method,
-                FixedURL(self._url + path),
+                url,
                 headers=Fields(fields),
                 data=producer,
                 cookies=self._cookies,

@@ -11,6 +11,7 @@ from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
+    UNIXClientEndpoint,
     wrapClientTLS,
 )
 from twisted.internet.error import (
@@ -31,12 +32,28 @@ from twisted.python.failure import Failure
 from twisted.web.client import URI
 from zope.interface import implementer
 
+SOCKET_BASE = "http://localhost/v1"
+"""The base of an API behind a Unix socket, whose URL names no host."""
 
-def backend_endpoint(url: str, reactor: object, connect_timeout: float) -> IStreamClientEndpoint:
-    """The endpoint for an HTTP URL; `connect_timeout` is in seconds.
 
-    Raises `ValueError` for a host name that TLS cannot check a certificate for.
+def api_base(url: str) -> str:
+    """The base of the API at the URL of a server, or at ``unix:/path`` of a socket."""
+    return SOCKET_BASE if url.startswith("unix:") else url
+
+
+def backend_endpoint(
+    url: str, reactor: object, connect_timeout: float, trust: Any = None
+) -> IStreamClientEndpoint:
+    """The endpoint for an HTTP URL or the path of a Unix socket, ``unix:/path``.
+
+    `connect_timeout` is in seconds; `trust` holds the authorities for ``https`` (a trust root of
+    Twisted's), None the system's. Raises `ValueError` for a host name that TLS cannot check a
+    certificate for.
     """
+    if url.startswith("unix:"):
+        path = url.removeprefix("unix:")
+        stream = UNIXClientEndpoint(reactor, path, connect_timeout)
+        return Endpoint(stream, None, connect_timeout, reactor)
     uri = URI.fromBytes(url.encode("ascii"))
     host = uri.host.decode("ascii").strip("[]")
     # A `HostnameEndpoint` would start a thread even for an address, which needs no lookup.
@@ -47,7 +64,7 @@ def backend_endpoint(url: str, reactor: object, connect_timeout: float) -> IStre
         kind = TCP6ClientEndpoint
     return Endpoint(
         kind(reactor, host, uri.port, connect_timeout),
-        optionsForClientTLS(host) if uri.scheme == b"https" else None,
+        optionsForClientTLS(host, trustRoot=trust) if uri.scheme == b"https" else None,
         connect_timeout,
         reactor,
     )

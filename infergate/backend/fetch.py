@@ -29,11 +29,12 @@ def fetcher(agent: OriginAgent, url: str, deadlines: Deadlines) -> Callable[[], 
     and fails with `ValueError` for any other status, else with a `GatewayError`.
     """
     uri = URI.fromBytes(url.encode("ascii"))
-    origin = f"{uri.scheme.decode()}://{uri.netloc.decode()}"
+    # Below a base of /v1 every path is what it says.
+    base = f"{uri.scheme.decode()}://{uri.netloc.decode()}/v1"
     path = "/" + uri.originForm.decode().removeprefix("/")
     backend = Backend(
         agent,
-        origin,
+        base,
         deadlines,
         timeouts=Timeouts(DEADLINE, DEADLINE, DEADLINE),
         retries=0,

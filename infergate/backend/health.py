@@ -1,15 +1,105 @@
-"""Whether the backend is well: asked rarely, for all who want to know."""
+"""How the backend is: asked rarely, for all who want to know."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
+from infergate.backend.client import Backend
 from infergate.reactor.deadlines import Deadlines
+from infergate.telemetry.record import Record
 
 PROBE_INTERVAL = 2.0
 """Seconds for which an answer about the backend holds."""
+
+
+class State(Enum):
+    """What is known of the backend. `WELL`: its health route answers 200. `ALIVE`: it answers, or
+    takes connections, and says no more. `LOADING`: 503. `AWAY`: it cannot be reached, or fails."""
+
+    WELL = auto()
+    ALIVE = auto()
+    LOADING = auto()
+    AWAY = auto()
+
+    @property
+    def word(self) -> str:
+        """What ``/readyz`` says of it."""
+        if self is State.LOADING:
+            return "backend_loading"
+        return "backend_unavailable" if self is State.AWAY else "ready"
+
+
+class Health:
+    """How the backend is by `probe`, which is asked at most once in `PROBE_INTERVAL`.
+
+    `ask` may be called at any time, by any number of callers; the probe bounds how long they wait.
+    """
+
+    def __init__(self, probe: Callable[[], Awaitable[State]], deadlines: Deadlines) -> None:
+        self._probe = probe
+        self._now = deadlines.now
+        self._asked = float("-inf")
+        self._last = State.AWAY
+        self._waiting: list[Deferred[State]] = []
+
+    def ask(self) -> Deferred[State]:
+        """The last answer while it is fresh, else that of one probe, for all who ask meanwhile.
+        Never fails."""
+        if self._now() - self._asked < PROBE_INTERVAL:
+            return succeed(self._last)
+        # One for each who waits: a client that leaves cancels its own and not the probe.
+        answer: Deferred[State] = Deferred()
+        self._waiting.append(answer)
+        if len(self._waiting) == 1:
+            Deferred.fromCoroutine(self._ask())
+        return answer
+
+    async def _ask(self) -> None:
+        try:
+            self._last = await self._probe()
+        except Exception:
+            # Whatever it is called: there was no answer.
+            self._last = State.AWAY
+        self._asked = self._now()
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            answer.callback(self._last)
+
+
+def health_route(
+    backend: Backend, path: str, deadlines: Deadlines
+) -> Callable[[], Awaitable[State]]:
+    """A probe that asks the backend's health route; raises what `Backend.send` does."""
+
+    async def probe() -> State:
+        call = backend.call(Record(deadlines.now(), client="", request_id=""))
+        response = await backend.send(call, "GET", path, {b"Connection": [b"close"]}, None)
+        call.discard()
+        if response.code == 200:
+            return State.WELL
+        if response.code == 503:
+            return State.LOADING
+        # Any other answer is a sign of life: the route may not be there, or need another key.
+        return State.AWAY if response.code >= 500 and response.code != 501 else State.ALIVE
+
+    return probe
+
+
+def connection(endpoint: IStreamClientEndpoint) -> Callable[[], Awaitable[State]]:
+    """A probe that asks for a connection, and closes it at once; raises what the endpoint does."""
+
+    async def probe() -> State:
+        closing = Factory.forProtocol(_Close)
+        closing.noisy = False
+        await endpoint.connect(closing)
+        return State.ALIVE
+
+    return probe
 
 
 class _Close(Protocol):
@@ -18,47 +108,3 @@ class _Close(Protocol):
     def connectionMade(self) -> None:
         assert self.transport is not None
         self.transport.loseConnection()
-
-
-class Health:
-    """Whether the backend at `endpoint` can be connected to, TLS included.
-
-    `ask` may be called at any time, by any number of callers; the endpoint bounds how long they
-    wait.
-    """
-
-    def __init__(self, endpoint: IStreamClientEndpoint, deadlines: Deadlines) -> None:
-        self._endpoint = endpoint
-        self._now = deadlines.now
-        self._asked = float("-inf")
-        self._last = False
-        self._waiting: list[Deferred[bool]] = []
-
-    def ask(self) -> Deferred[bool]:
-        """The last answer while it is fresh, else that of one probe, for all who ask meanwhile.
-        Never fails."""
-        if self._now() - self._asked < PROBE_INTERVAL:
-            return succeed(self._last)
-        # One for each who waits: a client that leaves cancels its own and not the probe.
-        answer: Deferred[bool] = Deferred()
-        self._waiting.append(answer)
-        if len(self._waiting) == 1:
-            Deferred.fromCoroutine(self._probe())
-        return answer
-
-    async def _probe(self) -> None:
-        self._last = await self._connectable()
-        self._asked = self._now()
-        waiting, self._waiting = self._waiting, []
-        for answer in waiting:
-            answer.callback(self._last)
-
-    async def _connectable(self) -> bool:
-        """Whether a connection can be made; it is closed at once."""
-        probe = Factory.forProtocol(_Close)
-        probe.noisy = False
-        try:
-            await self._endpoint.connect(probe)
-        except Exception:
-            return False
-        return True

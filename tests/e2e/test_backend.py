@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.e2e.harness import OFF, chat, gateway, post, running, wait_for
+from tests.e2e.harness import OFF, chat, gateway, get, post, running, wait_for
 
 skip = OFF
 
@@ -51,21 +51,29 @@ def answer(connection: socket.socket, body: bytes, status: str = "200 OK") -> No
 
 @contextmanager
 def backend(serve: Serve, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A server that gives each connection to `serve`, in a thread of its own; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def run(connection: socket.socket) -> None:
-            with contextlib.suppress(OSError), connection:
-                serve(connection if tls is None else tls.wrap_socket(connection, server_side=True))
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    threading.Thread(target=run, args=server.accept()[:1], daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
+    """A server that gives each connection to `serve`; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server, serving(server, serve, tls):
         yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def serving(
+    server: socket.socket, serve: Serve, tls: ssl.SSLContext | None = None
+) -> Iterator[None]:
+    """Gives each connection to `serve`, in a thread of its own."""
+
+    def run(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            serve(connection if tls is None else tls.wrap_socket(connection, server_side=True))
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=run, args=server.accept()[:1], daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield
+    server.shutdown(socket.SHUT_RDWR)
 
 
 def certificate(folder: Path) -> Path:
@@ -159,6 +167,54 @@ class Handshakes(SynchronousTestCase):
         with ExitStack() as stack:
             status, advice, _ = self.failed(stack, lambda connection: answer(connection, b"{}"))
             self.assertEqual((status, advice), (502, None))
+
+
+class Reaching(SynchronousTestCase):
+    """Where a backend may be, and how it is reached there."""
+
+    @staticmethod
+    def reply(connection: socket.socket) -> None:
+        path = read_head(connection).split(b" ")[1]
+        answer(connection, REPLY if path == b"/api/v4/chat/completions" else b"{}", "200 OK")
+
+    def test_authorities_of_the_operator_are_trusted(self) -> None:
+        """With BACKEND_CA_FILE a certificate of one's own is trusted, without it is not; /readyz
+        says the same."""
+        with ExitStack() as stack:
+            file = certificate(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(file)
+            port = stack.enter_context(backend(self.reply, context))
+            url = {"BACKEND_URL": f"https://127.0.0.1:{port}/api/v4"}
+            for more, status, ready in (({"BACKEND_CA_FILE": str(file)}, 200, 200), ({}, 502, 503)):
+                one = gateway({**url, **more})
+                with running(one):
+                    self.assertEqual(chat(one.url, {})[0], status)
+                    self.assertEqual(get(one.url + "/readyz")[0], ready)
+
+    def test_backend_behind_a_unix_socket(self) -> None:
+        """A Unix socket serves like a port, and one that is not there is no backend."""
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            path = str(folder / "backend.sock")
+
+            def reply(connection: socket.socket) -> None:
+                while head := read_head(connection):
+                    answer(connection, REPLY if head.startswith(b"POST /v1/chat/") else b"{}")
+
+            server = stack.enter_context(socket.socket(socket.AF_UNIX))
+            server.bind(path)
+            server.listen()
+            stack.enter_context(serving(server, reply))
+            one = gateway({"BACKEND_URL": f"unix:{path}"})
+            stack.enter_context(running(one))
+            for _ in range(3):
+                self.assertEqual(chat(one.url, {})[0], 200)
+            self.assertEqual(get(one.url + "/readyz")[0], 200)
+            other = gateway({"BACKEND_URL": f"unix:{path}.not"})
+            stack.enter_context(running(other))
+            self.assertEqual(chat(other.url, {})[0], 502)
+            self.assertEqual(get(other.url + "/readyz")[0], 503)
 
 
 class Memory(SynchronousTestCase):

@@ -500,6 +500,7 @@ class Running:
         timeouts: Timeouts | None = None,
         retries: int = 1,
         backend_api_key: str | None = None,
+        health_path: str = "",
         max_response: int = 1 << 20,
         max_event: int = 1 << 16,
         keepalive: float = 0,
@@ -515,7 +516,8 @@ class Running:
         timeouts = timeouts or Timeouts()
         self.limits = EdgeLimits(framing, **limits)
         self.settings = Settings(
-            backend_url="http://backend:9000" if backend else None,
+            backend_url="http://backend:9000/v1" if backend else None,
+            backend_health_path=health_path,
             backend_api_key=backend_api_key,
             backend_timeout=timeouts.response,
             stream_idle_timeout=timeouts.idle,
@@ -547,7 +549,7 @@ class Running:
         self.wired = compose(
             self.settings,
             self.clock,
-            lambda url: self.port,
+            lambda url, trust: self.port,
             log=self.records.append,
             **({} if wrap is None else {"wrap": wrap}),
         )

@@ -25,7 +25,7 @@ class Composing(SynchronousTestCase):
         self.clock = Clock()
         self.reached: list[str] = []
 
-    def reach(self, url: str) -> IStreamClientEndpoint:
+    def reach(self, url: str, trust: object) -> IStreamClientEndpoint:
         self.reached.append(url)
         return BackendPort(self.clock)
 
@@ -33,21 +33,21 @@ class Composing(SynchronousTestCase):
         """To wire a gateway costs no connection and sets no timer."""
         settings = load({}, {"BACKEND_URL": "http://a", "JWT_JWKS_URL": "https://b/keys"}, {})
         wired = compose(settings, self.clock, self.reach)
-        self.assertEqual(self.reached, ["http://a", "https://b/keys"])
+        self.assertEqual(self.reached, ["http://a/v1", "https://b/keys"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual((len(wired.pools), wired.parts), (2, ()))
 
     def test_url_that_cannot_be_reached_names_its_setting(self) -> None:
         """A URL that shows to be wrong only when it is wired stops the start by its setting."""
 
-        def reach(url: str) -> IStreamClientEndpoint:
+        def reach(url: str, trust: object) -> IStreamClientEndpoint:
             raise ValueError("must be another")
 
         for name in ("BACKEND_URL", "JWT_JWKS_URL"):
-            settings = load({}, {name: "https://a"}, {})
+            settings = load({}, {name: "https://a/v1"}, {})
             with self.assertRaises(SettingsError) as caught:
                 compose(settings, self.clock, reach)
-            self.assertEqual(str(caught.exception), f"{name}='https://a': must be another")
+            self.assertEqual(str(caught.exception), f"{name}='https://a/v1': must be another")
 
     def test_record_of_each_exchange_is_in_the_metrics_and_handed_to_the_log(self) -> None:
         """Each exchange is accounted for once, in the metrics and by whatever logs it."""

@@ -21,8 +21,8 @@ class StartLine(SynchronousTestCase):
         )
         self.assertEqual(
             start_line(settings, HERE, ["chat", "embeddings"]),
-            f"infergate {__version__} at http://127.0.0.1:8080; backend: http://b:9; operations: "
-            "chat, embeddings; keys needed; limits: RATE_LIMIT=5/hour",
+            f"infergate {__version__} at http://127.0.0.1:8080; backend: http://b:9/v1; "
+            "operations: chat, embeddings; keys needed; limits: RATE_LIMIT=5/hour",
         )
 
     def test_says_what_there_is_not(self) -> None:

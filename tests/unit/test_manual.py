@@ -47,7 +47,7 @@ class OptionTexts(SynchronousTestCase):
         names = sorted(name.lower().replace("_", "-") for name in NAMES)
         self.assertEqual(sorted(options), sorted([*names, *FILES]))
         settings = load(options, {}, {})
-        self.assertEqual((settings.max_body_bytes, settings.backend_url), (5, "http://a"))
+        self.assertEqual((settings.max_body_bytes, settings.backend_url), (5, "http://a/v1"))
 
     def test_help_shows_every_option_once_under_its_group(self) -> None:
         """The help shows the groups in order, each option once with its default, and at the end

@@ -40,7 +40,7 @@ class Sources(SynchronousTestCase):
     def test_empty(self) -> None:
         """An empty text is the default, and hides what the sources below say."""
         everything = {name.upper(): "" for name in NAMES if name not in CREDENTIALS}
-        del everything["DEFAULT_MODEL"]
+        del everything["DEFAULT_MODEL"], everything["BACKEND_HEALTH_PATH"]
         self.assertEqual(from_environ(**everything), Settings())
         settings = load({"backend-url": ""}, {"BACKEND_URL": "http://a"}, {})
         self.assertIsNone(settings.backend_url)
@@ -67,7 +67,7 @@ class Sources(SynchronousTestCase):
             LOG_LEVEL="WARN",
             OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318/",
         )
-        self.assertEqual(settings.backend_url, "http://host:1")
+        self.assertEqual(settings.backend_url, "http://host:1/v1")
         self.assertEqual(settings.rate_limit, Rate(60, 60))
         self.assertEqual(str(settings.trusted_proxies[0]), "10.0.0.0/8")
         self.assertEqual(settings.sse_keepalive, 0.5)

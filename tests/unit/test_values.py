@@ -64,21 +64,31 @@ class Values(SynchronousTestCase):
             values.choice("a", "b", "c")("d")
 
     def test_backend_url(self) -> None:
-        """A backend's URL may end in / or /v1, and may have a prefix, a port and any case."""
+        """A backend's URL is the base of its API, as SDKs take it: /v1 where it has no path, else
+        as it stands; or the path of a socket."""
         for text, value in (
-            ("http://localhost:8080", "http://localhost:8080"),
-            ("http://localhost:8080/", "http://localhost:8080"),
-            ("http://localhost:8080/v1", "http://localhost:8080"),
-            ("http://localhost:8080/v1/", "http://localhost:8080"),
-            ("HTTPS://Example.COM/Prefix/v1", "https://example.com/Prefix"),
+            ("http://localhost:8080", "http://localhost:8080/v1"),
+            ("http://localhost:8080/", "http://localhost:8080/v1"),
+            ("http://localhost:8080/v1", "http://localhost:8080/v1"),
+            ("http://localhost:8080/v1/", "http://localhost:8080/v1"),
+            ("HTTPS://Example.COM/Prefix/v1", "https://example.com/Prefix/v1"),
+            ("https://host/api/paas/v4", "https://host/api/paas/v4"),
+            ("https://host/v1beta/openai/", "https://host/v1beta/openai"),
+            ("unix:/run/llama.sock", "unix:/run/llama.sock"),
             ("http://host/prefix", "http://host/prefix"),
-            ("http://v1", "http://v1"),
-            ("http://v1/v1", "http://v1"),
-            ("http://[::1]:9000/v1", "http://[::1]:9000"),
-            ("http://10.0.0.1", "http://10.0.0.1"),
-            ("http://name_1.svc.", "http://name_1.svc."),
+            ("http://v1", "http://v1/v1"),
+            ("http://v1/v1", "http://v1/v1"),
+            ("http://[::1]:9000/v1", "http://[::1]:9000/v1"),
+            ("http://10.0.0.1", "http://10.0.0.1/v1"),
+            ("http://name_1.svc.", "http://name_1.svc./v1"),
         ):
             self.assertEqual(values.backend_url(text), value)
+
+    def test_path(self) -> None:
+        """A path begins with /, and may be empty."""
+        for text in ("", "/", "/health", "/a/b?c=d"):
+            self.assertEqual(values.path(text), text)
+        self.refused(values.path, "health", "/a b", "/h\u00f6")
 
     def test_no_url(self) -> None:
         """What would be a URL only with good will is refused."""
@@ -91,7 +101,10 @@ class Values(SynchronousTestCase):
                 "http://[]", "http://::1", "http://a..b", "http://host//v1", "http://host/\\",
                 "http://host/%zz\x7f",
             )  # fmt: skip
-        for text in ("http://host?a=b", "http://host/v1?", "http://h/v1/chat/completions"):
+        for text in (
+            "http://host?a=b", "http://host/v1?", "http://h/v1/chat/completions",
+            "unix:run/llama.sock", "unix:", "unix:/a\nb",
+        ):  # fmt: skip
             self.refused(values.backend_url, text)
 
     def test_other_urls(self) -> None:

@@ -503,6 +503,23 @@ class Ready(SynchronousTestCase):
         self.running.wait(PROBE_INTERVAL)
         self.assertEqual(self.ready(), 200)
 
+    def test_says_what_the_backends_health_route_says(self) -> None:
+        """With a health route /readyz tells a backend that loads its model from one that is away,
+        and takes any other answer for a sign of life."""
+        for status, word, said in (
+            (200, "ready", 200),
+            (404, "ready", 200),
+            (503, "backend_loading", 503),
+            (500, "backend_unavailable", 503),
+        ):
+            running = Running(backend=True, health_path="/health")
+            client = running.connect()
+            client.send(request("GET", "/readyz"))
+            running.backend.answer(b"{}", status=status)
+            answer = client.answer
+            self.assertEqual((answer.status, answer.json), (said, {"status": word}))
+            self.assertEqual(running.backend.request.path, "/health")
+
     def test_asked_once_for_all(self) -> None:
         """Who asks while the backend is being asked waits for the same answer."""
         self.running.port.silent = True

@@ -32,7 +32,7 @@ class OneBackend(SynchronousTestCase):
         self.port = BackendPort(self.clock)
         self.agent = OriginAgent("http://backend:9000", self.port, self.deadlines)
         settings.setdefault("timeouts", TIMEOUTS)
-        self.backend = Backend(self.agent, "http://backend:9000", self.deadlines, **settings)
+        self.backend = Backend(self.agent, "http://backend:9000/v1", self.deadlines, **settings)
 
     def call(self, opened: float = 0) -> Call:
         """A call for a request whose first byte came `opened` seconds ago."""

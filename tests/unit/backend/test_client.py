@@ -9,6 +9,7 @@ from twisted.internet.error import (
     DNSLookupError,
     TimeoutError,  # noqa: A004
 )
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.iweb import IBodyProducer
@@ -16,8 +17,13 @@ from zope.interface.verify import verifyObject
 
 from infergate.api.operations import CHAT, MODELS_PATH
 from infergate.backend import client
+from infergate.backend.agent import OriginAgent
+from infergate.backend.client import Backend
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
-from tests.unit.backend.onebackend import OneBackend
+from infergate.reactor.deadlines import Deadlines
+from infergate.telemetry.record import Record
+from tests.unit.backend.onebackend import TIMEOUTS, OneBackend
+from tests.unit.inmemory import BackendPort
 
 
 class Sending(OneBackend):
@@ -163,6 +169,31 @@ class Retries(OneBackend):
         self.failureResultOf(done, CancelledError)
         self.assertEqual(len(attempts), 1)
         self.assert_no_deadline()
+
+
+class Paths(SynchronousTestCase):
+    def test_path_is_below_the_base(self) -> None:
+        """An operation's path is below the API's base, whatever that is; other paths are below the
+        base without its /v1."""
+        for base, path, target in (
+            ("http://backend/v1", "/v1/models", "/v1/models"),
+            ("http://backend/v1", "/health", "/health"),
+            ("http://backend/proxy/v1", "/v1/models", "/proxy/v1/models"),
+            ("http://backend/proxy/v1", "/health", "/proxy/health"),
+            ("https://backend/api/paas/v4", "/v1/models", "/api/paas/v4/models"),
+            ("https://backend/v1beta/openai", "/v1/models", "/v1beta/openai/models"),
+            ("https://backend/v1beta/openai", "/health", "/v1beta/openai/health"),
+            ("http://localhost/v1", "/v1/models?a=b", "/v1/models?a=b"),
+        ):
+            clock = Clock()
+            port, deadlines = BackendPort(clock), Deadlines(clock)
+            backend = Backend(
+                OriginAgent(base, port, deadlines), base, deadlines, timeouts=TIMEOUTS
+            )
+            call = backend.call(Record(opened=0, client="x", request_id="id"))
+            Deferred.fromCoroutine(backend.send(call, "GET", path, {}, None))
+            (connection,) = port.connections
+            self.assertEqual(connection.request.path, target)
 
 
 class Urls(SynchronousTestCase):

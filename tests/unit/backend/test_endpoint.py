@@ -35,7 +35,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from infergate.backend.endpoint import Endpoint, _Handshake, backend_endpoint
+from infergate.backend.endpoint import Endpoint, _Handshake, api_base, backend_endpoint
 from tests.unit.inmemory import BackendPort, Peer, Wire
 
 
@@ -68,6 +68,15 @@ class Endpoints(SynchronousTestCase):
             backend_endpoint(url, reactor, 5).connect(Factory()).addErrback(lambda _: None)
             host, connected, _, timeout, _ = reactor.tcpClients[0]
             self.assertEqual((host, connected, timeout), ("127.0.0.1", port, 5))
+
+    def test_socket_is_connected_to_by_its_path(self) -> None:
+        """unix:/path is a Unix socket, whose API has the base of a host that is this one."""
+        reactor = MemoryReactorClock()
+        backend_endpoint("unix:/run/x.sock", reactor, 5).connect(Factory())
+        path, _, timeout, _ = reactor.unixClients[0]
+        self.assertEqual((path, timeout), ("/run/x.sock", 5))
+        self.assertEqual(api_base("unix:/run/x.sock"), "http://localhost/v1")
+        self.assertEqual(api_base("http://a/v1"), "http://a/v1")
 
     def test_https_means_tls(self) -> None:
         """With https the connection is wrapped in TLS that knows the host's name."""
