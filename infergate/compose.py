@@ -7,7 +7,7 @@ their own. Nothing here listens, connects or logs; `service` starts what was wir
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import time_ns
+from time import time, time_ns
 from typing import Any
 
 import attrs
@@ -15,7 +15,9 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from infergate.access.admission import Admission
 from infergate.access.auth import AnyOf, IAuthenticator
-from infergate.access.ratelimit import TokenBuckets
+from infergate.access.limits import LocalLimits
+from infergate.access.policy import Policies, Policy
+from infergate.access.roster import Roster
 from infergate.api.chat import Rules
 from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.call import Timeouts
@@ -100,6 +102,8 @@ def compose(
         if ledger is not None:
             ledger.add(record)
         log(record)
+        for ending in record.endings:
+            ending(record)
 
     front, metrics_edge = (
         Edge(
@@ -187,10 +191,18 @@ class _Wiring:
         return Health(health_route(backend, path, self.deadlines), self.deadlines)
 
     def admission(self) -> Admission:
-        """Who may come in, and how often."""
-        rate = self._settings.rate_limit
-        limiter = TokenBuckets(rate, self._clock.seconds) if rate else None
-        return Admission(self._authenticator(), limiter)
+        """Who may come in, and how much."""
+        settings = self._settings
+        file = settings.api_keys_file
+        if file is not None:
+            policies = file.content.policies(settings.rate_limit)
+        else:
+            policies = Policies(Policy(rate=settings.rate_limit))
+        return Admission(
+            Roster(self._authenticator(), policies, settings.rate_limit),
+            LocalLimits(self._clock.seconds, time),
+            max_concurrent=settings.max_concurrent_requests,
+        )
 
     def _authenticator(self) -> IAuthenticator | None:
         """What lets callers in, or None where nobody needs a key."""

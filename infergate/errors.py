@@ -18,6 +18,12 @@
     ├── Unauthorized                401
     │   └── KeyExpired              401  right until its last day
     ├── RateLimited                 429
+    │   ├── TokenLimited            429  a budget of tokens is used up
+    │   └── ConcurrencyLimited      429  too many at once
+    ├── Forbidden                   403  not for this caller
+    │   ├── ModelNotAllowed
+    │   ├── RouteNotAllowed
+    │   └── AddressNotAllowed
     ├── BackendRejected             the backend's own 4xx, passed on
     ├── BackendFailure              the backend is at fault
     │   ├── BackendError            502  an answer that is no answer
@@ -26,6 +32,8 @@
     │   └── CutByShutdown           502  begun there, and not waited for
     ├── ShuttingDown                503
     ├── Overloaded                  503
+    │   └── TooManyUnderWay         503
+    ├── LimitsUnavailable           503  the limits cannot be asked
     ├── ClientGone                  499  there is nobody left to tell
     └── InternalError               500  a fault of the gateway's own
 
@@ -82,6 +90,10 @@ def error_format(setting: str, path: str | None, fields: Mapping[bytes, Sequence
     )
 
 
+LONG_WAIT = 60
+"""Seconds of waiting above which a client is better told not to try again by itself."""
+
+
 class GatewayError(Exception):
     """A request that ends without the answer it asked for.
 
@@ -94,6 +106,7 @@ class GatewayError(Exception):
     status: int
     code: str
     outcome: ClassVar[str]
+    limit: ClassVar[str | None] = None
     message: str = ""
     cause: str | None = None
 
@@ -249,13 +262,52 @@ class KeyExpired(Unauthorized):
 class _RetryLater(GatewayError):
     """Answered with ``Retry-After``, in whole seconds from 1 (RFC 9110, 10.2.3)."""
 
-    def __init__(self, retry_after: int = 1) -> None:
-        super().__init__(headers=[(b"Retry-After", b"%d" % max(1, retry_after))])
+    def __init__(self, retry_after: int = 1, message: str | None = None) -> None:
+        super().__init__(message, headers=[(b"Retry-After", b"%d" % max(1, retry_after))])
 
 
 class RateLimited(_RetryLater):
+    """Where it is long until the caller may come back, the SDKs are told not to wait for it."""
+
     status, code, outcome = 429, "rate_limit_exceeded", "rate_limited"
+    limit = "rate"
     message = "More requests than RATE_LIMIT allows; the Retry-After header says when to come back."
+
+    def __init__(self, retry_after: int = 1, message: str | None = None) -> None:
+        super().__init__(retry_after, message)
+        if retry_after > LONG_WAIT:
+            self.headers.append((b"x-should-retry", b"false"))
+
+
+class TokenLimited(RateLimited):
+    """A budget of tokens is used up."""
+
+    code, limit = "token_limit_exceeded", "tokens"
+
+
+class ConcurrencyLimited(RateLimited):
+    """As many requests of the caller are under way as may be."""
+
+    code, limit = "concurrency_limit_exceeded", "concurrent"
+
+
+class Forbidden(GatewayError):
+    """The caller is known, and may not do this."""
+
+    status, outcome = 403, "forbidden"
+
+
+class ModelNotAllowed(Forbidden):
+    code = "model_not_allowed"
+
+
+class RouteNotAllowed(Forbidden):
+    code = "route_not_allowed"
+
+
+class AddressNotAllowed(Forbidden):
+    code = "address_not_allowed"
+    message = "The option from= of this key does not allow this address."
 
 
 class ShuttingDown(_RetryLater):
@@ -266,6 +318,19 @@ class ShuttingDown(_RetryLater):
 class Overloaded(_RetryLater):
     status, code, outcome = 503, "overloaded", "overloaded"
     message = "The gateway has as many connections as MAX_CONNECTIONS allows."
+
+
+class TooManyUnderWay(Overloaded):
+    """As many requests are at the backend as `MAX_CONCURRENT_REQUESTS` allows."""
+
+    limit = "max_concurrent"
+
+
+class LimitsUnavailable(_RetryLater):
+    """The limits are counted in `SHARED_STATE`, which is away, and nobody is to be let in then."""
+
+    status, code, outcome = 503, "limits_unavailable", "overloaded"
+    message = "The limits cannot be asked now."
 
 
 class BackendRejected(GatewayError):

@@ -182,7 +182,7 @@ class Gateway:
 
     async def _chat(self, request: Request) -> None:
         """The checks of a chat completion, in the contract's order; then the worker answers."""
-        await self._admission.admit(request, limited=True)
+        account = await self._admission.admit(request, to=CHAT.name, limited=True, costs=True)
         head = request.head
         assert head is not None
         if head.length is not None and head.length > self._max_body:
@@ -192,6 +192,8 @@ class Gateway:
         )
         chat = parse_request(await request.read_body(), self._rules)
         request.record.model = chat.model[:MODEL_NAME]
+        self._admission.check_model(account, chat.model or None)
+        self._admission.enter(account, request.record)
         if chat.stream:
             request.record.stream = True
             self._metrics.stream_began(request.record)
@@ -227,7 +229,7 @@ class Gateway:
         if self._metrics_apart:
             request.record.route = "other"
             raise NotFound
-        await self._admission.admit(request, limited=False)
+        await self._admission.admit(request, to="metrics")
         await self._metrics_text(request)
 
     async def _metrics_text(self, request: Request) -> None:

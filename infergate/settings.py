@@ -141,6 +141,9 @@ class Settings:
         "limits", values.whole(1), "requests after which a connection is closed", 10000
     )
     max_connections: int = _setting("limits", values.whole(1), "most open client connections", 1000)
+    max_concurrent_requests: int = _setting(
+        "limits", values.whole(0), "most operations under way at the backend at once; 0: off", 0
+    )
     header_timeout: float = _setting(
         "deadlines", values.seconds, "seconds a client gets for a request head", 10.0
     )

@@ -1,12 +1,18 @@
 """Who may come in, and how much.
 
 admission   the order of the questions, and what a refusal costs
+roster      who is known, and what each may do
 keysfile    keys as people write them
 options     what may stand behind a key, and the policies made of it
 jwts        who is calling: JSON Web Tokens
 jwks        the keys that tokens are verified with
 auth        who is calling: API keys
 algorithms  the names of the algorithms of tokens
+limits      rates and token budgets, in the memory of one process
+account     on whose account a request is served
+spending    tokens used in the current windows
+windows     the current minute, hour, day, week or month
+places      operations under way at once
 policy      what a caller may do, as one value
 ratelimit   how often a caller may come
 """

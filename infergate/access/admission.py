@@ -1,63 +1,200 @@
-"""Who may come in, and how often."""
+"""Who may come in, and how much: the questions in their order, and what a refusal costs."""
 
 from __future__ import annotations
 
-import attrs
+import math
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from ipaddress import ip_address
+from typing import TypeVar
+
 from twisted.internet.defer import Deferred
 
-from infergate.access.auth import IAuthenticator, credentials
-from infergate.access.ratelimit import Decision, IRateLimiter, headers
-from infergate.errors import RateLimited, Unauthorized
+from infergate.access.account import Account
+from infergate.access.auth import credentials
+from infergate.access.limits import ILimits, Verdict, token_headers
+from infergate.access.places import Places
+from infergate.access.policy import Policy
+from infergate.access.ratelimit import headers
+from infergate.access.roster import Roster
+from infergate.errors import (
+    LONG_WAIT,
+    AddressNotAllowed,
+    ConcurrencyLimited,
+    KeyExpired,
+    ModelNotAllowed,
+    RateLimited,
+    RouteNotAllowed,
+    TokenLimited,
+    TooManyUnderWay,
+    Unauthorized,
+)
 from infergate.server.addresses import limit_key
 from infergate.server.request import Request
+from infergate.telemetry.record import Record
+
+T = TypeVar("T")
 
 
-@attrs.frozen
 class Admission:
-    """The hooks of policy. None switches the one or the other off."""
+    """Asked by the gateway, in this order: `admit` by the head of a request, `check_model` by its
+    body, `enter` when the backend would be called. What has to be undone or charged when the
+    exchange ends is left with its record.
 
-    authenticator: IAuthenticator | None = None
-    limiter: IRateLimiter | None = None
+    `roster` may be swapped at any time; an exchange keeps the account that it began with.
+    `max_concurrent` is `MAX_CONCURRENT_REQUESTS`, 0 for no limit.
+    """
 
-    async def admit(self, request: Request, *, limited: bool) -> None:
-        """Let `request` in, or raise `Unauthorized` or `RateLimited`.
+    def __init__(
+        self,
+        roster: Roster,
+        limits: ILimits,
+        *,
+        max_concurrent: int = 0,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.roster = roster
+        self._limits = limits
+        self._max_concurrent = max_concurrent
+        self._wall = wall
+        self._places = Places()
 
-        Where it is `limited`, each of its answers but a 401 says how its caller stands.
+    async def admit(
+        self, request: Request, *, to: str | None = None, limited: bool = False, costs: bool = False
+    ) -> Account:
+        """Let `request` in to the operation or page `to`, if it is one that a key may be without.
+
+        Where it is `limited`, each of its answers but a 401 says how its caller stands, and one
+        that `costs` tokens is let in only while its caller has some left. Raises `Unauthorized`,
+        `AddressNotAllowed`, `RouteNotAllowed`, `RateLimited`, `TokenLimited` and
+        `LimitsUnavailable`.
         """
-        record = request.record
-        address = limit_key(record.client)
-        if self.authenticator is not None:
-            try:
-                record.caller = await _caller(self.authenticator, request)
-            except Unauthorized:
-                # Only wrong credentials are charged to their address, in a bucket of its own:
-                # a right key is never refused for the wrong ones that came from beside it, and
-                # to guess keys is no faster than to use one.
-                decision = self._ask(f"refused {address}")
-                if decision is not None and not decision.allowed:
-                    _apply(decision, request, limited)
-                raise
+        account = await self._identify(request, limited=limited)
+        _write_down(account, request.record)
+        try:
+            if not allows_address(account.policy, request.record.client):
+                raise AddressNotAllowed
+            if to is not None and not account.policy.may_use_route(to):
+                raise RouteNotAllowed(f"The option routes= of this key does not allow {to}.")
+        except (AddressNotAllowed, RouteNotAllowed):
+            if limited:
+                _tell(request, await _now(self._limits.look(account)))
+            raise
         if limited:
-            bucket = f"address {address}" if record.caller is None else f"caller {record.caller}"
-            decision = self._ask(bucket)
-            if decision is not None:
-                _apply(decision, request, limited)
+            verdict = await _now(self._limits.ask(account, costs))
+            _tell(request, verdict)
+            self._refuse(account, verdict)
+        if costs:
+            request.record.at_end(lambda record: self._charge(account, record))
+        return account
 
-    def _ask(self, bucket: str) -> Decision | None:
-        return None if self.limiter is None else self.limiter.ask(bucket)
+    def check_model(self, account: Account, model: str | None) -> None:
+        """Raise `ModelNotAllowed` unless the account may name `model`; None is none."""
+        if account.policy.models is None:
+            return
+        if model is None:
+            raise ModelNotAllowed("Name a model: the key's option models= allows certain ones.")
+        if not account.policy.may_use_model(model):
+            raise ModelNotAllowed("The key's option models= does not allow this model.")
+
+    def enter(self, account: Account, record: Record) -> None:
+        """Take a place at the backend until the exchange ends; raises `ConcurrencyLimited` and
+        `TooManyUnderWay`."""
+        own, everybodys = account.policy.concurrent, self._max_concurrent
+        if own is not None and self._places.taken(account.bucket) >= own:
+            raise ConcurrencyLimited(message=f"concurrent={own} requests are under way.")
+        if everybodys and self._places.all_taken >= everybodys:
+            message = f"MAX_CONCURRENT_REQUESTS={everybodys} requests are under way."
+            raise TooManyUnderWay(message=message)
+        self._places.enter(account.bucket)
+        record.at_end(lambda _: self._places.leave(account.bucket))
+
+    def under_way(self, account: Account) -> int:
+        """How many places the account has taken."""
+        return self._places.taken(account.bucket)
+
+    async def look(self, account: Account) -> Verdict:
+        """How the account stands with its limits; raises `LimitsUnavailable`."""
+        return await _now(self._limits.look(account))
+
+    async def _identify(self, request: Request, *, limited: bool) -> Account:
+        roster = self.roster
+        address = limit_key(request.record.client)
+        if roster.authenticator is None:
+            return roster.stranger(address)
+        assert request.head is not None
+        fields = request.head.fields
+        try:
+            name = roster.authenticator.authenticate(credentials(fields))
+            return roster.account(await _now(name), fields)
+        except KeyExpired as error:
+            request.record.caller = error.caller
+            raise
+        except Unauthorized:
+            # Only wrong credentials are charged to their address, in a bucket of its own:
+            # a right key is never refused for the wrong ones that came from beside it, and
+            # to guess keys is no faster than to use one.
+            stranger = roster.stranger(address, refused=True)
+            verdict = await _now(self._limits.ask(stranger, False))
+            if verdict.refused_by is None:
+                raise
+        # Not within the handler: the refusal of the credentials is no cause of this one.
+        if limited:
+            _tell(request, verdict)
+        self._refuse(stranger, verdict)
+        raise AssertionError("a verdict that refuses")
+
+    def _refuse(self, account: Account, verdict: Verdict) -> None:
+        if verdict.refused_by is None:
+            return
+        after = verdict.retry_after
+        if verdict.refused_by == "rate":
+            policy = account.policy
+            option = f"{policy.rate_set_by}={policy.rate}"
+            raise RateLimited(after, f"{option} is used up. {self._when(after, after)}")
+        used_up = (spent for spent in verdict.tokens if spent.used >= spent.budget.count)
+        last = max(used_up, key=lambda spent: spent.reset)
+        raise TokenLimited(
+            after, f"tokens={last.budget} is used up. {self._when(after, last.reset)}"
+        )
+
+    def _when(self, retry_after: int, exactly: float) -> str:
+        if retry_after <= LONG_WAIT:
+            return f"Come back in {retry_after} s."
+        # A window ends at a whole second, but for what the difference of two floats is off.
+        then = datetime.fromtimestamp(math.ceil(self._wall() + exactly - 0.001), timezone.utc)
+        return f"Come back at {then:%Y-%m-%dT%H:%M:%SZ}."
+
+    def _charge(self, account: Account, record: Record) -> None:
+        usage = record.usage
+        self._limits.charge(account, usage.prompt_tokens + usage.completion_tokens)
 
 
-async def _caller(authenticator: IAuthenticator, request: Request) -> str:
-    """The caller's name, by the credentials in the request's head."""
-    assert request.head is not None
-    token = credentials(request.head.fields)
-    caller = authenticator.authenticate(token)
-    return await caller if isinstance(caller, Deferred) else caller
+def allows_address(policy: Policy, address: str) -> bool:
+    """Whether a caller may come from `address`. What has none, as over a Unix socket, comes from
+    nowhere that a list could name."""
+    if policy.sources is None:
+        return True
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return any(parsed in network for network in policy.sources)
 
 
-def _apply(decision: Decision, request: Request, limited: bool) -> None:
-    """Refuse a request that is over its limit; the answer of a `limited` one says how it stands."""
-    if limited:
-        request.standing += headers(decision)
-    if not decision.allowed:
-        raise RateLimited(decision.retry_after) from None
+def _write_down(account: Account, record: Record) -> None:
+    if account.caller is not None:
+        record.caller, record.caller_label = account.name, account.caller.name
+
+
+def _tell(request: Request, verdict: Verdict) -> None:
+    """Have every answer say how the caller stands."""
+    if verdict.rate is not None:
+        request.standing += headers(verdict.rate)
+    request.standing += token_headers(verdict.tokens)
+
+
+async def _now(value: T | Deferred[T]) -> T:
+    """What is there already, or will be."""
+    return await value if isinstance(value, Deferred) else value

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import attrs
 from msgspec import Struct
-from zope.interface import Interface, implementer
 
 CAPACITY = 170_000
 """Buckets kept at once: at about 170 bytes each, under 32 MiB."""
@@ -46,13 +45,6 @@ class Decision(Struct, frozen=True, gc=False):
     retry_after: int
 
 
-class IRateLimiter(Interface):
-    """Counts by key: a caller's name, or `infergate.server.addresses.limit_key` of an address."""
-
-    def ask(key: str) -> Decision:
-        """Take one request from `key`. One that is refused costs nothing."""
-
-
 def parse_rate(text: str) -> Rate:
     """Read ``60/minute``; raises `ValueError` for anything else."""
     match = _RATE.fullmatch(text)
@@ -82,7 +74,6 @@ def duration(seconds: float) -> str:
     return f"{minute}m{second}s" if minute else f"{second}s"
 
 
-@implementer(IRateLimiter)
 class TokenBuckets:
     """Token buckets on the monotonic clock `seconds`, in the memory of one process.
 
@@ -112,6 +103,7 @@ class TokenBuckets:
         return len(self._newer) + len(self._older)
 
     def ask(self, key: str) -> Decision:
+        """Take one request from `key`. One that is refused costs nothing."""
         now, key, used = self._look(key)
         if now - self._born >= self._full or len(self._newer) >= self._half:
             self._older, self._newer, self._born = self._newer, {}, now
@@ -121,6 +113,13 @@ class TokenBuckets:
             return self._decision(used, 0)
         # Kept, though unchanged: a caller that is refused must not be forgotten meanwhile.
         self._newer[key] = now + used
+        return self._refusal(used)
+
+    def peek(self, key: str) -> Decision:
+        """What `ask` would say of whether to let in; takes nothing."""
+        _, _, used = self._look(key)
+        if used + self._cost <= self._full:
+            return self._decision(used, 0)
         return self._refusal(used)
 
     def _look(self, key: str) -> tuple[int, str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from infergate.api.usage import NO_USAGE, Usage
@@ -15,6 +17,8 @@ class Record:
     Whoever learns something on the way writes it down here. Times are seconds on the reactor's
     clock. Nothing in a record is a prompt, a reply, a key or a token.
 
+    `caller` is None where no key is needed; `caller_label` is its name in the metrics, which do not
+    tell the people behind one key apart; `limit` is the name there of the limit that refused.
     `route` is the path where there is such a route, `operation` its name in the contract where
     it is one; `status` what the client was sent, None until then; `backend_status` what the
     backend answered, None where it did not; `error` a code; `cause` what an operator needs beside
@@ -29,12 +33,14 @@ class Record:
     route: str = "other"
     operation: str | None = None
     caller: str | None = None
+    caller_label: str | None = None
     retry_count: int | None = None
     model: str | None = None
     stream: bool = False
     status: int | None = None
     error: str | None = None
     outcome: str = "ok"
+    limit: str | None = None
     cause: str | None = None
     backend_status: int | None = None
     backend_began: float | None = None
@@ -47,6 +53,7 @@ class Record:
     closed: float | None = None
     trace_id: str | None = None
     span_id: str | None = None
+    endings: tuple[Callable[[Record], None], ...] = ()
 
     def fail(self, error: GatewayError) -> None:
         """Name what ended the exchange. The first reason is the true one: what follows it,
@@ -54,6 +61,14 @@ class Record:
         # Not the error itself is kept: its traceback leads to the prompt.
         if self.error is None:
             self.error, self.outcome, self.cause = error.code, error.outcome, error.cause
+            self.limit = error.limit
+
+    def at_end(self, ending: Callable[[Record], None]) -> None:
+        """Have `ending` called once, when the exchange has been closed and accounted for."""
+        if self.closed is None:
+            self.endings += (ending,)
+        else:
+            ending(self)
 
     def close(self, now: float) -> bool:
         """End the exchange at `now`; False where it had ended before."""

@@ -421,8 +421,7 @@ class Wiring(Setting):
 
     def test_nobody_needs_a_key(self) -> None:
         """Without a key nobody needs one."""
-        self.assertIsNone(self.gateway(self.make())._admission.authenticator)
-        self.assertIsNone(self.gateway(self.make())._admission.limiter)
+        self.assertIsNone(self.gateway(self.make())._admission.roster.authenticator)
 
     def test_keys(self) -> None:
         """Keys from the settings and from a file open alike, and so does a token."""
@@ -430,7 +429,7 @@ class Wiring(Setting):
         Path(path).write_text("# keys\nfile:key-in-the-file\n")
         self.environ["API_KEYS"] = "one:key-one"
         service = self.make(f"--api-keys-file={path}")
-        authenticator = self.gateway(service)._admission.authenticator
+        authenticator = self.gateway(service)._admission.roster.authenticator
         self.assertIsInstance(authenticator, AnyOf)
         self.assertEqual(authenticator.authenticate("key-in-the-file"), "file")
         for key, status in (("key-one", 200), ("key-in-the-file", 200), ("other", 401)):
@@ -451,7 +450,7 @@ class Wiring(Setting):
         the issuer, audience and algorithms that are set."""
         self.environ["JWT_SECRET"] = "s" * 64
         service = self.make("--jwt-algorithms=HS512", "--jwt-issuer=me", "--jwt-audience=you")
-        verifier = self.gateway(service)._admission.authenticator
+        verifier = self.gateway(service)._admission.roster.authenticator
         self.assertEqual(
             (verifier.algorithms, verifier.issuer, verifier.audience), (("HS512",), "me", "you")
         )
@@ -459,7 +458,7 @@ class Wiring(Setting):
         Path(path).write_text(PUBLIC_KEY)
         self.environ.clear()
         service = self.make(f"--jwt-public-key-file={path}", "--jwt-algorithms=EdDSA")
-        verifier = self.gateway(service)._admission.authenticator
+        verifier = self.gateway(service)._admission.roster.authenticator
         self.assertEqual(verifier.algorithms, ("EdDSA",))
 
     def test_jwks(self) -> None:

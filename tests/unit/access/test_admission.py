@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from infergate.access.auth import IAuthenticator
+from infergate.access.policy import Policies, Policy, TokenLimit
+from infergate.access.ratelimit import Rate
 from infergate.errors import Unauthorized
+from infergate.server.addresses import parse_networks
 from infergate.server.parser import Limits
-from tests.unit.inmemory import CHAT, CLIENT, Answer, Running, chat, completion, request
+from tests.unit.inmemory import CHAT, CLIENT, Answer, Running, chat, chat_body, completion, request
 
 KEYS = "bob:key-of-bob,key-of-nobody"
 BOB = "Authorization: Bearer key-of-bob"
@@ -335,3 +339,125 @@ class Together(SynchronousTestCase):
         client.send(chat(BOB))
         running.backend.answer(completion())
         self.assertEqual((client.answer.status, client.answer.headers[REMAINING]), (200, "8"))
+
+
+class Policed(SynchronousTestCase):
+    """What a caller may do, asked of a whole gateway."""
+
+    def running(self, policy: Policy, *, concurrent: int = 0, keys: str = KEYS) -> Running:
+        running = Running(keys=keys)
+        admission = running.gateway._admission
+        admission.roster = attrs.evolve(admission.roster, policies=Policies(policy))
+        admission._max_concurrent = concurrent
+        return running
+
+    def refused(self, running: Running, data: bytes, status: int, code: str) -> Answer:
+        """A refusal that the backend never sees, and that says how the caller stands."""
+        connections = len(running.port.connections)
+        answer = running.ask(data)
+        self.assertEqual((answer.status, answer.json["error"]), (status, code))
+        self.assertEqual(len(running.port.connections), connections)
+        return answer
+
+    def test_address_that_is_not_allowed(self) -> None:
+        """`from=` is judged before any limit is asked, and after the proxies that are trusted."""
+        running = self.running(Policy(rate=Rate(1, 60), sources=parse_networks("10.0.0.0/8")))
+        for _ in range(2):
+            answer = self.refused(running, chat(BOB), 403, "address_not_allowed")
+            self.assertEqual(answer.headers[REMAINING], "1")
+        self.assertEqual(running.lines[0]["caller"], "bob")
+        self.assertEqual(running.lines[0]["outcome"], "forbidden")
+
+    def test_route_that_is_not_allowed(self) -> None:
+        """`routes=` without chat shuts the operation, and not the list of models; the metrics are
+        open to a key that names them, or that has no such option."""
+        running = self.running(Policy(routes=frozenset({"embeddings"})))
+        answer = self.refused(running, chat(BOB), 403, "route_not_allowed")
+        self.assertIn("routes=", answer.json["message"])
+        self.refused(running, request("GET", "/metrics", BOB), 403, "route_not_allowed")
+        running = self.running(Policy(routes=frozenset({"metrics"})))
+        self.assertEqual(running.ask(request("GET", "/metrics", BOB)).status, 200)
+
+    def test_model_that_is_not_allowed(self) -> None:
+        """A pattern is for the whole name."""
+        running = self.running(Policy(models=("qwen*",)))
+        self.refused(running, chat(BOB, model="gemma"), 403, "model_not_allowed")
+        self.refused(running, chat(BOB, model="my-qwen"), 403, "model_not_allowed")
+        self.assertEqual(running.ask(chat(BOB, model="qwen/3")).status, 200)
+
+    def test_rate_of_its_own(self) -> None:
+        """The message names the option and, where it is long until then, the time in UTC; then
+        the SDKs are told not to wait for it."""
+        running = self.running(Policy(rate=Rate(1, 3600), rate_set_by="rate"))
+        running.ask(chat(BOB))
+        answer = self.refused(running, chat(BOB), 429, "rate_limit_exceeded")
+        self.assertIn("rate=1/hour is used up. Come back at ", answer.json["message"])
+        self.assertEqual(answer.headers["retry-after"], "3600")
+        self.assertEqual(answer.headers["x-should-retry"], "false")
+
+    def test_tokens_are_charged_when_the_exchange_ends(self) -> None:
+        """The one that uses the budget up is served whole, the next one is refused."""
+        running = self.running(Policy(tokens=(TokenLimit(5, "month"),)))
+        first = running.ask(chat(BOB))
+        self.assertEqual(first.headers["x-ratelimit-remaining-tokens"], "5")
+        self.assertEqual(running.lines[0]["total_tokens"], 3)  # "hello", and "Echo: hello"
+        second = running.ask(chat(BOB))
+        self.assertEqual(second.headers["x-ratelimit-remaining-tokens"], "2")
+        answer = self.refused(running, chat(BOB), 429, "token_limit_exceeded")
+        self.assertIn("tokens=5/month is used up", answer.json["message"])
+        self.assertEqual(answer.headers["x-ratelimit-remaining-tokens"], "0")
+        self.assertEqual(running.ask(models(BOB)).status, 200)
+
+    def test_places_are_free_when_the_exchange_ends(self) -> None:
+        """`concurrent=1` refuses a second one while the first is at the backend, and none after it,
+        however that ended."""
+        running = Running(keys=KEYS, backend=True)
+        admission = running.gateway._admission
+        policies = Policies(Policy(concurrent=1))
+        admission.roster = attrs.evolve(admission.roster, policies=policies)
+        first = running.connect()
+        first.send(chat(BOB))
+        self.refused(running, chat(BOB), 429, "concurrency_limit_exceeded")
+        first.close()
+        running.wait(1)
+        second = running.connect()
+        second.send(chat(BOB))
+        self.assertEqual(len(running.port.connections), 2)
+        self.assertEqual(admission._places.all_taken, 1)
+
+    def test_places_of_the_whole_gateway(self) -> None:
+        """`MAX_CONCURRENT_REQUESTS` is for all callers together."""
+        running = Running(keys=KEYS, backend=True)
+        running.gateway._admission._max_concurrent = 1
+        running.connect().send(chat(BOB))
+        other = "Authorization: Bearer key-of-nobody"
+        answer = self.refused(running, chat(other), 503, "overloaded")
+        self.assertIn("MAX_CONCURRENT_REQUESTS=1", answer.json["message"])
+        self.assertEqual(answer.headers["retry-after"], "1")
+
+    def test_person_behind_a_key_has_limits_of_its_own(self) -> None:
+        """The log says NAME/VALUE; a name that is none, or is there twice, is NAME."""
+        running = self.running(Policy(rate=Rate(1, 60), user_field=b"x-user"))
+        for fields, caller in (
+            (("X-User: ann@example.org",), "bob/ann@example.org"),
+            (("X-User: ben",), "bob/ben"),
+            ((), "bob"),
+        ):
+            self.assertEqual(running.ask(chat(BOB, *fields)).status, 200)
+            self.assertEqual(running.lines[-1]["caller"], caller)
+        for fields in (("X-User: a b",), ("X-User: " + "a" * 129,), ("X-User: a", "X-User: b")):
+            self.assertEqual(running.ask(chat(BOB, *fields)).status, 429)
+            self.assertEqual(running.lines[-1]["caller"], "bob")
+
+    def test_running_exchange_keeps_what_it_began_with(self) -> None:
+        """A reload that takes the model away ends no stream, and the next request is refused."""
+        running = self.running(Policy(models=("a",)))
+        admission = running.gateway._admission
+        body = chat_body(model="a")
+        client = running.connect()
+        data = request("POST", CHAT, BOB, "Content-Type: application/json", body=body)
+        client.send(data[:-1])
+        admission.roster = attrs.evolve(admission.roster, policies=Policies(Policy(models=("b",))))
+        client.send(data[-1:])
+        self.assertEqual(running.lines[-1]["status"], 200)
+        self.refused(running, chat(BOB, model="a"), 403, "model_not_allowed")

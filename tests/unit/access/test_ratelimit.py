@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from infergate.access import ratelimit
 from infergate.access.ratelimit import Decision, Rate, TokenBuckets, duration, parse_rate
@@ -46,9 +45,12 @@ class RateTests(SynchronousTestCase):
 class BucketTests(SynchronousTestCase):
     """`TokenBuckets`."""
 
-    def test_interface(self) -> None:
-        """The buckets can stand wherever something limits."""
-        verifyObject(ratelimit.IRateLimiter, started("1/second")[0])
+    def test_peek_takes_nothing(self) -> None:
+        """It says how the bucket stands, as often as it is asked."""
+        buckets, _ = started("2/second")
+        buckets.ask("a")
+        self.assertEqual([buckets.peek("a").remaining for _ in range(3)], [1, 1, 1])
+        self.assertEqual(buckets.ask("a").remaining, 0)
 
     def test_burst(self) -> None:
         """A new caller has the whole burst, and is told what is left of it and for how long."""

@@ -1,0 +1,30 @@
+"""Operations under way at once, in one process: of each caller, and of all."""
+
+from __future__ import annotations
+
+
+class Places:
+    """Counts who is at the backend. `enter` before it is called, `leave` as often when the exchange
+    has ended."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, int] = {}
+        self.all_taken = 0
+
+    def enter(self, who: str) -> None:
+        """Take a place of `who`."""
+        self._taken[who] = self._taken.get(who, 0) + 1
+        self.all_taken += 1
+
+    def leave(self, who: str) -> None:
+        """Free a place that was taken."""
+        self.all_taken -= 1
+        left = self._taken[who] - 1
+        if left:
+            self._taken[who] = left
+        else:
+            del self._taken[who]
+
+    def taken(self, who: str) -> int:
+        """How many places of `who` are taken."""
+        return self._taken.get(who, 0)
