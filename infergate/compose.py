@@ -36,7 +36,7 @@ from infergate.service import Part
 from infergate.settings import Settings
 from infergate.sources import SettingsError
 from infergate.telemetry.exposition import Exposition
-from infergate.telemetry.logs import log_request
+from infergate.telemetry.logs import RequestLog
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.push import Collector, Pusher
 from infergate.telemetry.record import Record
@@ -73,19 +73,20 @@ def compose(
     clock: IReactorTime,
     reach: Reach,
     *,
-    log: Callable[[Record], None] = log_request,
+    log: Callable[[Record], None] | None = None,
     wrap: Callable[[IWorker], IWorker] = lambda worker: worker,
     ledger: Ledger | None = None,
 ) -> Wired:
     """Wire a gateway that runs on `clock` and reaches other servers by `reach`.
 
-    `log` is handed the record of each exchange after the metrics; `wrap` may put another
-    worker around or in place of the one that the settings ask for. `ledger` is that of
+    `log` is handed the record of each exchange in place of the process's log; `wrap` may put
+    another worker around or in place of the one that the settings ask for. `ledger` is that of
     `USAGE_DB`, whose database blocks and has its own thread. Raises `SettingsError`
     where a setting shows to be wrong only now.
     """
     wiring = _Wiring(settings, clock, reach)
     metrics = Metrics()
+    log = log or RequestLog(probes=settings.log_probes)
     worker = wrap(wiring.worker())
     gateway = Gateway(
         worker,

@@ -157,6 +157,7 @@ class Gateway:
                 raise NotFound  # "//healthz", which the router takes for "/healthz"
             request.record.route = route
             request.record.operation = OPERATION_NAMES.get(route)
+            request.record.probe = route in OPEN_WHILE_DRAINING
             if request.site.draining and route not in OPEN_WHILE_DRAINING:
                 await self._refuse_draining(request, route)
             if request.above_limit and route not in PROBES:
@@ -211,19 +212,21 @@ class Gateway:
     async def _readyz_self(self, request: Request) -> None:
         """Whether this process can serve, whatever the backend says: all replicas share the one
         backend, and would all leave a load balancer at once."""
-        if request.site.draining:
-            await request.answer(b'{"status":"draining"}', status=503)
-        else:
-            await request.answer(b'{"status":"ready"}')
+        await self._answer_probe(request, "draining" if request.site.draining else "ready")
 
     async def _readyz(self, request: Request) -> None:
         """Whether a request that came now could be answered, by the backend too."""
         if request.site.draining:
             await self._readyz_self(request)
-            return
-        word = await self._worker.ready()
-        status = 200 if word == "ready" else 503
-        await request.answer(b'{"status":"%b"}' % word.encode("ascii"), status=status)
+        else:
+            await self._answer_probe(request, await self._worker.ready())
+
+    async def _answer_probe(self, request: Request, state: str) -> None:
+        """Answer with a word, which is the log line's `cause` too where it is not ``ready``."""
+        if state != "ready":
+            request.record.cause = state
+        body = b'{"status":"%b"}' % state.encode("ascii")
+        await request.answer(body, status=200 if state == "ready" else 503)
 
     async def _metrics_with_key(self, request: Request) -> None:
         if self._metrics_apart:

@@ -230,12 +230,20 @@ class Settings:
     error_format: str = _setting(
         "logs", values.choice("auto", "code", "openai"), "auto, code or openai", "auto"
     )
-    log_format: str = _setting("logs", values.choice("json", "text"), "json or text", "json")
+    log_format: str | None = _setting(
+        "logs", values.choice("json", "text"), "json or text; unset: text on a terminal, else json"
+    )
     log_level: str = _setting(
         "logs",
         values.choice("debug", "info", "warn", "error", "critical"),
         "debug, info, warn, error or critical",
         "info",
+    )
+    log_probes: bool = _setting(
+        "logs",
+        values.boolean,
+        "true: successful probes and /metrics are logged at info; false: at debug",
+        False,
     )
     drain_timeout: float = _setting(
         "deadlines", values.seconds_or_none, "seconds that running requests get after SIGTERM", 30.0

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
-from twisted.logger import Logger
+from twisted.logger import LogEvent, Logger
 
 from infergate.backend.endpoint import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
@@ -34,9 +34,11 @@ from infergate.server.addresses import is_loopback
 from infergate.service import GatewayService
 from infergate.settings import Settings, load, names
 from infergate.sources import SettingsError
+from infergate.telemetry.jsonlines import json_line
 from infergate.telemetry.lines import STOPPED_READER, LogWriter
 from infergate.telemetry.logs import observer
 from infergate.telemetry.targets import LogFile, Target, reopen, target_of
+from infergate.telemetry.textlines import TextLines, shows_colours
 
 STDOUT = 1
 """The descriptor of standard output."""
@@ -132,7 +134,7 @@ def _service(
         wired.front,
         ports,
         drain_timeout=settings.drain_timeout,
-        observer=observer(writer.write, settings.log_format, settings.log_level),
+        observer=observer(writer.write, _line(settings, target), settings.log_level),
         metrics_edge=wired.metrics_edge,
         pools=wired.pools,
         parts=wired.parts,
@@ -186,6 +188,14 @@ def _log_target(options: Options) -> Target:
     except OSError as why:
         allowed = f"must be a file that can be written: {why.strerror}"
         raise SettingsError("--logfile", path, allowed) from None
+
+
+def _line(settings: Settings, target: Target) -> Callable[[LogEvent], str]:
+    """How a line of the log is made: for people where people look, unless LOG_FORMAT says."""
+    terminal = os.isatty(target.fileno())
+    if (settings.log_format or ("text" if terminal else "json")) == "json":
+        return json_line
+    return TextLines(colours=shows_colours(target.fileno()))
 
 
 def _handle_signals(

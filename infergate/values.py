@@ -89,6 +89,11 @@ def host(text: str) -> str:
     return text
 
 
+def boolean(text: str) -> bool:
+    """A switch: ``true`` or ``false``, in any case."""
+    return choice("true", "false")(text) == "true"
+
+
 def choice(*allowed: str) -> Callable[[str], str]:
     """One of several words, in any case."""
 

@@ -4,7 +4,9 @@ push        what is known, pushed to a collector
 otlp        the metrics as OTLP's messages
 exposition  the text of /metrics, and how often it is written anew
 metrics     one record into every metric
-logs        one record into one line
+logs        one event for each record, and the levels of events
+textlines   an event as a line for people
+jsonlines   an event as a line for machines
 repeats     messages that come again and again
 lines       lines on their way out
 targets     where lines go

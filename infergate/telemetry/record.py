@@ -19,10 +19,11 @@ class Record:
 
     `caller` is None where no key is needed; `caller_label` is its name in the metrics, which do not
     tell the people behind one key apart; `limit` is the name there of the limit that refused.
-    `route` is the path where there is such a route, `operation` its name in the contract where
-    it is one; `status` what the client was sent, None until then; `backend_status` what the
-    backend answered, None where it did not; `error` a code; `cause` what an operator needs beside
-    that; `trace_id` and `span_id` are those of W3C trace context, in hexadecimal digits.
+    `route` is the path where there is such a route, `operation` its name in the contract where it
+    is one; `status` what the client was sent, None until then; `backend_status` what the backend
+    answered, None where it did not; `error` a code; `cause` what an operator needs beside that. A
+    `probe` asks how the gateway is. `trace_id` and `span_id` are those of W3C trace context, in
+    hexadecimal digits.
     """
 
     opened: float
@@ -43,6 +44,7 @@ class Record:
     limit: str | None = None
     cause: str | None = None
     backend_status: int | None = None
+    probe: bool = False
     backend_began: float | None = None
     backend_ended: float | None = None
     model_accepted: bool = False
@@ -86,6 +88,11 @@ class Record:
     def duration(self) -> float:
         """Seconds from the first byte in to the end of the answer."""
         return (self.closed or self.opened) - self.opened
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        """Seconds from the first byte in to the first token of a stream."""
+        return None if self.first_token is None else self.first_token - self.opened
 
     @property
     def backend_seconds(self) -> float | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.logger import ILogFilterPredicate, LogEvent, PredicateResult
+from twisted.logger import ILogFilterPredicate, LogEvent, PredicateResult, formatEvent
 from zope.interface import implementer
 
 BURST = 10
@@ -64,3 +64,9 @@ class Repeats:
                 self._kinds.clear()
             kind = self._kinds[name] = _Kind(now)
         return kind
+
+
+def message_of(event: LogEvent) -> str:
+    """The message of an event, with how many of its kind were left out before it."""
+    left_out = event.get("left_out")
+    return formatEvent(event) + (f" ({left_out} more of this kind left out)" if left_out else "")

@@ -112,7 +112,8 @@ class Process:
         return [
             line
             for line in self.log_lines()
-            if "traceback" in line or line["level"] in ("error", "critical")
+            if "traceback" in line
+            or (line["event"] != "request" and line["level"] in ("error", "critical"))
         ]
 
     def metrics(self) -> dict[str, float]:
@@ -169,7 +170,8 @@ class Process:
 def gateway(
     settings: dict[str, str] | None = None, *options: str, files: dict[str, str] | None = None
 ) -> Process:
-    return Process("infergate", settings, *options, files=files)
+    """A gateway whose log has every exchange, probes too."""
+    return Process("infergate", {"LOG_PROBES": "true", **(settings or {})}, *options, files=files)
 
 
 def mock(*options: str) -> Process:

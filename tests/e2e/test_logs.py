@@ -44,7 +44,12 @@ class LogTests(SynchronousTestCase):
             ],
             stdout=out,
             stderr=subprocess.PIPE,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "LOG_PROBES": "true",
+                "LOG_FORMAT": "json",
+            },
             cwd=self.directory,
             preexec_fn=lambda: limits and resource.setrlimit(resource.RLIMIT_NOFILE, limits),
         )

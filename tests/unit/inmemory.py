@@ -46,7 +46,7 @@ from infergate.server.origins import NO_ORIGINS, parse_origins
 from infergate.server.parser import Limits
 from infergate.service import GatewayService
 from infergate.settings import Settings
-from infergate.telemetry.logs import fields
+from infergate.telemetry.jsonlines import fields
 from infergate.telemetry.record import Record
 
 CLIENT = "192.0.2.1"

@@ -77,6 +77,27 @@ class Routes(SynchronousTestCase):
             self.assertEqual(answer.json, {"status": "backend_unavailable"})
         self.assertEqual(running.records[0].route, "/health")
 
+    def test_probe_that_is_not_ready_is_no_failure_and_names_its_cause(self) -> None:
+        """Its line says why in the word of its answer; nothing has failed."""
+        running = Running(backend=True)
+        running.port.refuse()
+        running.get("/readyz")
+        running.edge.drain()
+        running.get("/readyz/self")
+        running.get("/healthz")
+        self.assertEqual(
+            [
+                (record.status, record.outcome, record.error, record.cause)
+                for record in running.records
+            ],
+            [
+                (503, "ok", None, "backend_unavailable"),
+                (503, "ok", None, "draining"),
+                (200, "ok", None, None),
+            ],
+        )
+        self.assertTrue(all(record.probe for record in running.records))
+
     def test_readyz_self_never_asks_the_backend(self) -> None:
         """A load balancer is told of this process alone: all replicas share the one backend."""
         running = Running(backend=True, keys="key")

@@ -80,7 +80,8 @@ class Output:
         return len(data)
 
     def fileno(self) -> int:
-        raise AssertionError
+        """No terminal."""
+        return -1
 
 
 class Setting(SynchronousTestCase):
@@ -525,9 +526,25 @@ class Logging(Setting):
 
     def test_format(self) -> None:
         """LOG_FORMAT and LOG_LEVEL are the log's."""
-        self.assertIn("warn     hello", self.line(self.make("--log-format=text")))
+        self.assertRegex(self.line(self.make("--log-format=text")), r"\A[0-9:]{8} warn hello\n\Z")
         self.output.written = b""
         self.assertEqual(self.line(self.make("--log-level=error")), "")
+
+    def test_log_on_a_terminal_is_made_to_be_read(self) -> None:
+        """With LOG_FORMAT unset it is text on a terminal, and JSON elsewhere, as before."""
+        self.patch(os, "isatty", lambda fd: True)
+        self.assertRegex(self.line(self.make()), r" (\x1b.*)?warn(\x1b.*)? hello\n\Z")
+        self.output.written = b""
+        self.assertEqual(json.loads(self.line(self.make("--log-format=json")))["level"], "warn")
+
+    def test_successful_probes_are_logged_where_they_are_asked_for(self) -> None:
+        """LOG_PROBES has them at info."""
+        for options, lines in ((("--log-probes=true",), 1), ((), 0)):
+            self.output.written = b""
+            service = self.make(*options)
+            self.patch(logs, "_log", Logger("infergate", observer=service._observer))
+            self.client(self.edge(service)).ask(request("GET", "/healthz"))
+            self.assertEqual(self.output.written.count(b'"path":"/healthz"'), lines)
 
     def target(self, **parent: Any) -> Any:
         options = Options()

@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 
 from infergate.telemetry import lines, logs
 from infergate.telemetry.lines import LogWriter
+from infergate.telemetry.textlines import TextLines
 
 
 class Reader:
@@ -61,7 +62,7 @@ class WriterTests(SynchronousTestCase):
         self.reactor = Reactor()
         self.writer = LogWriter(self.reader, self.reactor, room=1000)
         # As in the process: what the writer has to say is a line like any other.
-        observer = logs.observer(self.writer.write, "text", "info")
+        observer = logs.observer(self.writer.write, TextLines(colours=False), "info")
         self.patch(lines, "_log", Logger(observer=observer))
 
     def write(self, count: int, size: int = 100) -> None:
