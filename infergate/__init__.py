@@ -4,7 +4,7 @@ The plan of the house. Each room or module imports only what stands below it; wh
 one line never imports one another. Each room's docstring lists its modules the same way.
 
     console              `infergate`, the command: twistd in the foreground, and what is beside it
-    report               `infergate usage`: what the ledger holds
+    report newkey        `infergate usage`: what the ledger holds; `infergate key`: a strong key
     tap                  `twistd infergate`: reads the settings and handles signals
     listening greeting   where to listen; the line that says what runs
     compose              wires the gateway out of its settings

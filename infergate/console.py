@@ -14,6 +14,7 @@ from infergate.manual import help_text
 from infergate.tap import Options
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "key": ("a strong key, and its line for API_KEYS_FILE", "infergate.newkey:main"),
     "usage": ("who used how much, out of USAGE_DB", "infergate.report:main"),
 }
 """The commands beside the gateway: name, then a line for the help and `module:function`.

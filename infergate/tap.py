@@ -45,6 +45,9 @@ STDOUT = 1
 
 _log = Logger(namespace="infergate")
 
+NAMED = 20
+"""Names of callers in one warning."""
+
 OPERATIONS = ("chat",)
 """What a client may ask the gateway for."""
 
@@ -167,12 +170,35 @@ def _warnings(settings: Settings, port: IListeningPort) -> Iterator[str]:
             "may use the gateway. Set API_KEYS, API_KEYS_FILE or one of the JWT_* keys, or HOST to "
             "127.0.0.1"
         )
+    yield from _key_warnings(settings)
     path = settings.usage_db.path if settings.usage_db is not None else None
     kind = network_file_system(path) if path is not None else None
     if kind is not None:
         yield (
             f"USAGE_DB={path!r} is on a network file system ({kind}), where SQLite's locks cannot "
             "be relied on: use a local disk, or postgresql://"
+        )
+
+
+def _key_warnings(settings: Settings) -> Iterator[str]:
+    """What is weak about the keys that are written down, by the names of their callers."""
+    file = settings.api_keys_file
+    rings = {
+        "API_KEYS": settings.api_keys,
+        "API_KEYS_FILE": None if file is None else file.content.ring,
+    }
+    for setting, ring in rings.items():
+        if ring is not None and ring.short:
+            names = ", ".join(ring.short[:NAMED])
+            more = f" and {len(ring.short) - NAMED} more" if len(ring.short) > NAMED else ""
+            yield (
+                f"{setting}: keys of fewer than 16 characters are easy to guess: {names}{more}. "
+                "infergate key makes strong ones"
+            )
+    if file is not None and file.content.exposed:
+        yield (
+            f"API_KEYS_FILE: {file.path} holds plain keys, and others on this machine may read "
+            "it: take that right away, or write digests, which infergate key --hash makes"
         )
 
 

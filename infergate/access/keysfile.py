@@ -19,7 +19,6 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import attrs
 
@@ -111,10 +110,10 @@ def parse_keys_file(lines: Iterable[str], path: str) -> KeysFile:
             continue
         where = f"{path} line {number}"
         try:
-            written, *words = _BLANKS.split(line)
+            written, *rest = _BLANKS.split(line, maxsplit=1)
             entry = read_entry(written)
-            options = read_options(words)
-            gathered.add_key(entry, options.pop("expires", None))
+            expires, options = gathered.options(rest[0] if rest else "")
+            gathered.add_key(entry, expires)
             gathered.add_rules(entry.name, options)
         except ValueError as why:
             raise KeysFileError(f"{where}: {why}") from None
@@ -167,11 +166,21 @@ class _Gathered:
     """The keys and rules read so far, each checked against those before it."""
 
     def __init__(self) -> None:
-        self.rules: dict[str, dict[str, Any]] = {}
+        self.rules: dict[str, Options] = {}
+        # Most lines of a long file say the same as another one: read once, and shared.
+        self._options: dict[str, tuple[float | None, Options]] = {}
         self._names: dict[bytes, str] = {}
         self._expires: dict[bytes, float] = {}
         self._short: dict[str, None] = {}
         self._plain = False
+
+    def options(self, text: str) -> tuple[float | None, Options]:
+        """When a key expires, and all else that the options of a line say."""
+        read = self._options.get(text)
+        if read is None:
+            options = read_options(_BLANKS.split(text)) if text else {}
+            read = self._options[text] = (options.pop("expires", None), options)
+        return read
 
     def add_key(self, entry: Entry, expires: float | None) -> None:
         if entry.digest is None:
@@ -186,13 +195,16 @@ class _Gathered:
         if entry.short:
             self._short[entry.name] = None
 
-    def add_rules(self, name: str, options: dict[str, Any]) -> None:
-        if not options:
+    def add_rules(self, name: str, options: Options) -> None:
+        known = self.rules.get(name)
+        if known is None or not options:
+            if options:
+                self.rules[name] = options
             return
-        known = self.rules.setdefault(name, {})
         for option, value in options.items():
-            if known.setdefault(option, value) != value:
+            if known.get(option, value) != value:
                 raise ValueError(f"{option}= says something else for this name further up")
+        self.rules[name] = {**known, **options}
 
     def ring(self) -> KeyRing:
         return KeyRing(

@@ -155,16 +155,17 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
 def make_policies(rules: Mapping[str, Options], rate: Rate | None) -> Policies:
     """The policy of each name out of the options of all."""
     defaults = rules.get(EVERYBODY, {})
-    # Many names have the same rules: each distinct policy is kept once.
-    known: dict[Policy, Policy] = {}
+    # Names with the same rules share them, and so the policy that is made of them.
+    known: dict[int, Policy] = {}
 
     def policy(own: Options) -> Policy:
-        options = {**defaults, **own}
-        made = _policy(options, rate)
-        return known.setdefault(made, made)
+        made = known.get(id(own))
+        if made is None:
+            made = known[id(own)] = _policy({**defaults, **own}, rate)
+        return made
 
     names = {name: policy(own) for name, own in rules.items() if name != EVERYBODY}
-    return Policies(policy({}), names)
+    return Policies(_policy(defaults, rate), names)
 
 
 def _policy(options: Options, rate: Rate | None) -> Policy:
