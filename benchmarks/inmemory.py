@@ -25,6 +25,7 @@ from twisted.internet.main import installReactor
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import ILogObserver, globalLogBeginner
 from twisted.python.failure import Failure
+from twisted.scripts.twistd import ServerOptions
 from zope.interface import implementer
 
 from benchmarks.question import KEY, question
@@ -122,7 +123,8 @@ class InMemory:
 
         options = Options()
         options.parseOptions([])
-        options.parent = {"nodaemon": True, "logfile": log_file}
+        options.parent = twistd = ServerOptions()
+        twistd.update(nodaemon=True, logfile=log_file)
         application = Application("infergate")
         service = makeService(options)
         service.setServiceParent(application)
