@@ -153,6 +153,7 @@ class _Wiring:
         authorities = settings.backend_ca_file
         trust = None if authorities is None else authorities.content
         agent, endpoint = self._origin("BACKEND_URL", settings.backend_url, trust)
+        health = self._health(url, endpoint)
         backend = Backend(
             agent,
             url,
@@ -164,10 +165,11 @@ class _Wiring:
             ),
             api_key=settings.backend_api_key,
             retries=settings.backend_retries,
+            well=health.well if settings.backend_health_path else None,
         )
         return BackendWorker(
             backend,
-            self._health(url, endpoint),
+            health,
             self.deadlines,
             max_response=settings.max_response_bytes,
             max_event=settings.max_event_bytes,

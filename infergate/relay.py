@@ -112,7 +112,6 @@ class Relay:
         """Pass on what has become whole with `data`, which `collect` brought."""
         if self._over:
             return
-        self._call.touch()
         scanner = self._scanner
         try:
             ready = scanner.feed(data)
@@ -120,6 +119,7 @@ class Relay:
             if scanner.ready:
                 self._send(scanner.ready)
             raise BackendError("An event of the backend's stream is too large.") from error
+        self._call.touch(begun=scanner.events > 0)
         if self._failed_at_once():
             assert scanner.error is not None
             raise first_event_refusal(scanner.error)

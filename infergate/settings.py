@@ -100,8 +100,11 @@ class Settings:
     backend_connect_timeout: float = _setting(
         "deadlines", values.seconds, "seconds to connect to the backend", 5.0
     )
-    backend_timeout: float = _setting(
-        "deadlines", values.seconds, "seconds until the backend's response headers arrive", 60.0
+    backend_timeout: float | None = _setting(
+        "deadlines",
+        values.seconds,
+        "seconds until the backend's answer begins: a reply's head, a stream's first event; unset: "
+        "60, and on for as long as the health route answers 200, asked each 60 seconds of waiting",
     )
     stream_idle_timeout: float = _setting(
         "deadlines", values.seconds, "seconds between two pieces of a response body", 60.0

@@ -31,12 +31,17 @@ END_OF_BODY = 1.0
 wait for it."""
 
 
+PATIENCE = 60.0
+"""Seconds without a sign of life of the backend after which it is asked how it is, where nothing
+limits how long its answer may take to begin: a slow model is told from a dead one by that."""
+
+
 @attrs.frozen
 class Timeouts:
-    """Seconds: until the response's head, between two chunks of its body, for all. The endpoint has
-    the deadline for connecting."""
+    """Seconds: until the answer begins (None: for as long as the backend says that it is well),
+    between two chunks of it, for all. The endpoint has the deadline for connecting."""
 
-    response: float = 60
+    response: float | None = None
     idle: float = 60
     total: float = 600
 
@@ -57,18 +62,21 @@ class Call:
     """One exchange with the backend, on behalf of the request of `record`.
 
     A worker calls `head`, again where nothing was sent; then `read` or `read_all`, or `discard`.
-    `read` hands over each chunk as it comes, and its bytes are the collector's. Beside that a call
-    is the push producer of the client's connection: while that holds a stream up, the backend is
-    not read.
+    `read` hands over each chunk as it comes, and its bytes are the collector's, which calls
+    `touch`. Beside that a call is the push producer of the client's connection: while that holds
+    a stream up, the backend is not read.
 
     ========  =======================================  =============================  ============
     phase     deadline                                 when it passes                 next
     ========  =======================================  =============================  ============
     new       none                                                                    asking
-    asking    `response` after the first `head`        the attempt is cancelled,      answered,
-                                                       `head` raises                  over
-    answered  the same                                 the connection is closed       reading,
-                                                                                      over
+    asking    `response` after the first `head`, or    `well` is asked where there    answered,
+              `PATIENCE` after the last sign of life   is no `response`; else the     over
+                                                       attempt is cancelled, `head`
+                                                       raises
+    answered  the same; a stream's first event has     `well` is asked the same way;  reading,
+              not come                                 else the connection is         over
+                                                       closed, `read` raises
     reading   `idle` after the last chunk; none while  the connection is closed,      ending, over
               the client holds the stream up           `read` raises
     ending    `END_OF_BODY` after `finish`             the connection is closed,      over
@@ -80,8 +88,15 @@ class Call:
     What a deadline raises is `GatewayTimeout`.
     """
 
-    def __init__(self, deadlines: Deadlines, timeouts: Timeouts, record: Record) -> None:
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        timeouts: Timeouts,
+        record: Record,
+        well: Callable[[], Deferred[bool]] | None = None,
+    ) -> None:
         self.deadline = NEVER
+        self._well = well
         self._deadlines = deadlines
         self._now = deadlines.now
         self._timeouts = timeouts
@@ -91,11 +106,14 @@ class Call:
         self._attempt: Deferred[Any] | None = None
         # From answered on.
         self._response: Response | None = None
-        # While reading: what `read` waits for, and when the last chunk came.
+        # What `read` waits for.
         self._done: Deferred[None] | None = None
+        # When the backend showed the last sign of life.
         self._heard = 0.0
         # Whether the client holds the stream up, in any phase.
         self._held = False
+        # The setting whose time has passed, once one has.
+        self._passed: str | None = None
 
     # For the worker.
 
@@ -109,20 +127,19 @@ class Call:
         """
         record = self._record
         if record.backend_began is None:
-            record.backend_began = self._now()
+            record.backend_began = self._heard = self._now()
         self._enter(Phase.ASKING)
         self._attempt = attempt()
         try:
             response = await _unless_cancelled(self._attempt)
         except Exception as error:
-            late = self._phase is Phase.OVER
             self._enter(Phase.OVER)
             # Another attempt may last long.
             release(error)
             # None of these errors may be in a local variable: it would hold itself in memory.
-            if late:
+            if self._passed is not None:
                 sent = isinstance(error, (ResponseNeverReceived, ResponseFailed))
-                raise GatewayTimeout(prompt_sent=sent) from error
+                raise _late(self._passed, prompt_sent=sent) from error
             if _name(error) is error:
                 raise
             raise _name(error) from error
@@ -130,6 +147,7 @@ class Call:
             self._attempt = None
         # Of treq's wrapping, which hides that the response can be paused and closed.
         self._response = response.original
+        self._heard = self._now()
         record.backend_status = response.code
         self._enter(Phase.ANSWERED)
         return self._response
@@ -142,8 +160,6 @@ class Call:
         """
         response = self._response
         assert response is not None
-        self._heard = self._now()
-        self._enter(Phase.READING)
         done = self._done = Deferred(lambda _: self.discard())
         collect(response, collector).addBoth(self._ended)
         if self._held:
@@ -172,6 +188,8 @@ class Call:
         if isinstance(length, int) and length > limit:
             self.discard()
             raise BackendError("The backend's answer is too large.")
+        # With its head a plain answer has begun.
+        self.touch()
         await self.read(keep)
         return body.getvalue()
 
@@ -182,15 +200,18 @@ class Call:
         assert self._response is not None
         return self._response.framed
 
-    def touch(self) -> None:
+    def touch(self, *, begun: bool = True) -> None:
         """A chunk has come: the idle deadline starts anew. The deadline itself is moved only when
-        it passes, so that a chunk costs no more than this."""
+        it passes, so that a chunk costs no more than this. `begun` is false for as long as a
+        stream has brought nothing but comments."""
         self._heard = self._now()
+        if begun and self._phase is Phase.ANSWERED:
+            self._enter(Phase.READING)
 
     def finish(self) -> None:
         """All that matters has come: `read` returns now, and the body ends in its own time, so
         that its connection can be used again."""
-        if self._phase is not Phase.READING:
+        if self._done is None:
             return
         if self._held:
             self.resumeProducing()
@@ -225,16 +246,44 @@ class Call:
     def expired(self) -> None:
         """The deadline has passed, as it was when it was set last."""
         self._move_deadline()
-        if self.deadline > self._now():
+        now, end = self._now(), self._record.opened + self._timeouts.total
+        if self.deadline > now:
             return
+        if self._well is not None and self._patient and now < end:
+            self.deadline = end
+            self._well().addCallback(self._told, now)
+        else:
+            self._give_up()
+
+    @property
+    def _patient(self) -> bool:
+        """Whether the answer may take for as long as the backend is well."""
+        waiting = self._phase in (Phase.ASKING, Phase.ANSWERED)
+        return waiting and self._timeouts.response is None
+
+    def _told(self, well: bool, asked: float) -> None:
+        """The backend has said how it is, or has not answered. Another sign of life since it was
+        asked is worth as much."""
+        if not self._patient:
+            return
+        if well or self._heard > asked:
+            self._heard = max(self._heard, self._now() if well else 0)
+            self._move_deadline()
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """The time is up: whoever waits is told so, and the connection is closed."""
         phase = self._phase
+        self._passed = "STREAM_IDLE_TIMEOUT" if phase is Phase.READING else "BACKEND_TIMEOUT"
+        if self._now() >= self._record.opened + self._timeouts.total:
+            self._passed = "REQUEST_TIMEOUT"
         self._enter(Phase.OVER)
         if phase is Phase.ASKING:
             assert self._attempt is not None
             self._attempt.cancel()
-        elif phase is Phase.READING:
-            late = GatewayTimeout("The backend stopped sending, or took too long.")
-            self._stop_reading(Phase.OVER, late)
+        elif self._done is not None:
+            self._stop_reading(Phase.OVER, _late(self._passed))
         self.discard()
 
     # The phases.
@@ -252,8 +301,11 @@ class Call:
         """Set the deadline of the phase, as the table has it."""
         timeouts, phase = self._timeouts, self._phase
         end = self._record.opened + timeouts.total
-        if phase in (Phase.ASKING, Phase.ANSWERED):
-            self.deadline = min((self._record.backend_began or 0) + timeouts.response, end)
+        if self._patient:
+            self.deadline = min(self._heard + PATIENCE, end)
+        elif phase in (Phase.ASKING, Phase.ANSWERED):
+            began, limit = self._record.backend_began or 0, timeouts.response or 0
+            self.deadline = min(began + limit, end)
         elif phase is Phase.READING:
             self.deadline = end if self._held else min(self._heard + timeouts.idle, end)
         else:
@@ -271,7 +323,7 @@ class Call:
 
     def _ended(self, result: Any) -> None:
         """The body has ended, or its connection; `collect` says how."""
-        if self._phase is not Phase.READING:
+        if self._done is None or self._done.called:
             self._enter(Phase.OVER)
         elif isinstance(result, Failure):
             self._stop_reading(Phase.OVER, _name(cast(Exception, result.value)))
@@ -296,11 +348,19 @@ def _unless_cancelled(attempt: Deferred[Any]) -> Deferred[Any]:
     return outcome
 
 
+def _late(setting: str, *, prompt_sent: bool = True) -> GatewayTimeout:
+    """The error of a deadline; the setting that it belongs to is the cause."""
+    message = f"The backend took too long: {setting} has passed."
+    error = GatewayTimeout(message, prompt_sent=prompt_sent)
+    error.cause = setting
+    return error
+
+
 def _name(error: BaseException) -> BaseException:
     """What the gateway calls an error of Twisted's client or of `Endpoint`; any other error is
     itself, be it of the gateway's own or a fault of it."""
     if isinstance(error, (TCPTimedOutError, TimeoutError)):
-        return GatewayTimeout("The backend took too long to connect to.", prompt_sent=False)
+        return _late("BACKEND_CONNECT_TIMEOUT", prompt_sent=False)
     if isinstance(error, (ConnectError, DNSLookupError)):
         return BackendUnavailable(prompt_sent=False)
     if isinstance(error, ResponseNeverReceived):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.cookiejar import Cookie
 from typing import Any
 
@@ -29,7 +29,8 @@ USER_AGENT = b"infergate/" + __version__.encode("ascii")
 class Backend:
     """Sends requests to the API whose base is `url`, which has no ``/`` at its end, through the
     agent of its origin. `retries` counts further tries after a connection that failed before one
-    byte of the request was out; `api_key` goes along as a bearer token.
+    byte of the request was out; `api_key` goes along as a bearer token; `well` asks whether the
+    backend is well, for calls with no limit to how long the answer may take to begin.
 
     A path under ``/v1/`` is below the base, any other below the base without its own ``/v1``: of
     ``http://host/v1`` and of ``http://host/api/v4`` ``/v1/models`` is ``/v1/models`` and
@@ -47,6 +48,7 @@ class Backend:
         timeouts: Timeouts,
         api_key: str | None = None,
         retries: int = 1,
+        well: Callable[[], Deferred[bool]] | None = None,
     ) -> None:
         self._cookies = NoCookies()
         # treq would make a body producer out of the request's data, which is one already.
@@ -56,13 +58,14 @@ class Backend:
         self._deadlines = deadlines
         self._timeouts = timeouts
         self._retries = retries
+        self._well = well
         self._fixed = {b"User-Agent": [USER_AGENT]}
         if api_key:
             self._fixed[b"Authorization"] = [b"Bearer " + api_key.encode("utf-8")]
 
     def call(self, record: Record) -> Call:
         """A new exchange on behalf of the request of `record`."""
-        return Call(self._deadlines, self._timeouts, record)
+        return Call(self._deadlines, self._timeouts, record, self._well)
 
     async def send(
         self,

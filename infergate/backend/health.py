@@ -59,6 +59,10 @@ class Health:
             Deferred.fromCoroutine(self._ask())
         return answer
 
+    def well(self) -> Deferred[bool]:
+        """Whether the backend's health route says that it is well. Never fails."""
+        return self.ask().addCallback(lambda state: state is State.WELL)
+
     async def _ask(self) -> None:
         try:
             self._last = await self._probe()

@@ -483,6 +483,27 @@ class Models(Setting):
         self.assert_failed(504, "gateway_timeout", "timeout")
 
 
+class SlowModel(SynchronousTestCase):
+    def test_answer_that_takes_over_a_minute_is_delivered(self) -> None:
+        """By default a backend that says that it is well is waited for; one that does not is given
+        up after a minute."""
+        for status in (200, 404):
+            running = Running(backend=True, health_path="/health")
+            client = running.connect()
+            client.send(chat())
+            running.pass_time(60.2)
+            answering, asked = running.port.connections
+            self.assertEqual(asked.request.path, "/health")
+            asked.answer(b"{}", status=status)
+            running.pass_time(30)
+            if status == 200:
+                answering.answer(completion())
+                self.assertEqual(client.answer.status, 200)
+            else:
+                self.assertEqual(client.answer.status, 504)
+                self.assertIn("BACKEND_TIMEOUT", client.answer.json["message"])
+
+
 class Ready(SynchronousTestCase):
     def setUp(self) -> None:
         self.running = Running(backend=True)

@@ -197,6 +197,111 @@ class FourDeadlines(OneBackend):
         self.assertEqual(self.record.backend_seconds, 5)
 
 
+class Patience(OneBackend):
+    """Without BACKEND_TIMEOUT an answer may take for as long as the backend is well."""
+
+    def setUp(self) -> None:
+        self.asked: list[Deferred[bool]] = []
+
+        def well() -> Deferred[bool]:
+            self.asked.append(Deferred())
+            return self.asked[-1]
+
+        self.start(timeouts=Timeouts(response=None, idle=30, total=600), well=well)
+
+    def wait(self, seconds: float) -> None:
+        self.clock.pump([0.1] * round(seconds * 10))
+
+    def test_backend_that_is_well_may_take_its_time(self) -> None:
+        """The backend is asked each 60 seconds of waiting, and its answer comes when it comes."""
+        done = self.send()
+        for number in range(1, 4):
+            self.wait(60.2)
+            self.assertEqual(len(self.asked), number)
+            self.asked[-1].callback(True)
+        self.assertNoResult(done)
+        self.connection.answer(b"x")
+        self.assertEqual(self.successResultOf(done).code, 200)
+
+    def test_backend_that_is_not_well_is_given_up(self) -> None:
+        """One that does not say that it is well is given up at once."""
+        done = self.send()
+        self.wait(60.2)
+        self.assertNoResult(done)
+        self.asked[0].callback(False)
+        error = self.failureResultOf(done, GatewayTimeout).value
+        self.assertIn("BACKEND_TIMEOUT", error.message)
+        self.assert_over()
+
+    def test_total_time_is_the_limit(self) -> None:
+        """REQUEST_TIMEOUT ends the waiting, also while the backend is being asked."""
+        done = self.send()
+        for _ in range(9):
+            self.wait(60.1)
+            self.asked[-1].callback(True)
+        self.wait(60)
+        error = self.failureResultOf(done, GatewayTimeout).value
+        self.assertIn("REQUEST_TIMEOUT", error.message)
+        self.asked[-1].called or self.asked[-1].callback(True)
+        self.assert_over()
+
+    def test_answer_while_the_backend_is_asked_stands(self) -> None:
+        """What the backend says of itself is too late once its answer has begun."""
+        done = self.read()
+        self.wait(60.2)
+        self.connection.begin()
+        self.connection.piece(b"x")
+        self.asked[0].callback(False)
+        self.assertNoResult(done)
+        self.connection.end()
+        self.assertEqual(self.successResultOf(done), b"x")
+
+    def streaming(self, *, events: bool) -> Deferred[None]:
+        def collect(chunk: bytes) -> None:
+            self.last.touch(begun=events)
+
+        self.send()
+        self.connection.begin()
+        return Deferred.fromCoroutine(self.last.read(collect))
+
+    def test_first_event_has_the_time_of_an_answer(self) -> None:
+        """A stream's answer begins with its first event, not with its head: until then the backend
+        is asked, and a comment is a sign of life."""
+        done = self.streaming(events=False)
+        self.wait(50)
+        self.connection.piece(b": wait")
+        self.wait(50)
+        self.assertEqual(self.asked, [])
+        self.wait(10.2)
+        self.asked[0].callback(True)
+        self.wait(59)
+        self.assertNoResult(done)
+        self.wait(1.2)
+        self.asked[1].callback(False)
+        self.failureResultOf(done, GatewayTimeout)
+        self.assert_over()
+
+    def test_stream_that_has_begun_has_the_idle_deadline(self) -> None:
+        """From its first event on a stream may be silent for STREAM_IDLE_TIMEOUT."""
+        done = self.streaming(events=True)
+        self.connection.piece(b"data: x")
+        self.wait(30.2)
+        error = self.failureResultOf(done, GatewayTimeout).value
+        self.assertIn("STREAM_IDLE_TIMEOUT", error.message)
+        self.assertEqual(self.asked, [])
+
+    def test_number_is_a_limit(self) -> None:
+        """With BACKEND_TIMEOUT nobody is asked, and no comment helps."""
+        self.start(timeouts=Timeouts(response=20, idle=30, total=600))
+        done = self.streaming(events=False)
+        for _ in range(3):
+            self.wait(6)
+            self.connection.piece(b": wait")
+        self.assertNoResult(done)
+        self.wait(2.2)
+        self.failureResultOf(done, GatewayTimeout)
+
+
 class Bodies(OneBackend):
     def test_body_over_the_limit_is_refused(self) -> None:
         """A body may be as large as the limit, declared or not, and no larger."""
@@ -398,4 +503,4 @@ class Others(SynchronousTestCase):
 
     def test_deadlines_are_the_settings_defaults(self) -> None:
         """The deadlines are those of the settings' defaults."""
-        self.assertEqual(Timeouts(), Timeouts(response=60, idle=60, total=600))
+        self.assertEqual(Timeouts(), Timeouts(response=None, idle=60, total=600))
