@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from infergate.access.admission import Admission
 from infergate.access.auth import AnyOf, IAuthenticator
-from infergate.access.limits import LocalLimits
+from infergate.access.budgets import Budgets
+from infergate.access.limits import ILimits, LocalLimits
 from infergate.access.policy import Policies, Policy
 from infergate.access.roster import Roster
 from infergate.api.chat import Rules
@@ -60,6 +61,7 @@ class Wired:
 
     worker: IWorker
     gateway: Gateway
+    admission: Admission
     front: Edge
     metrics_edge: Edge
     metrics: Metrics
@@ -88,14 +90,19 @@ def compose(
     metrics = Metrics()
     log = log or RequestLog(probes=settings.log_probes)
     worker = wrap(wiring.worker())
+    limits = LocalLimits(clock.seconds, time)
+    admission = wiring.admission(limits)
+    budgets = _budgets(ledger, limits, admission, clock)
+    _show_callers(settings, metrics, limits, admission)
     gateway = Gateway(
         worker,
-        wiring.admission(),
+        admission,
         Rules(settings.default_model, settings.max_tokens_limit),
         metrics,
         Exposition(metrics, clock.seconds),
         max_body=settings.max_body_bytes,
         metrics_apart=settings.metrics_listen is not None,
+        ledger=ledger,
     )
 
     def ended(record: Record) -> None:
@@ -125,12 +132,13 @@ def compose(
     return Wired(
         worker=worker,
         gateway=gateway,
+        admission=admission,
         front=front,
         metrics_edge=metrics_edge,
         metrics=metrics,
         deadlines=wiring.deadlines,
         pools=tuple(wiring.pools),
-        parts=(*_ledger_parts(ledger, metrics), *wiring.parts(metrics)),
+        parts=(*_ledger_parts(ledger, metrics), *budgets, *wiring.parts(metrics)),
     )
 
 
@@ -193,7 +201,7 @@ class _Wiring:
         )
         return Health(health_route(backend, path, self.deadlines), self.deadlines)
 
-    def admission(self) -> Admission:
+    def admission(self, limits: ILimits) -> Admission:
         """Who may come in, and how much."""
         settings = self._settings
         file = settings.api_keys_file
@@ -203,7 +211,7 @@ class _Wiring:
             policies = Policies(Policy(rate=settings.rate_limit))
         return Admission(
             Roster(self._authenticator(), policies, settings.rate_limit),
-            LocalLimits(self._clock.seconds, time),
+            limits,
             max_concurrent=settings.max_concurrent_requests,
         )
 
@@ -276,6 +284,28 @@ class _Wiring:
         agent = OriginAgent(api_base(url), endpoint, self.deadlines, self._clock)
         self.pools.append(agent.pool)
         return agent, endpoint
+
+
+def _budgets(
+    ledger: Ledger | None, limits: LocalLimits, admission: Admission, clock: IReactorTime
+) -> tuple[Part, ...]:
+    if ledger is None:
+        return ()
+    budgets = Budgets(ledger, limits, lambda: admission.roster, clock)
+    budgets.begin()
+    return (budgets,)
+
+
+def _show_callers(
+    settings: Settings, metrics: Metrics, limits: LocalLimits, admission: Admission
+) -> None:
+    """Have the metrics of the callers that are known now, and of those that have budgets."""
+    if not settings.needs_key:
+        return
+    metrics.callers.learn(settings.api_keys.names if settings.api_keys is not None else ())
+    if settings.api_keys_file is not None:
+        metrics.callers.learn(settings.api_keys_file.content.ring.names)
+    metrics.callers.watch(lambda names: limits.standings(admission.roster.policies, names))
 
 
 def _ledger_parts(ledger: Ledger | None, metrics: Metrics) -> tuple[Part, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from time import time
 from typing import Any
 
 from klein import Klein
@@ -13,6 +14,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from infergate.access.admission import Admission
+from infergate.access.standing import standing
+from infergate.access.windows import bounds
 from infergate.api.chat import Rules, parse_request
 from infergate.api.mediatype import check_media_type
 from infergate.api.operations import CHAT, MODELS_PATH, OPERATIONS
@@ -26,6 +29,9 @@ from infergate.errors import (
     ShuttingDown,
     release,
 )
+from infergate.ledger.queries import Usage
+from infergate.ledger.schema import StoreAway
+from infergate.ledger.writer import Ledger
 from infergate.server.request import Request
 from infergate.server.routes import likely_path
 from infergate.telemetry.exposition import Exposition
@@ -38,6 +44,8 @@ PROBES = frozenset({"/healthz", "/readyz", "/readyz/self", "/health", "/v1/healt
 """Routes for those who ask whether the process lives or can serve: no key, no limit."""
 
 OPEN_WHILE_DRAINING = PROBES | {"/metrics"}
+
+USAGE_PATH = "/v1/usage"
 
 MODEL_NAME = 256
 """Characters of a model's name in logs and labels."""
@@ -69,6 +77,7 @@ class Gateway:
         *,
         max_body: int,
         metrics_apart: bool = False,
+        ledger: Ledger | None = None,
     ) -> None:
         self._worker = worker
         self._admission = admission
@@ -76,6 +85,7 @@ class Gateway:
         self._metrics = metrics
         self._exposition = exposition
         self._max_body = max_body
+        self._ledger = ledger
         self._metrics_apart = metrics_apart
         known = {rule.rule for rule in type(self).app.url_map.iter_rules()}
         self._known = known - {"/metrics"} if metrics_apart else known
@@ -87,6 +97,10 @@ class Gateway:
     @app.route(MODELS_PATH, methods=["GET"])
     async def models(self, request: Request) -> None:
         await self._serve(request, self._models, MODELS_PATH)
+
+    @app.route(USAGE_PATH, methods=["GET"])
+    async def usage(self, request: Request) -> None:
+        await self._serve(request, self._usage, USAGE_PATH)
 
     @app.route("/healthz", methods=["GET"])
     async def healthz(self, request: Request) -> None:
@@ -205,6 +219,22 @@ class Gateway:
     async def _models(self, request: Request) -> None:
         await self._admission.admit(request, limited=True)
         await self._worker.models(request)
+
+    async def _usage(self, request: Request) -> None:
+        """What the caller has used, and what is left of its limits. Never limited itself."""
+        account = await self._admission.admit(request)
+        verdict = await self._admission.look(account)
+        used = {window: await self._used(account.name, window) for window in ("day", "month")}
+        under_way = self._admission.under_way(account)
+        await request.answer(standing(account, verdict, under_way, used))
+
+    async def _used(self, caller: str | None, window: str) -> Usage | None:
+        """The usage in the current window, where a ledger knows it."""
+        if self._ledger is None:
+            return None
+        with suppress(StoreAway):
+            return await self._ledger.usage(caller, bounds(window, time())[0])
+        return None
 
     async def _healthz(self, request: Request) -> None:
         await request.answer(b'{"status":"ok"}')

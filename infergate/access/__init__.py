@@ -1,6 +1,8 @@
 """Who may come in, and how much.
 
 admission   the order of the questions, and what a refusal costs
+budgets     the budgets of a day, a week or a month, taken over from the ledger
+standing    what a caller is told of its usage and its limits
 roster      who is known, and what each may do
 keysfile    keys as people write them
 options     what may stand behind a key, and the policies made of it

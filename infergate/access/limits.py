@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 from zope.interface import Interface, implementer
 
 from infergate.access.account import Account
-from infergate.access.policy import TokenLimit
+from infergate.access.policy import Policies, TokenLimit
 from infergate.access.ratelimit import Decision, Rate, TokenBuckets, duration
 from infergate.access.spending import PEOPLE, Spending
+
+Standing = tuple[str, str, int, int]
+"""A caller and a window, and the limit and the tokens used in it."""
 
 
 class Spent(Struct, frozen=True, gc=False):
@@ -109,6 +112,20 @@ class LocalLimits:
         """Take over what the ledger says of a window; as `Spending.learn`."""
         self._callers.learn(window, began, totals)
         self._people.learn(window, began, totals)
+
+    def standings(self, roster: Policies, names: Collection[str]) -> Iterator[Standing]:
+        """How those of `names` stand that have token limits, by window; of the people behind a key
+        the one with least left."""
+        most: dict[tuple[str, str], int] = {}
+        for person, windows in self._people.current():
+            name = person.rpartition("/")[0]
+            for window, used in windows:
+                most[name, window] = max(most.get((name, window), 0), used)
+        for name in names:
+            for budget in roster.of(name).tokens:
+                own = self._callers.peek(name, budget.window)
+                used = max(own, most.get((name, budget.window), 0))
+                yield name, budget.window, budget.count, used
 
     def began(self, window: str) -> int:
         """The second since 1970 at which the current `window` began."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 import attrs
 
@@ -82,3 +83,9 @@ class Policies:
 
     def of(self, name: str) -> Policy:
         return self.by_name.get(name, self.default)
+
+    @cached_property
+    def windows(self) -> frozenset[str]:
+        """The windows in which anybody's tokens are limited."""
+        policies = (self.default, *self.by_name.values())
+        return frozenset(limit.window for policy in policies for limit in policy.tokens)

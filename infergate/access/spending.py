@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from infergate.access.windows import bounds
 
@@ -42,6 +42,25 @@ class Spending:
     def used(self, caller: str, window: str) -> int:
         """What `caller` has used in the current `window`."""
         return self._current(self._of(caller), caller, window)[1]
+
+    def peek(self, caller: str, window: str) -> int:
+        """The same, without remembering a caller that has not come yet."""
+        if caller in self._used:
+            return self.used(caller, window)
+        began, totals = self._known.get(window, (0, {}))
+        return totals.get(caller, 0) if began == self.bounds(window)[0] else 0
+
+    def current(self) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+        """Every caller that is held, with what it has used in each current window."""
+        for caller, windows in self._used.items():
+            yield (
+                caller,
+                [
+                    (window, used)
+                    for window, (began, used) in windows.items()
+                    if began == self.bounds(window)[0]
+                ],
+            )
 
     def add(self, caller: str, window: str, tokens: int) -> None:
         """Charge `tokens` to the current `window`."""

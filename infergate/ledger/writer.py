@@ -105,8 +105,16 @@ class Ledger:
         written = await self._ask(queries.usage, self._store.fetch, caller, since)
         return written + self._pending_usage(caller, since)
 
+    def tokens_now(self, since: int) -> dict[str, int]:
+        """The tokens of every caller since the hour of `since`. Blocks, and is for the time before
+        `start`, when nothing is pending. Raises `StoreAway`."""
+        try:
+            return queries.tokens(self._store.fetch, since)
+        finally:
+            self._store.close()
+
     async def tokens(self, since: int) -> dict[str, int]:
-        """The tokens of every caller since the hour of `since`, in the same way."""
+        """The same while the gateway runs, what is not written yet included."""
         tokens = await self._ask(queries.tokens, self._store.fetch, since)
         for key, sums in self._unwritten(since):
             used = sums.prompt_tokens + sums.completion_tokens

@@ -4,6 +4,7 @@ push        what is known, pushed to a collector
 otlp        the metrics as OTLP's messages
 exposition  the text of /metrics, and how often it is written anew
 metrics     one record into every metric
+callers     one record into the metrics of its caller
 logs        one event for each record, and the levels of events
 textlines   an event as a line for people
 jsonlines   an event as a line for machines

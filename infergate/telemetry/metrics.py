@@ -24,6 +24,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from infergate.telemetry.callers import CallerMetrics
 from infergate.telemetry.escaping import escaped
 from infergate.telemetry.record import Record
 
@@ -108,6 +109,7 @@ class Metrics:
         self._requests_in_flight.set_function(lambda: self._in_flight)
         self._streams_in_flight.set_function(lambda: self._streams)
         self._models: set[str] = set()
+        self.callers = CallerMetrics(registry)
 
     def count_dropped_lines(self, dropped: Callable[[], int]) -> None:
         """Show what `dropped` returns as the number of log lines that nobody could read."""
@@ -133,6 +135,7 @@ class Metrics:
         status = str(record.status)
         self._http.observe(record.duration, record.route, method, status, error)
         self._count(record.route, status, record.outcome).inc()
+        self.callers.ended(record)
         if record.operation is not None and record.model is not None:
             self._ended_chat(record, error, self._model_label(record))
 

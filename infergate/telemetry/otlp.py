@@ -38,9 +38,15 @@ NAMES = {
     "infergate_requests_in_flight": ("infergate.requests_in_flight", "{request}"),
     "infergate_streams_in_flight": ("infergate.streams_in_flight", "{stream}"),
     "infergate_overhead_seconds": ("infergate.overhead", "s"),
+    "infergate_caller_requests": ("infergate.caller_requests", "{request}"),
+    "infergate_caller_tokens": ("infergate.caller_tokens", "{token}"),
+    "infergate_limited": ("infergate.limited", "{request}"),
     "infergate_log_lines_dropped": ("infergate.log_lines_dropped", "{line}"),
 }
-"""Prometheus's name of each instrument, and OpenTelemetry's name and unit."""
+"""Prometheus's name of each instrument, and OpenTelemetry's name and unit. Those of our own that
+come with a part which is not always there are named by rule."""
+
+OURS = "infergate_"
 
 ATTRIBUTES = {
     "http_route": "http.route",
@@ -66,7 +72,9 @@ def metrics_message(
     nanoseconds since 1970.
     """
     metrics = [
-        _metric(family, started, now) for family in registry.collect() if family.name in NAMES
+        _metric(family, started, now)
+        for family in registry.collect()
+        if family.name in NAMES or family.name.startswith(OURS)
     ]
     of_process = ResourceMetrics(
         resource=Resource(attributes=attributes(resource)),
@@ -92,7 +100,7 @@ def _value(value: str | int | float | bool) -> AnyValue:
 
 
 def _metric(family: Family, started: int, now: int) -> Metric:
-    name, unit = NAMES[family.name]
+    name, unit = NAMES.get(family.name, (family.name.replace(OURS, "infergate.", 1), ""))
     metric = Metric(name=name, description=family.documentation, unit=unit)
     if family.type == "histogram":
         metric.histogram.aggregation_temporality = CUMULATIVE

@@ -85,7 +85,7 @@ class Composing(SynchronousTestCase):
         read = wired.metrics.registry.get_sample_value
         self.assertEqual(read("infergate_ledger_pending_requests"), 1)
         self.assertEqual(read("infergate_ledger_up"), 1)
-        self.assertEqual(wired.parts, (ledger,))
+        self.assertIs(wired.parts[0], ledger)
         without = compose(load({}, {}, {}), self.clock, self.reach)
         self.assertIsNone(without.metrics.registry.get_sample_value("infergate_ledger_up"))
 

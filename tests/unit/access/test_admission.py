@@ -117,6 +117,8 @@ class Waiting(SynchronousTestCase):
 
         @implementer(IAuthenticator)
         class Fetching:
+            names = ()
+
             def authenticate(self, token: str) -> Deferred[str]:
                 waiting.append(Deferred())
                 return waiting[-1]
@@ -461,3 +463,22 @@ class Policed(SynchronousTestCase):
         client.send(data[-1:])
         self.assertEqual(running.lines[-1]["status"], 200)
         self.refused(running, chat(BOB, model="a"), 403, "model_not_allowed")
+
+
+class OwnUsage(SynchronousTestCase):
+    """``GET /v1/usage``."""
+
+    def test_open_to_every_key_and_never_limited(self) -> None:
+        """Not even `routes=` shuts it, nor does it take from the rate."""
+        running = Running(keys=KEYS)
+        admission = running.gateway._admission
+        policy = Policy(rate=Rate(1, 60), routes=frozenset({"metrics"}), rate_set_by="rate")
+        admission.roster = attrs.evolve(admission.roster, policies=Policies(policy))
+        for _ in range(3):
+            answer = running.ask(request("GET", "/v1/usage", BOB))
+            self.assertEqual((answer.status, answer.json["caller"]), (200, "bob"))
+            (limit,) = answer.json["limits"]
+            self.assertEqual((limit["limit"], limit["remaining"]), ("rate=1/minute", 1))
+        self.assertEqual(answer.json["usage"], {"day": None, "month": None})
+        self.assertEqual(running.ask(request("GET", "/v1/usage")).status, 401)
+        self.assertEqual(running.lines[0]["path"], "/v1/usage")

@@ -80,6 +80,7 @@ class RoutesTests(SynchronousTestCase):
             {
                 b"/v1/chat/completions",
                 b"/v1/models",
+                b"/v1/usage",
                 b"/healthz",
                 b"/readyz",
                 b"/readyz/self",

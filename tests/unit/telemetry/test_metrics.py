@@ -26,6 +26,7 @@ CONTRACT = {
     "infergate_requests_in_flight": set(),
     "infergate_streams_in_flight": set(),
     "infergate_overhead_seconds": set(),
+    "infergate_limited_total": {"limit"},
 }
 
 
@@ -98,7 +99,8 @@ class Figures(Accounts):
     def test_kinds(self) -> None:
         """Each figure is of the kind that its name says."""
         kinds = {family.name: family.type for family in self.metrics.registry.collect()}
-        self.assertEqual(kinds.pop("infergate_requests"), "counter")
+        for name in ("requests", "caller_requests", "caller_tokens", "limited"):
+            self.assertEqual(kinds.pop(f"infergate_{name}"), "counter")
         for name in ("infergate_requests_in_flight", "infergate_streams_in_flight"):
             self.assertEqual(kinds.pop(name), "gauge")
         self.assertEqual(set(kinds.values()), {"histogram"})

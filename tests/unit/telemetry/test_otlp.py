@@ -85,7 +85,7 @@ class Data(Setting):
             for sample in family.samples
             for name in sample.labels
         }
-        own = {"le", "route", "status", "outcome"}
+        own = {"le", "route", "status", "outcome", "limit"}
         self.assertEqual(labels - set(otlp.ATTRIBUTES), own)
 
     def test_histogram(self) -> None:

@@ -1,0 +1,106 @@
+"""Who used how much, and what limits refused: one record into the metrics of its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from infergate.telemetry.record import Record
+
+MAX_CALLERS = 100
+"""Names that become a label."""
+
+OTHER = "other"
+
+OUTCOMES = (
+    "ok", "client_error", "forbidden", "rate_limited", "backend_error", "backend_unavailable",
+    "timeout", "client_disconnected", "overloaded", "shutdown", "internal_error",
+)  # fmt: skip
+"""What may become of an operation whose caller is known."""
+
+LIMITS = ("rate", "tokens", "concurrent", "max_concurrent")
+
+TOKEN_TYPES = ("input", "output")
+
+Standing = tuple[str, str, int, int]
+"""A caller and a window, and the limit and the tokens used in it."""
+
+
+class CallerMetrics:
+    """Counts by the names that it is given by `learn`, at the start and after each reload, as far
+    as places are left; all other callers are one. The counters are there from then on, with 0."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._names: dict[str, None] = {}
+        self._requests = Counter(
+            "infergate_caller_requests_total",
+            "Operations that have ended, by caller.", ("caller", "outcome"), registry=registry,
+        )  # fmt: skip
+        self._tokens = Counter(
+            "infergate_caller_tokens_total",
+            "Tokens used, by caller.", ("caller", "gen_ai_token_type"), registry=registry,
+        )  # fmt: skip
+        self._limited = Counter(
+            "infergate_limited_total",
+            "Requests that a limit refused.", ("limit",), registry=registry,
+        )  # fmt: skip
+        self._registry = registry
+        for limit in LIMITS:
+            self._limited.labels(limit)
+
+    def learn(self, names: Iterable[str]) -> None:
+        """Show these callers, those first that come first."""
+        new = (name for name in names if name not in self._names)
+        for name in islice(new, MAX_CALLERS - len(self._names)):
+            self._names[name] = None
+            self._show(name)
+        self._show(OTHER)
+
+    def watch(self, standings: Callable[[frozenset[str]], Iterable[Standing]]) -> None:
+        """Show how those callers stand that have token limits; asked at each scrape, with the names
+        that may be shown."""
+        self._registry.register(_Budgets(lambda: standings(frozenset(self._names))))
+
+    def ended(self, record: Record) -> None:
+        """Account for an exchange that has been closed."""
+        if record.limit is not None:
+            self._limited.labels(record.limit).inc()
+        if record.caller_label is None or record.operation is None:
+            return
+        name = record.caller_label if record.caller_label in self._names else OTHER
+        self._requests.labels(name, record.outcome).inc()
+        self._tokens.labels(name, "input").inc(record.usage.prompt_tokens)
+        self._tokens.labels(name, "output").inc(record.usage.completion_tokens)
+
+    def _show(self, name: str) -> None:
+        for outcome in OUTCOMES:
+            self._requests.labels(name, outcome)
+        for token_type in TOKEN_TYPES:
+            self._tokens.labels(name, token_type)
+
+
+class _Budgets(Collector):
+    def __init__(self, standings: Callable[[], Iterable[Standing]]) -> None:
+        self._standings = standings
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Not asked for what it collects when it is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        labels = ("caller", "window")
+        limit = GaugeMetricFamily(
+            "infergate_caller_tokens_limit", "Tokens of a caller's budget.", labels=labels
+        )
+        used = GaugeMetricFamily(
+            "infergate_caller_tokens_used", "Tokens used of a caller's budget.", labels=labels
+        )
+        for caller, window, count, tokens in self._standings():
+            limit.add_metric((caller, window), count)
+            used.add_metric((caller, window), tokens)
+        yield limit
+        yield used
