@@ -182,6 +182,8 @@ class _Wiring:
             max_response=settings.max_response_bytes,
             max_event=settings.max_event_bytes,
             keepalive=settings.sse_keepalive,
+            forward=settings.forward_headers,
+            give_back=settings.return_headers,
         )
 
     def _health(self, url: str, endpoint: IStreamClientEndpoint) -> Health:

@@ -17,6 +17,7 @@ from infergate.access.algorithms import PUBLIC
 from infergate.access.auth import KeyRing
 from infergate.access.keysfile import KeysFile, KeysFileError
 from infergate.access.ratelimit import Rate, parse_rate
+from infergate.api.passing import parse_forwarded, parse_returned
 from infergate.ledger.connecting import UsageDB, parse_usage_db
 from infergate.server.addresses import Networks
 from infergate.server.origins import NO_ORIGINS, Origins
@@ -96,6 +97,18 @@ class Settings:
         "sent to the backend as Authorization: Bearer",
         secret=True,
         file=True,
+    )
+    forward_headers: tuple[bytes, ...] = _setting(
+        "backend",
+        parse_forwarded,
+        "comma-separated names of header fields that go on from the client to the backend",
+        (),
+    )
+    return_headers: tuple[bytes, ...] = _setting(
+        "backend",
+        parse_returned,
+        "comma-separated names of header fields that go back from the backend to the client",
+        (),
     )
     backend_connect_timeout: float = _setting(
         "deadlines", values.seconds, "seconds to connect to the backend", 5.0

@@ -7,19 +7,20 @@ from collections.abc import Awaitable
 
 import attrs
 import msgspec
-from twisted.web.iweb import IResponse
 from zope.interface import Interface, implementer
 
 from infergate.api.chat import ChatRequest
 from infergate.api.chunks import ChunkReader
 from infergate.api.events import Scanner
 from infergate.api.operations import CHAT, MODELS_PATH
+from infergate.api.passing import forwarded, returned
 from infergate.api.refusals import NOT_SHOWN, refusal
 from infergate.api.reply import as_chunks, echo_reply, shape_reply
 from infergate.api.strictjson import NotJSON, read_object
 from infergate.api.usage import estimate_prompt
 from infergate.backend.call import Call
 from infergate.backend.client import Backend
+from infergate.backend.connection import Response
 from infergate.backend.health import Health
 from infergate.errors import BackendError, BackendFailure, BackendUnavailable
 from infergate.reactor.deadlines import Deadlines
@@ -75,7 +76,8 @@ class EchoWorker:
 class BackendWorker:
     """Turns a request into a call of the backend, and its answer into the client's.
 
-    `max_response` and `max_event` are in bytes, `keepalive` in seconds.
+    `max_response` and `max_event` are in bytes, `keepalive` in seconds. The header fields named in
+    `forward` go on to the backend, those in `give_back` back to the client.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class BackendWorker:
         max_response: int,
         max_event: int,
         keepalive: float,
+        forward: tuple[bytes, ...] = (),
+        give_back: tuple[bytes, ...] = (),
     ) -> None:
         self._backend = backend
         self._deadlines = deadlines
@@ -94,11 +98,13 @@ class BackendWorker:
         self._max_event = max_event
         self._keepalive = keepalive
         self._health = health
+        self._forward = forward
+        self._give_back = give_back
 
     async def chat(self, chat: ChatRequest, request: Request) -> None:
         call = self._backend.call(request.record)
         model, stream, wants_usage = chat.model, chat.stream, chat.wants_usage
-        headers = _headers(request, b"text/event-stream" if stream else JSON, JSON)
+        headers = self._headers(request, b"text/event-stream" if stream else JSON, JSON)
         body = chat.backend_body()
         prompt_estimate = estimate_prompt(body) if stream else 0
         sending = self._backend.send(
@@ -109,6 +115,7 @@ class BackendWorker:
         pulse = Pulse(request, self._deadlines, self._keepalive if stream else 0)
         try:
             response = await sending
+            self._pass_back(response, request)
             await accepted(call, response)
             request.record.model_accepted = True
             if stream and (content_type := _declared(response, b"text/event-stream")):
@@ -139,8 +146,9 @@ class BackendWorker:
         call = self._backend.call(request.record)
         try:
             response = await self._backend.send(
-                call, "GET", MODELS_PATH, _headers(request, JSON), None
+                call, "GET", MODELS_PATH, self._headers(request, JSON), None
             )
+            self._pass_back(response, request)
             await accepted(call, response)
             body = await call.read_all(self._max_response)
             if not _is_object(body):
@@ -153,15 +161,36 @@ class BackendWorker:
     async def ready(self) -> str:
         return (await self._health.ask()).word
 
+    def _headers(
+        self, request: Request, accept: bytes, content: bytes | None = None
+    ) -> dict[bytes, list[bytes]]:
+        """What of the request's head the backend sees, and nothing else."""
+        assert request.head is not None
+        fields = request.head.fields
+        headers = forwarded(fields, (b"traceparent", b"tracestate", *self._forward))
+        headers[b"Accept"] = [accept]
+        headers[b"X-Request-Id"] = [request.record.request_id.encode("ascii")]
+        if content is not None:
+            headers[b"Content-Type"] = [content]
+        return headers
 
-async def accepted(call: Call, response: IResponse) -> None:
+    def _pass_back(self, response: Response, request: Request) -> None:
+        """Let the client have what `give_back` names, whatever becomes of the response."""
+        said = [name for name, _ in request.standing]
+        request.standing += returned(response.fields, self._give_back, said)
+
+
+async def accepted(call: Call, response: Response) -> None:
     """Return where the backend answers with a success. `BackendRejected` where it refuses the
     request, else `BackendError`."""
     status = response.code
     if 200 <= status < 300:
         return
-    retry_after = response.headers.getRawHeaders(b"Retry-After", [])
-    headers = [(b"Retry-After", value) for value in retry_after[:1]]
+    headers = [
+        (name.title(), response.fields[name][0])
+        for name in (b"retry-after", b"retry-after-ms")
+        if name in response.fields
+    ]
     if status in NOT_SHOWN:
         call.discard()
         raise refusal(status, b"", headers)
@@ -181,21 +210,6 @@ async def send_as_stream(reply: bytes, include_usage: bool, request: Request) ->
     await request.drained()
 
 
-def _headers(
-    request: Request, accept: bytes, content: bytes | None = None
-) -> dict[bytes, list[bytes]]:
-    """What of the request's head the backend sees, and nothing else."""
-    headers = {b"Accept": [accept], b"X-Request-Id": [request.record.request_id.encode("ascii")]}
-    if content is not None:
-        headers[b"Content-Type"] = [content]
-    assert request.head is not None
-    for name in (b"Traceparent", b"Tracestate"):
-        values = request.head.fields.get(name.lower())
-        if values is not None:
-            headers[name] = values
-    return headers
-
-
 def _is_object(body: bytes) -> bool:
     try:
         return read_object(body) is not None
@@ -203,7 +217,7 @@ def _is_object(body: bytes) -> bool:
         return False
 
 
-def _declared(response: IResponse, media_type: bytes) -> bytes | None:
+def _declared(response: Response, media_type: bytes) -> bytes | None:
     """The response's ``Content-Type``, where it is of this media type."""
     (value, *_) = response.headers.getRawHeaders(b"Content-Type", [b""])
     return value if value.partition(b";")[0].strip().lower() == media_type else None

@@ -10,6 +10,7 @@ Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
     chunks      the chunks of a streamed completion
     events      the events of a stream: framed, passed on, told to a reader
     screening   what a client may see of a backend's words
+    passing     header fields that an operator lets through
     mediatype   what the header fields declare a body to be
     usage       tokens used, and who counted them
     operations  what a backend can be asked to do: names and paths

@@ -92,6 +92,7 @@ class Response:
         self.phrase = head.reason
         self.headers = Headers(cast(Any, head.fields))
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
+        self.fields = head.fields
         # Whether the body says where it ends, and whether it is compressed or the like.
         self.framed = head.chunked or head.length is not None
         codings = b",".join(head.fields.get(b"content-encoding", ()))

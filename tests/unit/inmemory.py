@@ -501,6 +501,8 @@ class Running:
         retries: int = 1,
         backend_api_key: str | None = None,
         health_path: str = "",
+        forward: tuple[bytes, ...] = (),
+        give_back: tuple[bytes, ...] = (),
         max_response: int = 1 << 20,
         max_event: int = 1 << 16,
         keepalive: float = 0,
@@ -518,6 +520,8 @@ class Running:
         self.settings = Settings(
             backend_url="http://backend:9000/v1" if backend else None,
             backend_health_path=health_path,
+            forward_headers=forward,
+            return_headers=give_back,
             backend_api_key=backend_api_key,
             backend_timeout=timeouts.response,
             stream_idle_timeout=timeouts.idle,

@@ -483,6 +483,50 @@ class Models(Setting):
         self.assert_failed(504, "gateway_timeout", "timeout")
 
 
+class PassingFields(SynchronousTestCase):
+    """FORWARD_HEADERS and RETURN_HEADERS."""
+
+    def setUp(self) -> None:
+        self.running = Running(
+            backend=True, rate="5/second", forward=(b"x-a", b"user-agent"),
+            give_back=(b"x-cost", b"x-ratelimit-limit-requests"),
+        )  # fmt: skip
+        self.client = self.running.connect()
+
+    def test_named_fields_go_on_to_the_backend(self) -> None:
+        """The client's fields that were named reach the backend, in place of the gateway's own."""
+        self.client.send(chat("X-A: one", "User-Agent: mine", "X-B: two"))
+        headers = self.running.backend.request.headers
+        self.assertEqual((headers["x-a"], headers["user-agent"]), ("one", "mine"))
+        self.assertNotIn("x-b", headers)
+
+    def test_named_fields_come_back_whatever_the_answer_is(self) -> None:
+        """The backend's fields that were named reach the client, with a reply, a stream, a refusal
+        and a failure; what the gateway says of its own limit is not said twice."""
+        fields = ("X-Cost: 7", "X-Other: 8", "X-RateLimit-Limit-Requests: 9")
+        for status in (200, 400, 500):
+            self.client.send(chat())
+            body = completion() if status == 200 else b"{}"
+            self.running.port.connections[-1].answer(body, *fields, status=status)
+        self.client.send(chat(stream=True))
+        backend = self.running.port.connections[-1]
+        backend.begin(*fields)
+        backend.piece(delta("hi"))
+        for answer in self.client.answers():
+            self.assertEqual(answer.headers["x-cost"], "7")
+            self.assertNotIn("x-other", answer.headers)
+            self.assertEqual(answer.headers["x-ratelimit-limit-requests"], "5")
+        self.assertEqual(len(self.client.answers()), 4)
+
+    def test_advice_to_wait_comes_back(self) -> None:
+        """The backend's Retry-After and retry-after-ms reach the client of their own."""
+        self.client.send(chat())
+        advice = ("Retry-After: 1", "retry-after-ms: 250")
+        self.running.backend.answer(b"{}", *advice, status=429)
+        headers = self.client.answer.headers
+        self.assertEqual((headers["retry-after"], headers["retry-after-ms"]), ("1", "250"))
+
+
 class SlowModel(SynchronousTestCase):
     def test_answer_that_takes_over_a_minute_is_delivered(self) -> None:
         """By default a backend that says that it is well is waited for; one that does not is given
