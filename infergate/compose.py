@@ -19,7 +19,7 @@ from infergate.access.budgets import Budgets
 from infergate.access.limits import ILimits, LocalLimits
 from infergate.access.policy import Policies, Policy
 from infergate.access.roster import Roster
-from infergate.api.chat import Rules
+from infergate.api.operation import Rules
 from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend

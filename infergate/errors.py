@@ -14,6 +14,7 @@
     │   ├── ExpectationFailed       417
     │   ├── HeadersTooLarge         431
     │   ├── NotImplementedMethod    501
+    │   ├── NoBackend               501  an operation that the echo cannot do
     │   └── VersionNotSupported     505
     ├── Unauthorized                401
     │   └── KeyExpired              401  right until its last day
@@ -221,6 +222,11 @@ class URITooLong(ClientError):
 class UnsupportedMediaType(ClientError):
     status, code = 415, "unsupported_media_type"
     message = "The body must be application/json in UTF-8, without a content coding."
+
+
+class NoBackend(ClientError):
+    status, code = 501, "no_backend"
+    message = "There is no backend, and the echo cannot do this: set BACKEND_URL."
 
 
 class ExpectationFailed(ClientError):

@@ -16,9 +16,9 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 from infergate.access.admission import Admission
 from infergate.access.standing import standing
 from infergate.access.windows import bounds
-from infergate.api.chat import Rules, parse_request
 from infergate.api.mediatype import check_media_type
-from infergate.api.operations import CHAT, MODELS_PATH, OPERATIONS
+from infergate.api.operation import Rules, read_request
+from infergate.api.operations import MODELS_PATH, ROUTES
 from infergate.errors import (
     BodyTooLarge,
     GatewayError,
@@ -32,23 +32,20 @@ from infergate.errors import (
 from infergate.ledger.queries import Usage
 from infergate.ledger.schema import StoreAway
 from infergate.ledger.writer import Ledger
+from infergate.relay import MODEL_NAME
 from infergate.server.request import Request
 from infergate.server.routes import likely_path
 from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.metrics import CONTENT_TYPE, Metrics
 from infergate.worker import IWorker
 
-OPERATION_NAMES = {operation.path: operation.name for operation in OPERATIONS}
-LIMITED = frozenset({MODELS_PATH, *OPERATION_NAMES})
+LIMITED = frozenset({MODELS_PATH, *ROUTES})
 PROBES = frozenset({"/healthz", "/readyz", "/readyz/self", "/health", "/v1/health"})
 """Routes for those who ask whether the process lives or can serve: no key, no limit."""
 
 OPEN_WHILE_DRAINING = PROBES | {"/metrics"}
 
 USAGE_PATH = "/v1/usage"
-
-MODEL_NAME = 256
-"""Characters of a model's name in logs and labels."""
 
 _log = Logger()
 
@@ -90,9 +87,12 @@ class Gateway:
         known = {rule.rule for rule in type(self).app.url_map.iter_rules()}
         self._known = known - {"/metrics"} if metrics_apart else known
 
-    @app.route(CHAT.path, methods=["POST"])
-    async def chat(self, request: Request) -> None:
-        await self._serve(request, self._chat, CHAT.path)
+    async def operate(self, request: Request) -> None:
+        """Any operation, by whichever of its paths."""
+        await self._serve(request, self._operate, *ROUTES)
+
+    for _path in ROUTES:
+        app.route(_path, methods=["POST"])(operate)
 
     @app.route(MODELS_PATH, methods=["GET"])
     async def models(self, request: Request) -> None:
@@ -170,7 +170,7 @@ class Gateway:
             if route not in routes:
                 raise NotFound  # "//healthz", which the router takes for "/healthz"
             request.record.route = route
-            request.record.operation = OPERATION_NAMES.get(route)
+            request.record.operation = ROUTES[route][0].name if route in ROUTES else None
             request.record.probe = route in OPEN_WHILE_DRAINING
             if request.site.draining and route not in OPEN_WHILE_DRAINING:
                 await self._refuse_draining(request, route)
@@ -195,9 +195,12 @@ class Gateway:
                 await self._admission.admit(request, limited=True)
         raise ShuttingDown
 
-    async def _chat(self, request: Request) -> None:
-        """The checks of a chat completion, in the contract's order; then the worker answers."""
-        account = await self._admission.admit(request, to=CHAT.name, limited=True, costs=True)
+    async def _operate(self, request: Request) -> None:
+        """The checks of an operation, in the contract's order; then the worker answers."""
+        operation, route = ROUTES[request.record.route]
+        account = await self._admission.admit(
+            request, to=operation.name, limited=True, costs=route.costs
+        )
         head = request.head
         assert head is not None
         if head.length is not None and head.length > self._max_body:
@@ -205,15 +208,16 @@ class Gateway:
         check_media_type(
             head.fields.get(b"content-type", []), head.fields.get(b"content-encoding", [])
         )
-        chat = parse_request(await request.read_body(), self._rules)
-        request.record.model = chat.model[:MODEL_NAME]
-        self._admission.check_model(account, chat.model or None)
+        ask = read_request(operation, route, await request.read_body(), self._rules)
+        if ask.model is not None:
+            request.record.model = ask.model[:MODEL_NAME]
+        self._admission.check_model(account, ask.model or self._rules.default_model or None)
         self._admission.enter(account, request.record)
-        if chat.stream:
+        if ask.stream:
             request.record.stream = True
             self._metrics.stream_began(request.record)
-        answering = self._worker.chat(chat, request)
-        del chat  # a stream is long, and a prompt may be large
+        answering = self._worker.answer(operation, ask, request)
+        del ask  # a stream is long, and a prompt may be large
         await answering
 
     async def _models(self, request: Request) -> None:

@@ -9,7 +9,6 @@ from infergate.errors import BackendError
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.server.request import EVENT_STREAM, Request
 
-DONE = b"data: [DONE]\n\n"
 KEEPALIVE = b": keep-alive\n\n"
 
 STREAM_HEADERS = (
@@ -17,6 +16,9 @@ STREAM_HEADERS = (
     # nginx, unless told so, holds a stream back until it has a buffer full.
     (b"X-Accel-Buffering", b"no"),
 )
+
+MODEL_NAME = 256
+"""Characters of a model's name in logs and labels."""
 
 HELD_COMMENTS = 65536
 """Bytes of comments that wait for the first event."""
@@ -69,6 +71,7 @@ class Relay:
         deadlines: Deadlines,
         content_type: bytes = EVENT_STREAM,
         *,
+        stream_end: bytes,
         prompt_estimate: int = 0,
     ) -> None:
         self._request = request
@@ -78,6 +81,7 @@ class Relay:
         self._pulse = pulse
         self._now = deadlines.now
         self._content_type = content_type
+        self._stream_end = stream_end
         self._prompt_estimate = prompt_estimate
         self._held = b""
         # The answer has begun, and no pulse is to be kept: all that is left to do is to write.
@@ -95,6 +99,8 @@ class Relay:
             self._over = True
             if not self._failed_at_once():
                 self._record.usage = scanner.reader.usage(self._prompt_estimate)
+            if self._record.model is None and scanner.reader.model is not None:
+                self._record.model = scanner.reader.model[:MODEL_NAME]
             if request.channel is not None:
                 request.unregisterProducer()  # type: ignore[no-untyped-call]
         if scanner.error_shown:
@@ -104,8 +110,8 @@ class Relay:
             raise BackendError("The backend ended its stream with an error.")
         elif not scanner.complete(framed=self._call.framed):
             raise BackendError("The backend's stream was cut short.")
-        elif not scanner.done:
-            self._send(DONE)
+        elif self._stream_end and not scanner.done:
+            self._send(self._stream_end)
         await request.drained()
 
     def _relay_events(self, data: bytes) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import LogEvent, Logger
 
+from infergate.api.operations import OPERATIONS
 from infergate.backend.endpoint import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
@@ -48,7 +49,6 @@ _log = Logger(namespace="infergate")
 NAMED = 20
 """Names of callers in one warning."""
 
-OPERATIONS = ("chat",)
 """What a client may ask the gateway for."""
 
 
@@ -122,7 +122,8 @@ def _service(
         ledger=_ledger(settings.usage_db, reactor),
     )
     ports = [listen_main(reactor, settings, wired.front)]
-    greeting = [start_line(settings, ports[0].getHost(), OPERATIONS)]
+    names = [operation.name for operation in OPERATIONS]
+    greeting = [start_line(settings, ports[0].getHost(), names)]
     where = settings.metrics_listen
     if where is not None:
         ports.append(listen(reactor, "METRICS_LISTEN", where, wired.metrics_edge))

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
+from functools import partial
 
 import attrs
 import msgspec
 from zope.interface import Interface, implementer
 
-from infergate.api.chat import ChatRequest
-from infergate.api.chunks import ChunkReader
-from infergate.api.events import Scanner
-from infergate.api.operations import CHAT, MODELS_PATH
+from infergate.api.events import Reader, Scanner
+from infergate.api.operation import Ask, Operation, Reply, Stamp
+from infergate.api.operations import MODELS_PATH
 from infergate.api.passing import forwarded, returned
 from infergate.api.refusals import NOT_SHOWN, refusal
-from infergate.api.reply import as_chunks, echo_reply, shape_reply
 from infergate.api.strictjson import NotJSON, read_object
 from infergate.api.usage import estimate_prompt
 from infergate.backend.call import Call
 from infergate.backend.client import Backend
 from infergate.backend.connection import Response
 from infergate.backend.health import Health
-from infergate.errors import BackendError, BackendFailure, BackendUnavailable
+from infergate.errors import (
+    BackendError,
+    BackendFailure,
+    BackendUnavailable,
+    GatewayError,
+    NoBackend,
+)
 from infergate.reactor.deadlines import Deadlines
-from infergate.relay import STREAM_HEADERS, Pulse, Relay
+from infergate.relay import MODEL_NAME, STREAM_HEADERS, Pulse, Relay
 from infergate.server.request import EVENT_STREAM, JSON, Request
 
 REJECTION_BYTES = 65536
 """The largest refusal that is read for its message."""
+
+EVENTS = b"text/event-stream"
 
 ONCE = {b"Connection": [b"close"]}
 """Of a stream's request: llama.cpp closes the connection after a stream without having said so,
@@ -38,8 +45,9 @@ and a request that was sent on it meanwhile would be lost."""
 class IWorker(Interface):
     """Answers what the gateway has let in."""
 
-    def chat(chat: ChatRequest, request: Request) -> Awaitable[None]:
-        """Answer a chat completion; errors are `GatewayError`."""
+    def answer(operation: Operation, ask: Ask, request: Request) -> Awaitable[None]:
+        """Answer a checked request of an operation; errors are `GatewayError`. The caller keeps
+        no reference to `ask`, which may be large."""
 
     def models(request: Request) -> Awaitable[None]:
         """Answer with the list of models; errors are `GatewayError`."""
@@ -55,13 +63,13 @@ class EchoWorker:
 
     model: str
 
-    async def chat(self, chat: ChatRequest, request: Request) -> None:
-        reply, request.record.usage = echo_reply(chat, request.record.request_id, int(time.time()))
+    async def answer(self, operation: Operation, ask: Ask, request: Request) -> None:
+        if operation.echo is None:
+            raise NoBackend
+        reply = operation.echo(ask, _stamp(request))
+        request.record.usage = reply.usage
         request.record.model_accepted = True
-        if chat.stream:
-            await send_as_stream(reply, chat.wants_usage, request)
-        else:
-            await request.answer(reply)
+        await send(reply, operation, ask, request)
 
     async def models(self, request: Request) -> None:
         models = [{"id": self.model, "object": "model", "created": 0, "owned_by": "infergate"}]
@@ -101,44 +109,56 @@ class BackendWorker:
         self._forward = forward
         self._give_back = give_back
 
-    async def chat(self, chat: ChatRequest, request: Request) -> None:
-        call = self._backend.call(request.record)
-        model, stream, wants_usage = chat.model, chat.stream, chat.wants_usage
-        headers = self._headers(request, b"text/event-stream" if stream else JSON, JSON)
-        body = chat.backend_body()
-        prompt_estimate = estimate_prompt(body) if stream else 0
-        sending = self._backend.send(
-            call, "POST", CHAT.path, headers | (ONCE if stream else {}), body
-        )
+    async def answer(self, operation: Operation, ask: Ask, request: Request) -> None:
+        record = request.record
+        call = self._backend.call(record)
+        streams = ask.stream and operation.reader is not None
+        body = ask.body()
+        # The answer may take long, and the prompt may be large.
+        ask = ask.without_members()
+        prompt_estimate = estimate_prompt(body) if streams else 0
+        accept = EVENTS if streams else JSON
+        headers = self._headers(request, accept, JSON, operation.forwarded)
+        if streams:
+            headers |= ONCE
+        target = ask.route.target + _query(request)
+        sending = self._backend.send(call, "POST", target, headers, body)
         del body
-        del chat  # the answer may take long, and the prompt may be large
-        pulse = Pulse(request, self._deadlines, self._keepalive if stream else 0)
+        pulse = Pulse(request, self._deadlines, self._keepalive if streams else 0)
         try:
             response = await sending
             self._pass_back(response, request)
             await accepted(call, response)
-            request.record.model_accepted = True
-            if stream and (content_type := _declared(response, b"text/event-stream")):
+            record.model_accepted = True
+            if streams and (content_type := _declared(response, EVENTS)):
+                assert operation.reader is not None
+                reader = operation.reader(ask)
+                request.error_event = partial(_error_event, operation, reader)
                 await Relay(
                     request,
                     call,
-                    Scanner(self._max_event, ChunkReader(strip_usage=not wants_usage)),
+                    Scanner(self._max_event, reader),
                     pulse,
                     self._deadlines,
                     content_type,
+                    stream_end=operation.stream_end,
                     prompt_estimate=prompt_estimate,
                 ).run()
                 return
-            reply, request.record.usage = shape_reply(
-                await call.read_all(self._max_response),
-                request_id=request.record.request_id,
-                model=model,
-                created=int(time.time()),
+            answer = await call.read_all(self._max_response)
+            content_type = next(
+                filter(None, map(partial(_declared, response), operation.passed_types)), None
             )
-            if stream:
-                await send_as_stream(reply, wants_usage, request)
-            else:
-                await request.answer(reply, content_type=_declared(response, JSON) or JSON)
+            if content_type is not None:
+                fields = returned(response.fields, operation.returned, ())
+                await request.answer(answer, content_type=content_type, headers=fields)
+                return
+            reply = operation.shape(answer, ask, _stamp(request))
+            del answer
+            record.usage = reply.usage
+            if record.model is None and reply.model is not None:
+                record.model = reply.model[:MODEL_NAME]
+            await send(reply, operation, ask, request, _declared(response, JSON) or JSON)
         finally:
             pulse.stop()
 
@@ -162,12 +182,17 @@ class BackendWorker:
         return (await self._health.ask()).word
 
     def _headers(
-        self, request: Request, accept: bytes, content: bytes | None = None
+        self,
+        request: Request,
+        accept: bytes,
+        content: bytes | None = None,
+        names: tuple[bytes, ...] = (),
     ) -> dict[bytes, list[bytes]]:
-        """What of the request's head the backend sees, and nothing else."""
+        """What of the request's head the backend sees, and nothing else; `names` are those of
+        fields that go on beside what the settings say."""
         assert request.head is not None
         fields = request.head.fields
-        headers = forwarded(fields, (b"traceparent", b"tracestate", *self._forward))
+        headers = forwarded(fields, (b"traceparent", b"tracestate", *names, *self._forward))
         headers[b"Accept"] = [accept]
         headers[b"X-Request-Id"] = [request.record.request_id.encode("ascii")]
         if content is not None:
@@ -201,13 +226,33 @@ async def accepted(call: Call, response: Response) -> None:
     raise refusal(status, body, headers)
 
 
-async def send_as_stream(reply: bytes, include_usage: bool, request: Request) -> None:
-    """A whole reply as a stream: one chunk, then ``data: [DONE]``."""
+async def send(
+    reply: Reply, operation: Operation, ask: Ask, request: Request, content_type: bytes = JSON
+) -> None:
+    """Answer with a whole reply, as a stream where one was asked for."""
+    if not ask.stream or operation.as_stream is None:
+        await request.answer(reply.body, content_type=content_type)
+        return
+    events = operation.as_stream(reply, ask, _stamp(request))
+    request.error_event = partial(_error_event, operation, None)
     request.record.first_token = request.site.deadlines.now()
     if not request.startedWriting:
         request.begin(200, EVENT_STREAM, STREAM_HEADERS)
-    request.write(as_chunks(reply, include_usage))
+    request.write(events)
     await request.drained()
+
+
+def _stamp(request: Request) -> Stamp:
+    return Stamp(request.record.request_id, int(time.time()))
+
+
+def _error_event(operation: Operation, reader: Reader | None, error: GatewayError) -> bytes:
+    return operation.error_event(error, reader)
+
+
+def _query(request: Request) -> str:
+    """The query of the request's target with its ``?``, "" where it has none."""
+    return request.uri[len(request.path) :].decode("ascii")
 
 
 def _is_object(body: bytes) -> bool:

@@ -57,6 +57,11 @@ class _LargeChunk(_Object, gc=False):
     choices: Raw = _ABSENT
 
 
+class _Named(Struct, gc=False):
+    model: str | None = None
+
+
+_named = msgspec.json.Decoder(_Named).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 _large_chunk = msgspec.json.Decoder(_LargeChunk).decode
 _choices = msgspec.json.Decoder(list[_Choice]).decode
@@ -82,6 +87,9 @@ class ChunkReader:
 
     tokens: int = attrs.field(default=0, init=False)
     """Deltas that brought content, reasoning, a refusal or a tool call."""
+
+    model: str | None = attrs.field(default=None, init=False)
+    """The model that the first chunk names."""
 
     # By its index as it is written, whether the choice gave its ``finish_reason``.
     _finished: dict[bytes, bool] = attrs.field(factory=dict, init=False)
@@ -137,7 +145,8 @@ class ChunkReader:
                 self.tokens += 1
                 return PASS
         self._around = None
-        self._heard = True
+        if not self._heard:
+            self._heard, self.model = True, read_model(data)
         chunk, choices = _read_chunk(data)
         tokens = self.tokens
         for choice in choices or ():
@@ -213,6 +222,14 @@ def _read_large_chunk(data: bytes) -> tuple[_Object, list[_Choice] | None]:
         if len(choices) > MAX_CHOICES:
             break
     return chunk, choices
+
+
+def read_model(data: bytes) -> str | None:
+    """The ``model`` of a JSON object; None where it names none."""
+    try:
+        return _named(data).model or None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_error(chunk: _Object) -> bool:

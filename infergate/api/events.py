@@ -53,6 +53,8 @@ class Reader(Protocol):
 
     tokens: int
     """Events, or deltas in them, that brought something of the answer."""
+    model: str | None
+    """The model that the stream names, once it has."""
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
         """Take an event's data, its lines joined by line feeds, and its type, which is ``b""`` for

@@ -1,11 +1,12 @@
 """The members of a request, judged one by one.
 
-Each operation lists its members in the order of the contract; `take` judges one of them. None
-of the values stays behind as an object that is larger than the text it was made from.
+Each operation lists its members in the order of the contract, and `judge` takes them in that
+order. None of the values stays behind as an object that is larger than the text it was made from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import attrs
@@ -13,9 +14,107 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from infergate.api.batches import SCALAR_END, in_batches
+from infergate.api.messages import BadMessage, check_messages
+from infergate.api.operation import Rules
+from infergate.api.strictjson import MAX_MEMBERS
 from infergate.errors import InvalidRequest
 
 NULL = Raw(b"null")
+_BRACKET = ord("[")
+_LARGEST = 2**63 - 1
+
+# msgspec's strict mode is the contract's: `true` is no integer, and neither are 1.0 and "1".
+_string = msgspec.json.Decoder(str)
+_strings = msgspec.json.Decoder(list[str])
+_string_or_array = msgspec.json.Decoder(str | list[str])
+_boolean = msgspec.json.Decoder(bool)
+_integer = msgspec.json.Decoder(int)
+_from_zero = msgspec.json.Decoder(Annotated[float, Meta(ge=0)])
+
+
+@attrs.frozen
+class Member:
+    """One member that is judged: its name, the code of its error, and `read`, which gives its value
+    or raises `InvalidRequest`, or `msgspec.ValidationError` where that says enough."""
+
+    name: str
+    code: str
+    read: Callable[[Member, Raw, Rules], Any]
+    required: bool = False
+
+
+def judge(members: dict[str, Raw], table: Sequence[Member], rules: Rules) -> dict[str, Any]:
+    """The values of the members of `table` that are there, judged in its order. One that is null is
+    absent, and is taken out of `members`: not every backend reads a null as an absence. Raises
+    `InvalidRequest` for the first at fault."""
+    values = {}
+    for member in table:
+        name = member.name
+        if name in members and members[name] != NULL:
+            try:
+                values[name] = member.read(member, members[name], rules)
+            except msgspec.ValidationError as error:
+                raise at_fault(member, error) from None
+        elif member.required:
+            raise missing(member, null=name in members)
+        elif name in members:
+            del members[name]
+    return values
+
+
+# What a member may be.
+
+
+def boolean(member: Member, raw: Raw, rules: Rules) -> bool:
+    return _boolean.decode(raw)
+
+
+def text(member: Member, raw: Raw, rules: Rules) -> str:
+    return _string.decode(raw)
+
+
+def number_from_zero(member: Member, raw: Raw, rules: Rules) -> float:
+    value: float = _from_zero.decode(raw)
+    return value
+
+
+def integer(member: Member, raw: Raw, rules: Rules, smallest: int = 1, hint: str = "") -> int:
+    """An integer from `smallest`; `hint` goes on with the message about a smaller one."""
+    try:
+        value: int = _integer.decode(raw)
+    except msgspec.ValidationError as error:
+        if _is_number(raw):
+            raise wrong(member, "expected an integer without a fraction") from None
+        raise at_fault(member, error) from None
+    if value < smallest:
+        raise wrong(member, f"the smallest is {smallest}{hint}")
+    if value > _LARGEST:
+        raise wrong(member, f"the largest is {_LARGEST}")
+    return value
+
+
+def tokens(member: Member, raw: Raw, rules: Rules, smallest: int = 1) -> int:
+    """A number of tokens to make, up to ``MAX_TOKENS_LIMIT``."""
+    value = integer(
+        member, raw, rules, smallest, "" if member.required else "; without it there is no limit"
+    )
+    if value > rules.max_tokens_limit:
+        raise wrong(member, f"the largest is {rules.max_tokens_limit}, which MAX_TOKENS_LIMIT sets")
+    return value
+
+
+def tokens_from_zero(member: Member, raw: Raw, rules: Rules) -> int:
+    """The same, where none may be made, as to fill a cache."""
+    return tokens(member, raw, rules, 0)
+
+
+def string_or_strings(member: Member, raw: Raw, rules: Rules) -> None:
+    """A string, or an array of strings."""
+    if memoryview(raw)[0] != _BRACKET:
+        _string_or_array.decode(raw)
+        return
+    for _ in in_batches(raw, _strings.decode, SCALAR_END):
+        pass
 
 
 class StreamOptions(Struct):
@@ -24,68 +123,54 @@ class StreamOptions(Struct):
     include_usage: bool | None = None
 
 
-# msgspec's strict mode is the contract's: `true` is no integer, and neither are 1.0 and "1".
-_COUNT = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-_FROM_ZERO = Annotated[float, Meta(ge=0)]
+_stream_options = msgspec.json.Decoder(StreamOptions)
 
 
-@attrs.frozen
-class Member:
-    """One member that is judged: its name, the code of the error, and what it may be."""
-
-    name: str
-    code: str
-    decoder: msgspec.json.Decoder[Any]
+def stream_options(member: Member, raw: Raw, rules: Rules) -> StreamOptions:
+    options: StreamOptions = _stream_options.decode(raw)
+    if bytes(raw).count(b":") > MAX_MEMBERS:
+        raise wrong(member, f"it has more than {MAX_MEMBERS} members")
+    return options
 
 
-def _member(name: str, code: str, kind: Any) -> Member:
-    return Member(name, code, msgspec.json.Decoder(kind))
-
-
-MODEL = _member("model", "invalid_model", Annotated[str, Meta(min_length=1)])
-MESSAGES = _member("messages", "invalid_messages", Raw)
-STREAM = _member("stream", "invalid_stream", bool)
-MAX_TOKENS = _member("max_tokens", "invalid_max_tokens", _COUNT)
-MAX_COMPLETION_TOKENS = _member("max_completion_tokens", "invalid_max_tokens", _COUNT)
-TEMPERATURE = _member("temperature", "invalid_temperature", _FROM_ZERO)
-TOP_P = _member("top_p", "invalid_top_p", _FROM_ZERO)
-STOP = _member("stop", "invalid_stop", Raw)
-N = _member("n", "invalid_n", _COUNT)
-STREAM_OPTIONS = _member("stream_options", "invalid_stream_options", StreamOptions)
-
-_BRACKET = ord("[")
-_string_or_array = msgspec.json.Decoder(str | list[str])
-_strings = msgspec.json.Decoder(list[str])
-
-
-def take(members: dict[str, Raw], member: Member) -> Any:
-    """The value of a checked member. None where it is absent or null, which is then taken out
-    of `members`: not every backend reads a null as an absence. Raises `InvalidRequest`."""
-    raw = members.get(member.name)
-    if raw is None:
-        return None
-    if raw == NULL:
-        del members[member.name]
-        return None
+def messages(member: Member, raw: Raw, rules: Rules) -> None:
+    """The messages of a chat."""
     try:
-        return member.decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise at_fault(member, error) from None
+        check_messages(raw)
+    except BadMessage as error:
+        if error.reason is None:
+            raise missing(member, error.path) from None
+        raise wrong(member, error.reason, error.path) from None
 
 
-def check_stop(members: dict[str, Raw]) -> None:
-    """``stop``: a string, or an array of strings."""
-    raw = take(members, STOP)
-    if raw is None:
-        return
-    try:
-        if memoryview(raw)[0] != _BRACKET:
-            _string_or_array.decode(raw)
-            return
-        for _ in in_batches(raw, _strings.decode, SCALAR_END):
-            pass
-    except msgspec.ValidationError as error:
-        raise at_fault(STOP, error) from None
+MODEL = Member("model", "invalid_model", text)
+MESSAGES = Member("messages", "invalid_messages", messages, required=True)
+STREAM = Member("stream", "invalid_stream", boolean)
+MAX_TOKENS = Member("max_tokens", "invalid_max_tokens", tokens)
+MAX_COMPLETION_TOKENS = Member("max_completion_tokens", "invalid_max_tokens", tokens)
+TEMPERATURE = Member("temperature", "invalid_temperature", number_from_zero)
+TOP_P = Member("top_p", "invalid_top_p", number_from_zero)
+STOP = Member("stop", "invalid_stop", string_or_strings)
+N = Member("n", "invalid_n", integer)
+STREAM_OPTIONS = Member("stream_options", "invalid_stream_options", stream_options)
+
+
+def settle_model(members: dict[str, Raw], rules: Rules) -> str | None:
+    """Judge ``model``, and have `members` name the one that goes on to the backend; None where the
+    backend is to choose. An empty one is none."""
+    named: str | None = judge(members, (MODEL,), rules).get("model")
+    if named:
+        return named
+    members.pop("model", None)
+    if rules.default_model is None:
+        return None
+    if not rules.default_model:
+        raise missing(MODEL)
+    members["model"] = Raw(msgspec.json.encode(rules.default_model))
+    return rules.default_model
+
+
+# What a client is told.
 
 
 def at_fault(member: Member, error: msgspec.ValidationError) -> InvalidRequest:
@@ -97,13 +182,18 @@ def at_fault(member: Member, error: msgspec.ValidationError) -> InvalidRequest:
     return wrong(member, reason[0].lower() + reason[1:], path)
 
 
-def missing(member: Member, path: str = "") -> InvalidRequest:
+def missing(member: Member, path: str = "", *, null: bool = False) -> InvalidRequest:
     """`path` leads on from the member: ``[1].role``."""
     param = member.name + path
-    return InvalidRequest(f"`{param}` is missing.", code=member.code, param=param)
+    reason = "is null, and must not be" if null else "is missing"
+    return InvalidRequest(f"`{param}` {reason}.", code=member.code, param=param)
 
 
 def wrong(member: Member, reason: str, path: str = "") -> InvalidRequest:
     """The same for what is there and wrong."""
     param = member.name + path
     return InvalidRequest(f"`{param}` is wrong: {reason}.", code=member.code, param=param)
+
+
+def _is_number(raw: Raw) -> bool:
+    return memoryview(raw)[0] in b"-0123456789"

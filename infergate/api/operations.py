@@ -1,4 +1,4 @@
-"""What a backend can be asked to do: the names and the paths.
+"""The table of operations: what a backend can be asked to do.
 
 One table for the gateway's routes, the paths at the backend, and the labels in logs, metrics
 and the ledger, so that no two of them can differ.
@@ -6,21 +6,15 @@ and the ledger, so that no two of them can differ.
 
 from __future__ import annotations
 
-import attrs
+from infergate.api.chat import CHAT
+from infergate.api.operation import Operation, Route
 
+OPERATIONS: tuple[Operation, ...] = (CHAT,)
 
-@attrs.frozen
-class Operation:
-    """One operation. `name` is its name in logs, metrics and settings; `path` is its route here,
-    and below the backend's base URL."""
-
-    name: str
-    path: str
-
-
-CHAT = Operation("chat", "/v1/chat/completions")
-
-OPERATIONS = (CHAT,)
+ROUTES: dict[str, tuple[Operation, Route]] = {
+    route.path: (operation, route) for operation in OPERATIONS for route in operation.routes
+}
+"""By its path here, each route and its operation."""
 
 MODELS_PATH = "/v1/models"
 """The list of models: no operation, since it costs nothing and is not accounted for."""

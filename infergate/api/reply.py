@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from infergate.api.batches import OBJECT_END, in_batches
-from infergate.api.chat import ChatRequest
+from infergate.api.operation import Ask, Reply, Stamp
 from infergate.api.strictjson import NotJSON, read_members, read_object
-from infergate.api.usage import NO_USAGE, Usage, count_words, read_usage
+from infergate.api.usage import NO_USAGE, Usage, read_usage
 from infergate.errors import BackendError
 
 MAX_ITEMS = 4096
 """Choices of a reply, and tool calls of a message: more than any client asks for, and few enough
 to look at each."""
 
-T = TypeVar("T")
+UNKNOWN_MODEL = "default"
+"""The model of a reply where nobody named one."""
+
 _NULL = Raw(b"null")
-_BRACE = ord("{")
+_QUOTE, _BRACE = b'"{'
 
 
 class _Choice(Struct, gc=False):
@@ -50,9 +51,9 @@ _NONEMPTY_ARRAY = re.compile(rb"\[\s*[^]\s]")
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 
-def shape_reply(body: bytes, *, request_id: str, model: str, created: int) -> tuple[bytes, Usage]:
+def shape_reply(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     """The backend's plain reply under the request's id, with what the backend left out of the
-    contract filled in, and every other member as it came. `created` is in Unix seconds.
+    contract filled in, and every other member as it came.
 
     Raises `BackendError` where it is no chat completion.
     """
@@ -63,38 +64,38 @@ def shape_reply(body: bytes, *, request_id: str, model: str, created: int) -> tu
     if reply is None:
         raise BackendError("The backend's reply is not a JSON object.")
     if reply.get("error", _NULL) != _NULL:
-        raise BackendError("The backend's reply is an error under status 200.")
+        raise BackendError("The backend's reply is an error under a status of success.")
     choices = _shape_choices(reply.get("choices", _NULL))
-    reply["id"] = _written(request_id)
-    for name, value in (("object", "chat.completion"), ("created", created), ("model", model)):
-        _fill(reply, name, value)
+    reply["id"] = _written(stamp.request_id)
+    _fill(reply, "object", "chat.completion")
+    _fill(reply, "created", stamp.created)
+    _fill(reply, "model", ask.model or UNKNOWN_MODEL)
     reply["choices"] = choices
     usage = reply.get("usage", _NULL)
     if not _is_object(usage):
         reply["usage"] = _written(_counts(NO_USAGE))
-    return msgspec.json.encode(reply), read_usage(usage) or NO_USAGE
+    model = _string.decode(reply["model"]) if _is_string(reply["model"]) else None
+    return Reply(msgspec.json.encode(reply), read_usage(usage) or NO_USAGE, model)
 
 
-def echo_reply(request: ChatRequest, request_id: str, created: int) -> tuple[bytes, Usage]:
-    """The answer where there is no backend: the prompt itself, its words counted as tokens."""
-    asked, prompt = 0, ""
-    for role, text in request.texts():
-        asked += count_words(text)
-        if role == "user":
-            prompt = text
-    content = f"Echo: {prompt}"
-    answered = count_words(content)
-    usage = Usage(asked, answered, asked + answered, "counted")
-    message = {"role": "assistant", "content": content}
+def chat_reply(content: str, usage: Usage, ask: Ask, stamp: Stamp) -> Reply:
+    """A reply of the gateway's own."""
+    model = ask.model or UNKNOWN_MODEL
     reply = {
-        "id": request_id,
+        "id": stamp.request_id,
         "object": "chat.completion",
-        "created": created,
-        "model": request.model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "created": stamp.created,
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": content},
+                "finish_reason": "stop",
+            }
+        ],
         "usage": _counts(usage),
     }
-    return msgspec.json.encode(reply), usage
+    return Reply(msgspec.json.encode(reply), usage, model)
 
 
 def as_chunks(reply_body: bytes, include_usage: bool) -> bytes:
@@ -207,6 +208,10 @@ def _is_object(raw: Raw) -> bool:
     return memoryview(raw)[0] == _BRACE
 
 
+def _is_string(raw: Raw) -> bool:
+    return memoryview(raw)[0] == _QUOTE
+
+
 def _in_one_line(text: bytes) -> bytes:
     return text.translate(_ONE_LINE) if b"\n" in text or b"\r" in text else text
 
@@ -229,11 +234,3 @@ def _fill(members: dict[str, Raw], name: str, value: object) -> bool:
 
 def _written(value: object) -> Raw:
     return Raw(msgspec.json.encode(value))
-
-
-def _read(decoder: msgspec.json.Decoder[T], raw: Raw | None) -> T | None:
-    """A value of the decoder's type; None where it is absent or of another type."""
-    try:
-        return None if raw is None else decoder.decode(raw)
-    except msgspec.ValidationError:
-        return None

@@ -97,6 +97,7 @@ class Request(WebRequest):
         "_answering",
         "_unframed",
         "body",
+        "error_event",
         "head",
         "record",
         "standing",
@@ -112,6 +113,8 @@ class Request(WebRequest):
         self.body = Body(self.site.max_body)
         self.standing: list[tuple[bytes, bytes]] = []
         """Header fields that any answer to this request carries."""
+        self.error_event: Callable[[GatewayError], bytes] = GatewayError.event
+        """Makes the last event of a stream that fails; a worker sets its operation's."""
         self._answering: Deferred[None] | None = None
         self._unframed = False
         fields = head.fields if head is not None else {}
@@ -258,7 +261,7 @@ class Request(WebRequest):
             self.begin(error.status, JSON, error.headers, body)
             return
         if self.record.stream:
-            self.write(error.event())
+            self.write(self.error_event(error))
         self.break_off()
 
     def break_off(self) -> None:

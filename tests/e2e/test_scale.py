@@ -14,13 +14,19 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.chat import Rules, parse_request
+from infergate.api.chat import CHAT
+from infergate.api.operation import Ask, Rules, Stamp, read_request
 from infergate.api.reply import shape_reply
 from infergate.errors import GatewayError
 from tests.e2e.harness import OFF
 from tests.unit.api.shapes import BODIES, REPLIES
 
 skip = OFF
+
+ROUTE = CHAT.routes[0]
+RULES = Rules("default", 1000)
+STAMP = Stamp("r", 1)
+ASK = Ask(ROUTE, "m", False, {})
 
 SIZE = 10_000_000
 SECONDS_PER_BYTE = 10e-9
@@ -29,11 +35,11 @@ MARGIN = 3
 
 
 def judge_body(body: bytes) -> None:
-    parse_request(body, Rules("default", 1000)).backend_body()
+    read_request(CHAT, ROUTE, body, RULES).body()
 
 
 def judge_reply(reply: bytes) -> None:
-    shape_reply(reply, request_id="r", model="m", created=1)
+    shape_reply(reply, ASK, STAMP)
 
 
 def seconds(work: Callable[[bytes], object], text: bytes) -> float:

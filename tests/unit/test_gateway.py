@@ -344,7 +344,7 @@ class Contract(SynchronousTestCase):
         """Whatever is wrong with a body is a 400 with its code and the member at fault, and never
         reaches the backend."""
         for members, code, param in (
-            ({"model": ""}, "invalid_model", "model"),
+            ({"model": 5}, "invalid_model", "model"),
             ({"messages": []}, "invalid_messages", "messages"),
             ({"messages": [{"role": 1, "content": ""}]}, "invalid_messages", "messages[0].role"),
             ({"messages": [{"role": "user"}]}, "invalid_messages", "messages[0].content"),
@@ -498,8 +498,8 @@ class Failing(SynchronousTestCase):
         class Broken:
             """A worker that is at fault itself."""
 
-            async def chat(self, chat: Any, request: Any) -> None:
-                if chat.stream:
+            async def answer(self, operation: Any, ask: Any, request: Any) -> None:
+                if ask.stream:
                     request.begin(200, b"text/event-stream")
                 raise ZeroDivisionError("canary")
 

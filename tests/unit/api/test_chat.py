@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.chat import ChatRequest, Rules, parse_request
+from infergate.api.chat import CHAT
+from infergate.api.messages import texts as texts_of
+from infergate.api.operation import Ask, Rules, read_request
 from infergate.errors import ClientError, InvalidJSON, InvalidRequest
 
 RULES = Rules(default_model="default", max_tokens_limit=1000)
@@ -28,13 +30,17 @@ RULED = [
 HI = b'[{"role":"user","content":"hi"}]'
 
 
-def parse(body: bytes | dict[str, Any], rules: Rules = RULES) -> ChatRequest:
-    return parse_request(body if isinstance(body, bytes) else json.dumps(body).encode(), rules)
+def parse(body: bytes | dict[str, Any], rules: Rules = RULES) -> Ask:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read_request(CHAT, CHAT.routes[0], text, rules)
 
 
 def with_member(name: str, text: bytes) -> bytes:
     """A good request with one more member, written as it is to be read."""
     return b'{"messages":%b,"%b":%b}' % (HI, name.encode(), text)
+
+
+NO_MODEL = with_member("model", b'""')
 
 
 def of_messages(*messages: str) -> bytes:
@@ -51,7 +57,7 @@ class RefusalTests(SynchronousTestCase):
     def test_members(self) -> None:
         """A checked member of the wrong type or range has its own code, and is named."""
         for name, code, texts in (
-            ("model", "invalid_model", '"" 5 true [] {}'),
+            ("model", "invalid_model", "5 true [] {}"),
             ("messages", "invalid_messages", '[] {} "a" 5 true'),
             ("stream", "invalid_stream", '1 0 1.0 "true" [] {}'),
             ("max_tokens", "invalid_max_tokens", '0 -1 1001 1.0 1e2 "5" true [] {} ' + "9" * 400),
@@ -110,7 +116,7 @@ class RefusalTests(SynchronousTestCase):
         for body in (b"{}", b'{"messages":null}'):
             self.assert_refused(body, "invalid_messages", "messages")
         strict = Rules(default_model="", max_tokens_limit=1)
-        for body in (with_member("x", b"1"), with_member("model", b"null")):
+        for body in (with_member("x", b"1"), with_member("model", b"null"), NO_MODEL):
             error = self.assertRaises(InvalidRequest, parse, body, strict)
             self.assertEqual((error.code, error.param), ("invalid_model", "model"))
 
@@ -172,9 +178,7 @@ class AcceptTests(SynchronousTestCase):
     def test_smallest(self) -> None:
         """One message is enough; the model is the default, and nothing streams."""
         request = parse({"messages": [{"role": "user", "content": "hi"}]})
-        self.assertEqual(
-            (request.model, request.stream, request.wants_usage), ("default", False, False)
-        )
+        self.assertEqual((request.model, request.stream), ("default", False))
 
     def test_members(self) -> None:
         """A checked member may take any value of its range, up to the edges."""
@@ -235,13 +239,28 @@ class AcceptTests(SynchronousTestCase):
             )
         )
         said = [("system", "s"), ("assistant", ""), ("user", "é\n\U0001f600"), ("user", "a\nc")]
-        self.assertEqual(list(request.texts()), [*said, ("user", "")])
+        self.assertEqual(list(texts_of(request.members["messages"])), [*said, ("user", "")])
 
-    def test_wants_usage(self) -> None:
-        """Only a client that says true asked for the usage."""
+    def test_usage_chunk_is_for_who_asked(self) -> None:
+        """Only a client that says true asked for the usage of its stream."""
         for text, wanted in ((b"true", True), (b"false", False), (b"null", False)):
-            body = with_member("stream_options", b'{"include_usage":%b}' % text)
-            self.assertIs(parse(body).wants_usage, wanted)
+            options = b',"stream_options":{"include_usage":%b}' % text
+            request = parse(b'{"messages":%b,"stream":true%b}' % (HI, options))
+            self.assertIs(request.wants_usage, wanted)
+        self.assertFalse(parse(with_member("stream", b"true")).wants_usage)
+
+    def test_nothing_is_injected_where_it_would_take_timings_along(self) -> None:
+        """A client that asked for timings gets its stream as it comes, and so does everybody where
+        the settings say so."""
+        for name in ("timings_per_token", "return_progress"):
+            body = b'{"messages":%b,"stream":true,"%b":true}' % (HI, name.encode())
+            self.assertNotIn(b"stream_options", parse(body).body())
+            self.assertTrue(parse(body).wants_usage)
+        off = Rules("default", 1000, inject_usage=False)
+        for options in (b"", b',"stream_options":{ "a":1.0,"a":2 }'):
+            body = b'{"messages":%b,"stream":true%b,"model":"m"}' % (HI, options)
+            self.assertEqual(parse(body, off).body(), body)
+            self.assertTrue(parse(body, off).wants_usage)
 
     def test_repr(self) -> None:
         """A request that ends up in a log does not take its prompt there."""
@@ -263,28 +282,33 @@ class BackendBodyTests(SynchronousTestCase):
         }
         body = b" {%b } " % b" ,\n".join(b'"%b" : %b' % (n.encode(), t) for n, t in texts.items())
         expected = b",".join(b'"%b":%b' % (n.encode(), t) for n, t in texts.items())
-        self.assertEqual(parse(body).backend_body(), b"{%b}" % expected)
+        self.assertEqual(parse(body).body(), b"{%b}" % expected)
 
     def test_model_filled_in(self) -> None:
         """The backend is told the default model where the client named none."""
-        for body in (with_member("x", b"1"), with_member("model", b"null")):
-            self.assertEqual(json.loads(parse(body).backend_body())["model"], "default")
+        for body in (with_member("x", b"1"), with_member("model", b"null"), NO_MODEL):
+            self.assertEqual(json.loads(parse(body).body())["model"], "default")
+
+    def test_no_model_is_sent_where_there_is_none(self) -> None:
+        """Without a default model the backend chooses: it gets none, and no null either."""
+        for body in (with_member("x", b"1"), with_member("model", b"null"), NO_MODEL):
+            request = parse(body, Rules(None, 1000))
+            self.assertNotIn("model", json.loads(request.body()))
+            self.assertIsNone(request.model)
 
     def test_null_is_absent(self) -> None:
         """A null among the checked members is left out; any other is passed on."""
         nulls = ("stream", "max_tokens", "temperature", "top_p", "stop", "n", "stream_options")
         document = {"messages": json.loads(HI), "seed": None, **dict.fromkeys(nulls)}
         self.assertEqual(
-            json.loads(parse(document).backend_body()),
+            json.loads(parse(document).body()),
             {"messages": json.loads(HI), "seed": None, "model": "default"},
         )
 
     def test_last_wins(self) -> None:
         """Of a member given twice the last is judged, and the backend never sees the other."""
         body = b'{"n":"a","messages":5,"x":1,"n":2,"x":3,"m\\u0065ssages":%b}' % HI
-        self.assertEqual(
-            parse(body).backend_body(), b'{"n":2,"messages":%b,"x":3,"model":"default"}' % HI
-        )
+        self.assertEqual(parse(body).body(), b'{"n":2,"messages":%b,"x":3,"model":"default"}' % HI)
         self.assertRaises(InvalidRequest, parse, b'{"messages":%b,"n":2,"n":"a"}' % HI)
 
     def test_usage_asked_for(self) -> None:
@@ -299,21 +323,15 @@ class BackendBodyTests(SynchronousTestCase):
         ):
             options = b"" if given_text is None else b',"stream_options":' + given_text
             request = parse(b'{"messages":%b,"stream":true%b}' % (HI, options))
-            members = request.backend_body()
+            members = request.body()
             self.assertTrue(request.stream)
             self.assertIn(b'"stream_options":' + read, members)
 
     def test_options_without_stream(self) -> None:
         """Without a stream nothing is asked for, and no option can be read in two ways."""
         body = with_member("stream_options", b'{"include_usage":false,"include_usage":true}')
-        self.assertIn(b'"stream_options":{"include_usage":true}', parse(body).backend_body())
-        self.assertNotIn(b"stream_options", parse(with_member("x", b"1")).backend_body())
-
-    def test_request_unchanged(self) -> None:
-        """Asking for the body changes nothing in the request, and gives the same each time."""
-        request = parse(with_member("stream", b"true"))
-        self.assertEqual(request.backend_body(), request.backend_body())
-        self.assertEqual(set(request.members), {"messages", "stream"})
+        self.assertIn(b'"stream_options":{"include_usage":true}', parse(body).body())
+        self.assertNotIn(b"stream_options", parse(with_member("x", b"1")).body())
 
 
 texts = st.text('a {["\\\n\0é\u2028\U0001f600', max_size=4)
@@ -338,8 +356,8 @@ class AnyBodyTests(SynchronousTestCase):
                 self.assertEqual(error.status, 400)
                 self.assertTrue(error.message)
             else:
-                json.loads(request.backend_body())
-                list(request.texts())
+                json.loads(request.body())
+                list(texts_of(request.members["messages"]))
 
     @given(st.dictionaries(texts.map("x{}".format), anything, max_size=4), st.booleans())
     def test_passed_on(self, members: dict[str, Any], spaced: bool) -> None:
@@ -354,7 +372,7 @@ class AnyBodyTests(SynchronousTestCase):
         request = parse(b"{%b}" % pairs.encode())
         for name, text in written.items():
             self.assertEqual(bytes(request.members[name]), text.encode())
-            self.assertIn(b":" + text.encode(), request.backend_body())
+            self.assertIn(b":" + text.encode(), request.body())
 
     @given(
         st.lists(
@@ -384,4 +402,7 @@ class AnyBodyTests(SynchronousTestCase):
             judged = [(n, t) for n, t in pairs if n in ("role", "content")]
             self.assertEqual(dict(judged), dict(reversed(judged)))
             self.assertEqual(len(judged), 2)
-            self.assertEqual([text for _, text in request.texts()], [dict(judged)["content"]])
+            self.assertEqual(
+                [text for _, text in texts_of(request.members["messages"])],
+                [dict(judged)["content"]],
+            )

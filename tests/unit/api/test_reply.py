@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.chat import Rules, parse_request
+from infergate.api.chat import CHAT
+from infergate.api.operation import Ask, Rules, Stamp, read_request
 from infergate.api.reply import (
     as_chunks,
-    echo_reply,
     shape_reply,
 )
 from infergate.api.usage import NO_USAGE, Usage
@@ -22,8 +22,17 @@ CHOICE = b'{"index":0,"message":{"role":"assistant","content":"a"},"finish_reaso
 USAGE = b'{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}'
 
 
+ASK = Ask(CHAT.routes[0], "m", False, {})
+STAMP = Stamp("r-1", 7)
+
+
 def shape(body: bytes) -> tuple[bytes, Usage]:
-    return shape_reply(body, request_id="r-1", model="m", created=7)
+    reply = shape_reply(body, ASK, STAMP)
+    return reply.body, reply.usage
+
+
+def ask(body: bytes) -> Ask:
+    return read_request(CHAT, CHAT.routes[0], body, Rules("d", 1))
 
 
 def shaped(body: bytes) -> Any:
@@ -164,8 +173,9 @@ class ShapeTests(SynchronousTestCase):
 class EchoTests(SynchronousTestCase):
     def echo(self, messages: list[Any]) -> tuple[Any, Usage]:
         body = json.dumps({"messages": messages, "model": "m"}).encode()
-        reply, usage = echo_reply(parse_request(body, Rules("d", 1)), "r-1", 7)
-        return json.loads(reply), usage
+        assert CHAT.echo is not None
+        reply = CHAT.echo(ask(body), STAMP)
+        return json.loads(reply.body), reply.usage
 
     def test_reply(self) -> None:
         """The echo is a whole completion with the prompt in it, its words counted."""
@@ -287,6 +297,7 @@ class ChunkTests(SynchronousTestCase):
 
     def test_echo(self) -> None:
         """The echo streams as a backend's plain reply does."""
-        request = parse_request(b'{"messages":[{"role":"user","content":"a"}]}', Rules("d", 1))
-        stream = as_chunks(echo_reply(request, "r-1", 7)[0], False)
+        assert CHAT.echo is not None
+        request = ask(b'{"messages":[{"role":"user","content":"a"}]}')
+        stream = as_chunks(CHAT.echo(request, STAMP).body, False)
         self.assertIn(b'"delta":{"role":"assistant","content":"Echo: a"}', stream)

@@ -9,16 +9,20 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.chat import Rules, parse_request
-from infergate.api.reply import as_chunks, echo_reply, shape_reply
+from infergate.api.chat import CHAT
+from infergate.api.operation import Ask, Rules, Stamp, read_request
+from infergate.api.reply import as_chunks, shape_reply
 from infergate.errors import GatewayError
 from tests.unit.api.shapes import BODIES, REPLIES
+
+ROUTE = CHAT.routes[0]
+RULES = Rules("default", 1000)
+STAMP = Stamp("r", 1)
+ASK = Ask(ROUTE, "m", False, {})
 
 SIZE = 600_000
 SMALL = 1_500_000
 """Bytes of memory that may be used whatever the size: batches and blocks of 64 KiB."""
-
-RULES = Rules("default", 1000)
 
 
 def peak(work: Callable[[], object]) -> int:
@@ -51,15 +55,17 @@ class ScaleTests(SynchronousTestCase):
             "a hundred deep",
         ):
             body = BODIES[name](SIZE)
-            used = peak(lambda body=body: parse_request(body, RULES).backend_body())  # type: ignore[misc]
+            used = peak(lambda body=body: read_request(CHAT, ROUTE, body, RULES).body())  # type: ignore[misc]
             self.assertLess(used, 3 * len(body) + SMALL, name)
 
     def test_echo_takes_memory_in_proportion(self) -> None:
         """So does echoing it: a character may take four bytes in Python, and there are two copies
         of the last text."""
+        echo = CHAT.echo
+        assert echo is not None
         for name in ("smallest messages", "long content"):
             body = BODIES[name](SIZE)
-            used = peak(lambda body=body: echo_reply(parse_request(body, RULES), "r", 1))  # type: ignore[misc]
+            used = peak(lambda body=body: echo(read_request(CHAT, ROUTE, body, RULES), STAMP))  # type: ignore[misc]
             self.assertLess(used, 4 * len(body) + SMALL, name)
 
     def test_replies_take_memory_in_proportion(self) -> None:
@@ -68,7 +74,6 @@ class ScaleTests(SynchronousTestCase):
             reply = make(SIZE)
 
             def work(reply: bytes = reply) -> object:
-                shaped, _ = shape_reply(reply, request_id="r", model="m", created=1)
-                return as_chunks(shaped, True)
+                return as_chunks(shape_reply(reply, ASK, STAMP).body, True)
 
             self.assertLess(peak(work), 4 * len(reply) + SMALL, name)

@@ -1,0 +1,149 @@
+"""What one operation is: a value that says all that tells it from the others.
+
+The lifecycle of an exchange (gateway, worker, relay) is written once and takes everything from
+this value. An operation is a module of this room, which makes one, and a row in `operations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+import msgspec
+from msgspec import Raw
+
+from infergate.api.events import Reader
+from infergate.api.strictjson import NotJSON, read_object
+from infergate.api.usage import NO_USAGE, Usage
+from infergate.errors import GatewayError, InvalidJSON, InvalidRequest
+
+
+@attrs.frozen
+class Rules:
+    """What the settings leave open. A request without a model goes on with `default_model`; where
+    that is None it goes on without one, and where it is empty it is refused. With `inject_usage` a
+    stream is asked for its usage."""
+
+    default_model: str | None
+    max_tokens_limit: int
+    inject_usage: bool = True
+
+
+@attrs.frozen
+class Route:
+    """One path of an operation here, and at the backend. The latter begins with ``/v1`` where it
+    is below the API's base, and not where it is beside it."""
+
+    path: str
+    target: str
+    costs: bool = True
+    """Whether it makes or reads tokens that a caller's limit is about; counting them does not."""
+
+
+def same(path: str, *, costs: bool = True) -> Route:
+    """A route that has the same path on both sides."""
+    return Route(path, path, costs)
+
+
+@attrs.frozen
+class Ask:
+    """A checked request.
+
+    `members` are those that go on to the backend, as they came but for what the operation fills
+    in; they are not in the `repr`, which may end up in a log. They may be large: `without_members`
+    is what is kept of a request while the backend answers.
+    """
+
+    route: Route
+    model: str | None
+    stream: bool
+    members: dict[str, Raw] = attrs.field(repr=False)
+    wants_usage: bool = True
+    """Whether the client gets a chunk that says nothing but the usage of a stream."""
+    several_prompts: bool = False
+    """Whether the answer is to a list of prompts, each with choices of its own."""
+
+    def body(self) -> bytes:
+        """What the backend reads."""
+        return msgspec.json.encode(self.members)
+
+    def without_members(self) -> Ask:
+        return attrs.evolve(self, members={})
+
+
+@attrs.frozen
+class Stamp:
+    """What the gateway puts on a reply: the request's id, and the time in Unix seconds."""
+
+    request_id: str
+    created: int
+
+
+@attrs.frozen
+class Reply:
+    """A whole answer, ready for the client, and what it says of itself."""
+
+    body: bytes = attrs.field(repr=False)
+    usage: Usage = NO_USAGE
+    model: str | None = None
+
+
+class Check(Protocol):
+    """Judges the members of a request, in the order of the contract. It may change `members`, whose
+    values are valid JSON, and puts into the `Ask` what of them goes on. Raises `InvalidRequest` for
+    the first member at fault."""
+
+    def __call__(self, members: dict[str, Raw], route: Route, rules: Rules) -> Ask: ...
+
+
+@attrs.frozen
+class Operation:
+    """One operation.
+
+    The gateway calls `check` with a request's body; then the echo calls `echo`, or the backend is
+    asked and the worker calls `shape` with its plain reply, or a `Scanner` tells a reader made by
+    `reader` what the events of its stream are. `as_stream` makes a stream of a plain reply.
+    """
+
+    name: str
+    """In ``ROUTES``, logs, the ledger and the options of keys."""
+    metric_name: str
+    """``gen_ai_operation_name`` of the metrics."""
+    routes: tuple[Route, ...]
+    check: Check
+    shape: Callable[[bytes, Ask, Stamp], Reply]
+    """The backend's plain reply held to the contract; raises `BackendError` where it is none."""
+    reader: Callable[[Ask], Reader] | None = None
+    """What reads a stream; None where the operation has none. `Ask` is without members."""
+    as_stream: Callable[[Reply, Ask, Stamp], bytes] | None = None
+    """The events of a stream that says what a reply of `shape` or `echo` says."""
+    echo: Callable[[Ask, Stamp], Reply] | None = None
+    """The answer where there is no backend; None where only a backend can give one."""
+    error_event: Callable[[GatewayError, Reader | None], bytes] = lambda error, _: error.event()
+    """The last event of a stream that fails, whose reader may have an opinion about it."""
+    stream_end: bytes = b""
+    """What ends a good stream, added where the backend left it out."""
+    forwarded: tuple[bytes, ...] = ()
+    """Names of header fields that go on to the backend, in small letters."""
+    passed_types: tuple[bytes, ...] = ()
+    """Media types of replies that pass unread, in small letters."""
+    returned: tuple[bytes, ...] = ()
+    """Names of header fields that such a reply keeps, in small letters."""
+
+    @property
+    def path(self) -> str:
+        """The first of its paths."""
+        return self.routes[0].path
+
+
+def read_request(operation: Operation, route: Route, body: bytes, rules: Rules) -> Ask:
+    """Read and judge a request body; raises `InvalidJSON`, and only when all of it is JSON
+    `InvalidRequest` for the first member at fault in the order of the contract."""
+    try:
+        members = read_object(body)
+    except NotJSON as error:
+        raise InvalidJSON(f"The body is not valid JSON: {error}.") from None
+    if members is None:
+        raise InvalidRequest("The body is JSON, but not an object.")
+    return operation.check(members, route, rules)
