@@ -40,7 +40,7 @@ def model_file() -> Path | None:
     return next((file for folder in folders for file in Path(folder).glob("*.gguf")), None)
 
 
-def serve(port: int, pooling: str | None = None) -> None:
+def serve(port: int, pooling: str | None = None, threads: int = 1) -> None:
     """Serve until a signal ends the process; port 0 is any that is free. With `pooling` it serves
     embeddings (``mean``) or reranking (``rank``) in place of completions."""
     import xllamacpp
@@ -58,7 +58,7 @@ def serve(port: int, pooling: str | None = None) -> None:
     parameters.port = port
     parameters.n_parallel = SLOTS
     parameters.n_ctx = SLOTS * CONTEXT
-    parameters.cpuparams.n_threads = 1  # the model is so small that more only get in the way
+    parameters.cpuparams.n_threads = threads
     parameters.endpoint_slots = True
     parameters.endpoint_metrics = True
     parameters.verbosity = 1
@@ -90,13 +90,15 @@ if __name__ == "__main__":
     )
     parser.add_argument("--port", type=int, default=8081, help="0: any that is free")
     parser.add_argument("--pooling", choices=("mean", "rank"), help="embeddings, or reranking")
+    # The model is so small that more than one only get in one another's way.
+    parser.add_argument("--threads", type=int, default=1, help="threads that compute")
     arguments = parser.parse_args()
     if lack := missing():
         sys.exit(lack)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         end_with_shell()
     try:
-        serve(arguments.port, arguments.pooling)
+        serve(arguments.port, arguments.pooling, arguments.threads)
     except KeyboardInterrupt:
         pass
     except RuntimeError as why:

@@ -40,6 +40,14 @@ ERRORS: tuple[tuple[dict[str, Any], str, int, str], ...] = (
 )
 """Members of a request; the class of both openai packages, the status and the code."""
 
+
+def shown_code(members: dict[str, Any], code: str) -> str | None:
+    """The code that an SDK finds in the error object: that of the backend's own object, where it
+    sent one that may be shown. The mock's objects have none."""
+    status = members.get("mock", {}).get("status")
+    return code if status in (None, 401) else None
+
+
 BREAKS = (
     ("reset", "backend_error", "backend_error"),
     ("close", "backend_error", "backend_error"),
@@ -56,7 +64,7 @@ class Gateways(SharedProcesses):
     """One mock backend, behind gateways of several settings; none may complain in its log."""
 
     plain: ClassVar[Process]
-    openai_format: ClassVar[Process]
+    code_format: ClassVar[Process]
     patient: ClassVar[Process]
     unconnected: ClassVar[Process]
     limited: ClassVar[Process]
@@ -73,13 +81,13 @@ class Gateways(SharedProcesses):
         cls.limited = gateway({**settings, "RATE_LIMIT": "1/second"})
         settings |= {"BACKEND_TIMEOUT": DEADLINE, "STREAM_IDLE_TIMEOUT": DEADLINE}
         cls.plain = gateway(settings)
-        cls.openai_format = gateway({**settings, "ERROR_FORMAT": "openai"})
+        cls.code_format = gateway({**settings, "ERROR_FORMAT": "code"})
         cls.unconnected = gateway({"BACKEND_URL": "http://127.0.0.1:1"})
         stack.enter_context(running(*cls.gateways()))
 
     @classmethod
     def gateways(cls) -> tuple[Process, ...]:
-        return cls.plain, cls.openai_format, cls.patient, cls.unconnected, cls.limited
+        return cls.plain, cls.code_format, cls.patient, cls.unconnected, cls.limited
 
     def tearDown(self) -> None:
         for process in self.gateways():

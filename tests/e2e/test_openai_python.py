@@ -24,6 +24,7 @@ from tests.e2e.sdk_cases import (
     QUESTION,
     TOKENS,
     Gateways,
+    shown_code,
 )
 
 skip = OFF
@@ -143,23 +144,25 @@ class Scenarios:
     # Errors.
 
     def test_errors(self) -> None:
-        """Each failure raises the class of its status; the code is what `error` is."""
+        """Each failure raises the class of its status; message, code and member are in their
+        places, and the message is what is printed."""
         for members, name, status, code in ERRORS:
             error = self.refused(self.options(max_retries=0), **members)
-            found = (type(error).__name__, error.status_code, error.body)
-            self.assertEqual(found, (name, status, code), members)
-            self.assertEqual(error.response.headers["X-Request-ID"], self.request_id)
-
-    def test_errors_in_openai_format(self) -> None:
-        """With ERROR_FORMAT=openai the message, the code and the member are in their places."""
-        options = self.options(self.openai_format, max_retries=0)
-        for members, name, status, code in ERRORS:
-            error = self.refused(options, **members)
             found = (type(error).__name__, error.status_code, error.code)
-            self.assertEqual(found, (name, status, code), members)
+            self.assertEqual(found, (name, status, shown_code(members, code)), members)
+            self.assertEqual(error.response.headers["X-Request-ID"], self.request_id)
             self.assertTrue(error.body["message"].endswith("."), error.body)
             self.assertIn(error.body["message"], str(error))
-        self.assertEqual(self.refused(options, temperature=-1).param, "temperature")
+        error = self.refused(self.options(max_retries=0), temperature=-1)
+        self.assertEqual(error.param, "temperature")
+
+    def test_errors_in_code_format(self) -> None:
+        """With ERROR_FORMAT=code the code is what `error` is."""
+        options = self.options(self.code_format, max_retries=0)
+        for members, name, status, code in ERRORS:
+            error = self.refused(options, **members)
+            found = (type(error).__name__, error.status_code, error.body)
+            self.assertEqual(found, (name, status, code), members)
 
     def test_error_before_a_stream(self) -> None:
         """What fails before the first event raises as if it were not streamed."""
@@ -167,21 +170,21 @@ class Scenarios:
             with self.assertRaises(openai.APIStatusError) as caught:
                 self.stream(self.options(max_retries=0), self.members(**members), [])
             error = caught.exception
-            found = (type(error).__name__, error.status_code, error.body)
-            self.assertEqual(found, (name, status, code), members)
+            found = (type(error).__name__, error.status_code, error.code)
+            self.assertEqual(found, (name, status, shown_code(members, code)), members)
 
     def test_unauthorized(self) -> None:
         """A wrong key raises AuthenticationError, and is not tried again."""
         with self.assertRaises(openai.AuthenticationError) as caught:
             self.create(self.options(api_key="sk-mallory"))
-        self.assertEqual(caught.exception.body, "unauthorized")
+        self.assertEqual(caught.exception.code, "unauthorized")
         self.assertEqual(self.plain.request_line(self.request_id)["caller"], None)
 
     def test_unknown_route(self) -> None:
         """Another of OpenAI's routes raises NotFoundError."""
         with self.assertRaises(openai.NotFoundError) as caught:
-            self.call(self.options(), lambda client: client.embeddings.create(model="m", input="x"))
-        self.assertEqual(caught.exception.body, "not_found")
+            self.call(self.options(), lambda client: client.moderations.create(input="x"))
+        self.assertEqual(caught.exception.code, "not_found")
 
     # Retries.
 
@@ -197,7 +200,7 @@ class Scenarios:
     def test_tries_again(self) -> None:
         """A backend that was never reached may be tried again; the log counts the tries."""
         error = self.refused(self.options(self.unconnected))
-        self.assertEqual((error.status_code, error.body), (502, "backend_unavailable"))
+        self.assertEqual((error.status_code, error.code), (502, "backend_unavailable"))
         self.assertNotIn("x-should-retry", error.response.headers)
         self.assertEqual(self.tries(self.unconnected, 502, 502, 502), [0, 1, 2])
 

@@ -1,7 +1,7 @@
 // Does the jobs that come as JSON on stdin, all at once, and prints what came of each.
 //
 // A job: name (also its X-Request-ID), client (openai or ai), url, key, messages, stream, mock
-// (what the mock backend is told), tools, temperature, retries, timeout (milliseconds).
+// (what the mock backend is told), tools, temperature, top_p, retries, timeout (milliseconds).
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, jsonSchema, streamText, tool } from "ai";
 import OpenAI from "openai";
@@ -17,8 +17,8 @@ async function withOpenAI(job, came) {
     timeout: job.timeout,
     defaultHeaders: { "X-Request-ID": job.name },
   });
-  const { messages, mock, temperature, tools } = job;
-  const body = { model: "m", messages, mock, temperature };
+  const { messages, mock, temperature, top_p, tools } = job;
+  const body = { model: "m", messages, mock, temperature, top_p };
   body.tools = tools?.map((name) => ({ type: "function", function: { name } }));
   if (!job.stream) {
     const completion = await client.chat.completions.create(body);
@@ -58,6 +58,7 @@ async function withAI(job, came) {
     model: provider("m"),
     messages: job.messages,
     temperature: job.temperature,
+    topP: job.top_p,
     tools: job.tools && Object.fromEntries(job.tools.map((name) => [name, tool({ inputSchema })])),
     maxRetries: job.retries,
     timeout: job.timeout,
@@ -87,7 +88,8 @@ async function withAI(job, came) {
 
 function facts(error) {
   if (typeof error === "string") return { message: error };
-  const { message, code, param } = error;
+  const { message, param } = error;
+  const code = error.code ?? error.data?.error.code; // the AI SDK's keeps the body's own object
   const name = error.constructor === Error ? error.name : error.constructor.name;
   return { name, message, code, param, status: error.status ?? error.statusCode };
 }
