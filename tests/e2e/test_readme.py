@@ -37,7 +37,7 @@ UNSTEADY = [
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
     (r'"created":\d+', "CREATED"),
     (r"Date: [^\n]+", "DATE"),
-    (r"Retry-After: \d+", "RETRY-AFTER"),
+    (r"Retry-After: \d+|Come back in \d+ s", "RETRY-AFTER"),
     (r"reset-requests: \S+", "RESET"),
     (r"dur=[\d.]+", "DURATION"),
     (r'"time":"[^"]+"', "TIME"),
