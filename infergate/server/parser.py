@@ -1,10 +1,11 @@
 """HTTP/1.1 requests out of bytes, and nothing ambiguous among them.
 
 Bytes go in by `Parser.receive`, events come out of `Parser.next`; there is no socket and no
-clock. Whatever two readers could frame in two ways is refused, and refused as soon as the
-bytes show it: how a stream is cut into pieces never changes what becomes of it. To hold that,
-errors are judged in the order of the bytes: each pattern below matches as much of the stream
-as is still good, and the first byte past that is the one at fault.
+clock. Whatever two readers could frame in two ways is refused.
+
+How a stream is cut into pieces never changes what becomes of it: a head, the line before a chunk,
+and trailers are judged once, when they are whole or have no room left. Until then only the first
+byte of a request is looked at.
 
 The grammar is that of RFC 9110 and RFC 9112. Where they let a server choose, this one refuses.
 """
@@ -61,28 +62,26 @@ _TEXT = rb"[\t -~\x80-\xff]"  # RFC 9110, 5.5: field-vchar, SP and HTAB; no cont
 
 # RFC 9112, 3: exactly one SP between the three parts, and 2.3: the version in capitals.
 _LINE = re.compile(rb"(%b{1,%d}) ([!-~]+) (HTTP/[0-9]\.[0-9])\r\n" % (_TOKEN, MAX_METHOD))
-_OPEN_LINE = re.compile(
-    rb"(?:(%b{1,%d})(?: (?:([!-~]+)(?: [!-~]{0,8}\r?)?)?)?)?" % (_TOKEN, MAX_METHOD + 1)
-)
+_OPEN_LINE = re.compile(rb"(%b*)(?: ([!-~]*))?" % _TOKEN)
+
+# The end of a head or of trailers, or what a lax reader takes for one: nothing is to be waited for
+# behind it.
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 # RFC 9112, 5 and 5.1: a token, the colon right after it; 5.2: no line folding; 2.2: no bare CR
-# and no bare LF. Whole lines, then the empty line or the beginning of one more line.
-_SECTION = re.compile(
-    rb"((?:%b+:%b*\r\n)*)(?:(\r\n)|(%b+)(?:(:%b*)\r?)?|\r)?" % (_TOKEN, _TEXT, _TOKEN, _TEXT)
-)
+# and no bare LF.
+_SECTION = re.compile(rb"((?:%b+:%b*\r\n)*)\r\n" % (_TOKEN, _TEXT))
 
-# What may go on for thousands of bytes without deciding anything.
-_MORE_TARGET = re.compile(rb"[!-~]*")
-_MORE_NAME = re.compile(rb"%b*" % _TOKEN)
-_MORE_VALUE = re.compile(rb"%b*" % _TEXT)
-
-# RFC 9112, 7.1 and 7.1.1, with the quoted-string of RFC 9110, 5.6.4.
+# RFC 9112, 7.1 and 7.1.1, with the quoted-string of RFC 9110, 5.6.4. The CRLF before a size is the
+# end of the data before it, or of the head.
+_SIZE = rb"\r\n([0-9A-Fa-f]{1,%d})" % MAX_CHUNK_DIGITS
 _CHUNK = re.compile(
-    rb"([0-9A-Fa-f]{1,%d})"
-    rb'((?:[ \t]*;[ \t]*%b+(?:[ \t]*=[ \t]*(?:%b+|"(?:[\t !#-\[\]-~\x80-\xff]|\\%b)*"))?)*)\r\n'
-    % (MAX_CHUNK_DIGITS, _TOKEN, _TOKEN, _TEXT)
+    _SIZE
+    + rb'((?:[ \t]*;[ \t]*%b+(?:[ \t]*=[ \t]*(?:%b+|"(?:[\t !#-\[\]-~\x80-\xff]|\\%b)*"))?)*)\r\n'
+    % (_TOKEN, _TOKEN, _TEXT)
 )
-_OPEN_CHUNK = re.compile(rb"(?:([0-9A-Fa-f]{1,%d})[ \t]*(;%b*)?\r?)?" % (MAX_CHUNK_DIGITS, _TEXT))
+_PLAIN_CHUNK = re.compile(_SIZE + rb"\r\n")
+_CHUNK_LINE = 2 + MAX_CHUNK_DIGITS + MAX_CHUNK_EXTENSIONS + 2  # bytes, the CRLF before included
 
 # RFC 9110, 7.2: uri-host [ ":" port ], the uri-host by RFC 3986, 3.2.2. It may be neither empty
 # (RFC 9110, 4.2.1) nor hold a comma, which is how two Host fields look once they are joined.
@@ -137,6 +136,9 @@ Event: TypeAlias = Head | bytes | End | None
 class Parser:
     """The requests of one connection, one after the other.
 
+    The connection calls `receive` with what has arrived, then `next` until that gives None, and
+    `restart` when the request is answered and the next one may be read.
+
     `head` is that of the request being read, once `next` gave it. Where a request is refused
     after its request line was understood, `head` is what is known of it: method, target and
     version, and its fields where the whole head could be read.
@@ -145,28 +147,31 @@ class Parser:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._data = b""
-        self._at = 0  # what stands before is consumed
+        self._at = 0
+        """What stands before this offset is consumed."""
         self._refusal: tuple[type[ClientError], str] | None = None
-        self._begin()
+        self.restart()
 
-    def _begin(self) -> None:
+    def restart(self) -> None:
+        """Go on to the next request; what was received of it already is kept."""
         self.head: Head | None = None
-        self._draft: Head | None = None
-        self._step: Callable[[Parser], Event] = Parser._read_line
+        self._step: Callable[[Parser], Event] = Parser._read_head
         self._line_skipped = False
-        self._checked = 0  # bytes from _at that are whole field lines, found good,
-        self._lines = 0  # and how many these are
-        self._run: re.Pattern[bytes] | None = None
-        self._seen = self._until = 0  # offsets from _at
-        self._room = 0  # bytes that the field section may have
-        self._left = 0  # bytes that the body or the chunk still has
-        self._body = 0  # bytes that the chunks declared so far
+        self._searched = 0
+        """Bytes from `_at` on in which there is no end of a head or of trailers."""
+        self._left = 0
+        """Bytes that the body, or the chunk, still has."""
+        self._body = 0
+        """Bytes that the chunks so far have declared."""
         self._extensions = 0
 
     @property
     def started(self) -> bool:
         """Whether a byte of the request has arrived; an empty line before it is none."""
-        return self._draft is not None or self._data[self._at : self._at + 3] not in _NOTHING
+        return (
+            self._step is not Parser._read_head
+            or self._data[self._at : self._at + 3] not in _NOTHING
+        )
 
     @property
     def buffered(self) -> int:
@@ -179,12 +184,8 @@ class Parser:
             self._data = self._data[self._at :] + data if self.buffered else data
             self._at = 0
 
-    def restart(self) -> None:
-        """Go on to the next request; what was received of it already is kept."""
-        self._begin()
-
     def next(self) -> Event:
-        """The next of: a `Head`, pieces of its body, `END`. None means that more bytes are
+        """The next of: a `Head`, chunks of its body, `END`. None means that more bytes are
         needed, or after `END`, that `restart` is.
 
         Raises a `ClientError`, and the same again ever after, for what no request may be. A
@@ -194,167 +195,121 @@ class Parser:
         if self._refusal is not None:
             kind, message = self._refusal
             raise kind(message)
-        if self._run is not None and self._goes_on(self._run):
-            return None
         try:
             return self._step(self)
         except ClientError as error:
             # Not the error itself: its traceback leads back here, a cycle for each refusal.
             self._refusal = type(error), error.message
-            self.head = self._draft
             self._data, self._at = b"", 0
             raise
 
-    def _await_more(self, run: re.Pattern[bytes], seen: int, until: int) -> None:
-        """Nothing is decided by bytes of `run`, from offset `seen` on, before offset `until`:
-        so that a head that trickles in is read once, and not once for each of its bytes."""
-        self._run, self._seen, self._until = run, seen - self._at, until - self._at
-
-    def _goes_on(self, run: re.Pattern[bytes]) -> bool:
-        if self.buffered <= self._until and run.fullmatch(self._data, self._at + self._seen):
-            self._seen = self.buffered
-            return True
-        self._run = None
-        return False
-
-    def _read_line(self) -> Event:
-        data, limits = self._data, self._limits
-        # RFC 9112, 2.2: at least one empty line before a request line is to be ignored. One is.
-        if data.startswith(b"\r", self._at) and not self._line_skipped:
-            if self.buffered == 1:
-                return None
-            if data.startswith(b"\r\n", self._at):
-                self._at += 2
-                self._line_skipped = True
-        start = self._at
-        stop = min(len(data), start + limits.head)
-        match = _LINE.match(data, start, stop)
-        if match is None:
-            self._judge_open_line(start, stop)
-            return None
-        method, target, version = match.groups()
-        if len(target) > limits.target:
-            raise URITooLong
-        self._at = match.end()
-        self._room = start + limits.head - self._at
-        self._draft = Head(method, target, version)
-        self._step = Parser._read_head
-        return self._read_head()
-
-    def _judge_open_line(self, start: int, stop: int) -> None:
-        match = _OPEN_LINE.match(self._data, start, stop)
-        assert match is not None
-        method, target = match.groups(b"")
-        if len(method) > MAX_METHOD:  # RFC 9112, 3
-            raise NotImplementedMethod
-        if len(target) > self._limits.target:  # RFC 9112, 3
-            raise URITooLong
-        if match.end() < stop:
-            raise BadRequest("The request line is malformed.")
-        if stop < len(self._data):
-            raise HeadersTooLarge
-        if target and match.end(2) == stop:
-            target_room = match.start(2) + self._limits.target
-            self._await_more(_MORE_TARGET, stop, min(target_room, start + self._limits.head))
-
     def _read_head(self) -> Event:
-        section = self._read_section()
-        if section is None:
+        limits = self._limits
+        # RFC 9112, 2.2: at least one empty line before a request line is to be ignored. One is.
+        if not self._line_skipped and self._data.startswith(b"\r\n", self._at):
+            self._at += 2
+            self._line_skipped = True
+        start = self._at
+        first = self._data[start : start + 1]
+        if not first or (first == b"\r" and not self._line_skipped and self.buffered == 1):
             return None
-        head = self._draft
-        assert head is not None
-        head.fields = _fields(section)
-        if b"_" in section:
+        # The one byte that is looked at before the head is whole: whoever speaks TLS to a plain
+        # port waits for an answer, and would wait until the deadline.
+        if not _OPEN_LINE.match(first)[1]:  # type: ignore[index]
+            raise BadRequest("The request line is malformed.")
+        end = self._end_of_section(limits.head)
+        if end is None:
+            return None
+        raw = self._data[start : min(end, start + limits.head)]
+        head, line_end = _request_line(raw, limits.target)
+        self.head = head
+        if end - start > limits.head:
+            raise HeadersTooLarge
+        head.fields = _fields(raw[line_end:], limits.fields)
+        if b"_" in raw:
             _refuse_doubles(head.fields)
         _judge(head)
-        self.head = head
+        self._at = end
         if head.length is None:
-            self._step = Parser._read_chunk
+            self._at -= 2  # the line end before the first chunk
+            self._step = Parser._read_chunks
         else:
             self._left = head.length
             self._step = Parser._read_body if head.length else Parser._finish
         return head
 
-    def _read_section(self) -> bytes | None:
-        """The field lines up to an empty line, once they are all here."""
-        data, start = self._data, self._at
-        stop = min(len(data), start + self._room)
-        match = _SECTION.match(data, start + self._checked, stop)
-        assert match is not None
-        lines = match.end(1)
-        self._lines += data.count(b"\r\n", start + self._checked, lines)
-        if self._lines > self._limits.fields:
-            raise HeadersTooLarge("The request has too many header fields.")
-        if match[2]:
-            self._at = match.end()
-            self._checked = self._lines = 0
-            return data[start:lines]
-        if match.end() < stop:
-            raise BadRequest("A header field is malformed.")
-        if stop < len(data):
-            raise HeadersTooLarge
-        self._checked = lines - start
-        if match.end() in (match.end(3), match.end(4)):
-            run = _MORE_VALUE if match[4] else _MORE_NAME
-            self._await_more(run, stop, start + self._room)
-        return None
+    def _end_of_section(self, room: int) -> int | None:
+        """Where the field lines end, an empty line included, or an offset beyond the room that
+        they have; None where more bytes are needed to tell."""
+        stop = self._at + room
+        found = _EMPTY_LINE.search(self._data, self._at + max(0, self._searched - 2), stop)
+        if found is not None:
+            self._searched = 0
+            return found.end()
+        self._searched = self.buffered
+        return stop + 1 if len(self._data) >= stop else None
 
     def _read_body(self) -> Event:
-        piece = self._take()
+        chunk = self._take()
         if not self._left:
             self._step = Parser._finish
-        return piece or None
+        return chunk or None
 
-    def _read_chunk(self) -> Event:
-        data, start = self._data, self._at
-        room = MAX_CHUNK_DIGITS + MAX_CHUNK_EXTENSIONS - self._extensions + 2
-        stop = min(len(data), start + room)
-        # A line is matched once, when it is whole: half of one would be retried with each byte.
-        whole = data.find(b"\n", start, stop) >= 0
-        match = _CHUNK.match(data, start, stop) if whole else None
-        sized = match or _OPEN_CHUNK.match(data, start, stop)
-        assert sized is not None
-        size = int(sized[1] or b"0", 16)
+    def _read_chunks(self) -> Event:
+        """The data of all chunks that have arrived, as one: a body in one-byte chunks is not to
+        cost an event for each of its bytes."""
+        chunks: list[bytes] = []
+        while True:
+            if self._left:
+                if data := self._take():
+                    chunks.append(data)
+                if self._left:
+                    break
+            line = _PLAIN_CHUNK.match(self._data, self._at)
+            size = int(line[1], 16) if line is not None else 0
+            if line is None or not 0 < size <= self._limits.body - self._body:
+                break
+            self._at, self._left = line.end(), size
+            self._body += size
+        if chunks:
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return None if self._left else self._read_chunk_line()
+
+    def _read_chunk_line(self) -> Event:
+        """The line before a chunk, where it is not plain and good: it may have extensions, be the
+        last, be at fault, or not be whole yet."""
+        data, at = self._data, self._at
+        end = data.find(b"\n", at + 2, at + _CHUNK_LINE) + 1
+        line = _CHUNK.fullmatch(data, at, end) if end else None
+        if line is None:
+            if not b"\r\n".startswith(data[at : at + 2]):  # RFC 9112, 7.1
+                raise BadRequest("A chunk of the body is not as long as it says.")
+            if end or self.buffered >= _CHUNK_LINE:
+                raise BadRequest("A chunk of the body is malformed.")
+            return None
+        size = int(line[1], 16)
         if size > self._limits.body - self._body:
             raise BodyTooLarge
-        if match is None:
-            if sized.end() < stop or stop == start + room:
-                raise BadRequest("A chunk of the body is malformed.")
-            if sized.end() == sized.end(2):
-                self._await_more(_MORE_VALUE, stop, start + room - 1)
-            return None
-        self._at = match.end()
+        self._extensions += len(line[2])
+        if self._extensions > MAX_CHUNK_EXTENSIONS:
+            raise BadRequest("A chunk of the body is malformed.")
+        self._at, self._left = end, size
         self._body += size
-        self._extensions += len(match[2])
         if size:
-            self._left = size
-            self._step = Parser._read_chunk_data
-        else:
-            self._room = self._limits.head
-            self._step = Parser._read_trailers
-        return self._step(self)
-
-    def _read_chunk_data(self) -> Event:
-        piece = self._take()
-        if not self._left:
-            self._step = Parser._read_chunk_end
-        return piece or None
-
-    def _read_chunk_end(self) -> Event:
-        end = self._data[self._at : self._at + 2]
-        if end == b"\r\n":
-            self._at += 2
-            self._step = Parser._read_chunk
-            return self._read_chunk()
-        if end not in (b"", b"\r"):  # RFC 9112, 7.1: the data is exactly as long as was said
-            raise BadRequest("A chunk of the body is not as long as it says.")
-        return None
+            return self._read_chunks()
+        self._at -= 2  # the line end before the trailers
+        self._step = Parser._read_trailers
+        return self._read_trailers()
 
     def _read_trailers(self) -> Event:
-        section = self._read_section()
-        if section is None:
+        room = self._limits.head + 2
+        end = self._end_of_section(room)
+        if end is None:
             return None
-        fields = _fields(section)
+        if end - self._at > room:
+            raise HeadersTooLarge
+        fields = _fields(self._data[self._at + 2 : end], self._limits.fields)
+        self._at = end
         _refuse_doubles(fields)
         if not _RESERVED.isdisjoint(fields):  # RFC 9110, 6.5.1
             raise BadRequest("A trailer field may not be sent as one.")
@@ -377,9 +332,32 @@ class Parser:
         return piece
 
 
-def _fields(section: bytes) -> dict[bytes, list[bytes]]:
+def _request_line(raw: bytes, target_room: int) -> tuple[Head, int]:
+    """A head that knows no more than its request line, and where the fields begin. `raw` is a
+    head, or as much of it as there is room for."""
+    line = _LINE.match(raw)
+    method, target = (line or _OPEN_LINE.match(raw)).group(1, 2)  # type: ignore[union-attr]
+    if len(method) > MAX_METHOD:  # RFC 9112, 3
+        raise NotImplementedMethod
+    if target is not None and len(target) > target_room:  # RFC 9112, 3
+        raise URITooLong
+    if line is not None:
+        return Head(line[1], line[2], line[3]), line.end()
+    if b"\n" not in raw:
+        raise HeadersTooLarge
+    raise BadRequest("The request line is malformed.")
+
+
+def _fields(raw: bytes, room: int) -> dict[bytes, list[bytes]]:
+    """The fields of a section that ends with an empty line, `room` of them at the most."""
+    section = _SECTION.fullmatch(raw)
+    if section is None:
+        raise BadRequest("A header field is malformed.")
+    lines = section[1].split(b"\r\n")[:-1]
+    if len(lines) > room:
+        raise HeadersTooLarge("The request has too many header fields.")
     fields: dict[bytes, list[bytes]] = {}
-    for line in section.split(b"\r\n")[:-1]:
+    for line in lines:
         name, _, value = line.partition(b":")
         fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
     return fields

@@ -62,6 +62,9 @@ def read(pieces: Iterable[bytes], limits: Limits = LIMITS) -> Reading:
 
 VECTORS: list[Vector] = []
 
+REST = b"\r\n\r\n"
+"""What makes the beginning of a head, of the line before a chunk, or of trailers whole."""
+
 
 def accept(section: str, name: str, raw: bytes, requests: int = 1) -> None:
     VECTORS.append(Vector(name, f"RFC {section}", raw, requests, None))
@@ -69,6 +72,12 @@ def accept(section: str, name: str, raw: bytes, requests: int = 1) -> None:
 
 def refuse(section: str, name: str, raw: bytes, status: int = 400, after: int = 0) -> None:
     VECTORS.append(Vector(name, f"RFC {section}", raw, after, status))
+
+
+def refuse_whole(section: str, name: str, raw: bytes, status: int = 400) -> None:
+    """`raw` is wrong already, and is judged when it is whole."""
+    wait(section, f"{name}, not whole yet", raw)
+    refuse(section, name, raw + REST, status)
 
 
 def wait(section: str, name: str, raw: bytes) -> None:
@@ -118,7 +127,7 @@ for method in (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"
 for method in (b"CONNECT", b"TRACE", b"BREW", b"get", b"PROPFIND", b"M-SEARCH", b"!#$%&'*+-.^_`|~"):
     refuse("9110 9.1", f"method {method.decode()}", line(method + b" / HTTP/1.1"), 501)
 refuse("9110 9.3.6", "authority form", line(b"CONNECT a:80 HTTP/1.1"), 501)
-refuse("9112 3", "method that is too long, on sight", b"A" * 33, 501)
+refuse_whole("9112 3", "method that is too long", b"A" * 33, 501)
 wait("9112 3", "method as long as it may be", b"A" * 32)
 for name, bad in {
     "quoted": b'"GET"',
@@ -128,7 +137,7 @@ for name, bad in {
     "with an obs-text byte": b"G\xc9T",
     "with brackets": b"(GET)",
 }.items():
-    refuse("9110 5.6.2", f"method {name}, on sight", bad)
+    refuse("9110 5.6.2", f"method {name}", bad + REST)
 refuse("9112 3", "method left out", line(b" / HTTP/1.1"))
 refuse("9112 2.2", "whitespace before the request line", b" GET / HTTP/1.1\r\n")
 refuse("9112 3", "two spaces before the target", line(b"GET  / HTTP/1.1"))
@@ -139,9 +148,9 @@ refuse("9112 3", "vertical tab for a space", line(b"GET\x0b/ HTTP/1.1"))
 refuse("9112 3", "no-break space for a space", line(b"GET\xa0/ HTTP/1.1"))
 refuse("9112 3", "space in the target", line(b"GET /a b HTTP/1.1"))
 refuse("9112 3", "a fourth part", line(b"GET / HTTP/1.1 x"))
-refuse("9112 3", "HTTP/0.9", b"GET /\r\n")
+refuse_whole("9112 3", "HTTP/0.9", b"GET /\r\n")
 refuse("9112 3", "no target", line(b"GET HTTP/1.1"))
-refuse("9112 3", "method alone", b"GET\r\n")
+refuse_whole("9112 3", "method alone", b"GET\r\n")
 accept("9112 3", "what is no request line in the body", sized(b"4") + b"GET ")
 
 for version in (b"1.2", b"0.9", b"2.0", b"3.0", b"1.9", b"0.0"):
@@ -167,14 +176,12 @@ accept("9112 3.2.1", "escapes", line(b"GET /%20%0d%0A%00 HTTP/1.1"))
 accept("9112 3.2.1", "empty segments", line(b"GET //a// HTTP/1.1"))
 accept("9112 3.2.1", "target as long as it may be", line(b"GET /" + b"a" * 59 + b" HTTP/1.1"))
 refuse("9112 3", "target too long", line(b"GET /" + b"a" * 60 + b" HTTP/1.1"), 414)
-refuse("9112 3", "target too long, on sight", b"GET /" + b"a" * 60, 414)
 refuse("9112 3.2", "fragment", line(b"GET /a#b HTTP/1.1"))
 refuse("9112 3.2", "no leading slash", line(b"GET a HTTP/1.1"))
 refuse("9112 3.2", "query alone", line(b"GET ?a HTTP/1.1"))
 refuse("9112 3.2", "backslash first", line(b"GET \\a HTTP/1.1"))
 refuse("9112 3.2.3", "authority form for GET", line(b"GET a:80 HTTP/1.1"))
 accept("9112 3.2.4", "asterisk form", line(b"OPTIONS * HTTP/1.1"))
-refuse("9112 3.2.4", "asterisk form of another method", line(b"GET * HTTP/1.1"))
 refuse("9112 3.2.4", "asterisk form with a query", line(b"OPTIONS *?a HTTP/1.1"))
 refuse("9112 3.2.4", "asterisk form for GET", line(b"GET * HTTP/1.1"))
 for byte in (0x00, 0x01, 0x09, 0x0B, 0x1F, 0x7F, 0x80, 0xA0, 0xFF):
@@ -201,21 +208,21 @@ refuse("9112 2.2", "two empty lines first", b"\r\n\r\n" + get())
 refuse("9112 2.2", "LF first", b"\n")
 refuse("9112 2.2", "CR first", b"\rG")
 refuse("9112 2.2", "two CR first", b"\r\r")
-refuse("9112 2.2", "LF ends the request line, on sight", b"GET / HTTP/1.1\n")
-refuse("9112 2.2", "CR ends the request line, on sight", b"GET / HTTP/1.1\rH")
-refuse("9112 2.2", "CR CR LF ends the request line", b"GET / HTTP/1.1\r\r\n")
-refuse("9112 2.2", "LF in the method", b"GE\nT")
-refuse("9112 2.2", "LF in the target", b"GET /\n")
-refuse("9112 2.2", "CR in the target", b"GET /\r")
-refuse("9112 2.2", "LF ends a field, on sight", b"GET / HTTP/1.1\r\nHost: a\n")
-refuse("9112 2.2", "CR ends a field, on sight", b"GET / HTTP/1.1\r\nHost: a\rX")
-refuse("9112 2.2", "CR CR LF ends a field", b"GET / HTTP/1.1\r\nHost: a\r\r\n")
-refuse("9112 2.2", "LF ends an empty field", b"GET / HTTP/1.1\r\nX:\n")
-refuse("9112 2.2", "CR in a name", b"GET / HTTP/1.1\r\nHo\rst: a\r\n")
-refuse("9112 2.2", "LF in a name", b"GET / HTTP/1.1\r\nHo\nst: a\r\n")
+refuse_whole("9112 2.2", "LF ends the request line", b"GET / HTTP/1.1\n")
+refuse_whole("9112 2.2", "CR ends the request line", b"GET / HTTP/1.1\rH")
+refuse_whole("9112 2.2", "CR CR LF ends the request line", b"GET / HTTP/1.1\r\r\n")
+refuse_whole("9112 2.2", "LF in the method", b"GE\nT")
+refuse_whole("9112 2.2", "LF in the target", b"GET /\n")
+refuse_whole("9112 2.2", "CR in the target", b"GET /\r")
+refuse_whole("9112 2.2", "LF ends a field", b"GET / HTTP/1.1\r\nHost: a\n")
+refuse_whole("9112 2.2", "CR ends a field", b"GET / HTTP/1.1\r\nHost: a\rX")
+refuse_whole("9112 2.2", "CR CR LF ends a field", b"GET / HTTP/1.1\r\nHost: a\r\r\n")
+refuse_whole("9112 2.2", "LF ends an empty field", b"GET / HTTP/1.1\r\nX:\n")
+refuse_whole("9112 2.2", "CR in a name", b"GET / HTTP/1.1\r\nHo\rst: a\r\n")
+refuse_whole("9112 2.2", "LF in a name", b"GET / HTTP/1.1\r\nHo\nst: a\r\n")
 refuse("9112 2.2", "LF ends the head, on sight", b"GET / HTTP/1.1\r\nHost: a\r\n\n")
-refuse("9112 2.2", "CR ends the head, on sight", b"GET / HTTP/1.1\r\nHost: a\r\n\rX")
-refuse("9112 2.2", "LF CR", b"GET / HTTP/1.1\r\nHost: a\n\r")
+refuse_whole("9112 2.2", "CR ends the head", b"GET / HTTP/1.1\r\nHost: a\r\n\rX")
+refuse_whole("9112 2.2", "LF CR", b"GET / HTTP/1.1\r\nHost: a\n\r")
 
 # --- Fields -----------------------------------------------------------------------------------
 
@@ -231,7 +238,6 @@ accept("9110 5.1", "names in any case", head(b"GET / HTTP/1.1", b"hOsT: a", b"CO
 accept("9110 5.3", "a field twice", get(b"X: a", b"x: b"))
 accept("9110 5.4", "as many fields as there may be", get(*[b"X: y"] * 7))
 refuse("6585 5", "one field too many", get(*[b"X: y"] * 8), 431)
-refuse("6585 5", "one field too many, on sight", get(*[b"X: y"] * 8)[:-2], 431)
 accept("6585 5", "a head as long as it may be", get(b"X:" + b"y" * (400 - len(get(b"X:")))))
 refuse("6585 5", "a head too long", get(b"X:" + b"y" * (401 - len(get(b"X:")))), 431)
 refuse("6585 5", "a head too long, on sight", b"GET / HTTP/1.1\r\nX:" + b"y" * 400, 431)
@@ -241,10 +247,8 @@ refuse("9112 5.1", "tab before the colon", get(b"X\t: y"))
 refuse("9112 5.1", "space before the colon of Content-Length", post(b"Content-Length : 0"))
 refuse("9112 5", "empty name", get(b": y"))
 refuse("9112 5", "no colon", get(b"X"))
-refuse("9112 5", "no colon, on sight", b"GET / HTTP/1.1\r\nHost\r")
 refuse("9112 5.2", "folded value", get(b"X: a", b" b"))
 refuse("9112 5.2", "value folded with a tab", get(b"X: a", b"\tb"))
-refuse("9112 5.2", "folded value, on sight", b"GET / HTTP/1.1\r\nX: a\r\n ")
 refuse("9112 5.2", "folded Transfer-Encoding", post(b"Transfer-Encoding:", b" chunked"))
 refuse("9112 2.2", "whitespace before the first field", b"GET / HTTP/1.1\r\n Host: a\r\n\r\n")
 refuse("9112 2.2", "line of whitespace", b"GET / HTTP/1.1\r\n \r\nHost: a\r\n\r\n")
@@ -253,7 +257,7 @@ for text in (b"X Y", b"X(Y)", b"X/Y", b"X@Y", b'"X"', b"X[", b"X\\", b"X;", b"X,
 for byte in (0x00, 0x01, 0x0B, 0x1F, 0x7F, 0x80, 0xC5, 0xFF):
     refuse("9110 5.1", f"byte {byte:02x} in a name", get(b"X%cY: z" % byte))
 for byte in (0x00, 0x01, 0x07, 0x08, 0x0B, 0x0C, 0x0E, 0x1B, 0x1F, 0x7F):
-    refuse("9110 5.5", f"byte {byte:02x} in a value, on sight", get(b"X: y%cz" % byte)[:-5])
+    refuse("9110 5.5", f"byte {byte:02x} in a value", get(b"X: y%cz" % byte))
 for text in (
     *(b"Content_Length", b"Transfer_Encoding", b"TRANSFER_ENCODING", b"Transfer__Encoding"),
     *(b"Host_", b"_Host", b"Content-_Length", b"Authorization_", b"X_Forwarded_For"),
@@ -367,18 +371,18 @@ accept("9112 7.1", "leading zeros of a size", chunked(b"0000000000000001\r\nx\r\
 accept("9112 7.1", "last chunk of many zeros", chunked(b"0000\r\n\r\n"))
 accept("9112 7.1", "line ends in a chunk", chunked(b"5\r\n\r\n0\r\n\r\n" + LAST))
 accept("9112 7.1", "a body as large as it may be", chunked(b"40\r\n" + b"x" * 64 + b"\r\n" + LAST))
-refuse("9112 7.1", "a chunk too large, on sight", chunked(b"41"), 413)
-refuse("9112 7.1", "too large a sum, on sight", chunked(b"40\r\n" + b"x" * 64 + b"\r\n1"), 413)
-refuse("9112 7.1", "sixteen digits", chunked(b"f" * 16), 413)
-refuse("9112 7.1", "seventeen digits", chunked(b"0" * 17))
+refuse_whole("9112 7.1", "a chunk too large", chunked(b"41"), 413)
+refuse_whole("9112 7.1", "too large a sum", chunked(b"40\r\n" + b"x" * 64 + b"\r\n1"), 413)
+refuse_whole("9112 7.1", "sixteen digits", chunked(b"f" * 16), 413)
+refuse_whole("9112 7.1", "seventeen digits", chunked(b"0" * 17))
 for text in (
     *(b" 5", b"+5", b"-5", b"0x5", b"5_", b"5.", b"g", b"5 x", b"\t5", b"\r\n", b"\n", b";a"),
     *(b"\xb25", b'"5"', b"5,", b"5=a", b"\0", b"5\0"),
 ):
-    refuse("9112 7.1", f"size {text!r}, on sight", chunked(text))
+    refuse("9112 7.1", f"size {text!r}", chunked(text + REST))
 refuse("9112 7.1.1", "whitespace after a size", chunked(b"5 \r\nhello\r\n" + LAST))
 refuse("9112 7.1", "LF after a size, on sight", chunked(b"5\n"))
-refuse("9112 7.1", "CR after a size, on sight", chunked(b"5\rh"))
+refuse_whole("9112 7.1", "CR after a size", chunked(b"5\rh"))
 refuse("9112 7.1", "CR CR LF after a size", chunked(b"5\r\r\n"))
 refuse("9112 7.1", "more data than the size", chunked(b"5\r\nhello!"))
 refuse("9112 7.1", "less data than the size", chunked(b"5\r\nhell\r\n" + LAST))
@@ -407,7 +411,7 @@ for text in (
 ):
     refuse("9112 7.1.1", f"extension {text!r}", chunked(b"1" + text + b"\r\nx\r\n" + LAST))
 for text in (b";a\n", b";a\rb", b";a=\0", b';a="\r\n', b';a="\n"', b";a=\x7f"):
-    refuse("9112 7.1.1", f"extension {text!r}, on sight", chunked(b"1" + text))
+    refuse("9112 7.1.1", f"extension {text!r}, cut short", chunked(b"1" + text + REST))
 
 # --- Trailers ---------------------------------------------------------------------------------
 
@@ -430,8 +434,8 @@ for text in (
 for text in (b"A : b", b": b", b"A", b" A: b", b"A: b\0", b"A: b\rc", b"A: b\nc", b"A: b\r\n c"):
     refuse("9112 7.1.2", f"trailer {text!r}", trailers(text))
 refuse("9112 7.1.2", "LF ends the trailers, on sight", chunked(b"0\r\n\n"))
-refuse("9112 7.1.2", "CR ends the trailers, on sight", chunked(b"0\r\n\rX"))
-refuse("9112 7.1.2", "LF ends a trailer, on sight", chunked(b"0\r\nA: b\n"))
+refuse_whole("9112 7.1.2", "CR ends the trailers", chunked(b"0\r\n\rX"))
+refuse_whole("9112 7.1.2", "LF ends a trailer", chunked(b"0\r\nA: b\n"))
 
 # --- Expect -----------------------------------------------------------------------------------
 

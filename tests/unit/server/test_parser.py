@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.errors import BadRequest, BodyTooLarge, NotImplementedMethod, URITooLong
+from infergate.errors import (
+    BadRequest,
+    BodyTooLarge,
+    HeadersTooLarge,
+    NotImplementedMethod,
+    URITooLong,
+)
 from infergate.server.parser import END, MAX_CHUNK_EXTENSIONS, Head, Limits, Parser
 from tests.fuzz_framing import run
 from tests.unit.server.parser_vectors import (
@@ -142,17 +148,32 @@ class BodyTests(SynchronousTestCase):
 
     def test_chunked_over_the_limit(self) -> None:
         """The head is given first; the chunk that exceeds the limit is refused by its size."""
-        parser = fed(chunked(b"3\r\nabc\r\n8"), Limits(body=10))
+        parser = fed(chunked(b"3\r\nabc\r\n8\r\n"), Limits(body=10))
         self.assertIsInstance(parser.next(), Head)
         self.assertEqual(parser.next(), b"abc")
         self.assertRaises(BodyTooLarge, parser.next)
+
+    def test_small_chunks_come_as_one(self) -> None:
+        """The chunks that have arrived are given out together, however small they are."""
+        parser = fed(chunked(b"1\r\nx\r\n" * 5000 + b"3\r\nab"))
+        self.assertIsInstance(parser.next(), Head)
+        self.assertEqual([parser.next(), parser.next()], [b"x" * 5000 + b"ab", None])
+        parser.receive(b"c\r\n0\r\n\r\n")
+        self.assertEqual([parser.next(), parser.next()], [b"c", END])
+
+    def test_good_chunks_before_a_bad_one_are_given_out(self) -> None:
+        """What is at fault comes after what was good, cut or not."""
+        parser = fed(chunked(b"1\r\nx\r\n1\r\ny\r\nzz\r\n"))
+        self.assertIsInstance(parser.next(), Head)
+        self.assertEqual(parser.next(), b"xy")
+        self.assertRaises(BadRequest, parser.next)
 
     def test_chunk_extensions_are_bounded(self) -> None:
         """Extensions may have so many bytes in one body, all its chunks together."""
         half = b";" + b"a" * (MAX_CHUNK_EXTENSIONS // 2 - 1)
         good = b"1%b\r\nx\r\n1%b\r\ny\r\n" % (half, half)
         self.assertEqual(read([chunked(good + b"0\r\n\r\n")]).requests[0][1], b"xy")
-        self.assertEqual(read([chunked(good + b"1" + b";a" * 10)]).status, 400)
+        self.assertEqual(read([chunked(good + b"1" + b";a" * 10 + b"\r\n")]).status, 400)
         for pieces in ([chunked(b"1;" + b"a" * 5000)], bytewise(chunked(b"1;" + b"a" * 5000))):
             self.assertEqual(read(pieces).status, 400)
 
@@ -206,10 +227,10 @@ class ParserTests(SynchronousTestCase):
     def test_head_of_a_refused_request(self) -> None:
         """Of a refused request, `head` tells what was understood: nothing, the request line, or
         the fields too, so that the refusal can carry the request's own id."""
-        parser = fed(b"GET  ")
+        parser = fed(b"GET  \r\n\r\n")
         self.assertRaises(BadRequest, parser.next)
         self.assertIsNone(parser.head)
-        parser = fed(b"GET /a HTTP/1.1\r\nX : y")
+        parser = fed(b"GET /a HTTP/1.1\r\nX : y\r\n\r\n")
         self.assertRaises(BadRequest, parser.next)
         assert parser.head is not None
         self.assertEqual((parser.head.method, parser.head.target), (b"GET", b"/a"))
@@ -221,6 +242,29 @@ class ParserTests(SynchronousTestCase):
             self.assertRaises(error, parser.next)
             assert parser.head is not None
             self.assertEqual(parser.head.field(b"x-request-id"), b"x")
+
+    def test_head_is_judged_when_it_is_whole(self) -> None:
+        """What is wrong with a head is said when it is whole, or has no room left, and not
+        before; nothing behind it is waited for."""
+        wrong = b"GET /\0 HTTP/1.1\r\nHost : a\r\n"
+        parser = Parser(Limits(head=100))
+        for byte in bytewise(wrong):
+            parser.receive(byte)
+            self.assertIsNone(parser.next())
+        parser.receive(b"\r\n")
+        self.assertRaises(BadRequest, parser.next)
+        parser = fed(b"GET / HTTP/1.1\r\nX: " + b"y" * 80, Limits(head=100))
+        self.assertIsNone(parser.next())
+        parser.receive(b"y")
+        self.assertRaises(HeadersTooLarge, parser.next)
+        for end in (b"\n", b"\r\n"):
+            self.assertRaises(BadRequest, fed(b"GET / HTTP/1.1\nHost: a\n" + end).next)
+
+    def test_first_byte_tells_tls_on_a_plain_port(self) -> None:
+        """A byte with which no request begins is refused on sight: a TLS client would wait for an
+        answer, and send no more."""
+        for first in (b"\x16", b"\x80", b" ", b"\n", b'"'):
+            self.assertRaises(BadRequest, fed(first).next)
 
     def test_a_refusal_is_final(self) -> None:
         """After a refusal the parser refuses for ever, for the same reason, and keeps nothing."""
