@@ -6,6 +6,9 @@ one line never imports one another. Each room's docstring lists its modules the 
     console              `infergate`, the command: twistd in the foreground, and what is beside it
     report newkey        `infergate usage`: what the ledger holds; `infergate key`: a strong key
     tap                  `twistd infergate`: reads the settings and handles signals
+    reload               files that are read again: keys, certificates
+    certificates         those of one listener, which can be read again
+    watching             files that are looked at once a second
     listening greeting   where to listen; the line that says what runs
     compose              wires the gateway out of its settings
     manual dotenv        the settings as text for people; the file .env

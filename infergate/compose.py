@@ -56,12 +56,14 @@ class Wired:
     `front` is the protocol factory of the main port and `metrics_edge` that of
     `METRICS_LISTEN`. The `parts` are started once the ports listen, in this order, and stopped
     in the reverse order when the last exchange has ended. The `pools` hold idle connections to
-    other servers, to be closed at the end.
+    other servers, to be closed at the end. `roster` makes another roster for the `admission`,
+    out of settings whose files were read again.
     """
 
     worker: IWorker
-    gateway: Gateway
     admission: Admission
+    roster: Callable[[Settings], Roster]
+    gateway: Gateway
     front: Edge
     metrics_edge: Edge
     metrics: Metrics
@@ -131,8 +133,9 @@ def compose(
     )
     return Wired(
         worker=worker,
-        gateway=gateway,
         admission=admission,
+        roster=wiring.roster,
+        gateway=gateway,
         front=front,
         metrics_edge=metrics_edge,
         metrics=metrics,
@@ -151,6 +154,8 @@ class _Wiring:
         self._settings = settings
         self._clock = clock
         self._reach = reach
+        # Kept when keys are read again: it has a life of its own.
+        self._published: Any = None
 
     def worker(self) -> IWorker:
         """The worker that answers requests: of the backend, or an echo without one."""
@@ -205,27 +210,29 @@ class _Wiring:
 
     def admission(self, limits: ILimits) -> Admission:
         """Who may come in, and how much."""
-        settings = self._settings
+        return Admission(
+            self.roster(self._settings),
+            limits,
+            max_concurrent=self._settings.max_concurrent_requests,
+        )
+
+    def roster(self, settings: Settings) -> Roster:
+        """Who is known and what each may do, by the `settings` as their files are now."""
         file = settings.api_keys_file
         if file is not None:
             policies = file.content.policies(settings.rate_limit)
         else:
             policies = Policies(Policy(rate=settings.rate_limit))
-        return Admission(
-            Roster(self._authenticator(), policies, settings.rate_limit),
-            limits,
-            max_concurrent=settings.max_concurrent_requests,
-        )
+        return Roster(self._authenticator(settings), policies, settings.rate_limit)
 
-    def _authenticator(self) -> IAuthenticator | None:
+    def _authenticator(self, settings: Settings) -> IAuthenticator | None:
         """What lets callers in, or None where nobody needs a key."""
-        settings = self._settings
         authenticators: list[IAuthenticator] = []
         if settings.api_keys is not None:
             authenticators.append(settings.api_keys)
         if settings.api_keys_file is not None:
             authenticators.append(settings.api_keys_file.content.ring)
-        keys = self._token_keys()
+        keys = self._token_keys(settings)
         if keys is not None:
             # Imported only where tokens are checked: cryptography takes long to load.
             from infergate.access.jwts import TokenVerifier
@@ -239,19 +246,20 @@ class _Wiring:
             return AnyOf(tuple(authenticators))
         return authenticators[0] if authenticators else None
 
-    def _token_keys(self) -> Any:
+    def _token_keys(self, settings: Settings) -> Any:
         """The source of the keys that tokens are verified with, or None."""
-        settings = self._settings
-        if settings.jwt_jwks_url is not None:
+        if settings.jwt_public_key_file is not None:
+            return settings.jwt_public_key_file.content
+        if settings.jwt_jwks_url is None:
+            return settings.jwt_secret
+        if self._published is None:
             from infergate.access.jwks import KeySet
             from infergate.backend.fetch import fetcher
 
             url = settings.jwt_jwks_url
             agent, _ = self._origin("JWT_JWKS_URL", url)
-            return KeySet(fetcher(agent, url, self.deadlines), self._clock)
-        if settings.jwt_public_key_file is not None:
-            return settings.jwt_public_key_file.content
-        return settings.jwt_secret
+            self._published = KeySet(fetcher(agent, url, self.deadlines), self._clock)
+        return self._published
 
     def parts(self, metrics: Metrics) -> tuple[Part, ...]:
         """What has to be started and stopped with the gateway."""

@@ -71,7 +71,7 @@ def listen(
 def with_mode(description: str) -> str:
     """An endpoint string that says its mode, if it is for a Unix socket: `SOCKET_MODE`, unless it
     says another, by name or as its second argument."""
-    kind, arguments = _read(description)
+    kind, arguments = read_endpoint(description)
     named = {name for name, equals, _ in (part.partition("=") for part in arguments) if equals}
     unnamed = [part for part in arguments if "=" not in part]
     if kind != "unix" or "mode" in named or len(unnamed) > 1:
@@ -79,7 +79,7 @@ def with_mode(description: str) -> str:
     return f"{description}:mode={SOCKET_MODE}"
 
 
-def _read(description: str) -> tuple[str, list[str]]:
+def read_endpoint(description: str) -> tuple[str, list[str]]:
     """The kind of an endpoint, or of the one that ``haproxy:`` stands before, and its arguments."""
     kind, *arguments = _COLON.split(description)
     if kind == "haproxy" and arguments:
@@ -103,7 +103,7 @@ def _listening(reactor: Any, description: str, factory: IProtocolFactory) -> ILi
 def _check_certificates(description: str) -> None:
     """Refuse a directory of certificates that holds none: Twisted looks into it only when a client
     comes, whose handshake then fails."""
-    kind, arguments = _read(description)
+    kind, arguments = read_endpoint(description)
     if kind == "tls" and arguments:
         path = arguments[0].removeprefix("path=").replace("\\:", ":")
         if not path:

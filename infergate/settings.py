@@ -306,7 +306,7 @@ def load(
             written[field.name] = found
             given[field.name] = _parsed(field, found)
     settings = Settings(**given)
-    _check_jwt(settings, written)
+    check_tokens(settings, written)
     return settings
 
 
@@ -326,7 +326,7 @@ def _parsed(field: attrs.Attribute[Any], written: Written) -> Any:
         raise written.refused(str(why)) from None
 
 
-def _check_jwt(settings: Settings, written: Mapping[str, Written]) -> None:
+def check_tokens(settings: Settings, written: Mapping[str, Written]) -> None:
     """Refuse what no JWT setting says alone.
 
     A key for one kind of algorithm is never used for the other, or a public key would do as a

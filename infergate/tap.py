@@ -10,14 +10,15 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import LogEvent, Logger
 
 from infergate.api.operations import OPERATIONS
 from infergate.backend.endpoint import backend_endpoint
+from infergate.certificates import Certificates
 from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
 from infergate.dotenv import misspelt, read_dotenv
@@ -31,6 +32,7 @@ from infergate.listening import listen, listen_main
 from infergate.manual import help_text, option_parameters
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
+from infergate.reload import CertificateFiles, KeyFiles, Reloader
 from infergate.server.addresses import is_loopback
 from infergate.service import GatewayService
 from infergate.settings import Settings, load, names
@@ -121,16 +123,28 @@ def _service(
         lambda url, trust: backend_endpoint(url, reactor, settings.backend_connect_timeout, trust),
         ledger=_ledger(settings.usage_db, reactor),
     )
-    ports = [listen_main(reactor, settings, wired.front)]
+    main = Certificates(settings.listen or "", wired.front)
+    ports = [listen_main(main.reactor_for(reactor), settings, wired.front)]
     names = [operation.name for operation in OPERATIONS]
     greeting = [start_line(settings, ports[0].getHost(), names)]
     where = settings.metrics_listen
+    apart = Certificates(where or "", wired.metrics_edge)
     if where is not None:
-        ports.append(listen(reactor, "METRICS_LISTEN", where, wired.metrics_edge))
+        listening = listen(apart.reactor_for(reactor), "METRICS_LISTEN", where, wired.metrics_edge)
+        ports.append(listening)
         greeting.append(f"Metrics at {url(ports[1].getHost(), where)}/metrics")
     writer = LogWriter(target, reactor)
     wired.metrics.count_dropped_lines(lambda: writer.dropped)
-    reactor.callWhenRunning(_handle_signals, reactor, target, writer, wired.front.end)
+    reloader = Reloader(
+        [
+            KeyFiles(settings, wired.admission, wired.roster),
+            *map(CertificateFiles, (main, apart)),
+        ],
+        reactor,
+        lambda read: deferToThreadPool(reactor, reactor.getThreadPool(), read),
+    )
+    hangup = reloader.reload if reloader.has_sources else _nothing_to_reload
+    reactor.callWhenRunning(_handle_signals, reactor, target, writer, wired.front.end, hangup)
     reactor.addSystemEventTrigger("after", "shutdown", writer.finish)
     shorten(reactor)
     return GatewayService(
@@ -141,7 +155,7 @@ def _service(
         observer=observer(writer.write, _line(settings, target), settings.log_level),
         metrics_edge=wired.metrics_edge,
         pools=wired.pools,
-        parts=wired.parts,
+        parts=(reloader, *wired.parts),
         greeting=greeting,
         warnings=[*warnings, *_warnings(settings, ports[0])],
     )
@@ -225,13 +239,20 @@ def _line(settings: Settings, target: Target) -> Callable[[LogEvent], str]:
     return TextLines(colours=shows_colours(target.fileno()))
 
 
+def _nothing_to_reload() -> None:
+    _log.info("SIGHUP: there is nothing to reload")
+
+
 def _handle_signals(
-    reactor: Any, target: Target, writer: LogWriter, end: Callable[[], None]
+    reactor: Any,
+    target: Target,
+    writer: LogWriter,
+    end: Callable[[], None],
+    hangup: Callable[[], object] = _nothing_to_reload,
 ) -> None:
     """The first signal drains, a second one calls `end` and then ends the process; twistd's own
     handler would call `reactor.stop` twice, which raises. SIGUSR1 opens a log file anew, and does
-    nothing where there is none. SIGHUP ends nothing: it is what an operator sends to have files
-    read again."""
+    nothing where there is none. SIGHUP calls `hangup`."""
     stopping = False
 
     def crash() -> None:
@@ -253,5 +274,4 @@ def _handle_signals(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
     signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(reopen, target))
-    nothing = partial(_log.info, "SIGHUP: there is nothing to reload")
-    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(nothing))
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(hangup))

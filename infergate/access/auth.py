@@ -92,6 +92,13 @@ class KeyRing:
         """The names of the callers, each once, in the order in which they were written."""
         return list(dict.fromkeys(self._names.values()))
 
+    def keys_by_name(self) -> dict[str, set[tuple[bytes, float | None]]]:
+        """The digests of each name's keys, each with when it expires."""
+        keys: dict[str, set[tuple[bytes, float | None]]] = {}
+        for digest, name in self._names.items():
+            keys.setdefault(name, set()).add((digest, self._expires.get(digest)))
+        return keys
+
     def authenticate(self, token: str) -> str:
         """Look the token up by its digest, which costs the same with one key and with 100,000.
 
