@@ -5,7 +5,7 @@ from __future__ import annotations
 from infergate.api.events import EventTooLarge, Scanner
 from infergate.api.refusals import first_event_refusal
 from infergate.backend.call import Call
-from infergate.errors import BackendError
+from infergate.errors import BrokenReply
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.server.request import EVENT_STREAM, Request
 
@@ -104,12 +104,12 @@ class Relay:
             if request.channel is not None:
                 request.unregisterProducer()  # type: ignore[no-untyped-call]
         if scanner.error_shown:
-            self._record.fail(BackendError("The backend ended its stream with an error."))
+            self._record.fail(BrokenReply("The backend ended its stream with an error."))
             request.break_off()
         elif scanner.error is not None:
-            raise BackendError("The backend ended its stream with an error.")
+            raise BrokenReply("The backend ended its stream with an error.")
         elif not scanner.complete(framed=self._call.framed):
-            raise BackendError("The backend's stream was cut short.")
+            raise BrokenReply("The backend's stream was cut short.")
         elif self._stream_end and not scanner.done:
             self._send(self._stream_end)
         await request.drained()
@@ -124,7 +124,7 @@ class Relay:
         except EventTooLarge as error:
             if scanner.ready:
                 self._send(scanner.ready)
-            raise BackendError("An event of the backend's stream is too large.") from error
+            raise BrokenReply("An event of the backend's stream is too large.") from error
         self._call.touch(begun=scanner.events > 0)
         if self._failed_at_once():
             assert scanner.error is not None

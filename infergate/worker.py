@@ -25,6 +25,7 @@ from infergate.errors import (
     BackendError,
     BackendFailure,
     BackendUnavailable,
+    BrokenReply,
     GatewayError,
     NoBackend,
 )
@@ -172,7 +173,7 @@ class BackendWorker:
             await accepted(call, response)
             body = await call.read_all(self._max_response)
             if not _is_object(body):
-                raise BackendError("The backend's list of models is not a JSON object.")
+                raise BrokenReply("The backend's list of models is not a JSON object.")
         except (BackendError, BackendUnavailable) as error:
             error.invite_retry()
             raise

@@ -208,10 +208,10 @@ class Connection(Protocol):
         elif self.edge.deadlines.now() >= self._end_of_exchange:
             self._time_out()
         elif phase is HEAD:
-            self._refuse(RequestTimeout())
+            self._refuse(RequestTimeout("HEADER_TIMEOUT"))
         elif phase is BODY:
             assert self._request is not None
-            self._request.body.fail(RequestTimeout())
+            self._request.body.fail(RequestTimeout("BODY_TIMEOUT"))
             self.deadline = self._end_of_exchange
 
     # From the transport.
@@ -272,11 +272,14 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         left_in, edge = self.phase, self.edge
-        self._conclude_written(None if reason.check(ConnectionDone) else ClientGone())
+        gone = ClientGone()
+        gone.cause = "WRITE_STALL_TIMEOUT" if self._stall.passed else None
+        self._conclude_written(None if reason.check(ConnectionDone) else gone)
         self._enter(CLOSED)
         edge.deadlines.forget(self)
         self._stall.end()
         if self._request is not None:
+            self._request.record.fail(gone)
             self._request.connectionLost(reason)
         elif left_in in (QUEUED, HEAD):
             # Part of a request came, and no more: also an exchange, and also accounted for.
@@ -454,7 +457,7 @@ class Connection(Protocol):
             else:
                 self._stall.begin(LINGER)
         elif now >= self._end_of_exchange:
-            self._conclude_written(GatewayTimeout())
+            self._conclude_written(GatewayTimeout(cause="REQUEST_TIMEOUT"))
             self.abort()
         else:
             self.deadline = now
@@ -474,7 +477,9 @@ class Connection(Protocol):
         request = self._request
         begun = request is not None and request.record.backend_began is not None
         error = GatewayTimeout(
-            "The request took longer than REQUEST_TIMEOUT allows.", prompt_sent=begun
+            "The request took longer than REQUEST_TIMEOUT allows.",
+            prompt_sent=begun,
+            cause="REQUEST_TIMEOUT",
         )
         if request is None:
             self._refuse(error)

@@ -29,6 +29,8 @@ class Stall:
 
     def __init__(self, transport: Socket, deadlines: Deadlines) -> None:
         self.deadline = NEVER
+        # Whether the connection was aborted for it.
+        self.passed = False
         self._transport = transport
         self._deadlines = deadlines
         self._seconds = 0.0
@@ -46,6 +48,7 @@ class Stall:
     def expired(self) -> None:
         """Called by `Deadlines`."""
         if unsent(self._transport) == self._unsent:
+            self.passed = True
             self._transport.abortConnection()
         else:
             self.begin(self._seconds)
