@@ -68,7 +68,7 @@ class EchoWorker:
         if operation.echo is None:
             raise NoBackend
         reply = operation.echo(ask, _stamp(request))
-        request.record.usage = reply.usage
+        _write_down(reply, request)
         request.record.model_accepted = True
         await send(reply, operation, ask, request)
 
@@ -156,9 +156,7 @@ class BackendWorker:
                 return
             reply = operation.shape(answer, ask, _stamp(request))
             del answer
-            record.usage = reply.usage
-            if record.model is None and reply.model is not None:
-                record.model = reply.model[:MODEL_NAME]
+            _write_down(reply, request)
             await send(reply, operation, ask, request, _declared(response, JSON) or JSON)
         finally:
             pulse.stop()
@@ -241,6 +239,14 @@ async def send(
         request.begin(200, EVENT_STREAM, STREAM_HEADERS)
     request.write(events)
     await request.drained()
+
+
+def _write_down(reply: Reply, request: Request) -> None:
+    """Put into the request's record what a reply says of itself."""
+    record = request.record
+    record.usage = reply.usage
+    if record.model is None and reply.model is not None:
+        record.model = reply.model[:MODEL_NAME]
 
 
 def _stamp(request: Request) -> Stamp:
