@@ -117,7 +117,7 @@ class BackendWorker:
         body = ask.body()
         # The answer may take long, and the prompt may be large.
         ask = ask.without_members()
-        prompt_estimate = estimate_prompt(body) if streams else 0
+        estimate = estimate_prompt(body) if streams else 0
         accept = EVENTS if streams else JSON
         headers = self._headers(request, accept, JSON, operation.forwarded)
         if streams:
@@ -131,22 +131,12 @@ class BackendWorker:
             self._pass_back(response, request)
             await accepted(call, response)
             record.model_accepted = True
-            if streams and (content_type := _declared(response, EVENTS)):
-                assert operation.reader is not None
-                reader = operation.reader(ask)
-                request.error_event = partial(_error_event, operation, reader)
-                await Relay(
-                    request,
-                    call,
-                    Scanner(self._max_event, reader),
-                    pulse,
-                    self._deadlines,
-                    content_type,
-                    stream_end=operation.stream_end,
-                    prompt_estimate=prompt_estimate,
-                ).run()
-                return
-            answer = await call.read_all(self._max_response)
+            if streams:
+                answer = await self._relay(operation, ask, request, call, response, pulse, estimate)
+                if answer is None:
+                    return
+            else:
+                answer = await call.read_all(self._max_response)
             content_type = next(
                 filter(None, map(partial(_declared, response), operation.passed_types)), None
             )
@@ -160,6 +150,34 @@ class BackendWorker:
             await send(reply, operation, ask, request, _declared(response, JSON) or JSON)
         finally:
             pulse.stop()
+
+    async def _relay(
+        self,
+        operation: Operation,
+        ask: Ask,
+        request: Request,
+        call: Call,
+        response: Response,
+        pulse: Pulse,
+        prompt_estimate: int,
+    ) -> bytes | None:
+        """Pass a stream on; where the backend answered with something else, that is returned."""
+        assert operation.reader is not None
+        reader = operation.reader(ask)
+        request.error_event = partial(_error_event, operation, reader)
+        declared = _declared(response, EVENTS)
+        relay = Relay(
+            request,
+            call,
+            Scanner(self._max_event, reader),
+            pulse,
+            self._deadlines,
+            declared or EVENT_STREAM,
+            stream_end=operation.stream_end,
+            prompt_estimate=prompt_estimate,
+            max_plain=None if declared else self._max_response,
+        )
+        return await relay.run()
 
     async def models(self, request: Request) -> None:
         call = self._backend.call(request.record)

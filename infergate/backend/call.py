@@ -180,7 +180,7 @@ class Call:
         def keep(chunk: bytes) -> None:
             body.write(chunk)
             if body.tell() > limit:
-                raise BrokenReply("The backend's answer is too large.")
+                raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
             self.touch()
 
         assert self._response is not None
@@ -188,7 +188,7 @@ class Call:
         # An unknown length is not an int.
         if isinstance(length, int) and length > limit:
             self.discard()
-            raise BrokenReply("The backend's answer is too large.")
+            raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
         # With its head a plain answer has begun.
         self.touch()
         await self.read(keep)
