@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time, time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -19,6 +19,7 @@ from infergate.access.budgets import Budgets
 from infergate.access.limits import ILimits, LocalLimits
 from infergate.access.policy import Policies, Policy
 from infergate.access.roster import Roster
+from infergate.access.shared import SharedLimits
 from infergate.api.operation import Rules
 from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.call import Timeouts
@@ -26,7 +27,6 @@ from infergate.backend.client import Backend
 from infergate.backend.endpoint import api_base
 from infergate.backend.health import Health, connection, health_route
 from infergate.gateway import Gateway
-from infergate.ledger.writer import Ledger
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.connection import EdgeLimits
 from infergate.server.edge import Edge
@@ -36,12 +36,16 @@ from infergate.server.routes import Routes
 from infergate.service import Part
 from infergate.settings import Settings
 from infergate.sources import SettingsError
+from infergate.stores import Stores
 from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.logs import RequestLog
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.push import Collector, Pusher
 from infergate.telemetry.record import Record
 from infergate.worker import BackendWorker, EchoWorker, IWorker
+
+if TYPE_CHECKING:
+    from infergate.access.redislink import RedisLink
 
 Reach = Callable[[str, Any], IStreamClientEndpoint]
 """How to connect to an HTTP URL or to ``unix:/path``. The second argument is what TLS trusts, a
@@ -79,31 +83,29 @@ def compose(
     *,
     log: Callable[[Record], None] | None = None,
     wrap: Callable[[IWorker], IWorker] = lambda worker: worker,
-    ledger: Ledger | None = None,
+    stores: Stores | None = None,
 ) -> Wired:
     """Wire a gateway that runs on `clock` and reaches other servers by `reach`.
 
     `log` is handed the record of each exchange in place of the process's log; `wrap` may put
-    another worker around or in place of the one that the settings ask for. `ledger` is that of
-    `USAGE_DB`, whose database blocks and has its own thread. Raises `SettingsError`
+    another worker around or in place of the one that the settings ask for. `stores` are the
+    ledger and the Redis that the settings name. Raises `SettingsError`
     where a setting shows to be wrong only now.
     """
     wiring = _Wiring(settings, clock, reach)
     metrics = Metrics()
     log = log or RequestLog(probes=settings.log_probes)
     worker = wrap(wiring.worker())
-    limits = LocalLimits(clock.seconds, time)
-    admission = wiring.admission(limits)
-    budgets = _budgets(ledger, limits, admission, clock)
-    _show_callers(settings, metrics, limits, admission)
+    stores = stores or Stores()
+    ledger, local = stores.ledger, LocalLimits(clock.seconds, time)
+    admission = wiring.admission(_shared(settings, local, stores.redis), metrics)
+    lasting = _lasting(stores, local, admission, clock)
+    _watch(metrics, stores)
+    metrics.callers.watch(lambda names: local.standings(admission.roster.policies, names))
     gateway = Gateway(
         worker,
         admission,
-        Rules(
-            settings.default_model,
-            settings.max_tokens_limit,
-            inject_usage=settings.stream_usage == "inject",
-        ),
+        Rules(settings.default_model, settings.max_tokens_limit),
         metrics,
         Exposition(metrics, clock.seconds),
         max_body=settings.max_body_bytes,
@@ -145,7 +147,7 @@ def compose(
         metrics=metrics,
         deadlines=wiring.deadlines,
         pools=tuple(wiring.pools),
-        parts=(*_ledger_parts(ledger, metrics), *budgets, *wiring.parts(metrics)),
+        parts=(*lasting, *wiring.parts(metrics)),
     )
 
 
@@ -165,9 +167,7 @@ class _Wiring:
         """The worker that answers requests: of the backend, or an echo without one."""
         settings = self._settings
         if settings.backend_url is None:
-            return EchoWorker(
-                "default" if settings.default_model is None else settings.default_model
-            )
+            return EchoWorker(settings.default_model)
         url = api_base(settings.backend_url)
         authorities = settings.backend_ca_file
         trust = None if authorities is None else authorities.content
@@ -214,12 +214,13 @@ class _Wiring:
         )
         return Health(health_route(backend, path, self.deadlines), self.deadlines)
 
-    def admission(self, limits: ILimits) -> Admission:
+    def admission(self, limits: ILimits, metrics: Metrics) -> Admission:
         """Who may come in, and how much."""
         return Admission(
             self.roster(self._settings),
             limits,
             max_concurrent=self._settings.max_concurrent_requests,
+            learn=metrics.callers.learn if self._settings.needs_key else lambda names: None,
         )
 
     def roster(self, settings: Settings) -> Roster:
@@ -229,7 +230,10 @@ class _Wiring:
             policies = file.content.policies(settings.rate_limit)
         else:
             policies = Policies(Policy(rate=settings.rate_limit))
-        return Roster(self._authenticator(settings), policies, settings.rate_limit)
+        names = [] if settings.api_keys is None else settings.api_keys.names
+        if file is not None:
+            names = [*names, *file.content.ring.names]
+        return Roster(self._authenticator(settings), policies, settings.rate_limit, names)
 
     def _authenticator(self, settings: Settings) -> IAuthenticator | None:
         """What lets callers in, or None where nobody needs a key."""
@@ -302,42 +306,51 @@ class _Wiring:
         return agent, endpoint
 
 
-def _budgets(
-    ledger: Ledger | None, limits: LocalLimits, admission: Admission, clock: IReactorTime
+def _shared(settings: Settings, local: LocalLimits, redis: RedisLink | None) -> ILimits:
+    """The limits as they are asked: in this process alone, or in Redis too."""
+    if redis is None:
+        return local
+    shared = SharedLimits(redis, local, refuse=settings.shared_state_failure == "refuse")
+    redis.on_up = shared.settle
+    return shared
+
+
+def _lasting(
+    stores: Stores, local: LocalLimits, admission: Admission, clock: IReactorTime
 ) -> tuple[Part, ...]:
-    if ledger is None:
-        return ()
-    budgets = Budgets(ledger, limits, lambda: admission.roster, clock)
-    budgets.begin()
-    return (budgets,)
+    """What is started and stopped with the ledger and with Redis."""
+    parts: list[Part] = []
+    if stores.ledger is not None:
+        budgets = Budgets(stores.ledger, local, lambda: admission.roster, clock)
+        budgets.begin()
+        parts += [stores.ledger, budgets]
+        if stores.redis is not None:
+            # A Redis that has forgotten a window begins it from what the ledger knows now.
+            stores.redis.before_up = budgets.refresh
+    if stores.redis is not None:
+        parts.append(stores.redis)
+    return tuple(parts)
 
 
-def _show_callers(
-    settings: Settings, metrics: Metrics, limits: LocalLimits, admission: Admission
-) -> None:
-    """Have the metrics of the callers that are known now, and of those that have budgets."""
-    if not settings.needs_key:
-        return
-    metrics.callers.learn(settings.api_keys.names if settings.api_keys is not None else ())
-    if settings.api_keys_file is not None:
-        metrics.callers.learn(settings.api_keys_file.content.ring.names)
-    metrics.callers.watch(lambda names: limits.standings(admission.roster.policies, names))
-
-
-def _ledger_parts(ledger: Ledger | None, metrics: Metrics) -> tuple[Part, ...]:
-    if ledger is None:
-        return ()
-    metrics.watch(
-        "infergate_ledger_up",
-        "Whether the database of USAGE_DB takes what it is given.",
-        lambda: ledger.up,
-    )
-    metrics.watch(
-        "infergate_ledger_pending_requests",
-        "Requests that wait to be written to USAGE_DB.",
-        lambda: ledger.pending,
-    )
-    return (ledger,)
+def _watch(metrics: Metrics, stores: Stores) -> None:
+    ledger, redis = stores.ledger, stores.redis
+    if ledger is not None:
+        metrics.watch(
+            "infergate_ledger_up",
+            "Whether the database of USAGE_DB takes what it is given.",
+            lambda: ledger.up,
+        )
+        metrics.watch(
+            "infergate_ledger_pending_requests",
+            "Requests that wait to be written to USAGE_DB.",
+            lambda: ledger.pending,
+        )
+    if redis is not None:
+        metrics.watch(
+            "infergate_shared_state_up",
+            "Whether the Redis of SHARED_STATE answers.",
+            lambda: redis.up,
+        )
 
 
 def _limits(settings: Settings) -> EdgeLimits:

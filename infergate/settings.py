@@ -17,6 +17,7 @@ from infergate.access.algorithms import PUBLIC
 from infergate.access.auth import KeyRing
 from infergate.access.keysfile import KeysFile, KeysFileError
 from infergate.access.ratelimit import Rate, parse_rate
+from infergate.access.redisurl import SharedState, parse_shared_state
 from infergate.api.passing import parse_forwarded, parse_returned
 from infergate.ledger.connecting import UsageDB, parse_usage_db
 from infergate.server.addresses import Networks
@@ -131,23 +132,15 @@ class Settings:
         "more tries after a connection that failed before a byte was sent",
         1,
     )
-    default_model: str | None = _setting(
+    default_model: str = _setting(
         "backend",
         values.line,
-        "model of a request that names none; unset: the backend chooses; empty: model is required",
+        "model of a request that names none; empty: model is required",
+        "default",
         empty=True,
     )
-    stream_usage: str = _setting(
-        "backend",
-        values.choice("inject", "off"),
-        "inject: ask the backend for the usage of every stream; off: leave stream_options alone",
-        "inject",
-    )
     max_tokens_limit: int = _setting(
-        "limits",
-        values.whole(1),
-        "largest max_tokens, max_completion_tokens or max_output_tokens let through",
-        131072,
+        "limits", values.whole(1), "largest max_tokens or max_completion_tokens let through", 131072
     )
     max_body_bytes: int = _setting("limits", values.whole(1), "largest request body", 33554432)
     max_response_bytes: int = _setting(
@@ -226,6 +219,25 @@ class Settings:
         "keys",
         parse_rate,
         "requests of each caller: N/second, N/minute, N/hour or N/day; unset: no limit",
+    )
+    shared_state: SharedState | None = _setting(
+        "keys",
+        parse_shared_state,
+        "redis://[user:password@]host[:port][/db], rediss:// or unix:/path: limits hold across "
+        "all processes that name it",
+        secret=True,
+        file=True,
+    )
+    shared_state_failure: str = _setting(
+        "keys",
+        values.choice("local", "refuse"),
+        "while SHARED_STATE is away each process counts for itself, or refuses who has limits",
+        "local",
+    )
+    shared_state_ca_file: FromFile[Any] | None = _setting(
+        "keys",
+        values.authorities,
+        "PEM file of the authorities that a rediss:// is verified by; unset: the system's",
     )
     usage_db: UsageDB | None = _setting(
         "keys",

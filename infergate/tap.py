@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import LogEvent, Logger
 
+from infergate.access.windows import LASTING
 from infergate.api.operations import OPERATIONS
 from infergate.backend.endpoint import backend_endpoint
 from infergate.certificates import Certificates
@@ -23,11 +23,7 @@ from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
 from infergate.dotenv import misspelt, read_dotenv
 from infergate.greeting import start_line, url
-from infergate.ledger.connecting import UsageDB
-from infergate.ledger.schema import StoreAway, StoreRefused
 from infergate.ledger.sqlite import network_file_system
-from infergate.ledger.thread import OneThread
-from infergate.ledger.writer import Ledger
 from infergate.listening import listen, listen_main
 from infergate.manual import help_text, option_parameters
 from infergate.reactor.deadlines import use_monotonic_clock
@@ -37,6 +33,7 @@ from infergate.server.addresses import is_loopback
 from infergate.service import GatewayService
 from infergate.settings import Settings, load, names
 from infergate.sources import SettingsError
+from infergate.stores import open_stores
 from infergate.telemetry.jsonlines import json_line
 from infergate.telemetry.lines import STOPPED_READER, LogWriter
 from infergate.telemetry.logs import observer
@@ -121,7 +118,7 @@ def _service(
         settings,
         reactor,
         lambda url, trust: backend_endpoint(url, reactor, settings.backend_connect_timeout, trust),
-        ledger=_ledger(settings.usage_db, reactor),
+        stores=open_stores(settings, reactor),
     )
     main = Certificates(settings.listen or "", wired.front)
     ports = [listen_main(main.reactor_for(reactor), settings, wired.front)]
@@ -161,20 +158,6 @@ def _service(
     )
 
 
-def _ledger(database: UsageDB | None, reactor: Any) -> Ledger | None:
-    """The ledger, with its tables made where the database can be reached. One that is away says so
-    in the log once the gateway runs; one that will never do stops the start."""
-    if database is None:
-        return None
-    try:
-        store = database.store()
-        with suppress(StoreAway):
-            store.prepare()
-    except StoreRefused as why:
-        raise SettingsError("USAGE_DB", database.path, str(why)) from None
-    return Ledger(store, OneThread("ledger", reactor.callFromThread), reactor)
-
-
 def _warnings(settings: Settings, port: IListeningPort) -> Iterator[str]:
     """What is allowed, and yet more likely a mistake; `port` is the main one."""
     # A unix: socket has no host: its mode says who may come.
@@ -186,6 +169,14 @@ def _warnings(settings: Settings, port: IListeningPort) -> Iterator[str]:
             "127.0.0.1"
         )
     yield from _key_warnings(settings)
+    lasting = settings.api_keys_file is not None and settings.api_keys_file.content.policies(
+        None
+    ).windows.intersection(LASTING)
+    if lasting and settings.usage_db is None and settings.shared_state is None:
+        yield (
+            "There are token limits by day, week or month, and neither USAGE_DB nor SHARED_STATE: "
+            "what was used is forgotten when the process ends"
+        )
     path = settings.usage_db.path if settings.usage_db is not None else None
     kind = network_file_system(path) if path is not None else None
     if kind is not None:

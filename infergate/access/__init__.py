@@ -10,6 +10,10 @@ jwts        who is calling: JSON Web Tokens
 jwks        the keys that tokens are verified with
 auth        who is calling: API keys
 algorithms  the names of the algorithms of tokens
+redisurl    which Redis a SHARED_STATE names
+redislink   a connection to Redis that is there or is away
+shared      rates and token budgets of all processes that share one Redis
+scripts     what Redis runs for them
 limits      rates and token budgets, in the memory of one process
 account     on whose account a request is served
 spending    tokens used in the current windows

@@ -26,6 +26,11 @@ class Account:
         return None if self.caller is None else self.caller.full_name
 
     @property
+    def is_refused(self) -> bool:
+        """Whether it stands for the wrong credentials of an address."""
+        return self.bucket.startswith("refused ")
+
+    @property
     def is_person(self) -> bool:
         """Whether it is one of the many people behind a key."""
         return self.caller is not None and self.caller.user is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from ipaddress import ip_address
 from typing import TypeVar
@@ -42,7 +42,8 @@ class Admission:
     body, `enter` when the backend would be called. What has to be undone or charged when the
     exchange ends is left with its record.
 
-    `roster` may be swapped at any time; an exchange keeps the account that it began with.
+    `roster` may be swapped at any time; an exchange keeps the account that it began with. `learn`
+    is called with the names of each one.
     `max_concurrent` is `MAX_CONCURRENT_REQUESTS`, 0 for no limit.
     """
 
@@ -53,12 +54,25 @@ class Admission:
         *,
         max_concurrent: int = 0,
         wall: Callable[[], float] = time.time,
+        learn: Callable[[Sequence[str]], None] = lambda names: None,
     ) -> None:
-        self.roster = roster
+        self._roster = roster
         self._limits = limits
         self._max_concurrent = max_concurrent
         self._wall = wall
         self._places = Places()
+        self._learn = learn
+        learn(roster.names)
+
+    @property
+    def roster(self) -> Roster:
+        """Who is known now."""
+        return self._roster
+
+    @roster.setter
+    def roster(self, roster: Roster) -> None:
+        self._roster = roster
+        self._learn(roster.names)
 
     async def admit(
         self, request: Request, *, to: str | None = None, limited: bool = False, costs: bool = False

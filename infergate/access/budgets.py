@@ -44,7 +44,7 @@ class Budgets:
         self._clock = clock
         self._wall = wall
         self._waiting: IDelayedCall | None = None
-        self._reading: Deferred[None] | None = None
+        self._reading = False
 
     def begin(self) -> None:
         """Read what was used before this process began. A ledger that is away is read later."""
@@ -67,11 +67,15 @@ class Budgets:
         lasting = self._roster().policies.windows
         return [window for window in LASTING if window in lasting]
 
+    def refresh(self) -> Deferred[None]:
+        """Read them now; never fails."""
+        return Deferred.fromCoroutine(self._read()).addErrback(lambda _: None)
+
     def _refresh(self) -> None:
         self._waiting = self._clock.callLater(REFRESH, self._refresh)
-        if self._reading is None:
-            self._reading = Deferred.fromCoroutine(self._read())
-            self._reading.addBoth(self._was_read)
+        if not self._reading:
+            self._reading = True
+            self.refresh().addCallback(self._was_read)
 
     async def _read(self) -> None:
         for window in self._windows():
@@ -79,4 +83,4 @@ class Budgets:
             self._limits.learn(window, began, await self._ledger.tokens(began))
 
     def _was_read(self, _: object) -> None:
-        self._reading = None
+        self._reading = False

@@ -135,6 +135,12 @@ class LocalLimits:
         """What the account has used in the current `window`, as far as this process knows."""
         return self._spending(account).used(account.name or "", window)
 
+    def hear(self, account: Account, window: str, used: int) -> None:
+        """Take over what other processes are known to have used."""
+        if used > self.used(account, window):
+            spending = self._spending(account)
+            spending.add(account.name or "", window, used - self.used(account, window))
+
     def _tokens(self, account: Account) -> tuple[Spent, ...]:
         budgets = account.policy.tokens
         name = account.name

@@ -173,7 +173,7 @@ def _policy(options: Options, rate: Rate | None) -> Policy:
     own_rate: Rate | None = options["rate"] if named else rate
     return Policy(
         rate=own_rate,
-        rate_set_by=f"rate={own_rate}" if named else "RATE_LIMIT",
+        rate_set_by="rate" if named else "RATE_LIMIT",
         tokens=options.get("tokens") or (),
         concurrent=options.get("concurrent"),
         models=options.get("models"),

@@ -45,6 +45,13 @@ class Decision(Struct, frozen=True, gc=False):
     retry_after: int
 
 
+def kept_key(key: str) -> str:
+    """A name or address as it is kept: what is long, or not ASCII, as a digest."""
+    if len(key) > MAX_KEY_LENGTH or not key.isascii():
+        return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return key
+
+
 def parse_rate(text: str) -> Rate:
     """Read ``60/minute``; raises `ValueError` for anything else."""
     match = _RATE.fullmatch(text)
@@ -124,8 +131,7 @@ class TokenBuckets:
 
     def _look(self, key: str) -> tuple[int, str, int]:
         """Now, the key as it is kept, and how much of its bucket is used."""
-        if len(key) > MAX_KEY_LENGTH or not key.isascii():
-            key = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        key = kept_key(key)
         now = round((self._seconds() - self._start) * _MICROSECONDS) * self._rate.count
         full_at = self._newer.get(key)
         if full_at is None:

@@ -18,11 +18,13 @@ MAX_PERSON = 128
 @attrs.frozen(eq=False)
 class Roster:
     """Knows callers by their credentials, where `authenticator` is not None, and by their names
-    what they may do. `rate_limit`, that of the setting, is what holds for addresses."""
+    what they may do. `rate_limit`, that of the setting, is what holds for addresses. `names` are
+    those of all keys, in the order in which they were written."""
 
     authenticator: IAuthenticator | None = None
     policies: Policies = attrs.Factory(Policies)
     rate_limit: Rate | None = None
+    names: Sequence[str] = ()
     _stranger: Policy = attrs.field(init=False)
 
     @_stranger.default

@@ -74,7 +74,6 @@ def refusal(status: int, body: bytes, headers: HeaderList = ()) -> GatewayError:
         detail=said.detail,
         prompt_sent=status not in NOT_BEGUN,
         headers=headers,
-        cause=f"backend answered {status}",
     )
 
 
@@ -86,9 +85,7 @@ def first_event_refusal(data: bytes) -> GatewayError:
         return refusal(code, data)
     said = read_refusal(data)
     return BackendError(
-        said.message or "The backend began its stream with an error.",
-        detail=said.detail,
-        cause="the stream began with an error",
+        said.message or "The backend began its stream with an error.", detail=said.detail
     )
 
 

@@ -16,6 +16,7 @@ from infergate.ledger.sqlite import SqliteStore
 from infergate.ledger.writer import Ledger
 from infergate.settings import load
 from infergate.sources import SettingsError
+from infergate.stores import Stores
 from infergate.telemetry.record import Record
 from tests.unit.inmemory import BackendPort, Client, Wire, chat, request
 
@@ -76,7 +77,7 @@ class Composing(SynchronousTestCase):
     def test_ledger_counts_each_exchange_and_is_seen_in_the_metrics(self) -> None:
         """What waits for the database of USAGE_DB is a metric; without one there is none."""
         ledger = Ledger(SqliteStore(self.mktemp()), Waiting(), self.clock)
-        wired = compose(load({}, {}, {}), self.clock, self.reach, ledger=ledger)
+        wired = compose(load({}, {}, {}), self.clock, self.reach, stores=Stores(ledger))
         Client(self.clock, wired.front, Wire(self.clock, "192.0.2.1")).send(chat())
         Client(self.clock, wired.front, Wire(self.clock, "192.0.2.1")).send(
             request("GET", "/v1/models")

@@ -126,7 +126,7 @@ class Lines(SynchronousTestCase):
             "concurrent=4 models=qwen*,gemma routes=Chat,embeddings,metrics "
             "from=10.0.0.0/8,192.0.2.7 user=X-OpenWebUI-User-Email expires=2027-01-31",
         )
-        self.assertEqual((policy.rate, policy.rate_set_by), (Rate(60, 60), "rate=60/minute"))
+        self.assertEqual((policy.rate, policy.rate_set_by), (Rate(60, 60), "rate"))
         self.assertEqual(policy.tokens, (TokenLimit(200000, "day"), TokenLimit(5000000, "month")))
         self.assertEqual((policy.concurrent, policy.models), (4, ("qwen*", "gemma")))
         self.assertEqual(policy.routes, {"chat", "embeddings", "metrics"})
@@ -143,7 +143,7 @@ class Lines(SynchronousTestCase):
         )
         limit = Rate(1, 1)
         alice = self.policy("alice", *lines, rate=limit)
-        self.assertEqual((alice.rate, alice.rate_set_by), (Rate(5, 60), "rate=5/minute"))
+        self.assertEqual((alice.rate, alice.rate_set_by), (Rate(5, 60), "rate"))
         self.assertEqual((alice.tokens, alice.concurrent), ((TokenLimit(7, "hour"),), 2))
         bob = self.policy("bob", *lines, rate=limit)
         self.assertEqual((bob.rate, bob.tokens, bob.concurrent), (None, (), None))

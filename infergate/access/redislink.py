@@ -1,0 +1,260 @@
+"""A connection to Redis that is there or is away, and never waited for.
+
+txredisapi speaks the protocol. Its own pool would stop for ever after a refused AUTH, wait up to
+ten seconds before it connects again, and verify no certificate: what connects is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import (
+    Deferred,
+    TimeoutError,  # noqa: A004  # that of addTimeout
+    fail,
+)
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txredisapi import RedisProtocol, ResponseError
+
+from infergate.access.shared import RedisAway
+
+ANSWER = 0.1
+"""Seconds that a question may take. After that Redis counts as away."""
+
+AGAIN = 0.5
+"""Seconds after which one that is away is asked again."""
+
+CONNECT = 1.0
+"""Seconds to connect, the TLS handshake and AUTH included."""
+
+PROBE = 2.0
+"""Seconds after which one that is there is asked whether it still is, traffic or not."""
+
+_CLUSTER = ("MOVED", "ASK ", "CROSSSLOT", "CLUSTERDOWN")
+
+_log = Logger(namespace="infergate")
+
+
+@attrs.frozen
+class Login:
+    """What Redis is told first. None is not said."""
+
+    username: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+    database: int | None = None
+
+
+class RedisLink:
+    """`start` first, then `run` at any time, `stop` at the end.
+
+    `reach` makes a new endpoint for each attempt, so that a name is looked up again and a failover
+    is followed. `shown` names Redis in the log, without a password. Whenever Redis is
+    back, `before_up` is awaited before anybody asks it again, and `on_up` is called then.
+    """
+
+    def __init__(
+        self,
+        reach: Callable[[], IStreamClientEndpoint],
+        clock: IReactorTime,
+        login: Login,
+        shown: str,
+    ) -> None:
+        self._reach = reach
+        self._clock = clock
+        self._login = login
+        self._shown = shown
+        self.before_up: Callable[[], Deferred[None] | None] = lambda: None
+        self.on_up: Callable[[], None] = lambda: None
+        self._protocol: RedisProtocol | None = None
+        self._connecting: Deferred[None] | None = None
+        # Until the first attempt has ended, questions wait for it: a Redis that is there must not
+        # miss the first requests.
+        self._first: list[Deferred[None]] | None = []
+        self._next: IDelayedCall | None = None
+        self._said_away = False
+        self._stopped = False
+
+    @property
+    def up(self) -> bool:
+        return self._protocol is not None
+
+    def start(self) -> None:
+        self._attempt()
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._drop()
+
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
+        """What `script` answers. Fails with `RedisAway`, after `ANSWER` seconds at the most."""
+        if self._protocol is not None:
+            return self._answered(self._protocol, self._protocol.eval(script, keys, arguments))
+        if self._first is None:
+            return fail(RedisAway())
+        connected: Deferred[None] = Deferred()
+        self._first.append(connected)
+        connected.addTimeout(ANSWER, self._clock)
+        connected.addErrback(_as_away)
+        return connected.addCallback(lambda _: self.run(script, keys, arguments))
+
+    def _answered(self, protocol: RedisProtocol, answer: Deferred[Any]) -> Deferred[Any]:
+        """An answer in time; without one, or with an error, Redis is away. Whoever asks may cancel,
+        which is no fault of Redis's."""
+        asked: Deferred[Any] = Deferred()
+
+        def succeeded(value: Any) -> None:
+            if not asked.called:
+                asked.callback(value)
+
+        def failed(failure: Failure) -> None:
+            if failure.check(TimeoutError):
+                why = f"no answer within {ANSWER} s"
+            else:
+                why = _reason(failure)
+            if protocol is self._protocol:
+                self._away(why)
+            if not asked.called:
+                asked.errback(RedisAway(why))
+
+        answer.addTimeout(ANSWER, self._clock)
+        answer.addCallbacks(succeeded, failed)
+        return asked
+
+    def _attempt(self) -> None:
+        if self._stopped:
+            return
+        attempt = Deferred.fromCoroutine(self._connect())
+        self._connecting = attempt.addTimeout(CONNECT, self._clock)
+        self._connecting.addErrback(self._not_connected)
+
+    async def _connect(self) -> None:
+        factory = _Factory(self._login)
+        protocol: Any = await self._reach().connect(factory)
+        try:
+            await factory.ready
+            # One that may not be written to, or is still loading, answers a PING.
+            await protocol.set("infergate:alive", "1", expire=60)
+            if self._said_away:
+                await _awaited(self.before_up())
+        except BaseException:
+            protocol.transport.abortConnection()
+            raise
+        self._connecting = None
+        self._protocol = protocol
+        protocol.whenDisconnected().addCallback(self._lost)
+        if self._said_away:
+            self._said_away = False
+            _log.info("SHARED_STATE: Redis at {shown} is back", shown=self._shown)
+            self.on_up()
+        self._end_first()
+        self._later(PROBE, self._probe)
+
+    def _not_connected(self, failure: Failure) -> None:
+        self._connecting = None
+        if not self._stopped:
+            self._away(_reason(failure))
+
+    def _lost(self, protocol: RedisProtocol) -> None:
+        if protocol is self._protocol:
+            self._away("the connection was lost")
+
+    def _away(self, why: str) -> None:
+        """Redis is away from now on; the log says so once."""
+        self._drop()
+        self._end_first()
+        if not self._said_away:
+            self._said_away = True
+            _log.warn("SHARED_STATE: Redis at {shown} is away: {why}", shown=self._shown, why=why)
+        self._later(AGAIN, self._attempt)
+
+    def _drop(self) -> None:
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.transport.abortConnection()
+
+    def _probe(self) -> None:
+        protocol = self._protocol
+        if protocol is not None:
+            self._later(PROBE, self._probe)
+            probe = protocol.set("infergate:alive", "1", expire=60)
+            self._answered(protocol, probe).addErrback(lambda failure: failure.trap(RedisAway))
+
+    def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+        self._next = None if self._stopped else self._clock.callLater(seconds, what)
+
+    def _end_first(self) -> None:
+        waiting, self._first = self._first or [], None
+        for one in waiting:
+            if not one.called:
+                one.callback(None)
+
+
+class _Factory(Factory):
+    """Makes one connection of txredisapi's; `ready` fires after AUTH and SELECT, and fails where
+    they are refused."""
+
+    isLazy = False
+    noisy = False
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self.ready: Deferred[None] = Deferred()
+
+    def buildProtocol(self, address: object) -> RedisProtocol:
+        login = self._login
+        protocol = RedisProtocol(
+            password=login.password, username=login.username, dbid=login.database
+        )
+        protocol.factory = self
+        protocol.whenConnected().addCallback(self._connected)
+        # txredisapi keeps to itself why a connection ended: a certificate, for example.
+        lost = protocol.connectionLost
+
+        def connection_lost(reason: Failure) -> None:
+            self.connectionError(_reason(reason))
+            lost(reason)
+
+        protocol.connectionLost = connection_lost
+        return protocol
+
+    def _connected(self, _: object) -> None:
+        if not self.ready.called:
+            self.ready.callback(None)
+
+    def connectionError(self, why: str) -> None:
+        """Called by txredisapi where it cannot log in."""
+        if not self.ready.called:
+            self.ready.errback(RedisAway(why.removeprefix("Redis error: ")))
+
+    def stopTrying(self) -> None:
+        """Called by txredisapi before that; there is nothing here that tries."""
+
+
+async def _awaited(value: Deferred[None] | None) -> None:
+    if value is not None:
+        await value
+
+
+def _as_away(failure: Failure) -> Any:
+    raise RedisAway(_reason(failure))
+
+
+def _reason(failure: Failure) -> str:
+    """Why, in one line. Redis's errors hold no password."""
+    if failure.check(TimeoutError):
+        return f"no connection within {CONNECT} s"
+    text = " ".join(failure.getErrorMessage().split())
+    if failure.check(ResponseError) and text.startswith(_CLUSTER):
+        return "Redis Cluster is not supported"
+    return text or type(failure.value).__name__

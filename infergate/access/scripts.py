@@ -1,0 +1,107 @@
+"""What Redis runs for the limits: one atomic script before an operation, one when it is charged.
+
+Both go by Redis's own clock, so that all processes agree on when a window ends. Every key begins
+with ``infergate:`` and expires.
+"""
+
+from __future__ import annotations
+
+# The beginning and the end of the window that `second` is in, as `windows.bounds` has them. The
+# month is found by Howard Hinnant's `civil_from_days`: years that begin in March end with the leap
+# day, and 153 days are any five months from there.
+_BOUNDS = """
+local function bounds(window, second)
+  local days = math.floor(second / 86400)
+  if window == 'month' then
+    local z = days + 719468
+    local era = math.floor(z / 146097)
+    local doe = z - era * 146097
+    local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+      - math.floor(doe / 146096)) / 365)
+    local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+    local mp = math.floor((5 * doy + 2) / 153)
+    local day = doy - math.floor((153 * mp + 2) / 5)
+    local month = mp < 10 and mp + 3 or mp - 9
+    local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+    local length = ({31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31})[month]
+    if month == 2 and (year % 4 == 0 and year % 100 ~= 0 or year % 400 == 0) then length = 29 end
+    return (days - day) * 86400, (days - day + length) * 86400
+  end
+  local length = ({minute = 60, hour = 3600, day = 86400, week = 604800})[window]
+  local offset = window == 'week' and -259200 or 0
+  local began = math.floor((second - offset) / length) * length + offset
+  return began, began + length
+end
+"""
+
+ASK = (
+    _BOUNDS
+    + """
+-- KEYS: the rate's, then one for each budget.
+-- ARGV: take (1 or 0), costs (1 or 0), requests of the rate (0: none), its period in seconds;
+-- then for each budget: window, tokens, what this process knows to be used, in the window that
+-- began then.
+-- Answers: allowed by the rate (1 or 0), microseconds of the bucket that are used; then for each
+-- budget: tokens used, seconds until its window is over.
+local time = redis.call('TIME')
+local second, micro = tonumber(time[1]), tonumber(time[2])
+local answer, over = {1, '0'}, false
+local at = 5
+for index = 2, #KEYS do
+  local window, count = ARGV[at], tonumber(ARGV[at + 1])
+  local began, ends = bounds(window, second)
+  local key = KEYS[index] .. ':' .. string.format('%.0f', began)
+  local used = tonumber(redis.call('GET', key))
+  if not used then
+    used = tonumber(ARGV[at + 3]) == began and tonumber(ARGV[at + 2]) or 0
+    if used > 0 then redis.call('SET', key, ARGV[at + 2], 'EX', ends - second + 1) end
+  end
+  if used >= count then over = true end
+  answer[#answer + 1] = string.format('%.0f', used)
+  answer[#answer + 1] = string.format('%.6f', ends - second - micro / 1000000)
+  at = at + 4
+end
+local count, full = tonumber(ARGV[3]), tonumber(ARGV[4]) * 1000000
+if count > 0 then
+  -- The generic cell rate algorithm: how much of the bucket was used, and when that was true.
+  local used, cost = 0, full / count
+  local kept = redis.call('GET', KEYS[1])
+  if kept then
+    local then_second, then_micro, then_used = string.match(kept, '^(%d+) (%d+) ([%d.]+)$')
+    local passed = (second - then_second) * 1000000 + micro - then_micro
+    used = math.min(math.max(then_used - passed, 0), full)
+  end
+  -- A thousandth of a request is what rounding may add up to.
+  local allowed = used + cost <= full + cost / 1000
+  if allowed and ARGV[1] == '1' and not (over and ARGV[2] == '1') then
+    used = used + cost
+    redis.call('SET', KEYS[1], string.format('%.0f %.0f %.6f', second, micro, used),
+      'PX', math.ceil(used / 1000) + 1)
+  end
+  answer[1], answer[2] = allowed and 1 or 0, string.format('%.6f', used)
+end
+return answer
+"""
+)
+
+CHARGE = (
+    _BOUNDS
+    + """
+-- KEYS: one for each budget.
+-- ARGV: tokens; then for each budget: window, what this process knows to be used, these tokens
+-- included, in the window that began then.
+local second = tonumber(redis.call('TIME')[1])
+for index = 1, #KEYS do
+  local began, ends = bounds(ARGV[index * 3 - 1], second)
+  local key = KEYS[index] .. ':' .. string.format('%.0f', began)
+  if redis.call('EXISTS', key) == 1 then
+    redis.call('INCRBY', key, ARGV[1])
+  else
+    local known = tonumber(ARGV[index * 3 + 1]) == began and ARGV[index * 3] or ARGV[1]
+    redis.call('SET', key, known)
+  end
+  redis.call('EXPIRE', key, ends - second + 1)
+end
+return 1
+"""
+)

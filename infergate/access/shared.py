@@ -1,0 +1,144 @@
+"""Rates and token budgets that hold across all processes that share one Redis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from infergate.access.account import Account
+from infergate.access.limits import ILimits, LocalLimits, Spent, Verdict, verdict
+from infergate.access.policy import Policy
+from infergate.access.ratelimit import Decision, Rate, kept_key
+from infergate.access.scripts import ASK, CHARGE
+from infergate.errors import LimitsUnavailable
+
+MAX_OWED = 10_000
+"""Callers whose tokens wait for Redis to be back; those of more count in this process alone."""
+
+
+class RedisAway(Exception):
+    """Redis gave no answer in time, an error, or is known to be away."""
+
+
+class Link(Protocol):
+    """A connection to Redis that is there or is away (`RedisLink`)."""
+
+    @property
+    def up(self) -> bool: ...
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
+        """What a script answers; fails with `RedisAway`."""
+
+
+@implementer(ILimits)
+class SharedLimits:
+    """Asks Redis, and counts in this process too, so that `local` can go on where Redis was when it
+    is away. With `refuse`, whoever has a limit is then refused instead."""
+
+    def __init__(self, link: Link, local: LocalLimits, *, refuse: bool = False) -> None:
+        self._link = link
+        self._local = local
+        self._refuse = refuse
+        # What could not be charged, by bucket: the account, and its tokens.
+        self._owed: dict[str, tuple[Account, int]] = {}
+
+    def ask(self, account: Account, costs: bool) -> Verdict | Deferred[Verdict]:
+        if not _is_limited(account):
+            return Verdict()
+        return Deferred.fromCoroutine(self._ask(account, costs))
+
+    def look(self, account: Account) -> Verdict | Deferred[Verdict]:
+        if not _is_limited(account):
+            return Verdict()
+        return Deferred.fromCoroutine(self._look(account))
+
+    def charge(self, account: Account, tokens: int) -> None:
+        self._local.charge(account, tokens)
+        if tokens and account.name is not None and account.policy.tokens:
+            self._charge(account, tokens)
+
+    def settle(self) -> None:
+        """Redis is back: charge what was owed meanwhile."""
+        owed, self._owed = self._owed, {}
+        for account, tokens in owed.values():
+            self._charge(account, tokens)
+
+    async def _ask(self, account: Account, costs: bool) -> Verdict:
+        try:
+            rate, tokens = await self._question(account, take=True, costs=costs)
+        except RedisAway:
+            # Who sent a wrong key is no caller, and still gets its 401.
+            if self._refuse and not account.is_refused:
+                raise LimitsUnavailable from None
+            return self._local.ask(account, costs)
+        return verdict(rate, tokens, costs)
+
+    async def _look(self, account: Account) -> Verdict:
+        try:
+            return Verdict(*await self._question(account, take=False, costs=False))
+        except RedisAway:
+            return self._local.look(account)
+
+    async def _question(
+        self, account: Account, *, take: bool, costs: bool
+    ) -> tuple[Decision | None, tuple[Spent, ...]]:
+        policy, local = account.policy, self._local
+        rate = policy.rate
+        count, period = (0, 1) if rate is None else (rate.count, rate.period)
+        budgets = policy.tokens if account.name is not None else ()
+        arguments: list[Any] = [int(take), int(costs), count, period]
+        for budget in budgets:
+            used, began = local.used(account, budget.window), local.began(budget.window)
+            arguments += [budget.window, budget.count, used, began]
+        keys = [f"infergate:rate:{count}/{period}:{kept_key(account.bucket)}", *_keys(account)]
+        allowed, bucket, *spent = await self._link.run(ASK, keys, arguments)
+        decision = None if rate is None else _decision(rate, bool(allowed), float(bucket))
+        tokens = []
+        for budget, used, reset in zip(budgets, spent[::2], spent[1::2], strict=True):
+            tokens.append(Spent(budget, int(used), float(reset)))
+            local.hear(account, budget.window, int(used))
+        return decision, tuple(tokens)
+
+    def _charge(self, account: Account, tokens: int) -> None:
+        local = self._local
+        arguments: list[Any] = [tokens]
+        for budget in account.policy.tokens:
+            used, began = local.used(account, budget.window), local.began(budget.window)
+            arguments += [budget.window, used, began]
+        charging = self._link.run(CHARGE, _keys(account), arguments)
+        charging.addErrback(lambda failure: self._owe(account, tokens))
+
+    def _owe(self, account: Account, tokens: int) -> None:
+        _, owed = self._owed.get(account.bucket, (account, 0))
+        if owed or len(self._owed) < MAX_OWED:
+            self._owed[account.bucket] = account, owed + tokens
+
+
+def _is_limited(account: Account) -> bool:
+    policy: Policy = account.policy
+    return policy.rate is not None or (account.name is not None and bool(policy.tokens))
+
+
+def _keys(account: Account) -> list[str]:
+    if account.name is None:
+        return []
+    name = kept_key(account.name)
+    return [f"infergate:tokens:{budget.window}:{name}" for budget in account.policy.tokens]
+
+
+def _decision(rate: Rate, allowed: bool, used: float) -> Decision:
+    """What the rate says, of whose bucket so many microseconds are used."""
+    full = rate.period * 1_000_000
+    cost = full / rate.count
+    wait = 0 if allowed else max(1, math.ceil((used + cost - full) / 1_000_000))
+    return Decision(
+        allowed=allowed,
+        limit=rate.count,
+        # As in the script: a thousandth of a request is what rounding may add up to.
+        remaining=max(0, math.floor((full - used) / cost + 0.001)),
+        reset=used / 1_000_000,
+        retry_after=wait,
+    )

@@ -1,0 +1,211 @@
+"""A connection to Redis, on a clock and a wire in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from infergate.access.redislink import AGAIN, ANSWER, CONNECT, PROBE, Login, RedisLink
+from infergate.access.shared import RedisAway
+
+OK = b"+OK\r\n"
+
+
+class Transport(StringTransport):
+    """Tells its protocol that the connection has ended."""
+
+    protocol: Any
+
+    def abortConnection(self) -> None:
+        if not self.disconnecting:
+            self.disconnecting = True
+            self.protocol.connectionLost(Failure(error.ConnectionDone()))
+
+    def loseConnection(self) -> None:
+        """A real one ends later."""
+
+
+@implementer(IStreamClientEndpoint)
+class Endpoint:
+    """Refuses while it is not `open`; hangs while it is None."""
+
+    def __init__(self) -> None:
+        self.open: bool | None = True
+        self.transports: list[Transport] = []
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        if self.open is None:
+            return Deferred()
+        connected: Deferred[Any] = Deferred()
+        if not self.open:
+            return fail(error.ConnectionRefusedError())
+        transport = Transport()
+        transport.protocol = factory.buildProtocol(None)
+        transport.protocol.makeConnection(transport)
+        self.transports.append(transport)
+        connected.callback(transport.protocol)
+        return connected
+
+
+class Links(SynchronousTestCase):
+    login = Login()
+
+    def setUp(self) -> None:
+        self.clock, self.endpoint = Clock(), Endpoint()
+        self.link = RedisLink(lambda: self.endpoint, self.clock, self.login, "cache:6379")
+        self.lines: list[str] = []
+        observer = lambda event: self.lines.append(  # noqa: E731
+            (event.get("log_format") or "").format(**event)
+        )
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.addCleanup(self.link.stop)
+
+    def said(self) -> list[str]:
+        return [line for line in self.lines if line.startswith("SHARED_STATE")]
+
+    def connect(self) -> None:
+        self.link.start()
+        self.answer(OK)
+
+    def answer(self, data: bytes) -> None:
+        self.endpoint.transports[-1].protocol.dataReceived(data)
+
+    def ask(self) -> Deferred[Any]:
+        return self.link.run("return 1", ["infergate:key"], [7])
+
+
+class Connected(Links):
+    def test_answer(self) -> None:
+        """A script is run with its keys and arguments, and its answer comes back."""
+        self.connect()
+        self.assertTrue(self.link.up)
+        asked = self.ask()
+        sent = self.endpoint.transports[-1].value()
+        self.assertIn(b"EVAL\r\n$8\r\nreturn 1\r\n", sent)
+        self.answer(b"*2\r\n:1\r\n$3\r\n2.5\r\n")
+        self.assertEqual(self.successResultOf(asked)[0], 1)
+        self.assertEqual(self.said(), [])
+
+    def test_no_answer_in_time(self) -> None:
+        """A request waits a tenth of a second; those that come after it do not wait at all."""
+        self.connect()
+        asked = self.ask()
+        self.clock.advance(ANSWER)
+        self.failureResultOf(asked, RedisAway)
+        self.assertFalse(self.link.up)
+        self.failureResultOf(self.ask(), RedisAway)
+        self.assertEqual(len(self.said()), 1)
+        self.assertIn("cache:6379 is away: no answer within 0.1 s", self.said()[0])
+
+    def test_error_is_away_too(self) -> None:
+        """One that became a replica, or is loading, is connected to anew."""
+        for text, reason in (
+            (b"READONLY You can't write against a read only replica.", "READONLY"),
+            (b"MOVED 3999 127.0.0.1:6381", "Redis Cluster is not supported"),
+        ):
+            self.setUp()
+            self.connect()
+            asked = self.ask()
+            self.answer(b"-%b\r\n" % text)
+            self.failureResultOf(asked, RedisAway)
+            self.assertFalse(self.link.up)
+            self.assertIn(reason, self.said()[0])
+
+    def test_client_that_leaves_takes_no_answer_of_anothers(self) -> None:
+        """A question that is cancelled keeps its place in the line of answers."""
+        self.connect()
+        left, stays = self.ask(), self.ask()
+        left.cancel()
+        self.failureResultOf(left)
+        self.answer(b":1\r\n:2\r\n")
+        self.assertEqual(self.successResultOf(stays), 2)
+
+    def test_asked_whether_it_is_there_without_traffic(self) -> None:
+        """So that a Redis that hangs is seen before the next request."""
+        self.connect()
+        self.clock.advance(PROBE)
+        self.clock.advance(ANSWER)
+        self.assertFalse(self.link.up)
+
+
+class Away(Links):
+    def test_back_within_half_a_second(self) -> None:
+        """One line each way; before it is asked again the budgets are read, and after it what is
+        owed is charged."""
+        self.connect()
+        called: list[str] = []
+        self.link.before_up = lambda: called.append(f"before {self.link.up}")
+        self.link.on_up = lambda: called.append(f"after {self.link.up}")
+        self.endpoint.open = False
+        self.endpoint.transports[-1].abortConnection()
+        for _ in range(5):
+            self.clock.advance(AGAIN)
+        self.assertFalse(self.link.up)
+        self.endpoint.open = True
+        self.clock.advance(AGAIN)
+        self.answer(OK)
+        self.assertTrue(self.link.up)
+        self.assertEqual(called, ["before False", "after True"])
+        self.assertEqual(len(self.said()), 2, self.said())
+
+    def test_hanging_connection_is_given_up(self) -> None:
+        """The next attempt has a new one."""
+        self.endpoint.open = None
+        self.link.start()
+        self.clock.advance(CONNECT)
+        self.endpoint.open = True
+        self.clock.advance(AGAIN)
+        self.answer(OK)
+        self.assertTrue(self.link.up)
+
+    def test_first_questions_wait_for_the_first_connection(self) -> None:
+        """A Redis that is there does not miss the first requests of a process."""
+        waiting: Deferred[Any] = Deferred()
+        self.endpoint.connect = lambda factory: waiting  # type: ignore[method-assign]
+        self.link.start()
+        asked = self.ask()
+        self.assertNoResult(asked)
+        self.clock.advance(ANSWER)
+        self.failureResultOf(asked, RedisAway)
+
+    def test_stopped_link_tries_no_more(self) -> None:
+        """Nothing is left on the clock."""
+        self.endpoint.open = False
+        self.link.start()
+        self.link.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class LoggingIn(Links):
+    login = Login("me", "canary", 3)
+
+    def test_logs_in_first(self) -> None:
+        """User, password and database, before any question."""
+        self.link.start()
+        self.answer(OK)
+        self.answer(OK)
+        self.answer(OK)
+        self.assertTrue(self.link.up)
+
+    def test_refused_password_is_tried_again(self) -> None:
+        """Whoever mends the password in Redis does not have to restart the gateways. The log says
+        why, and not the password."""
+        self.link.start()
+        self.answer(b"-WRONGPASS invalid username-password pair\r\n")
+        self.assertFalse(self.link.up)
+        self.assertIn("WRONGPASS", self.said()[0])
+        self.clock.advance(AGAIN)
+        for _ in range(3):
+            self.answer(OK)
+        self.assertTrue(self.link.up)
+        self.assertNotIn("canary", repr([*self.lines, self.login]))
