@@ -105,7 +105,11 @@ def compose(
     gateway = Gateway(
         worker,
         admission,
-        Rules(settings.default_model, settings.max_tokens_limit),
+        Rules(
+            settings.default_model,
+            settings.max_tokens_limit,
+            inject_usage=settings.stream_usage == "inject",
+        ),
         metrics,
         Exposition(metrics, clock.seconds),
         max_body=settings.max_body_bytes,
@@ -167,7 +171,9 @@ class _Wiring:
         """The worker that answers requests: of the backend, or an echo without one."""
         settings = self._settings
         if settings.backend_url is None:
-            return EchoWorker(settings.default_model)
+            return EchoWorker(
+                "default" if settings.default_model is None else settings.default_model
+            )
         url = api_base(settings.backend_url)
         authorities = settings.backend_ca_file
         trust = None if authorities is None else authorities.content

@@ -28,6 +28,7 @@
     ├── BackendRejected             the backend's own 4xx, passed on
     ├── BackendFailure              the backend is at fault
     │   ├── BackendError            502  an answer that is no answer
+    │   │   └── BrokenReply         502  what came in a success is no reply
     │   ├── BackendUnavailable      502  no answer at all
     │   ├── GatewayTimeout          504
     │   └── CutByShutdown           502  begun there, and not waited for
@@ -206,7 +207,13 @@ class MethodNotAllowed(ClientError):
 
 class RequestTimeout(ClientError):
     status, code = 408, "request_timeout"
-    message = "The request took longer to arrive than HEADER_TIMEOUT or BODY_TIMEOUT allows."
+    message = "The request took too long to arrive."
+
+    def __init__(self, setting: str | None = None) -> None:
+        """`setting` is the one whose time has passed."""
+        message = f"The request took longer to arrive than {setting} allows."
+        super().__init__(message if setting is not None else None)
+        self.cause = setting
 
 
 class BodyTooLarge(ClientError):
@@ -369,10 +376,12 @@ class BackendFailure(GatewayError):
         *,
         prompt_sent: bool = True,
         headers: HeaderList = (),
+        cause: str | None = None,
     ) -> None:
         paid = [(b"x-should-retry", b"false")] if prompt_sent else []
         super().__init__(message, headers=[*paid, *headers])
         self.prompt_sent = prompt_sent
+        self.cause = cause
 
     def invite_retry(self) -> None:
         """There was no prompt in it: asking again costs nothing."""
@@ -390,13 +399,22 @@ class BackendError(BackendFailure):
         detail: object = None,
         prompt_sent: bool = True,
         headers: HeaderList = (),
+        cause: str | None = None,
     ) -> None:
-        super().__init__(message, prompt_sent=prompt_sent, headers=headers)
+        super().__init__(message, prompt_sent=prompt_sent, headers=headers, cause=cause)
         self._detail = detail
 
     @property
     def detail(self) -> object:
         return self._detail
+
+
+class BrokenReply(BackendError):
+    """What came in a success of the backend's is no reply. `message` says why in the gateway's own
+    words, and is the operator's `cause` too."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, cause=message)
 
 
 class BackendUnavailable(BackendFailure):

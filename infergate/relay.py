@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from infergate.api.events import EventTooLarge, Scanner
+from io import BytesIO
+
+from infergate.api.events import EventTooLarge, Scanner, begins_as_events
 from infergate.api.refusals import first_event_refusal
 from infergate.backend.call import Call
-from infergate.errors import BackendError
+from infergate.errors import BrokenReply
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.server.request import EVENT_STREAM, Request
 
@@ -60,6 +62,10 @@ class Relay:
 
     The status is committed by the first whole event: comments before it wait, so that a
     failure before it still has its true status.
+
+    A body that is not declared to be a stream may be one all the same: where `max_plain` is given,
+    it is looked at before it is passed on, and what is no stream is collected, up to that many
+    bytes. The worker calls `run`, once.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Relay:
         *,
         stream_end: bytes,
         prompt_estimate: int = 0,
+        max_plain: int | None = None,
     ) -> None:
         self._request = request
         self._record = request.record
@@ -83,18 +90,26 @@ class Relay:
         self._content_type = content_type
         self._stream_end = stream_end
         self._prompt_estimate = prompt_estimate
+        self._max_plain = max_plain
+        # Of a body that is not declared to be a stream: the beginning by which that cannot be told
+        # yet, and all of one that is none.
+        self._opening = b""
+        self._plain: BytesIO | None = None
         self._held = b""
         # The answer has begun, and no pulse is to be kept: all that is left to do is to write.
         self._steady = False
         self._over = False
 
-    async def run(self) -> None:
-        """Relay the whole stream. Errors: those of `Call.read`, `BackendRejected`, and
-        `BackendError`."""
+    async def run(self) -> bytes | None:
+        """Relay the whole stream, and return None; or return a whole body that is no stream.
+        Errors: those of `Call.read`, `BackendRejected`, and `BackendError`."""
         request, scanner = self._request, self._scanner
         request.registerProducer(self._call, True)  # type: ignore[no-untyped-call]
         try:
-            await self._call.read(self._relay_events)
+            if self._max_plain is None:
+                await self._call.read(self._relay_events)
+            else:
+                await self._call.read(self._look)
         finally:
             self._over = True
             if not self._failed_at_once():
@@ -103,16 +118,49 @@ class Relay:
                 self._record.model = scanner.reader.model[:MODEL_NAME]
             if request.channel is not None:
                 request.unregisterProducer()  # type: ignore[no-untyped-call]
+        if self._opening or self._plain is not None:
+            return self._opening if self._plain is None else self._plain.getvalue()
         if scanner.error_shown:
-            self._record.fail(BackendError("The backend ended its stream with an error."))
+            self._record.fail(BrokenReply("The backend ended its stream with an error."))
             request.break_off()
         elif scanner.error is not None:
-            raise BackendError("The backend ended its stream with an error.")
+            raise BrokenReply("The backend ended its stream with an error.")
         elif not scanner.complete(framed=self._call.framed):
-            raise BackendError("The backend's stream was cut short.")
+            raise BrokenReply("The backend's stream was cut short.")
         elif self._stream_end and not scanner.done:
             self._send(self._stream_end)
         await request.drained()
+        return None
+
+    def _look(self, data: bytes) -> None:
+        """Take the next bytes of a body that is not declared to be a stream."""
+        if self._over:
+            return
+        if self._max_plain is None:
+            self._relay_events(data)
+        elif self._plain is not None:
+            self._keep(data)
+        else:
+            self._opening += data
+            is_stream = begins_as_events(self._opening)
+            self._call.touch(begun=is_stream is False)
+            if is_stream is None:
+                return
+            data, self._opening = self._opening, b""
+            if is_stream:
+                self._max_plain = None
+                self._relay_events(data)
+            else:
+                self._plain = BytesIO()
+                self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        assert self._plain is not None
+        assert self._max_plain is not None
+        self._call.touch()
+        self._plain.write(data)
+        if self._plain.tell() > self._max_plain:
+            raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
 
     def _relay_events(self, data: bytes) -> None:
         """Pass on what has become whole with `data`, which `collect` brought."""
@@ -124,7 +172,9 @@ class Relay:
         except EventTooLarge as error:
             if scanner.ready:
                 self._send(scanner.ready)
-            raise BackendError("An event of the backend's stream is too large.") from error
+            raise BrokenReply(
+                "An event of the backend's stream is larger than MAX_EVENT_BYTES allows."
+            ) from error
         self._call.touch(begun=scanner.events > 0)
         if self._failed_at_once():
             assert scanner.error is not None

@@ -132,15 +132,23 @@ class Settings:
         "more tries after a connection that failed before a byte was sent",
         1,
     )
-    default_model: str = _setting(
+    default_model: str | None = _setting(
         "backend",
         values.line,
-        "model of a request that names none; empty: model is required",
-        "default",
+        "model of a request that names none; unset: the backend chooses; empty: model is required",
         empty=True,
     )
+    stream_usage: str = _setting(
+        "backend",
+        values.choice("inject", "off"),
+        "inject: ask the backend for the usage of every stream; off: leave stream_options alone",
+        "inject",
+    )
     max_tokens_limit: int = _setting(
-        "limits", values.whole(1), "largest max_tokens or max_completion_tokens let through", 131072
+        "limits",
+        values.whole(1),
+        "largest max_tokens, max_completion_tokens or max_output_tokens let through",
+        131072,
     )
     max_body_bytes: int = _setting("limits", values.whole(1), "largest request body", 33554432)
     max_response_bytes: int = _setting(

@@ -25,6 +25,7 @@ from infergate.errors import (
     BackendError,
     BackendFailure,
     BackendUnavailable,
+    BrokenReply,
     GatewayError,
     NoBackend,
 )
@@ -67,7 +68,7 @@ class EchoWorker:
         if operation.echo is None:
             raise NoBackend
         reply = operation.echo(ask, _stamp(request))
-        request.record.usage = reply.usage
+        _write_down(reply, request)
         request.record.model_accepted = True
         await send(reply, operation, ask, request)
 
@@ -116,7 +117,7 @@ class BackendWorker:
         body = ask.body()
         # The answer may take long, and the prompt may be large.
         ask = ask.without_members()
-        prompt_estimate = estimate_prompt(body) if streams else 0
+        estimate = estimate_prompt(body) if streams else 0
         accept = EVENTS if streams else JSON
         headers = self._headers(request, accept, JSON, operation.forwarded)
         if streams:
@@ -130,22 +131,12 @@ class BackendWorker:
             self._pass_back(response, request)
             await accepted(call, response)
             record.model_accepted = True
-            if streams and (content_type := _declared(response, EVENTS)):
-                assert operation.reader is not None
-                reader = operation.reader(ask)
-                request.error_event = partial(_error_event, operation, reader)
-                await Relay(
-                    request,
-                    call,
-                    Scanner(self._max_event, reader),
-                    pulse,
-                    self._deadlines,
-                    content_type,
-                    stream_end=operation.stream_end,
-                    prompt_estimate=prompt_estimate,
-                ).run()
-                return
-            answer = await call.read_all(self._max_response)
+            if streams:
+                answer = await self._relay(operation, ask, request, call, response, pulse, estimate)
+                if answer is None:
+                    return
+            else:
+                answer = await call.read_all(self._max_response)
             content_type = next(
                 filter(None, map(partial(_declared, response), operation.passed_types)), None
             )
@@ -155,12 +146,38 @@ class BackendWorker:
                 return
             reply = operation.shape(answer, ask, _stamp(request))
             del answer
-            record.usage = reply.usage
-            if record.model is None and reply.model is not None:
-                record.model = reply.model[:MODEL_NAME]
+            _write_down(reply, request)
             await send(reply, operation, ask, request, _declared(response, JSON) or JSON)
         finally:
             pulse.stop()
+
+    async def _relay(
+        self,
+        operation: Operation,
+        ask: Ask,
+        request: Request,
+        call: Call,
+        response: Response,
+        pulse: Pulse,
+        prompt_estimate: int,
+    ) -> bytes | None:
+        """Pass a stream on; where the backend answered with something else, that is returned."""
+        assert operation.reader is not None
+        reader = operation.reader(ask)
+        request.error_event = partial(_error_event, operation, reader)
+        declared = _declared(response, EVENTS)
+        relay = Relay(
+            request,
+            call,
+            Scanner(self._max_event, reader),
+            pulse,
+            self._deadlines,
+            declared or EVENT_STREAM,
+            stream_end=operation.stream_end,
+            prompt_estimate=prompt_estimate,
+            max_plain=None if declared else self._max_response,
+        )
+        return await relay.run()
 
     async def models(self, request: Request) -> None:
         call = self._backend.call(request.record)
@@ -172,7 +189,7 @@ class BackendWorker:
             await accepted(call, response)
             body = await call.read_all(self._max_response)
             if not _is_object(body):
-                raise BackendError("The backend's list of models is not a JSON object.")
+                raise BrokenReply("The backend's list of models is not a JSON object.")
         except (BackendError, BackendUnavailable) as error:
             error.invite_retry()
             raise
@@ -240,6 +257,14 @@ async def send(
         request.begin(200, EVENT_STREAM, STREAM_HEADERS)
     request.write(events)
     await request.drained()
+
+
+def _write_down(reply: Reply, request: Request) -> None:
+    """Put into the request's record what a reply says of itself."""
+    record = request.record
+    record.usage = reply.usage
+    if record.model is None and reply.model is not None:
+        record.model = reply.model[:MODEL_NAME]
 
 
 def _stamp(request: Request) -> Stamp:

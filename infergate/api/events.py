@@ -18,6 +18,9 @@ import attrs
 from infergate.api.screening import fit_to_show
 from infergate.api.usage import Usage
 
+MAX_OPENING = 64
+"""Bytes at the beginning of a body by which an event stream is told from anything else."""
+
 _CR, _LF = _CR_AND_LF = b"\r\n"
 _BOM = b"\xef\xbb\xbf"
 # A line's end, then an empty line. The lookahead keeps a CRLF from being read as two ends.
@@ -27,6 +30,22 @@ _BLANK = re.compile(rb"[\r\n]+")
 _DONE = b"[DONE]"
 # OpenAI's SDKs take for an end whatever begins so, others what is so but for blanks around.
 _MAY_BE_DONE = re.compile(rb"[ \t\r\n]*\[DONE\]")
+
+
+# A comment or one of the fields of the grammar, after what may stand before the first of them.
+_BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?::|(?:data|event|id|retry)[:\r\n])")
+_MAY_BEGIN = re.compile(
+    rb"(?:\xef?|\xef\xbb|(?:\xef\xbb\xbf)?[\r\n]*"
+    rb"(?:d|da|dat|data|e|ev|eve|even|event|i|id|r|re|ret|retr|retry)?)"
+)
+
+
+def begins_as_events(data: bytes) -> bool | None:
+    """Whether a body that begins so is an event stream, whatever its media type says; None where
+    that cannot be told yet. No JSON begins as one."""
+    if _BEGINS.match(data):
+        return True
+    return None if len(data) < MAX_OPENING and _MAY_BEGIN.fullmatch(data) else False
 
 
 class EventTooLarge(Exception):

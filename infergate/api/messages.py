@@ -26,7 +26,8 @@ FEW = 100
 
 _ABSENT = Raw()
 _NULL = Raw(b"null")
-_NONEMPTY_ARRAY = re.compile(rb"\[\s*[^]\s]")
+_SAYS_SOMETHING = re.compile(rb'"[^"]|[\[{][ \t\r\n]*[^]} \t\r\n]')
+_MAY_BE_NULL = frozenset({"assistant", "tool", "function"})
 _QUOTE, _BRACKET, _N = b'"[n'
 
 
@@ -34,6 +35,11 @@ class _Message(Struct, gc=False):
     role: str
     content: Raw = _ABSENT
     tool_calls: Raw = _ABSENT
+    function_call: Raw = _ABSENT
+    refusal: Raw = _ABSENT
+    audio: Raw = _ABSENT
+    reasoning_content: Raw = _ABSENT
+    reasoning: Raw = _ABSENT
 
 
 class _Part(Struct, gc=False):
@@ -115,13 +121,30 @@ def _check_contents(messages: list[_Message], first: int, seeker: _Seeker) -> No
 
 
 def _fault(message: _Message, kind: int) -> tuple[str | None] | None:
-    """What is wrong with a content that is neither a string nor an array, None where nothing is:
-    the reason for `BadMessage`."""
+    """What is wrong with a content that is neither a string nor an array, as the reason for
+    `BadMessage`; None where nothing is.
+
+    Assistants that call a tool say nothing, tools may return nothing, and a client that sends a
+    history back may leave out what was null in it.
+    """
+    if message.content is _ABSENT:
+        says = message.role == "assistant" and any(
+            raw is not _ABSENT and _SAYS_SOMETHING.match(memoryview(raw))
+            for raw in (
+                message.tool_calls,
+                message.function_call,
+                message.refusal,
+                message.audio,
+                message.reasoning_content,
+                message.reasoning,
+            )
+        )
+        return None if says else (None,)
     if kind != _N:
         return ("expected a string or an array of content parts",)
-    if message.role == "assistant" and _NONEMPTY_ARRAY.match(bytes(message.tool_calls)):
+    if message.role in _MAY_BE_NULL:
         return None
-    return (None,)
+    return ("it is null, which only that of assistant, tool and function messages may be",)
 
 
 def _good_parts(contents: list[Raw]) -> bool:

@@ -74,6 +74,7 @@ def refusal(status: int, body: bytes, headers: HeaderList = ()) -> GatewayError:
         detail=said.detail,
         prompt_sent=status not in NOT_BEGUN,
         headers=headers,
+        cause=f"backend answered {status}",
     )
 
 
@@ -85,7 +86,9 @@ def first_event_refusal(data: bytes) -> GatewayError:
         return refusal(code, data)
     said = read_refusal(data)
     return BackendError(
-        said.message or "The backend began its stream with an error.", detail=said.detail
+        said.message or "The backend began its stream with an error.",
+        detail=said.detail,
+        cause="the stream began with an error",
     )
 
 

@@ -11,7 +11,7 @@ from infergate.api.batches import OBJECT_END, in_batches
 from infergate.api.operation import Ask, Reply, Stamp
 from infergate.api.strictjson import NotJSON, read_members, read_object
 from infergate.api.usage import NO_USAGE, Usage, read_usage
-from infergate.errors import BackendError
+from infergate.errors import BrokenReply
 
 MAX_ITEMS = 4096
 """Choices of a reply, and tool calls of a message: more than any client asks for, and few enough
@@ -60,11 +60,11 @@ def shape_reply(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     try:
         reply = read_object(body)
     except NotJSON as error:
-        raise BackendError(f"The backend's reply is not valid JSON: {error}.") from None
+        raise BrokenReply(f"The backend's reply is not valid JSON: {error}.") from None
     if reply is None:
-        raise BackendError("The backend's reply is not a JSON object.")
+        raise BrokenReply("The backend's reply is not a JSON object.")
     if reply.get("error", _NULL) != _NULL:
-        raise BackendError("The backend's reply is an error under a status of success.")
+        raise BrokenReply("The backend's reply is an error under a status of success.")
     choices = _shape_choices(reply.get("choices", _NULL))
     reply["id"] = _written(stamp.request_id)
     _fill(reply, "object", "chat.completion")
@@ -126,19 +126,19 @@ def _shape_choices(raw: Raw) -> Raw:
     try:
         for text, choices in in_batches(raw, _choices.decode, OBJECT_END):
             if count + len(choices) > MAX_ITEMS:
-                raise BackendError(f"The backend's reply has more than {MAX_ITEMS} choices.")
+                raise BrokenReply(f"The backend's reply has more than {MAX_ITEMS} choices.")
             items = _items.decode(text)
             for index, (item, choice) in enumerate(zip(items, choices, strict=True), count):
                 if not _is_object(choice.message):
-                    raise BackendError("The backend's reply has a choice without a message.")
+                    raise BrokenReply("The backend's reply has a choice without a message.")
                 whole = _NULL not in (choice.index, choice.finish_reason)
                 shaped.append(bytes(item) if whole else _filled_choice(item, choice, index))
                 filled = filled or not whole
             count += len(choices)
     except msgspec.ValidationError:
-        raise BackendError("The backend's reply has no choices.") from None
+        raise BrokenReply("The backend's reply has no choices.") from None
     if not count:
-        raise BackendError("The backend's reply has no choices.")
+        raise BrokenReply("The backend's reply has no choices.")
     return _array(shaped) if filled else raw
 
 
@@ -174,7 +174,7 @@ def _numbered(calls: Raw) -> Raw:
     try:
         for text, batch in in_batches(calls, _calls.decode, OBJECT_END):
             if len(numbered) + len(batch) > MAX_ITEMS:
-                raise BackendError(f"The backend's reply has more than {MAX_ITEMS} tool calls.")
+                raise BrokenReply(f"The backend's reply has more than {MAX_ITEMS} tool calls.")
             for item in _items.decode(text):
                 call = _members(bytes(item))
                 _fill(call, "index", len(numbered))
@@ -188,7 +188,7 @@ def _members(text: bytes) -> dict[str, Raw]:
     try:
         return read_members(text)
     except NotJSON as error:
-        raise BackendError(f"Of the backend's reply a part is wrong: {error}.") from None
+        raise BrokenReply(f"Of the backend's reply a part is wrong: {error}.") from None
 
 
 def _joined(members: dict[str, Raw]) -> bytes:

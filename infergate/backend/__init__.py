@@ -6,6 +6,7 @@ client      the backend over treq: what every request to it carries
 call        one exchange: its phases, its deadlines, and a name for each failure
 agent       the one origin: a pool of connections to it, an agent over that
 endpoint    how to connect: TCP, TLS, a time limit
+causes      why a request or a connection failed, for an operator
 connection  one connection to the origin: a request out, its response in
 parser      responses out of bytes
 """

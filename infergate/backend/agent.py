@@ -13,7 +13,7 @@ from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from infergate.backend.connection import Connection, Message, Response
-from infergate.errors import BackendError
+from infergate.errors import BrokenReply
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.reactor.epoll import iteration_of
 
@@ -148,5 +148,5 @@ def _not_coded(response: Response) -> Response:
     small one can be huge in memory."""
     if response.coded:
         response.loseConnection()
-        raise BackendError("The backend sent a compressed answer, which was not asked for.")
+        raise BrokenReply("The backend sent a compressed answer, which was not asked for.")
     return response

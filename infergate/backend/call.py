@@ -21,8 +21,9 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from zope.interface import implementer
 
+from infergate.backend.causes import cause_of
 from infergate.backend.connection import Response
-from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout, release
+from infergate.errors import BackendError, BackendUnavailable, BrokenReply, GatewayTimeout, release
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.telemetry.record import Record
 
@@ -179,7 +180,7 @@ class Call:
         def keep(chunk: bytes) -> None:
             body.write(chunk)
             if body.tell() > limit:
-                raise BackendError("The backend's answer is too large.")
+                raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
             self.touch()
 
         assert self._response is not None
@@ -187,7 +188,7 @@ class Call:
         # An unknown length is not an int.
         if isinstance(length, int) and length > limit:
             self.discard()
-            raise BackendError("The backend's answer is too large.")
+            raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
         # With its head a plain answer has begun.
         self.touch()
         await self.read(keep)
@@ -361,10 +362,12 @@ def _name(error: BaseException) -> BaseException:
     itself, be it of the gateway's own or a fault of it."""
     if isinstance(error, (TCPTimedOutError, TimeoutError)):
         return _late("BACKEND_CONNECT_TIMEOUT", prompt_sent=False)
+    cause = cause_of(error)
     if isinstance(error, (ConnectError, DNSLookupError)):
-        return BackendUnavailable(prompt_sent=False)
+        return BackendUnavailable(prompt_sent=False, cause=cause)
     if isinstance(error, ResponseNeverReceived):
-        return BackendUnavailable("The backend closed the connection without an answer.")
+        message = "The backend closed the connection without an answer."
+        return BackendUnavailable(message, cause=cause)
     if isinstance(error, ResponseFailed):
-        return BackendError("The backend's answer is broken or was cut short.")
+        return BackendError("The backend's answer is broken or was cut short.", cause=cause)
     return error

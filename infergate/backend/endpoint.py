@@ -32,6 +32,8 @@ from twisted.python.failure import Failure
 from twisted.web.client import URI
 from zope.interface import implementer
 
+from infergate.backend.causes import handshake_fault
+
 SOCKET_BASE = "http://localhost/v1"
 """The base of an API behind a Unix socket, whose URL names no host."""
 
@@ -131,7 +133,9 @@ class _Handshake(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self.over.called:
-            self.over.errback(ConnectError(string=reason.getErrorMessage()))
+            transport: Any = self.transport
+            fault = handshake_fault(reason.value, transport.getHandle())
+            self.over.errback(ConnectError(string=fault))
 
     def _cancelled(self, over: Deferred[IProtocol]) -> None:
         transport: Any = self.transport

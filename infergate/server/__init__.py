@@ -3,7 +3,7 @@
 edge        the connections of one listener: limits, turns, the end of all
 connection  one client connection: bytes, flow control, the change of its phases
 places      who has a place below MAX_CONNECTIONS, and who makes room
-stall       a client that takes nothing of what is ready for it
+flow        flow control, and a client that takes nothing
 routes      an app's routes, matched once
 request     one request in hand, and every way to answer it
 body        a request's body, as it arrives

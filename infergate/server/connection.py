@@ -10,13 +10,12 @@ gives `twisted.web`'s own `Request` the channel it expects. All that it uses of 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Protocol as Interface
 from typing import cast
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
@@ -41,6 +40,7 @@ from infergate.errors import (
 )
 from infergate.reactor.deadlines import NEVER
 from infergate.reactor.writing import Outlet, outlet
+from infergate.server.flow import Flow, Transport, silence_before_end, unsent
 from infergate.server.parser import END, Head, Limits, Parser
 from infergate.server.phases import (
     ANSWERING,
@@ -55,7 +55,6 @@ from infergate.server.phases import (
 )
 from infergate.server.places import Places
 from infergate.server.request import Front, Request
-from infergate.server.stall import Stall, silence_before_end, unsent
 from infergate.telemetry.record import Record
 
 PIPELINE_BYTES = 16384
@@ -100,25 +99,6 @@ class EdgeLimits:
     request_timeout: float = 600
 
 
-class Transport(Interface):
-    """What is used of a transport; TCP, TLS, UNIX and PROXY ones all have it."""
-
-    bufferSize: int
-
-    def write(self, data: bytes) -> None: ...
-    def loseConnection(self) -> None: ...
-    def abortConnection(self) -> None: ...
-    def loseWriteConnection(self) -> None: ...
-    def registerProducer(self, producer: object, streaming: bool) -> None: ...
-    def unregisterProducer(self) -> None: ...
-    def pauseProducing(self) -> None: ...
-    def resumeProducing(self) -> None: ...
-    def getPeer(self) -> IAddress: ...
-    def getHost(self) -> IAddress: ...
-    def fileno(self) -> int: ...
-    def getHandle(self) -> socket.socket: ...
-
-
 class Listener(Front, Interface):
     """What a connection needs of the edge that it came in by."""
 
@@ -130,11 +110,11 @@ class Listener(Front, Interface):
     def queue(self, connection: Connection) -> None: ...
 
 
-@implementer(IPushProducer, IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol)
 class Connection(Protocol):
     """One client connection.
 
-    To the transport it is a protocol and a push producer, to `Request` a channel, to `Edge` what
+    To the transport it is a protocol, to `Request` a channel, to `Edge` what
     it counts, gives turns to, drains and ends. One request is under way at a time; it and the
     connection let go of each other in `requestDone` or `connectionLost`, of which each request
     sees exactly one.
@@ -145,17 +125,18 @@ class Connection(Protocol):
     deadline: float
     write: Callable[[bytes], None]
     write_batched: Callable[[bytes], None]
+    registerProducer: Callable[[IPushProducer, bool], None]
+    unregisterProducer: Callable[[], None]
+    drained: Callable[[], Deferred[None]]
     _peer: IAddress
     _host: IAddress
     _outlet: Outlet
-    _stall: Stall
+    _flow: Flow
 
     def __init__(self, edge: Listener) -> None:
         self.edge = edge
         self.site = edge
         self.peer = ""
-        self.paused = False
-        """The client takes less than is ready for it."""
         self.above_limit = False
         """Only probes are served here: all the places are taken. The edge says so."""
         self._parser = Parser(edge.limits.framing)
@@ -170,8 +151,6 @@ class Connection(Protocol):
         self._written: tuple[Record, float] | None = None
         """The record of an answer that is written and on its way, and when its last byte was."""
         self._reading_held = False
-        self._producer: IPushProducer | None = None
-        self._drained: Deferred[None] | None = None
 
     def _enter(self, phase: Phase) -> None:
         """The one place that changes the phase, and with it the deadline."""
@@ -201,17 +180,19 @@ class Connection(Protocol):
         if self._written is not None:
             self._look_at_delivery()
         elif phase is IDLE:
-            if not self.paused:  # else the keep-alive begins when the last answer was taken
+            if self._flow.paused:
+                self._enter(IDLE)  # the client has not even taken the last answer yet
+            else:
                 self._close()
         elif phase is LINGERING:
             self.abort()
         elif self.edge.deadlines.now() >= self._end_of_exchange:
             self._time_out()
         elif phase is HEAD:
-            self._refuse(RequestTimeout())
+            self._refuse(RequestTimeout("HEADER_TIMEOUT"))
         elif phase is BODY:
             assert self._request is not None
-            self._request.body.fail(RequestTimeout())
+            self._request.body.fail(RequestTimeout("BODY_TIMEOUT"))
             self.deadline = self._end_of_exchange
 
     # From the transport.
@@ -224,8 +205,11 @@ class Connection(Protocol):
         self.transport.bufferSize = WRITE_BUFFER
         self._outlet = outlet(self.transport)
         self.write, self.write_batched = self._outlet.write, self._outlet.write_batched
-        self._stall = Stall(self.transport, edge.deadlines)
-        self.transport.registerProducer(self, True)
+        self._flow = Flow(self.transport, edge.deadlines, edge.limits.write_stall_timeout)
+        self.registerProducer = self._flow.registerProducer
+        self.unregisterProducer = self._flow.unregisterProducer
+        self.drained = self._flow.drained
+        self.transport.registerProducer(self._flow, True)
         self._enter(IDLE)
         edge.deadlines.watch(self)
         edge.opened(self)
@@ -272,35 +256,19 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         left_in, edge = self.phase, self.edge
-        self._conclude_written(None if reason.check(ConnectionDone) else ClientGone())
+        gone = ClientGone()
+        gone.cause = "WRITE_STALL_TIMEOUT" if self._flow.stalled else None
+        self._conclude_written(None if reason.check(ConnectionDone) else gone)
         self._enter(CLOSED)
         edge.deadlines.forget(self)
-        self._stall.end()
         if self._request is not None:
+            self._request.record.fail(gone)
             self._request.connectionLost(reason)
         elif left_in in (QUEUED, HEAD):
             # Part of a request came, and no more: also an exchange, and also accounted for.
             self._lone_request().connectionLost(reason)
-        self._wake_drained()
+        self._flow.end()
         edge.closed(self)
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-        self._stall.begin(self.edge.limits.write_stall_timeout)
-        if self._producer is not None:
-            self._producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-        self._stall.end()
-        if self._producer is not None:
-            self._producer.resumeProducing()
-        self._wake_drained()
-        if self.phase is IDLE:
-            self._await_request()
-
-    def stopProducing(self) -> None:
-        """The transport is lost; `connectionLost` says so to everyone."""
 
     # To the request: the channel that `twisted.web.http.Request` expects.
 
@@ -313,21 +281,10 @@ class Connection(Protocol):
     def isSecure(self) -> bool:
         return ISSLTransport.providedBy(self.transport)
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        self._producer = producer
-        if self.paused:
-            producer.pauseProducing()
-
-    def unregisterProducer(self) -> None:
-        self._producer = None
-
-    def drained(self) -> Deferred[None]:
-        """Fires when the client has taken enough for more to be written, or is gone."""
-        if not self.paused:
-            return succeed(None)
-        if self._drained is None:
-            self._drained = Deferred(self._forget_drained)
-        return self._drained
+    @property
+    def paused(self) -> bool:
+        """The client takes less than is ready for it."""
+        return self._flow.paused
 
     def settle_persistence(self, request: Request, *, framed: bool) -> bool:
         """Whether the connection outlives the answer that now begins; `framed` says whether that
@@ -392,35 +349,17 @@ class Connection(Protocol):
     def close_idle(self) -> None:
         """Close the connection if nothing is under way on it."""
         if self.phase is IDLE:
-            self._close(within=LINGER)
+            self._close()
 
     def make_room(self) -> None:
-        """Close the connection, whose place another one is to have; who asked something on it is
-        told why."""
-        if self.phase is IDLE:
-            self._close(within=LINGER)
-        else:
-            self._stop_request(Overloaded())
+        """Another connection is to have the place of this one."""
+        self._stop(Overloaded())
 
     def shut_down(self) -> None:
-        """End what is running: the gateway is shutting down."""
-        request = self._request
-        begun = (
-            request is not None
-            and request.record.operation is not None
-            and request.record.backend_began is not None
-        )
-        self._stop_request(CutByShutdown() if begun else ShuttingDown())
-
-    def _stop_request(self, error: GatewayError) -> None:
-        """End what is running with `error`; its handler is cancelled by the closing."""
-        if self._request is not None:
-            self._request.refuse(error)
-            self._request.break_off()
-        elif self.phase in (QUEUED, HEAD):
-            self._refuse(error)
-        else:
-            self._close()
+        """The gateway is shutting down, and waits no longer."""
+        record = self._request and self._request.record
+        begun = record and record.operation is not None and record.backend_began is not None
+        self._stop(CutByShutdown() if begun else ShuttingDown())
 
     def abort(self) -> None:
         self.transport.abortConnection()
@@ -440,7 +379,7 @@ class Connection(Protocol):
     def _taken(self) -> bool:
         """Whether the client's kernel has all that was written, but for what is `ON_THE_WAY`."""
         left = unsent(self.transport)
-        return not self.paused and (left is None or left[1] <= ON_THE_WAY)
+        return not self._flow.paused and (left is None or left[1] <= ON_THE_WAY)
 
     def _look_at_delivery(self) -> None:
         """Called with each sweep while an answer is written and on its way."""
@@ -452,9 +391,9 @@ class Connection(Protocol):
             elif self._half_closed:
                 self.transport.loseConnection()
             else:
-                self._stall.begin(LINGER)
+                self._flow.watch(LINGER)
         elif now >= self._end_of_exchange:
-            self._conclude_written(GatewayTimeout())
+            self._conclude_written(GatewayTimeout(cause="REQUEST_TIMEOUT"))
             self.abort()
         else:
             self.deadline = now
@@ -471,18 +410,26 @@ class Connection(Protocol):
 
     def _time_out(self) -> None:
         """REQUEST_TIMEOUT has passed, whoever was slow."""
-        request = self._request
-        begun = request is not None and request.record.backend_began is not None
-        error = GatewayTimeout(
-            "The request took longer than REQUEST_TIMEOUT allows.", prompt_sent=begun
+        begun = self._request is not None and self._request.record.backend_began is not None
+        self._stop(
+            GatewayTimeout(
+                "The request took longer than REQUEST_TIMEOUT allows.",
+                prompt_sent=begun,
+                cause="REQUEST_TIMEOUT",
+            )
         )
-        if request is None:
-            self._refuse(error)
-            return
-        request.refuse(error)
-        request.break_off()
-        if self.paused:  # what was written is not taken in time either
+        if self._flow.paused:  # what was written is not taken in time either
             self.abort()
+
+    def _stop(self, error: GatewayError) -> None:
+        """End what is under way with `error`, and the connection; that cancels the handler."""
+        if self._request is not None:
+            self._request.refuse(error)
+            self._request.break_off()
+        elif self.phase in (QUEUED, HEAD):
+            self._refuse(error)
+        else:
+            self._close()
 
     def _await_request(self) -> None:
         if self._parser.started:
@@ -552,7 +499,7 @@ class Connection(Protocol):
         request.refuse(error)
         request.finish()
 
-    def _close(self, *, gently: bool = False, within: float | None = None) -> None:
+    def _close(self, *, gently: bool = False) -> None:
         """Close once what was written is out, and cut a client that does not take it.
 
         Where the client may still be sending, `gently` closes our side alone at first, and throws
@@ -560,6 +507,7 @@ class Connection(Protocol):
         """
         if self.phase is CLOSED:
             return
+        quick = self.phase is IDLE or (gently and self._written is None)
         self._enter(LINGERING)
         if self.above_limit:
             self.edge.places.leaves(self)
@@ -569,17 +517,6 @@ class Connection(Protocol):
             if not self._half_closed:
                 self.transport.resumeProducing()
             self.transport.loseWriteConnection()
-            self._stall.begin(
-                LINGER if self._written is None else self.edge.limits.write_stall_timeout
-            )
         else:
             self.transport.loseConnection()
-            self._stall.begin(within or self.edge.limits.write_stall_timeout)
-
-    def _wake_drained(self) -> None:
-        if self._drained is not None:
-            drained, self._drained = self._drained, None
-            drained.callback(None)
-
-    def _forget_drained(self, _: Deferred[None]) -> None:
-        self._drained = None
+        self._flow.watch(LINGER if quick else self.edge.limits.write_stall_timeout)

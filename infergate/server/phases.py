@@ -29,8 +29,8 @@ written, our side is closed or about to be, and what still arrives is thrown awa
 begin in BODY already; it is then the connection's last too, since the rest of the body stays
 unread. From each phase a lost connection leads to CLOSED.
 
-Beside the phase stands the `stall.Stall`: in any phase, while more was written than the client
-takes, and in LINGERING, a client that takes nothing is cut.
+Beside the phase stands `flow.Flow`: in any phase, while more was written than the client takes,
+and in LINGERING, a client that takes nothing is cut.
 """
 
 from __future__ import annotations

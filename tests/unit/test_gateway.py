@@ -580,3 +580,66 @@ class Endless(SynchronousTestCase):
         self.assertEqual((answer.status, answer.code), (503, "shutting_down"))
         self.assertEqual(answer.headers["x-ratelimit-limit-requests"], "5")
         self.assertEqual(running.records[-1].route, "/v1/models")
+
+
+class CausesInTheLog(SynchronousTestCase):
+    """What an operator reads beside the error."""
+
+    def cause(self, running: Running) -> object:
+        return running.line["cause"]
+
+    def test_request_that_is_too_slow_names_the_setting(self) -> None:
+        """HEADER_TIMEOUT and BODY_TIMEOUT are told apart, in the answer too."""
+        for data, setting in (
+            (b"GET /healthz HTTP/1.1\r\n", "HEADER_TIMEOUT"),
+            (chat()[:-5], "BODY_TIMEOUT"),
+        ):
+            running = Running()
+            client = running.connect()
+            client.send(data)
+            running.pass_time(61, step=1)
+            self.assertEqual(client.answer.status, 408)
+            self.assertIn(setting, client.answer.json["message"])
+            self.assertEqual(self.cause(running), setting)
+
+    def test_client_that_takes_nothing_is_told_from_one_that_leaves(self) -> None:
+        """Both are gone; the one was cut for WRITE_STALL_TIMEOUT."""
+        for stalls, cause in ((True, "WRITE_STALL_TIMEOUT"), (False, None)):
+            running = Running(backend=True)
+            client = running.connect()
+            client.send(chat(stream=True))
+            running.backend.begin()
+            running.backend.piece(delta("a" * 100))
+            if stalls:
+                client.stop_reading()
+                running.pass_time(61, step=1)
+            else:
+                client.close()
+            line = running.line
+            self.assertEqual((line["outcome"], line["cause"]), ("client_disconnected", cause))
+
+    def test_backend_that_fails_is_named_by_its_status(self) -> None:
+        """The status, and not what was said with it, which may quote a prompt."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat())
+        running.backend.answer(b'{"error":{"message":"canary"}}', status=500)
+        self.assertEqual(self.cause(running), "backend answered 500")
+        self.assertEqual(running.line["backend_status"], 500)
+
+    def test_reply_that_is_none_says_what_is_wrong_with_it(self) -> None:
+        """In the gateway's own words."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat())
+        running.backend.answer(b"canary")
+        self.assertIn("not valid JSON", str(self.cause(running)))
+        self.assertNotIn("canary", str(self.cause(running)))
+        self.assertEqual(running.line["backend_status"], 200)
+
+    def test_good_exchange_has_none(self) -> None:
+        """Nor has what is the client's fault and named by its code."""
+        running = Running()
+        running.ask(chat())
+        running.ask(chat(messages=[]))
+        self.assertEqual([line["cause"] for line in running.lines], [None, None])

@@ -66,7 +66,7 @@ class OptionTexts(SynchronousTestCase):
 class FileTexts(SynchronousTestCase):
     def test_example(self) -> None:
         """.env.example names each setting once, and changes nothing if taken whole, but for the
-        credentials, which have no default."""
+        credentials, which have no default, and the model, which may be set to nothing."""
         example = (ROOT / ".env.example").read_text()
         self.assertEqual(example, env_example(), AGAIN)
         names = re.findall(r"^#([A-Z_]+)=", example, re.MULTILINE)
@@ -77,6 +77,7 @@ class FileTexts(SynchronousTestCase):
         self.assertEqual(set(taken), set(names))
         for name in CREDENTIALS:
             self.assertEqual(taken.pop(name.upper()), "")
+        self.assertEqual(taken.pop("DEFAULT_MODEL"), "")
         self.assertEqual(load({}, {}, taken), Settings())
 
     def test_page(self) -> None:

@@ -434,6 +434,40 @@ class JSONInsteadOfAStream(Setting):
         self.asked(stream=True).answer(b"{}")
         self.assert_failed(502, "backend_error")
 
+    def test_stream_under_another_type(self) -> None:
+        """A body that begins as an event stream is one, whatever its type, however it is cut."""
+        stream = b"\n" + delta("hi") + DONE
+        for kind in ("application/json", "text/plain", "application/octet-stream"):
+            for size in (1, 3, len(stream)):
+                self.start()
+                backend = self.asked(stream=True)
+                backend.begin(kind=kind)
+                for at in range(0, len(stream), size):
+                    backend.piece(stream[at : at + size])
+                answer = self.client.answer
+                self.assertEqual((answer.body, answer.whole), (stream, True))
+                self.assertTrue(answer.headers["content-type"].startswith("text/event-stream"))
+
+    def test_reply_in_pieces(self) -> None:
+        """A plain reply that comes a byte at a time is one chunk all the same, and one that is too
+        large is none."""
+        for limit, status in ((1 << 20, 200), (100, 502)):
+            self.start(max_response=limit)
+            backend = self.asked(stream=True)
+            backend.begin(kind="application/json")
+            for byte in b" " + completion("hi there"):
+                if not backend.closed:
+                    backend.piece(bytes([byte]))
+            backend.end()
+            self.assertEqual(self.client.answer.status, status)
+
+    def test_empty_body(self) -> None:
+        """A body with nothing in it, or nothing but line ends, is no answer."""
+        for body in (b"", b"\n", b"da"):
+            self.start()
+            self.asked(stream=True).answer(body, kind="text/plain")
+            self.assert_failed(502, "backend_error")
+
     def test_stream_not_asked_for(self) -> None:
         """A stream in place of a plain reply is no completion."""
         self.asked().answer(DONE, kind="text/event-stream")

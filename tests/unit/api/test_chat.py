@@ -104,8 +104,13 @@ class RefusalTests(SynchronousTestCase):
             ('{"role":"assistant"}', ".content"),
             ('{"role":"assistant","tool_calls":null}', ".content"),
             ('{"role":"assistant","tool_calls":[ ]}', ".content"),
-            ('{"role":"assistant","tool_calls":"a"}', ".content"),
-            ('{"role":"assistant","content":null,"function_call":{"name":"a"}}', ".content"),
+            ('{"role":"assistant","refusal":""}', ".content"),
+            ('{"role":"assistant","audio":{ }}', ".content"),
+            ('{"role":"assistant","name":"a"}', ".content"),
+            ('{"role":"user","refusal":"no"}', ".content"),
+            ('{"role":"tool","tool_call_id":"a"}', ".content"),
+            ('{"role":"system","content":null}', ".content"),
+            ('{"role":"developer","content":null}', ".content"),
         ):
             self.assert_refused(
                 of_messages(good, message), "invalid_messages", f"messages[1]{path}"
@@ -119,6 +124,28 @@ class RefusalTests(SynchronousTestCase):
         for body in (with_member("x", b"1"), with_member("model", b"null"), NO_MODEL):
             error = self.assertRaises(InvalidRequest, parse, body, strict)
             self.assertEqual((error.code, error.param), ("invalid_model", "model"))
+
+    def test_messages_say_what_to_do(self) -> None:
+        """A message about a limit names its setting, one about a null says null, one about too
+        small a number names the smallest, and one about 4.0 says what an integer is."""
+        for name, text, said in (
+            ("max_tokens", b"1001", "the largest is 1000, which MAX_TOKENS_LIMIT sets"),
+            ("max_completion_tokens", b"1001", "MAX_TOKENS_LIMIT"),
+            ("max_tokens", b"0", "the smallest is 1; without it there is no limit"),
+            ("max_tokens", b"-1", "the smallest is 1; without it there is no limit"),
+            ("n", b"0", "the smallest is 1"),
+            ("max_tokens", b"4.0", "an integer without a fraction"),
+            ("n", b"4e0", "an integer without a fraction"),
+            ("stop", b"[null]", "got `null`"),
+        ):
+            error = self.assertRaises(InvalidRequest, parse, with_member(name, text))
+            self.assertIn(said, error.message)
+        for body in (
+            b'{"messages":null}',
+            of_messages('{"role":null,"content":"a"}'),
+            of_messages('{"role":"user","content":null}'),
+        ):
+            self.assertIn("null", self.assertRaises(InvalidRequest, parse, body).message)
 
     def test_no_object(self) -> None:
         """JSON that is no object is an invalid request, and no member is to blame."""
@@ -205,6 +232,15 @@ class AcceptTests(SynchronousTestCase):
             '{"role":"user","content":[{"type":"image_url","image_url":{"url":"a"},"text":null}]}',
             '{"role":"assistant","tool_calls":[{"type":"function","function":{"name":"a"}}]}',
             '{"role":"assistant","content":null,"tool_calls": [ {} ]}',
+            '{"role":"assistant","content":null}',
+            '{"role":"assistant","content":null,"tool_calls":[]}',
+            '{"role":"tool","tool_call_id":"a","content":null}',
+            '{"role":"function","name":"a","content":null}',
+            '{"role":"assistant","function_call":{"name":"a"}}',
+            '{"role":"assistant","refusal":"no"}',
+            '{"role":"assistant","audio":{"id":"a"}}',
+            '{"role":"assistant","reasoning_content":"so"}',
+            '{"role":"assistant","reasoning":"so"}',
             '{"role":"assistant","content":"a","tool_calls":null}',
             '{"role":"tool","tool_call_id":"a","content":"a","name":"b"}',
         ):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chunks import MAX_CHOICES, ChunkReader
-from infergate.api.events import EventTooLarge, Scanner
+from infergate.api.events import MAX_OPENING, EventTooLarge, Scanner, begins_as_events
 from infergate.api.usage import NO_USAGE, Usage, read_usage
 
 MIB = 1 << 20
@@ -372,6 +372,24 @@ class EventTests(SynchronousTestCase):
     def test_at_the_limit(self) -> None:
         """The limit counts an event's lines and not the empty one that ends it."""
         self.assertEqual(scan([b"data: 345\r\n\r\n"] * 2, limit=11)[0], b"data: 345\r\n\r\n" * 2)
+
+
+class BeginningTests(SynchronousTestCase):
+    def test_stream_is_told_by_its_beginning(self) -> None:
+        """What begins with a field or a comment is an event stream, and no JSON is one."""
+        for begins in (b"data: x\n\n", b": x", b"event:y", b"\r\nid\n", b"\xef\xbb\xbfretry:1"):
+            self.assertTrue(begins_as_events(begins))
+        for other in (b"{}", b' {"data":1}', b"[", b"<html>", b"database", b"null", b"\xef\xbbx"):
+            self.assertIs(begins_as_events(other), False)
+        self.assertIs(begins_as_events(b"\n" * MAX_OPENING), False)
+
+    @given(st.binary(max_size=12) | st.text("data: evntiry\n\r{", max_size=12).map(str.encode))
+    def test_more_bytes_change_no_verdict(self, data: bytes) -> None:
+        """Once it is told from a beginning, what follows does not matter."""
+        verdicts = [begins_as_events(data[:end]) for end in range(len(data) + 1)]
+        told = [verdict for verdict in verdicts if verdict is not None]
+        self.assertEqual(verdicts[len(verdicts) - len(told) :], told)
+        self.assertLessEqual(len(set(told)), 1)
 
 
 class EndTests(SynchronousTestCase):

@@ -320,7 +320,7 @@ class Bodies(OneBackend):
                     self.assertEqual(len(self.successResultOf(done)), size)
                 else:
                     error = self.failureResultOf(done, BackendError).value
-                    self.assertIn("too large", error.message)
+                    self.assertIn("MAX_RESPONSE_BYTES", error.message)
                 self.assert_over()
 
     def test_body_declared_over_the_limit_is_not_read(self) -> None:

@@ -35,6 +35,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from infergate.backend.causes import cause_of
 from infergate.backend.endpoint import Endpoint, _Handshake, api_base, backend_endpoint
 from tests.unit.inmemory import BackendPort, Peer, Wire
 
@@ -226,17 +227,22 @@ class Handshake(SynchronousTestCase):
         """A handshake that fails is a connection that was not made, whatever went wrong."""
         connecting = self.connect()
         self.port.connections[-1].send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        self.failureResultOf(connecting, ConnectError)
+        error = self.failureResultOf(connecting, ConnectError).value
+        self.assertRegex(str(cause_of(error)), "TLS handshake failed: .*wrong version number")
         connecting = self.connect()
         self.wire.lose(ConnectionLost())
         self.failureResultOf(connecting, ConnectError)
 
     def test_certificate_that_is_not_trusted(self) -> None:
         """So is one with a certificate of nobody who is trusted, or for another host."""
-        for name, own in (("backend", OTHER_CERTIFICATE), ("other", CERTIFICATE)):
+        for name, own, cause in (
+            ("backend", OTHER_CERTIFICATE, "certificate verify failed: self-signed certificate"),
+            ("other", CERTIFICATE, "certificate verify failed: it is for another host name"),
+        ):
             connecting = self.connect(name)
             self.serve(own)
-            self.failureResultOf(connecting, ConnectError)
+            error = self.failureResultOf(connecting, ConnectError).value
+            self.assertEqual(cause_of(error), cause)
             self.assertIsNone(self.protocol.transport)
 
     def test_cancelled_in_the_handshake(self) -> None:

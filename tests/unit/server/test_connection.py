@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 from infergate.backend.call import Timeouts
 from infergate.errors import CutByShutdown
 from infergate.server import connection as connection_module
-from infergate.server import stall
+from infergate.server import flow
 from infergate.server.connection import (
     LINGER,
     PIPELINE_BYTES,
@@ -53,7 +53,7 @@ class Interfaces(SynchronousTestCase):
         """An edge is a factory for a port, and a connection a producer for its transport."""
         running = Running()
         verifyObject(IProtocolFactory, running.edge)
-        verifyObject(IPushProducer, running.connect().connection)
+        verifyObject(IPushProducer, running.connect().wire.producer)
         verifyObject(IHalfCloseableProtocol, running.connect().connection)
 
     def test_http_1_only(self) -> None:
@@ -679,7 +679,7 @@ class Stalls(SynchronousTestCase):
 
     def unsent(self, queued: int) -> None:
         """What the kernel says that it holds for the client."""
-        self.patch(stall.fcntl, "ioctl", lambda *_: struct.pack("i", queued))
+        self.patch(flow.fcntl, "ioctl", lambda *_: struct.pack("i", queued))
 
     def test_cut(self) -> None:
         """A client that takes nothing for WRITE_STALL_TIMEOUT is cut: it has left."""
@@ -776,7 +776,7 @@ class RequestTimeouts(SynchronousTestCase):
 
     def on_the_way(self, queued: int) -> None:
         """What the kernel says that the client has not taken."""
-        self.patch(stall.fcntl, "ioctl", lambda *_: struct.pack("i", queued))
+        self.patch(flow.fcntl, "ioctl", lambda *_: struct.pack("i", queued))
 
     def assertTimedOut(self, running: Running, client: Client, status: int = 200) -> None:
         self.assertTrue(client.wire.aborted)
@@ -986,7 +986,7 @@ class Leaving(SynchronousTestCase):
         """A transport tells its producer of its end too; once is enough."""
         running = Running()
         client = running.connect()
-        client.connection.stopProducing()
+        client.wire.producer.stopProducing()
         self.assertFalse(client.closed)
 
 
@@ -1106,13 +1106,13 @@ class HalfClosed(SynchronousTestCase):
 
     def test_client_that_shuts_and_takes_its_reply_slowly_gets_all_of_it(self) -> None:
         """A large reply is on its way for as long as it takes, and then the connection closes."""
-        self.patch(stall.fcntl, "ioctl", lambda *_: struct.pack("i", 150_000))
+        self.patch(flow.fcntl, "ioctl", lambda *_: struct.pack("i", 150_000))
         running, client = self.asked(request("GET", "/v1/models"))
         client.shut()
         running.backend.answer(b'{"data":"%b"}' % (b"x" * 500_000))
         running.wait(30)
         self.assertFalse(client.wire.lost)
-        self.patch(stall.fcntl, "ioctl", lambda *_: struct.pack("i", 0))
+        self.patch(flow.fcntl, "ioctl", lambda *_: struct.pack("i", 0))
         running.wait(0.1)
         self.assertTrue(client.wire.lost)
         self.assertFalse(client.wire.aborted)

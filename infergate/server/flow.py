@@ -1,0 +1,152 @@
+"""Flow control towards one client, and what the kernel knows of it."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import termios
+from typing import Protocol as Interface
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IPushProducer
+from zope.interface import implementer
+
+from infergate.reactor.deadlines import NEVER, Deadlines
+
+
+class Transport(Interface):
+    """What is used of a transport; TCP, TLS, UNIX and PROXY ones all have it, but for `getHandle`
+    and `fileno`, which some have not."""
+
+    bufferSize: int
+
+    def write(self, data: bytes) -> None: ...
+    def loseConnection(self) -> None: ...
+    def abortConnection(self) -> None: ...
+    def loseWriteConnection(self) -> None: ...
+    def registerProducer(self, producer: object, streaming: bool) -> None: ...
+    def unregisterProducer(self) -> None: ...
+    def pauseProducing(self) -> None: ...
+    def resumeProducing(self) -> None: ...
+    def getPeer(self) -> IAddress: ...
+    def getHost(self) -> IAddress: ...
+    def fileno(self) -> int: ...
+    def getHandle(self) -> socket.socket: ...
+
+
+@implementer(IPushProducer)
+class Flow:
+    """Stands between one client and what is produced for it.
+
+    The connection registers it with its transport, which calls `pauseProducing` when more is
+    written than it buffers, and `resumeProducing` when all of that is out. The producer of an
+    answer registers here; a handler that writes by itself waits for `drained`. When the connection
+    is lost, `end` wakes whoever waits.
+
+    While the client has something to take, one that takes nothing for so many seconds is cut. One
+    that takes a little within each of these intervals is slow, and may stay. That watch begins with
+    each pause, and where the connection calls `watch`.
+    """
+
+    def __init__(self, transport: Transport, deadlines: Deadlines, patience: float) -> None:
+        self.paused = False
+        # Whether the connection was aborted because the client took nothing.
+        self.stalled = False
+        self.deadline = NEVER
+        self._transport = transport
+        self._deadlines = deadlines
+        self._patience = self._seconds = patience
+        self._unsent: object = None
+        self._producer: IPushProducer | None = None
+        self._drained: Deferred[None] | None = None
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        self.watch(self._patience)
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._deadlines.forget(self)
+        self._go_on()
+        if self._producer is not None:
+            self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The transport is lost; the connection calls `end`."""
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        self._producer = producer
+        if self.paused:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def drained(self) -> Deferred[None]:
+        """Fires when the client has taken enough for more to be written, or is gone."""
+        if not self.paused:
+            return succeed(None)
+        if self._drained is None:
+            self._drained = Deferred(self._forget_drained)
+        return self._drained
+
+    def watch(self, seconds: float) -> None:
+        """Cut the client once it has taken nothing for `seconds`."""
+        self._seconds = seconds
+        self._unsent = unsent(self._transport)
+        self.deadline = self._deadlines.now() + seconds
+        self._deadlines.watch(self)
+
+    def expired(self) -> None:
+        """Called by `Deadlines`."""
+        if unsent(self._transport) == self._unsent:
+            self.stalled = True
+            self._transport.abortConnection()
+        else:
+            self.watch(self._seconds)
+
+    def end(self) -> None:
+        self._deadlines.forget(self)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self.paused = False
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
+
+    def _forget_drained(self, _: Deferred[None]) -> None:
+        self._drained = None
+
+
+def unsent(transport: Transport) -> tuple[int, int] | None:
+    """What a client has not taken yet: how much of Twisted's buffer is gone, and how many bytes the
+    kernel holds. None where the kernel does not tell.
+
+    Twisted alone does not know: epoll calls a socket writable only after much of the kernel's
+    buffer has drained, so that a slow reader looks like one that takes nothing.
+    """
+    try:
+        queued = fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None
+    return getattr(transport, "offset", 0), struct.unpack("i", queued)[0]
+
+
+def silence_before_end(transport: Transport) -> float | None:
+    """Seconds between the last byte and the end of what a client sent, or more where it has
+    acknowledged something since then. None where the kernel does not tell.
+
+    Of Linux's ``struct tcp_info`` these are `tcpi_last_data_recv` and `tcpi_last_ack_recv`: the
+    milliseconds since the last byte, and since the last segment with an acknowledgement, which the
+    one that ends a connection is.
+    """
+    try:
+        info = transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+        last_data, last_ack = struct.unpack_from("II", info, 52)
+        silence: float = (last_data - last_ack) / 1000
+    except (AttributeError, OSError, struct.error):
+        return None
+    return silence
