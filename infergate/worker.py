@@ -218,8 +218,8 @@ class BackendWorker:
 
     def _pass_back(self, response: Response, request: Request) -> None:
         """Let the client have what `give_back` names, whatever becomes of the response."""
-        said = [name for name, _ in request.standing]
-        request.standing += returned(response.fields, self._give_back, said)
+        said = [name for name, _ in request.extra_fields]
+        request.extra_fields += returned(response.fields, self._give_back, said)
 
 
 async def accepted(call: Call, response: Response) -> None:

@@ -205,8 +205,8 @@ def _write_down(account: Account, record: Record) -> None:
 def _tell(request: Request, verdict: Verdict) -> None:
     """Have every answer say how the caller stands."""
     if verdict.rate is not None:
-        request.standing += headers(verdict.rate)
-    request.standing += token_headers(verdict.tokens)
+        request.extra_fields += headers(verdict.rate)
+    request.extra_fields += token_headers(verdict.tokens)
 
 
 async def _now(value: T | Deferred[T]) -> T:

@@ -1,9 +1,10 @@
 """One client connection: bytes to requests, and answers back.
 
-The stock `HTTPChannel` accepts what an edge must refuse, reads a whole body before anyone may
-object, and restarts its one timeout with every byte; `Connection` stands in its place. It feeds
-`parser.Parser`, hands each request to the site's resource as soon as its *head* is complete, and
-gives `twisted.web`'s own `Request` the channel it expects. All that it uses of Twisted is public.
+Twisted's own `HTTPChannel` accepts what an edge must refuse, reads a whole body before anybody may
+object to the head, and restarts its one timeout with every byte. `Connection` stands in its place.
+It feeds `parser.Parser`, hands each request to the site's resource as soon as its *head* is
+complete, and gives `twisted.web`'s own `Request` the channel it expects. All that it uses of
+Twisted is public.
 
 `phases` has the table of its phases, deadlines and what their passing does.
 """
@@ -58,17 +59,18 @@ from infergate.server.request import Front, Request
 from infergate.telemetry.record import Record
 
 PIPELINE_BYTES = 16384
-"""Bytes of the next requests that are read while one is being answered: enough to see the client
-leave, unless it has sent more than that, and too little to be a burden."""
+"""Bytes of the next requests that are read while one is being answered. As long as less has come,
+the socket is read on, which is how the end of the connection is noticed; more would be memory that
+any client could have for nothing."""
 
 WRITE_BUFFER = 1 << 15
-"""Bytes written and not yet taken by the kernel at which the backend is paused. What arrives from
-it until it stops, one read at most, is written all the same."""
+"""Bytes in the transport's buffer at which the producer of an answer is paused. What the backend
+has sent by then, one read at the most, is still written. It is also the size of one read from the
+client: Twisted has one `bufferSize` for both."""
 
 LINGER = 2.0
-"""Seconds in which what a refused client still sends is thrown away. A socket closed on unread
-bytes is reset, and the reset can overtake the answer (RFC 9112, 9.6)."""
-
+"""Seconds for which what a refused client still sends is thrown away. A socket that is closed with
+unread bytes is reset, and the reset can overtake the answer (RFC 9112, 9.6)."""
 
 PROMPT = 0.1
 """Seconds after the last byte of its request within which a client that closes its writing side
@@ -153,7 +155,8 @@ class Connection(Protocol):
         self._reading_held = False
 
     def _enter(self, phase: Phase) -> None:
-        """The one place that changes the phase, and with it the deadline."""
+        """Change the phase, and with it the deadline; `phases` has the table. Nothing else assigns
+        `phase`."""
         self.phase = phase
         limits = self.edge.limits
         now = self.edge.deadlines.now()
@@ -175,7 +178,7 @@ class Connection(Protocol):
             self.deadline = NEVER
 
     def expired(self) -> None:
-        """Called by `Deadlines`: that of the present phase has passed."""
+        """Called by `Deadlines`: the deadline of the present phase has passed."""
         phase = self.phase
         if self._written is not None:
             self._look_at_delivery()
@@ -198,6 +201,7 @@ class Connection(Protocol):
     # From the transport.
 
     def connectionMade(self) -> None:
+        """The first call: the transport is connected, and nothing has come yet."""
         edge = self.edge
         self._learn_addresses()
         if ITCPTransport.providedBy(self.transport):
@@ -215,6 +219,7 @@ class Connection(Protocol):
         edge.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
+        """Parse what has come, as far as the phase allows; the rest waits in the parser."""
         if self.phase >= LINGERING:
             return
         if self.above_limit:
@@ -255,6 +260,7 @@ class Connection(Protocol):
         """Our side is closed, as `loseWriteConnection` was asked to do."""
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """The last call. Whatever was under way is recorded, and its handler cancelled."""
         left_in, edge = self.phase, self.edge
         gone = ClientGone()
         gone.cause = "WRITE_STALL_TIMEOUT" if self._flow.stalled else None
@@ -265,7 +271,7 @@ class Connection(Protocol):
             self._request.record.fail(gone)
             self._request.connectionLost(reason)
         elif left_in in (QUEUED, HEAD):
-            # Part of a request came, and no more: also an exchange, and also accounted for.
+            # Part of a request came, and no more. That is an exchange too, and has its line.
             self._lone_request().connectionLost(reason)
         self._flow.end()
         edge.closed(self)
@@ -309,6 +315,7 @@ class Connection(Protocol):
             self._conclude_written()
 
     def requestDone(self, request: Request) -> None:
+        """Called by Twisted's `Request.finish`: the answer is written, all of it."""
         self._served += 1
         self._request = None
         if not self._persistent:
@@ -322,10 +329,10 @@ class Connection(Protocol):
             self._await_request()
 
     def cut(self, *, reset: bool) -> None:
-        """Close in mid-answer: with a FIN, or, on the next sweep, with a reset."""
+        """Close in mid-answer, called by `Request.break_off`: with a FIN, or with a reset."""
         if reset:
             self._enter(LINGERING)
-            # The next sweep; what was written goes out before it.
+            # The reset comes with the next sweep: what was written goes out before it.
             self.deadline = 0.0
         else:
             self._close()
@@ -362,17 +369,19 @@ class Connection(Protocol):
         self._stop(CutByShutdown() if begun else ShuttingDown())
 
     def abort(self) -> None:
+        """Reset the connection. `connectionLost` follows, in another event loop iteration."""
         self.transport.abortConnection()
 
     # Inside.
 
     def _learn_addresses(self) -> None:
-        # Kept: once the connection is lost the transport no longer knows its own address.
+        # They are kept, since a transport that is lost does not know its own address any more.
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         self.peer = getattr(self._peer, "host", "unix")
 
     @property
     def _end_of_exchange(self) -> float:
+        """When REQUEST_TIMEOUT passes, counted from the first byte of the head."""
         return self._opened + self.edge.limits.request_timeout + BACKEND_FIRST
 
     @property
@@ -432,6 +441,7 @@ class Connection(Protocol):
             self._close()
 
     def _await_request(self) -> None:
+        """Go on after an answer: to the next request, where some of it has come already."""
         if self._parser.started:
             self._enter(QUEUED)
             self.edge.queue(self)
@@ -450,16 +460,24 @@ class Connection(Protocol):
             self.transport.resumeProducing()
 
     def _begin_head(self) -> None:
+        """The first byte of a request is here, and it is this connection's turn."""
         if not self._opened:
-            self._learn_addresses()  # a PROXY header, now read, has others
-        self._conclude_written()  # who asks for more has what was asked for before
+            # Behind `haproxy:` the transport has the client's own addresses only now, out of the
+            # PROXY header that came first.
+            self._learn_addresses()
+        # A client that asks for more has taken what it asked for before.
+        self._conclude_written()
         self._opened = self.edge.deadlines.now()
         self.edge.places.asks(self)
         self._enter(HEAD)
 
     def _read(self) -> None:
-        """Read on in the present request, or the next one, and hand it on where it is whole. What
-        is pipelined behind it waits for its turn (RFC 9112, 9.3.2)."""
+        """Read on in the present request, or the next one, to its end at the most. What is
+        pipelined behind it waits for its turn, and for this one's answer (RFC 9112, 9.3.2).
+
+        A request whose head came with part of its body, or with all of it, is handed on only after
+        both were read: broken framing is then known before the handler has begun.
+        """
         request, begun = self._request, None
         try:
             while (event := self._parser.next()) is not None:
@@ -495,6 +513,7 @@ class Connection(Protocol):
         return request
 
     def _refuse(self, error: GatewayError) -> None:
+        """Answer what never became a request with `error`, and close."""
         request = self._lone_request()
         request.refuse(error)
         request.finish()

@@ -27,7 +27,8 @@ three milliseconds' worth."""
 class Edge(Site):
     """The factory of the connections in front of one resource.
 
-    `began` and `ended` are called with the record of each exchange. The service calls `drain`,
+    `tap` listens with it, and Twisted calls `buildProtocol` for each client. `began` and `ended`
+    are called with the record of each exchange, once each. At the end the service calls `drain`,
     then `stop_requests` when it has waited long enough, then `abort`; `end` does it all at once.
     """
 
@@ -82,10 +83,12 @@ class Edge(Site):
     # To the connections.
 
     def opened(self, connection: Connection) -> None:
+        """Count a connection in, by `connectionMade`."""
         self.connections.add(connection)
         self.places.opened(connection)
 
     def closed(self, connection: Connection) -> None:
+        """Count a connection out, by `connectionLost`."""
         self.connections.discard(connection)
         self.places.closed(connection)
         self._check_emptied()
@@ -137,6 +140,7 @@ class Edge(Site):
             connection.shut_down()
 
     def abort(self) -> None:
+        """Reset every connection that is left."""
         for connection in list(self.connections):
             connection.abort()
 

@@ -1,4 +1,9 @@
-"""One request in hand, and every way to answer it."""
+"""One request in hand, and every way to answer it.
+
+`Request` is Twisted's own request, so that Klein and `twisted.web` resources can be handed it, with
+another way in and another way out: the connection gives it a head that is already parsed, and the
+answer is written by `begin` and `write`, without Twisted's header objects.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +38,9 @@ from infergate.server.parser import Head
 from infergate.server.phases import LINGERING, Phase
 from infergate.telemetry.record import Record
 
-WRITE_PIECE = 65536
-"""Bytes written at once: what a client that does not read can make us hold."""
+WRITE_CHUNK = 65536
+"""Bytes of a whole answer that are written at once. The next ones follow when the client has taken
+these, so that a slow client's answer is not copied into the transport's buffer."""
 
 NO_CONTENT = 204
 
@@ -90,19 +96,30 @@ class Channel(Protocol):
 class Request(WebRequest):
     """One request and its answer.
 
-    `head` is None where framing broke before there was one. Every way to answer is here:
-    `answer`, `begin` with `write`, `refuse`. Then `finish`, which Klein calls.
+    The connection makes it when a head is whole, hands it the body by `receive` and `body`, and
+    calls `process` once, which calls the site's resource. `head` is None where framing broke before
+    there was a head; the connection then refuses the request itself.
+
+    A handler answers with `answer` (all of it), or with `begin` and then `write` any number of
+    times; whatever it raises becomes an answer by `refuse`. `routes.Routes` calls `finish` when the
+    handler has returned. None of these raises anything where the client is gone or the answer was
+    broken off: nothing is written then.
+
+    The record is opened here. It is closed once, by `finish` when the answer is written, or by
+    `connectionLost`.
     """
 
-    # With these in its dictionary too, it would have more than a quick one holds.
+    # CPython shares the keys of instance dictionaries up to 30 names, and Twisted's request has
+    # nearly as many. Names beyond that would make each request's dictionary one of its own, which
+    # is slower to fill; slots keep ours out of it.
     __slots__ = (
         "_answering",
         "_unframed",
         "body",
         "error_event",
+        "extra_fields",
         "head",
         "record",
-        "standing",
     )
     channel: Channel | None = None  # type: ignore[assignment]
     """None once the exchange is over, however it ended."""
@@ -113,15 +130,16 @@ class Request(WebRequest):
         self.site: Front = connection.site  # type: ignore[assignment]
         self.head = head
         self.body = Body(self.site.max_body)
-        self.standing: list[tuple[bytes, bytes]] = []
-        """Header fields that any answer to this request carries."""
+        self.extra_fields: list[tuple[bytes, bytes]] = []
+        """Header fields that any answer to this request carries, an error too. Whoever checks the
+        request, or knows something of it, adds to them before the answer begins."""
         self.error_event: Callable[[GatewayError], bytes] = GatewayError.event
         """Makes the last event of a stream that fails; a worker sets its operation's."""
         self._answering: Deferred[None] | None = None
         self._unframed = False
         fields = head.fields if head is not None else {}
         if b"origin" in fields:
-            self.standing += self.site.origins.answer_fields(fields)
+            self.extra_fields += self.site.origins.answer_fields(fields)
         self.record = Record(
             opened=opened,
             client=client_address(
@@ -161,13 +179,18 @@ class Request(WebRequest):
     # The body, as it arrives.
 
     def receive(self, chunk: bytes) -> None:
+        """Take a part of the body. What comes after the answer has begun is counted, not kept."""
         self.record.bytes_in += len(chunk)
         if not self.startedWriting:
             self.body.receive(chunk)
 
     def read_body(self) -> Deferred[bytes]:
-        """The whole body, in bytes. Only now is a client that waits for ``100 Continue`` told
-        to go on (RFC 9110, 10.1.1)."""
+        """The whole body, once it is there. Called by a handler, once at the most.
+
+        Only now is a client that waits for ``100 Continue`` told to go on (RFC 9110, 10.1.1).
+        Raises a `GatewayError`, now or by the Deferred, where the body is too large, too slow, or
+        breaks its framing.
+        """
         if self.head is not None and self.head.expects_continue and self.body.awaited:
             assert self.channel is not None
             self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -184,7 +207,12 @@ class Request(WebRequest):
     def begin(
         self, status: int, content_type: bytes, headers: HeaderList = (), body: bytes | None = None
     ) -> None:
-        """Send the head of the answer, with `body` where it is known; without, `write` follows."""
+        """Send the head of the answer, and with it `body`, where that is known.
+
+        Of a long body only the first `WRITE_CHUNK` bytes are sent: `answer` sends the rest. Without
+        a body `write` follows, in chunks to HTTP/1.1; to HTTP/1.0 the end of the connection is the
+        end of the answer.
+        """
         if not self._writable:
             return
         assert self.channel is not None
@@ -197,7 +225,7 @@ class Request(WebRequest):
         ]
         if status != NO_CONTENT:
             lines.append(b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type))
-        lines += [b"%b: %b" % field for field in self.standing]
+        lines += [b"%b: %b" % field for field in self.extra_fields]
         lines += [b"%b: %b" % (name, _UNPRINTABLE.sub(b" ", value)) for name, value in headers]
         if status == NO_CONTENT:
             body = b""  # and no length either (RFC 9110, 8.6)
@@ -214,7 +242,7 @@ class Request(WebRequest):
         if body is None or self.method == b"HEAD":
             self.channel.write(head)
         else:
-            first = body[:WRITE_PIECE]
+            first = body[:WRITE_CHUNK]
             self.record.bytes_out += len(first)
             self.channel.write_batched(head + first)
 
@@ -231,13 +259,12 @@ class Request(WebRequest):
         await self.drained()
         if self.method == b"HEAD":
             return
-        for start in range(WRITE_PIECE, len(body), WRITE_PIECE):
-            self.write(body[start : start + WRITE_PIECE])
+        for start in range(WRITE_CHUNK, len(body), WRITE_CHUNK):
+            self.write(body[start : start + WRITE_CHUNK])
             await self.drained()
 
     def write(self, data: bytes) -> None:
-        """A piece of the body. Nothing happens where the client is gone, nor with an empty piece:
-        as a chunk it would be the last."""
+        """Send a part of the body. Empty `data` is left out: as a chunk it would be the last."""
         channel = self.channel
         if channel is None or channel.phase >= LINGERING or not data or self.method == b"HEAD":
             return
@@ -245,7 +272,7 @@ class Request(WebRequest):
         channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def drained(self) -> Deferred[None]:
-        """Fires when the client has taken enough for more to be written."""
+        """Fires when the client has taken enough for more to be written, or is gone."""
         return succeed(None) if self.channel is None else self.channel.drained()
 
     def refuse(self, error: GatewayError) -> None:
@@ -277,24 +304,29 @@ class Request(WebRequest):
             self.channel.cut(reset=self._unframed)
 
     def answered_by(self, handler: Deferred[None]) -> None:
-        """Cancel `handler` when the client leaves before it has finished."""
+        """Cancel `handler` when the client leaves before it has finished. Called by `Routes`."""
         if self.channel is None:
             handler.cancel()
         else:
             self._answering = handler
 
     def finish(self) -> None:
-        """End the answer. A broken-off one stays without its end."""
+        """End the answer; the connection goes on to the next request, or closes. An answer that
+        was broken off stays without its end."""
         if not self._writable:
             return
         assert self.channel is not None
         if self.chunked and self.method != b"HEAD":
             self.channel.write(b"0\r\n\r\n")
-        self.chunked = 0  # that was the end; `finish` lets in the next request, so what
-        self.channel.conclude(self.record)  # is to be said of this one is said before
+        # Twisted's `finish` would write the last chunk again.
+        self.chunked = 0
+        # Twisted's `finish` tells the connection, which may begin the next request at once: what is
+        # to be recorded of this one is recorded before.
+        self.channel.conclude(self.record)
         super().finish()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
+        """Called by the connection when it is lost before `finish`: the handler is cancelled."""
         self.record.fail(ClientGone())
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         answering, self._answering = self._answering, None

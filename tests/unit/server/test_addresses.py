@@ -60,12 +60,12 @@ CASES: list[tuple[str, list[bytes] | None, str]] = [
 class ClientAddressTests(SynchronousTestCase):
     """`client_address`."""
 
-    def test_cases(self) -> None:
+    def test_address_is_that_of_the_last_hop_not_trusted(self) -> None:
         """Only what trusted proxies have written is believed, up to the first that is not one."""
         for peer, values, client in CASES:
             self.assertEqual(client_address(peer, values, TRUSTED), client, (peer, values))
 
-    def test_nobody_trusted(self) -> None:
+    def test_field_changes_nothing_where_nobody_is_trusted(self) -> None:
         """Without trusted proxies the field changes nothing."""
         self.assertEqual(client_address("10.1.1.1", [b"6.6.6.6"], ()), "10.1.1.1")
 
@@ -85,18 +85,18 @@ class ClientAddressTests(SynchronousTestCase):
             self.assertEqual(client_address(peer, values, trusted), client, (peer, values))
 
     @given(st.lists(st.text(alphabet="0123456789abcdef.:[], %", max_size=20), max_size=3))
-    def test_forged_prefix(self, forged: list[str]) -> None:
+    def test_what_a_client_claims_changes_nothing(self, forged: list[str]) -> None:
         """Nothing that a client sends ahead of what its proxy adds changes its address."""
         values = [*(item.encode() for item in forged), b"198.51.100.7"]
         self.assertEqual(client_address("10.1.1.1", values, TRUSTED), "198.51.100.7")
 
     @given(st.text(alphabet="0123456789abcdef.:[], %", max_size=30), st.binary(max_size=30))
-    def test_any_value(self, likely: str, other: bytes) -> None:
+    def test_any_field_gives_an_address(self, likely: str, other: bytes) -> None:
         """Whatever is in the field, the answer is an address that a network can be made of."""
         for value in [likely.encode(), other]:
             self.assertEqual(len(parse_networks(client_address("10.1.1.1", [value], TRUSTED))), 1)
 
-    def test_ends_early(self) -> None:
+    def test_list_is_read_no_further_than_needed(self) -> None:
         """A long list is read no further than the first hop that is not trusted."""
         values = [b"x," * 5000 + b"198.51.100.7"]
         self.assertEqual(client_address("10.1.1.1", values, TRUSTED), "198.51.100.7")
@@ -114,7 +114,7 @@ class ClientAddressTests(SynchronousTestCase):
 class LimitKeyTests(SynchronousTestCase):
     """`limit_key`."""
 
-    def test_keys(self) -> None:
+    def test_ipv6_is_limited_by_its_network(self) -> None:
         """An IPv4 address is limited alone, an IPv6 one together with its whole /64."""
         for address, key in [
             ("198.51.100.7", "198.51.100.7"),
@@ -132,14 +132,14 @@ class LimitKeyTests(SynchronousTestCase):
 class NetworksTests(SynchronousTestCase):
     """`parse_networks`."""
 
-    def test_read(self) -> None:
+    def test_networks_of_both_families_are_read(self) -> None:
         """Addresses and networks of both families are read, blanks between them skipped."""
         text = " 10.0.0.0/8,192.0.2.1 ,, 2001:db8::/32"
         read = [str(network) for network in parse_networks(text)]
         self.assertEqual(read, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"])
         self.assertEqual(parse_networks(""), ())
 
-    def test_refused(self) -> None:
+    def test_what_is_no_network_is_refused(self) -> None:
         """Names, ranges and networks with bits beyond their prefix are told apart from nothing."""
         for text in ["localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0-10.0.0.9", "*", "1 2"]:
             self.assertRaises(ValueError, parse_networks, text)

@@ -49,18 +49,18 @@ CLOSING = request("GET", "/healthz", "Connection: close")
 
 
 class Interfaces(SynchronousTestCase):
-    def test_interfaces(self) -> None:
+    def test_edge_connection_and_flow_are_what_twisted_asks_for(self) -> None:
         """An edge is a factory for a port, and a connection a producer for its transport."""
         running = Running()
         verifyObject(IProtocolFactory, running.edge)
         verifyObject(IPushProducer, running.connect().wire.producer)
         verifyObject(IHalfCloseableProtocol, running.connect().connection)
 
-    def test_http_1_only(self) -> None:
+    def test_only_http_1_1_is_offered_over_tls(self) -> None:
         """Over TLS only HTTP/1.1 is offered: HTTP/2 would go around all that is checked here."""
         self.assertEqual(Running().edge.acceptableProtocols(), [b"http/1.1"])
 
-    def test_quiet(self) -> None:
+    def test_factory_opens_no_log_and_leaves_no_timer(self) -> None:
         """Starting and stopping the factory opens no access log and leaves no timer."""
         running = Running()
         running.edge.doStart()
@@ -68,16 +68,16 @@ class Interfaces(SynchronousTestCase):
         running.edge.doStop()
         self.assertEqual(running.clock.getDelayedCalls(), [])
 
-    def test_no_delay(self) -> None:
+    def test_chunk_of_a_stream_is_not_held_back_by_nagle(self) -> None:
         """A piece of a stream goes out when it is written, and does not wait for the next."""
         self.assertTrue(Running().connect().wire.no_delay)
 
-    def test_small_buffer(self) -> None:
+    def test_client_that_does_not_read_is_noticed_early(self) -> None:
         """A client that does not read is noticed before much is written for it."""
         transport: Any = Running().connect().wire
         self.assertEqual(transport.bufferSize, WRITE_BUFFER)
 
-    def test_peers(self) -> None:
+    def test_client_over_a_unix_socket_is_called_unix(self) -> None:
         """A client over a Unix socket has no address, and is called for what it came by."""
         running = Running()
         transport = StringTransport(
@@ -105,7 +105,7 @@ class Framing(SynchronousTestCase):
         (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", 505, "http_version_not_supported"),
     )
 
-    def test_refused(self) -> None:
+    def test_broken_request_is_answered_recorded_and_the_last(self) -> None:
         """Each is answered in JSON with its status and an id, counted, logged, and is the last on
         its connection."""
         for data, status, code in self.REFUSED:
@@ -126,13 +126,13 @@ class Framing(SynchronousTestCase):
             self.assertEqual(running.sample("infergate_requests_total", **counted), 1)
             self.assertEqual(running.in_flight, (0, 0))
 
-    def test_openai_format(self) -> None:
+    def test_refusal_has_the_error_format_that_is_set(self) -> None:
         """ERROR_FORMAT holds for these refusals too."""
         answer = Running(error_format="openai").ask(b"nonsense\r\n\r\n")
         self.assertEqual(answer.json["error"]["type"], "invalid_request_error")
         self.assertEqual(answer.json["error"]["code"], "bad_request")
 
-    def test_known_of_it(self) -> None:
+    def test_line_of_a_refused_request_has_what_was_understood(self) -> None:
         """What could be understood of a refused request is in its line: who, what, which."""
         running = Running(trusted="192.0.2.0/24")
         running.ask(request("GET", "/x?q=1", "Expect: tea", "X-Request-ID: abc"))
@@ -144,7 +144,7 @@ class Framing(SynchronousTestCase):
         running.ask(b"nonsense\r\n\r\n")
         self.assertEqual([running.line[name] for name in ("method", "path")], [None, None])
 
-    def test_password_in_the_target(self) -> None:
+    def test_password_in_a_refused_target_is_in_no_line(self) -> None:
         """A refused target may hold a password, and is then in no line."""
         running = Running()
         for target in ("http://user:canary@gateway/", "user:canary@gateway:80"):
@@ -152,7 +152,7 @@ class Framing(SynchronousTestCase):
         self.assertEqual([line["path"] for line in running.lines], [None, None])
         self.assertNotIn("canary", str(running.lines))
 
-    def test_nothing_after(self) -> None:
+    def test_nothing_after_a_refused_request_is_read(self) -> None:
         """What follows a refused request on its connection is not read."""
         running = Running()
         client = running.connect()
@@ -171,7 +171,7 @@ class Framing(SynchronousTestCase):
         self.assertEqual((running.line["method"], running.line["path"]), ("OPTIONS", "*"))
         self.assertEqual(client.ask(HEALTHZ).status, 200)
 
-    def test_broken_body(self) -> None:
+    def test_broken_framing_of_a_body_is_a_400(self) -> None:
         """A body whose framing breaks is a 400, whether its head came with it or before it."""
         head = request("POST", CHAT, "Content-Type: application/json", "Transfer-Encoding: chunked")
         for split in (False, True):
@@ -187,7 +187,7 @@ class Framing(SynchronousTestCase):
             self.assertEqual(running.outcomes, ["client_error"])
             self.assertEqual(running.in_flight, (0, 0))
 
-    def test_split_anywhere(self) -> None:
+    def test_packets_do_not_change_what_a_request_is(self) -> None:
         """However a request is cut into packets, it is one request with one answer."""
         data = chat("X-Request-ID: abc")
         whole = Running().ask(data).json
@@ -200,7 +200,7 @@ class Framing(SynchronousTestCase):
 
 
 class Pipelining(SynchronousTestCase):
-    def test_order(self) -> None:
+    def test_pipelined_requests_are_answered_in_order(self) -> None:
         """Pipelined requests are answered one after the other, in the order they came in."""
         client = Running().connect()
         client.send(
@@ -215,7 +215,7 @@ class Pipelining(SynchronousTestCase):
         self.assertEqual([answer.status for answer in answers], [200, 404, 200, 200])
         self.assertIn(b"Echo: third", answers[2].body)
 
-    def test_one_at_a_time(self) -> None:
+    def test_next_request_begins_after_the_answer(self) -> None:
         """The second request is not begun before the first is answered."""
         running = Running(backend=True)
         client = running.connect()
@@ -227,7 +227,7 @@ class Pipelining(SynchronousTestCase):
         second.answer(b'{"error":{}}', status=404)
         self.assertEqual([answer.status for answer in client.answers()], [400, 404])
 
-    def test_many(self) -> None:
+    def test_hundreds_of_requests_in_one_packet_are_answered(self) -> None:
         """Hundreds of requests in one packet are so many answers, and no deep recursion."""
         client = Running().connect()
         client.send(HEALTHZ * 300)
@@ -285,7 +285,7 @@ class Pipelining(SynchronousTestCase):
         running.wait(0)
         self.assertEqual(running.outcomes, ["ok", "client_disconnected"])
 
-    def test_body_and_next(self) -> None:
+    def test_end_of_a_body_and_next_requests_come_in_one_packet(self) -> None:
         """The end of one request and the beginning of others may come in one packet."""
         client = Running().connect()
         data = chat() + HEALTHZ + chat(prompt="last")
@@ -295,7 +295,7 @@ class Pipelining(SynchronousTestCase):
         self.assertEqual([answer.status for answer in client.answers()], [200] * 3)
         self.assertIn(b"Echo: last", client.answers()[2].body)
 
-    def test_bounded(self) -> None:
+    def test_only_so_much_is_read_ahead_of_an_answer(self) -> None:
         """While a request runs only so much is read of what follows; then all of it is served."""
         running = Running(backend=True)
         client = running.connect()
@@ -311,7 +311,7 @@ class Pipelining(SynchronousTestCase):
         self.assertEqual(client.wire.producerState, "producing")
         self.assertEqual(len(client.answers()), 1 + count + 5)
 
-    def test_refused_in_the_middle(self) -> None:
+    def test_requests_before_a_broken_one_are_answered(self) -> None:
         """What comes before a broken request is answered, what comes after it is not."""
         client = Running().connect()
         client.send(HEALTHZ + b"nonsense\r\n\r\n" + HEALTHZ)
@@ -326,7 +326,7 @@ class Persistence(SynchronousTestCase):
         self.assertEqual(len(client.answers()), 1)
         return client.closed, answer.headers.get("connection")
 
-    def test_kept(self) -> None:
+    def test_connection_is_kept_for_the_next_request(self) -> None:
         """A connection is kept for the next request."""
         client = Running().connect()
         for _ in range(3):
@@ -334,7 +334,7 @@ class Persistence(SynchronousTestCase):
         self.assertFalse(client.closed)
         self.assertEqual(self.after(request("GET", "/nope")), (False, None))
 
-    def test_closed(self) -> None:
+    def test_client_that_wants_it_closed_gets_it_closed(self) -> None:
         """A client that wants it closed, or speaks HTTP/1.0, gets it closed and is told so."""
         for data in (
             CLOSING,
@@ -344,13 +344,13 @@ class Persistence(SynchronousTestCase):
         ):
             self.assertEqual(self.after(data), (True, "close"), data)
 
-    def test_unread_body(self) -> None:
+    def test_connection_with_an_unread_body_is_not_kept(self) -> None:
         """A connection whose request was refused before its body came cannot be used again."""
         head = request("POST", "/nope", "Content-Length: 5")
         self.assertEqual(self.after(head), (True, "close"))
         self.assertEqual(self.after(head + b"hello"), (False, None))
 
-    def test_one_line(self) -> None:
+    def test_request_on_a_closing_connection_has_one_line(self) -> None:
         """A request on a connection that is then closed has one line, like any other."""
         for data in (CLOSING, request("POST", "/nope", "Content-Length: 5"), b"nonsense\r\n\r\n"):
             running = Running()
@@ -359,7 +359,7 @@ class Persistence(SynchronousTestCase):
             client.close()
             self.assertEqual(len(running.records), 1, data)
 
-    def test_requests_per_connection(self) -> None:
+    def test_last_request_of_a_connection_says_close(self) -> None:
         """After MAX_REQUESTS_PER_CONNECTION the connection is closed, and the last answer says
         so; what follows is for another one."""
         client = Running(requests_per_connection=3).connect()
@@ -370,7 +370,7 @@ class Persistence(SynchronousTestCase):
         )
         self.assertTrue(client.closed)
 
-    def test_orderly(self) -> None:
+    def test_connection_closes_when_its_answer_was_taken(self) -> None:
         """A connection that is over closes when what was written has been taken."""
         client = Running().connect()
         client.send(CLOSING)
@@ -470,7 +470,7 @@ class Connections(SynchronousTestCase):
 class Deadlines(SynchronousTestCase):
     """No trickle keeps a connection."""
 
-    def test_header(self) -> None:
+    def test_head_that_trickles_in_is_a_408(self) -> None:
         """A head that is not whole after HEADER_TIMEOUT is a 408, however it trickles in."""
         for pause in (0.5, 3.0, 9.0):
             running = Running(header_timeout=10)
@@ -483,7 +483,7 @@ class Deadlines(SynchronousTestCase):
             self.assertEqual(running.line["outcome"], "client_error")
             self.assertGreaterEqual(float(str(running.line["latency_ms"])), 10_000)
 
-    def test_not_too_soon(self) -> None:
+    def test_client_in_time_is_served(self) -> None:
         """A client that is in time is served."""
         running = Running(header_timeout=10, body_timeout=5)
         client = running.connect()
@@ -495,7 +495,7 @@ class Deadlines(SynchronousTestCase):
         client.send(data[-20:])
         self.assertEqual(client.answer.status, 200)
 
-    def test_body(self) -> None:
+    def test_body_that_trickles_in_is_a_408(self) -> None:
         """A body that is not whole after BODY_TIMEOUT is a 408, however it trickles in."""
         running = Running(body_timeout=5)
         client = running.connect()
@@ -506,7 +506,7 @@ class Deadlines(SynchronousTestCase):
         self.assertEqual(running.line["outcome"], "client_error")
         self.assertEqual(running.line["path"], CHAT)
 
-    def test_body_deadline_survives_a_pause(self) -> None:
+    def test_late_reading_gives_no_more_time_for_a_body(self) -> None:
         """That the client took its earlier answers late gives it no more time for a body."""
         running = Running(body_timeout=5)
         client = running.connect()
@@ -516,7 +516,7 @@ class Deadlines(SynchronousTestCase):
         running.wait(5.2)
         self.assertEqual([answer.status for answer in client.answers()], [200, 408])
 
-    def test_never_used(self) -> None:
+    def test_connection_on_which_nothing_comes_is_closed(self) -> None:
         """A connection on which nothing comes is closed after HEADER_TIMEOUT: without an answer,
         since there was no question, and without a line."""
         running = Running(header_timeout=10)
@@ -527,7 +527,7 @@ class Deadlines(SynchronousTestCase):
         self.assertTrue(client.closed)
         self.assertEqual((client.received, running.records), (b"", []))
 
-    def test_empty_lines(self) -> None:
+    def test_empty_lines_buy_no_time(self) -> None:
         """Empty lines before a request are no request, and buy no time for ever."""
         running = Running(header_timeout=10)
         client = running.connect()
@@ -536,7 +536,7 @@ class Deadlines(SynchronousTestCase):
             running.wait(9)
         self.assertTrue(client.closed)
 
-    def test_keepalive(self) -> None:
+    def test_idle_connection_is_closed_after_the_keepalive(self) -> None:
         """Between two requests a connection may idle for KEEPALIVE_TIMEOUT, and just closes."""
         running = Running(header_timeout=10, keepalive_timeout=75)
         client = running.connect()
@@ -550,7 +550,7 @@ class Deadlines(SynchronousTestCase):
         self.assertEqual(len(client.answers()), 2)
         self.assertEqual(len(running.records), 2)
 
-    def test_keepalive_after_a_pause(self) -> None:
+    def test_late_reading_gives_no_longer_keepalive(self) -> None:
         """A client that took its last answer late may idle no longer than another."""
         running = Running(keepalive_timeout=75)
         client = running.connect()
@@ -562,7 +562,7 @@ class Deadlines(SynchronousTestCase):
         self.assertTrue(client.wire.lost)
         self.assertEqual(client.answer.status, 404)
 
-    def test_second_head(self) -> None:
+    def test_later_head_has_a_deadline_of_its_own(self) -> None:
         """The head of a later request has a deadline of its own, from its first byte."""
         running = Running(header_timeout=10, keepalive_timeout=75)
         client = running.connect()
@@ -574,7 +574,7 @@ class Deadlines(SynchronousTestCase):
         running.wait(0.2)
         self.assertEqual(client.answers()[-1].status, 408)
 
-    def test_pipelined_head(self) -> None:
+    def test_head_begun_behind_a_request_has_a_deadline(self) -> None:
         """So has the head that had begun to come while another request was running."""
         running = Running(backend=True, header_timeout=10)
         client = running.connect()
@@ -587,7 +587,7 @@ class Deadlines(SynchronousTestCase):
         self.assertEqual([answer.status for answer in client.answers()], [502, 408])
         self.assertLess(float(str(running.lines[1]["latency_ms"])), 11_000)
 
-    def test_running(self) -> None:
+    def test_client_is_not_timed_while_its_request_runs(self) -> None:
         """While a request runs the client is waited for by nobody."""
         running = Running(backend=True, header_timeout=1, body_timeout=1, keepalive_timeout=1)
         client = running.connect()
@@ -595,7 +595,7 @@ class Deadlines(SynchronousTestCase):
         running.wait(50)
         self.assertFalse(client.closed)
 
-    def test_nothing_left(self) -> None:
+    def test_no_timer_is_left_when_nobody_is(self) -> None:
         """When the last connection is gone no timer is left."""
         running = Running()
         clients = [running.connect() for _ in range(3)]
@@ -619,13 +619,13 @@ class Refusals(SynchronousTestCase):
         )
         return running, client
 
-    def test_early(self) -> None:
+    def test_large_upload_is_refused_on_its_head(self) -> None:
         """A large upload is refused on its head, before any of it is read."""
         running, client = self.refused()
         self.assertEqual((client.answer.status, client.answer.code), (413, "body_too_large"))
         self.assertEqual(running.line["bytes_in"], 0)
 
-    def test_lingers(self) -> None:
+    def test_what_a_refused_client_still_sends_is_thrown_away(self) -> None:
         """Our side is closed at once, and what still comes is thrown away for a while: a reset
         could overtake the answer (RFC 9112, 9.6)."""
         running, client = self.refused()
@@ -638,7 +638,7 @@ class Refusals(SynchronousTestCase):
         self.assertEqual(len(running.records), 1)
         self.assertEqual(client.wire.producerState, "producing")
 
-    def test_not_for_ever(self) -> None:
+    def test_refused_client_that_sends_on_is_cut(self) -> None:
         """Who sends on for longer is cut."""
         running, client = self.refused()
         for _ in range(30):
@@ -647,7 +647,7 @@ class Refusals(SynchronousTestCase):
         self.assertTrue(client.wire.aborted)
         self.assertEqual(len(running.edge.connections), 0)
 
-    def test_leaves(self) -> None:
+    def test_refused_client_that_leaves_costs_nothing_more(self) -> None:
         """A client that leaves when it has read the answer costs nothing further."""
         running, client = self.refused()
         client.close()
@@ -655,7 +655,7 @@ class Refusals(SynchronousTestCase):
         self.assertEqual(running.clock.getDelayedCalls(), [])
         self.assertEqual(running.outcomes, ["client_error"])
 
-    def test_tls(self) -> None:
+    def test_refused_client_over_tls_is_closed_in_order(self) -> None:
         """Over TLS there is no closing of one direction; the connection is closed in order."""
         running = Running()
         client = running.connect()
@@ -681,7 +681,7 @@ class Stalls(SynchronousTestCase):
         """What the kernel says that it holds for the client."""
         self.patch(flow.fcntl, "ioctl", lambda *_: struct.pack("i", queued))
 
-    def test_cut(self) -> None:
+    def test_client_that_takes_nothing_is_cut(self) -> None:
         """A client that takes nothing for WRITE_STALL_TIMEOUT is cut: it has left."""
         running, client = self.stalled()
         running.wait(59.9)
@@ -693,7 +693,7 @@ class Stalls(SynchronousTestCase):
         running.wait(3)  # by then the pool has closed its connection too
         self.assertEqual(running.clock.getDelayedCalls(), [])
 
-    def test_slow(self) -> None:
+    def test_client_that_takes_a_little_may_stay(self) -> None:
         """A client that takes a little is slow, not gone, though Twisted cannot see it."""
         running, client = self.stalled(timeouts=Timeouts(total=1000))
         for queued in range(10, 0, -1):
@@ -703,7 +703,7 @@ class Stalls(SynchronousTestCase):
         running.wait(60.1)
         self.assertTrue(client.wire.aborted)
 
-    def test_resumed(self) -> None:
+    def test_client_that_reads_again_has_its_time_anew(self) -> None:
         """A client that reads again gets all of its answer, and has its time anew."""
         running, client = self.stalled()
         running.wait(50)
@@ -714,7 +714,7 @@ class Stalls(SynchronousTestCase):
         self.assertEqual(running.line["outcome"], "ok")
         self.assertEqual(client.ask(HEALTHZ).status, 200)
 
-    def test_deadline_survives_a_body(self) -> None:
+    def test_unread_body_does_not_free_from_taking_the_answer(self) -> None:
         """The end of a body that nobody reads does not free a client from taking its answer."""
         running = Running(backend=True, write_stall_timeout=60)
         client = running.connect()
@@ -725,7 +725,7 @@ class Stalls(SynchronousTestCase):
         running.wait(60.2)
         self.assertTrue(client.wire.aborted)
 
-    def test_stalled_close(self) -> None:
+    def test_closing_connection_that_is_not_taken_is_cut(self) -> None:
         """A connection that is to close, and whose client takes nothing, is cut too."""
         running = Running(write_stall_timeout=60)
         client = running.connect()
@@ -736,7 +736,7 @@ class Stalls(SynchronousTestCase):
         running.wait(60.1)
         self.assertTrue(client.wire.aborted)
 
-    def test_reset_survives_a_pause(self) -> None:
+    def test_broken_stream_to_http_1_0_is_reset_after_a_pause(self) -> None:
         """An HTTP/1.0 client whose stream broke while it did not read is still reset, so that it
         does not wait for ever for what never comes."""
         running = Running(backend=True)
@@ -751,7 +751,7 @@ class Stalls(SynchronousTestCase):
         self.assertTrue(client.wire.aborted)
         self.assertEqual(running.outcomes, ["backend_error"])
 
-    def test_pipelined(self) -> None:
+    def test_next_answers_wait_for_a_client_to_read(self) -> None:
         """While a client takes nothing, the next of its requests wait for their answers, but not
         for ever."""
         running = Running(write_stall_timeout=60)
@@ -930,7 +930,7 @@ class RequestTimeouts(SynchronousTestCase):
 
 
 class Leaving(SynchronousTestCase):
-    def test_in_the_head(self) -> None:
+    def test_client_that_leaves_in_a_head_has_a_line(self) -> None:
         """A client that leaves in the middle of a head has a line, with what there is to say."""
         running = Running()
         client = running.connect()
@@ -942,7 +942,7 @@ class Leaving(SynchronousTestCase):
         self.assertEqual((line["method"], line["latency_ms"]), (None, 1000))
         self.assertEqual(running.in_flight, (0, 0))
 
-    def test_in_the_body(self) -> None:
+    def test_client_that_leaves_in_a_body_has_a_line(self) -> None:
         """A client that leaves in the middle of its body has a line."""
         running = Running()
         client = running.connect()
@@ -953,7 +953,7 @@ class Leaving(SynchronousTestCase):
         self.assertEqual((line["path"], line["bytes_in"]), (CHAT, len(chat_body()) - 5))
         self.assertEqual(running.in_flight, (0, 0))
 
-    def test_between_requests(self) -> None:
+    def test_client_that_leaves_between_requests_has_none(self) -> None:
         """A client that leaves between two requests, or before the first, has asked nothing."""
         running = Running()
         running.connect().close()
@@ -962,7 +962,7 @@ class Leaving(SynchronousTestCase):
         client.close()
         self.assertEqual(len(running.records), 1)
 
-    def test_with_more_in_the_pipe(self) -> None:
+    def test_pipelined_requests_of_who_left_are_not_begun(self) -> None:
         """What a client that left had pipelined is not begun."""
         running = Running(backend=True)
         client = running.connect()
@@ -971,7 +971,7 @@ class Leaving(SynchronousTestCase):
         self.assertEqual(running.outcomes, ["client_disconnected"])
         self.assertEqual(len(running.backend.requests), 1)
 
-    def test_address_afterwards(self) -> None:
+    def test_lost_connection_still_knows_its_addresses(self) -> None:
         """A transport that is lost knows no addresses any more; the connection still does."""
         running = Running()
         client = running.connect()
@@ -982,7 +982,7 @@ class Leaving(SynchronousTestCase):
         self.assertEqual(client.connection.getHost(), host)
         self.assertEqual(client.connection.getPeer(), peer)
 
-    def test_producer_stopped(self) -> None:
+    def test_transport_that_stops_its_producer_says_nothing_new(self) -> None:
         """A transport tells its producer of its end too; once is enough."""
         running = Running()
         client = running.connect()
@@ -1120,7 +1120,7 @@ class HalfClosed(SynchronousTestCase):
 
 
 class Draining(SynchronousTestCase):
-    def test_idle(self) -> None:
+    def test_idle_connections_close_in_a_drain(self) -> None:
         """Idle connections are closed at once, and when none is left the drain is over."""
         running = Running()
         fresh, used = running.connect(), running.connect()
@@ -1130,11 +1130,11 @@ class Draining(SynchronousTestCase):
         self.assertTrue(fresh.wire.lost and used.wire.lost)
         self.successResultOf(drained)
 
-    def test_nobody(self) -> None:
+    def test_drain_of_nobody_is_over_at_once(self) -> None:
         """Where there is no connection the drain is over before it has begun."""
         self.successResultOf(Running().edge.drain())
 
-    def test_running(self) -> None:
+    def test_running_request_is_finished_in_a_drain(self) -> None:
         """What runs is finished, on a connection that then closes."""
         running = Running(backend=True)
         client = running.connect()
@@ -1149,7 +1149,7 @@ class Draining(SynchronousTestCase):
         self.assertTrue(client.wire.lost)
         self.successResultOf(drained)
 
-    def test_new_requests(self) -> None:
+    def test_new_request_in_a_drain_is_a_503(self) -> None:
         """What is new gets 503 and is told to come back, on new connections and old ones."""
         running = Running(backend=True)
         busy = running.connect()
@@ -1167,7 +1167,7 @@ class Draining(SynchronousTestCase):
         running.backend.answer(b'{"error":{}}', status=400)
         self.assertEqual(busy.answer.status, 400)
 
-    def test_probes(self) -> None:
+    def test_probes_are_answered_and_hold_no_drain_up(self) -> None:
         """Probes are answered all along, and do not hold the drain up."""
         running = Running(backend=True)
         busy = running.connect()
@@ -1183,7 +1183,7 @@ class Draining(SynchronousTestCase):
         self.successResultOf(drained)
         self.assertFalse(waiting.closed)
 
-    def test_half_a_head(self) -> None:
+    def test_request_that_had_begun_is_waited_for(self) -> None:
         """A request that had begun to come is waited for, and then told 503."""
         running = Running()
         client = running.connect()
@@ -1195,7 +1195,7 @@ class Draining(SynchronousTestCase):
         running.wait(0)
         self.successResultOf(drained)
 
-    def test_stopped(self) -> None:
+    def test_end_of_the_drain_ends_what_runs(self) -> None:
         """At the end of the drain what runs is ended: answered 503 where it was not begun, 502
         where the backend has the prompt, and cut where the answer had begun, a stream with an
         error event."""
@@ -1226,7 +1226,7 @@ class Draining(SynchronousTestCase):
         self.successResultOf(drained)
         self.assertEqual(running.in_flight, (0, 0))
 
-    def test_ended_within_a_call(self) -> None:
+    def test_every_exchange_has_its_line_before_the_process_goes(self) -> None:
         """When the process is to go at once, every exchange has its line before it does."""
         running = Running(backend=True)
         waiting, streaming, sending = (running.connect() for _ in range(3))
@@ -1243,7 +1243,7 @@ class Draining(SynchronousTestCase):
         )
         self.assertEqual((running.in_flight, len(running.edge.connections)), ((0, 0), 0))
 
-    def test_closing_is_not_over(self) -> None:
+    def test_answer_that_is_not_out_holds_a_drain_up(self) -> None:
         """A connection whose last answer is not out yet is still waited for."""
         running = Running()
         client = running.connect()
@@ -1256,7 +1256,7 @@ class Draining(SynchronousTestCase):
         self.successResultOf(drained)
         self.assertEqual(running.outcomes, ["ok"])
 
-    def test_idle_but_not_out(self) -> None:
+    def test_idle_client_that_has_not_taken_its_answer_holds_a_drain_up(self) -> None:
         """Nor is the drain over while an idle client has not taken its last answer."""
         running = Running()
         client = running.connect()
@@ -1268,7 +1268,7 @@ class Draining(SynchronousTestCase):
         client.read_again()
         self.successResultOf(drained)
 
-    def test_paused_then_drained(self) -> None:
+    def test_client_that_reads_again_in_a_drain_is_closed(self) -> None:
         """A client that reads again in the drain, with nothing more to ask, is closed."""
         running = Running()
         client = running.connect()
@@ -1280,7 +1280,7 @@ class Draining(SynchronousTestCase):
         self.assertEqual([a.status for a in client.answers()], [200, 200])
         self.assertTrue(client.wire.lost)
 
-    def test_abort(self) -> None:
+    def test_abort_cuts_every_connection(self) -> None:
         """Aborting cuts every connection, whatever runs on it."""
         running = Running(backend=True)
         idle, busy = running.connect(), running.connect()
@@ -1305,7 +1305,7 @@ class FlowControl(SynchronousTestCase):
         def resumeProducing(self) -> None:
             self.calls.append("resume")
 
-    def test_told(self) -> None:
+    def test_producer_is_paused_and_resumed_with_its_client(self) -> None:
         """A producer is paused and resumed with the client, from the moment it is registered and
         until it is not."""
         running = Running()
@@ -1321,7 +1321,7 @@ class FlowControl(SynchronousTestCase):
         client.read_again()
         self.assertEqual(producer.calls, ["pause", "resume", "pause"])
 
-    def test_drained(self) -> None:
+    def test_waiting_for_a_client_ends_with_it(self) -> None:
         """Who waits for the client to take what is written waits no longer than it is there, and
         may stop waiting."""
         running = Running()
@@ -1339,7 +1339,7 @@ class FlowControl(SynchronousTestCase):
 
 
 class Reading(SynchronousTestCase):
-    def test_early_answer(self) -> None:
+    def test_answer_that_needs_no_body_does_not_wait_for_it(self) -> None:
         """An answer that does not need the body does not wait for it."""
         running = Running()
         client = running.connect()
@@ -1347,7 +1347,7 @@ class Reading(SynchronousTestCase):
         self.assertEqual(client.answer.status, 200)
         self.assertEqual(client.answer.headers["connection"], "close")
 
-    def test_answers_are_whole(self) -> None:
+    def test_client_receives_nothing_but_answers(self) -> None:
         """What a client receives is nothing but answers."""
         client = Running().connect()
         client.send(HEALTHZ * 3)

@@ -56,7 +56,7 @@ def only(raw: bytes) -> Head:
 
 
 class HeadTests(SynchronousTestCase):
-    def test_says_what_was_asked_for(self) -> None:
+    def test_head_has_method_target_and_version(self) -> None:
         """A head has the method, the target and the version as they came."""
         request = only(line(b"PUT /a/b?c=%20 HTTP/1.1"))
         self.assertEqual(
@@ -68,13 +68,13 @@ class HeadTests(SynchronousTestCase):
         request = only(get(b"X-A: 1", b"x-b:\t2 \t", b"X-a:  3 4 "))
         self.assertEqual(request.fields, {b"host": [b"a"], b"x-a": [b"1", b"3 4"], b"x-b": [b"2"]})
 
-    def test_first_value_of_a_field(self) -> None:
+    def test_field_gives_the_first_value(self) -> None:
         """`field` gives the first value, and None where there is no such field."""
         request = only(get(b"X-A: 1", b"X-A: 2"))
         self.assertEqual(request.field(b"x-a"), b"1")
         self.assertIsNone(request.field(b"x-b"))
 
-    def test_length(self) -> None:
+    def test_length_is_what_was_declared(self) -> None:
         """The length is what was declared, 0 where there is no body, None where it is chunked."""
         self.assertEqual(only(get()).length, 0)
         self.assertEqual(only(sized(b"3") + b"abc").length, 3)
@@ -86,7 +86,7 @@ class HeadTests(SynchronousTestCase):
         assert isinstance(request, Head)
         self.assertEqual(request.length, 1000)
 
-    def test_keep_alive(self) -> None:
+    def test_connection_goes_on_unless_told_to_close(self) -> None:
         """HTTP/1.1 goes on unless an option of any Connection field is close; HTTP/1.0 never."""
         for fields, expected in (
             ([], True),
@@ -100,7 +100,7 @@ class HeadTests(SynchronousTestCase):
             self.assertEqual(only(get(*fields)).keep_alive, expected, fields)
         self.assertFalse(only(old(b"Connection: keep-alive")).keep_alive)
 
-    def test_expects_continue(self) -> None:
+    def test_continue_is_expected_where_a_body_is_to_come(self) -> None:
         """100-continue counts in HTTP/1.1 where a body is to come."""
         expect = b"Expect: 100-Continue"
         self.assertTrue(only(post(expect, b"Content-Length: 1") + b"x").expects_continue)
@@ -120,7 +120,7 @@ class HeadTests(SynchronousTestCase):
 
 
 class BodyTests(SynchronousTestCase):
-    def test_sized(self) -> None:
+    def test_declared_body_comes_as_it_arrives(self) -> None:
         """A declared body comes in the pieces in which it arrives, and END after it."""
         parser = fed(sized(b"5"))
         parser.next()
@@ -130,7 +130,7 @@ class BodyTests(SynchronousTestCase):
         parser.receive(b"llo")
         self.assertEqual([parser.next(), parser.next()], [b"llo", END])
 
-    def test_pieces_are_not_copied(self) -> None:
+    def test_chunk_of_nothing_but_body_is_not_copied(self) -> None:
         """A piece that holds nothing but body is given out as the object that came in."""
         parser = fed(sized(b"1000"))
         parser.next()
@@ -138,7 +138,7 @@ class BodyTests(SynchronousTestCase):
         parser.receive(piece)
         self.assertIs(parser.next(), piece)
 
-    def test_chunked(self) -> None:
+    def test_chunked_body_is_the_data_of_its_chunks(self) -> None:
         """The body is the data of the chunks; extensions and trailers are dropped."""
         raw = chunked(b'3;a=b\r\nabc\r\n2 ;c="\\""\r\nde\r\n0\r\nX-A: 1\r\n\r\n')
         for pieces in ([raw], bytewise(raw)):
@@ -146,7 +146,7 @@ class BodyTests(SynchronousTestCase):
             self.assertEqual(body, b"abcde")
             self.assertNotIn(b"x-a", request.fields)
 
-    def test_chunked_over_the_limit(self) -> None:
+    def test_chunk_over_the_limit_is_refused_by_its_size(self) -> None:
         """The head is given first; the chunk that exceeds the limit is refused by its size."""
         parser = fed(chunked(b"3\r\nabc\r\n8\r\n"), Limits(body=10))
         self.assertIsInstance(parser.next(), Head)
@@ -191,7 +191,7 @@ class ParserTests(SynchronousTestCase):
         self.assertEqual(second.field(b"x"), b"y")
         self.assertEqual((parser.next(), parser.buffered), (END, 0))
 
-    def test_started(self) -> None:
+    def test_request_starts_with_its_first_byte(self) -> None:
         """A request has started with its first byte, and until the restart after it; the empty
         line that may come before it is none of it."""
         parser = Parser(Limits())
@@ -212,7 +212,7 @@ class ParserTests(SynchronousTestCase):
         parser.restart()
         self.assertFalse(parser.started)
 
-    def test_head_of_the_request_being_read(self) -> None:
+    def test_head_is_known_from_its_end_to_the_restart(self) -> None:
         """`head` is None until the head is whole, and again after the restart."""
         parser = fed(get()[:-1])
         self.assertIsNone(parser.next())
@@ -224,7 +224,7 @@ class ParserTests(SynchronousTestCase):
         parser.restart()
         self.assertIsNone(parser.head)
 
-    def test_head_of_a_refused_request(self) -> None:
+    def test_refused_request_tells_what_was_understood(self) -> None:
         """Of a refused request, `head` tells what was understood: nothing, the request line, or
         the fields too, so that the refusal can carry the request's own id."""
         parser = fed(b"GET  \r\n\r\n")
@@ -266,7 +266,7 @@ class ParserTests(SynchronousTestCase):
         for first in (b"\x16", b"\x80", b" ", b"\n", b'"'):
             self.assertRaises(BadRequest, fed(first).next)
 
-    def test_a_refusal_is_final(self) -> None:
+    def test_refusal_is_final(self) -> None:
         """After a refusal the parser refuses for ever, for the same reason, and keeps nothing."""
         parser = fed(line(b"GET /%b HTTP/1.1" % (b"a" * 9)), Limits(target=9))
         self.assertRaises(URITooLong, parser.next)
@@ -290,26 +290,26 @@ class VectorTests(SynchronousTestCase):
             (len(reading.requests), reading.status), (vector.requests, vector.status), vector
         )
 
-    def test_there_are_enough(self) -> None:
+    def test_there_are_enough_vectors_of_different_names(self) -> None:
         """There are over 150 vectors, no two of one name, each with its section."""
         self.assertGreater(len({vector.name for vector in VECTORS}), 150)
         self.assertEqual(len({vector.name for vector in VECTORS}), len(VECTORS))
         for vector in VECTORS:
             self.assertRegex(vector.section, r"^RFC \d{4} \d+(\.\d+)*$")
 
-    def test_whole_and_in_three(self) -> None:
+    def test_vectors_end_as_they_should_whole_and_in_three(self) -> None:
         """Each vector ends as it should, sent whole and in three parts."""
         for vector in VECTORS:
             self.judge(vector, [vector.raw])
             self.judge(vector, three(vector.raw))
 
-    def test_cut_anywhere(self) -> None:
+    def test_vectors_end_as_they_should_cut_anywhere(self) -> None:
         """Each vector ends as it should, cut in two at any byte."""
         for vector in VECTORS:
             for at in range(1, len(vector.raw)):
                 self.judge(vector, (vector.raw[:at], vector.raw[at:]))
 
-    def test_byte_by_byte(self) -> None:
+    def test_vectors_end_as_they_should_byte_by_byte(self) -> None:
         """Each vector ends as it should when every byte comes alone."""
         for vector in VECTORS:
             self.judge(vector, bytewise(vector.raw))
@@ -340,15 +340,15 @@ class PropertyTests(SynchronousTestCase):
         self.assertEqual(read(pieces), read([raw]))
 
     @given(st.lists(st.binary(max_size=40), max_size=6))
-    def test_any_bytes(self, pieces: list[bytes]) -> None:
+    def test_any_bytes_are_requests_or_refused_or_neither_yet(self, pieces: list[bytes]) -> None:
         """Whatever bytes come, they are requests, or refused, or not yet either."""
         self.assertEqual(read(pieces), read([b"".join(pieces)]))
 
     @given(st.lists(st.sampled_from(SHARDS) | st.binary(max_size=3), max_size=20))
-    def test_shards_of_requests(self, pieces: list[bytes]) -> None:
+    def test_cuts_do_not_matter_for_almost_requests(self, pieces: list[bytes]) -> None:
         """The same holds for what looks almost like requests."""
         self.assertEqual(read(pieces), read([b"".join(pieces)]))
 
-    def test_mutations(self) -> None:
+    def test_altered_vectors_break_nothing(self) -> None:
         """Vectors altered at random break nothing (a short run of `tests.fuzz_framing`)."""
         self.assertEqual(run(seed=1, rounds=500).total(), 500)

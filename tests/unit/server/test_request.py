@@ -18,26 +18,25 @@ from twisted.web import http, server
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 
-from infergate.backend import connection as upstream
+from infergate.backend.connection import Connection as BackendConnection
 from infergate.errors import BackendError, GatewayTimeout
 from infergate.reactor import headers, writing
 from infergate.reactor.deadlines import Deadlines
-from infergate.server import connection as edge
 from infergate.server import request as request_module
 from infergate.server.connection import Connection, EdgeLimits
 from infergate.server.edge import Edge
 from infergate.server.parser import Limits
-from infergate.server.request import WRITE_PIECE, Request
+from infergate.server.request import WRITE_CHUNK, Request
 from infergate.telemetry.record import Record
 from tests.unit.inmemory import Client, Hold, Wire, parse_answers, request
 
 
-def answering(held: Request, body: bytes, **how: Any) -> Deferred[None]:
+def answering(asked: Request, body: bytes, **how: Any) -> Deferred[None]:
     """Begin to send a whole answer."""
-    return Deferred.fromCoroutine(held.answer(body, **how))
+    return Deferred.fromCoroutine(asked.answer(body, **how))
 
 
-class Held(SynchronousTestCase):
+class RequestCase(SynchronousTestCase):
     """Requests that nothing answers but the test."""
 
     def setUp(self) -> None:
@@ -57,7 +56,7 @@ class Held(SynchronousTestCase):
         )
         self.client = Client(self.clock, self.edge, Wire(self.clock, "192.0.2.1"))
 
-    def held(self, data: bytes = request("GET", "/")) -> Request:
+    def asked(self, data: bytes = request("GET", "/")) -> Request:
         self.client.send(data)
         return self.hold.requests[-1]
 
@@ -65,7 +64,7 @@ class Held(SynchronousTestCase):
 class TwistedNames(SynchronousTestCase):
     """What is taken from Twisted: a release that changes it fails here first."""
 
-    def test_internals(self) -> None:
+    def test_private_names_of_twisted_are_what_they_were(self) -> None:
         """Every private name of Twisted's that is used still is there, as what it was."""
         made = {
             Headers: (Headers({b"a": [b"b"]}), {"_rawHeaders": {b"A": [b"b"]}}),
@@ -77,7 +76,7 @@ class TwistedNames(SynchronousTestCase):
                 self.assertEqual({name: getattr(one, name) for name in names}, known)
         self.assertEqual(made, {})
 
-    def test_public(self) -> None:
+    def test_public_names_of_twisted_have_their_meaning(self) -> None:
         """What is public and relied on is there, with the meaning it had."""
         twisted = http.Request(_silent())
         for name, value in (
@@ -101,12 +100,12 @@ class TwistedNames(SynchronousTestCase):
             self.assertIsNone(getattr(server.Request, name), name)
         self.assertEqual(server.Request.defaultContentType, b"text/html")
 
-    def test_no_clash(self) -> None:
+    def test_no_private_name_hides_one_of_twisted(self) -> None:
         """No private name of our own hides one of Twisted's."""
         for ours, twisted in (
             (Request, server.Request(_silent(), parsePOSTFormSubmission=False)),
             (Edge, server.Site(Resource())),
-            (upstream.Connection, Protocol()),
+            (BackendConnection, Protocol()),
         ):
             known = {name for cls in type(twisted).__mro__ for name in vars(cls)} | set(
                 vars(twisted)
@@ -136,11 +135,11 @@ def _private(cls: type) -> set[str]:
     return {name for name in names if name.startswith("_") and not name.startswith("__")}
 
 
-class RequestId(Held):
+class RequestId(RequestCase):
     def given(self, *headers: str) -> str:
-        return self.held(request("GET", "/", *headers)).record.request_id
+        return self.asked(request("GET", "/", *headers)).record.request_id
 
-    def test_taken(self) -> None:
+    def test_id_of_the_client_is_kept(self) -> None:
         """A client's own id is kept, from X-Request-ID or else from Request-Id."""
         for header in ("X-Request-ID: abc", "Request-Id: abc", "x-request-id:abc"):
             self.start()
@@ -148,13 +147,13 @@ class RequestId(Held):
         self.start()
         self.assertEqual(self.given("Request-Id: second", "X-Request-ID: first"), "first")
 
-    def test_allowed(self) -> None:
+    def test_id_may_have_these_characters(self) -> None:
         """An id is 1 to 128 characters out of letters, digits, dot, underscore, colon, hyphen."""
         for good in ("a", "A-Z.a_z:0-9", "x" * 128):
             self.start()
             self.assertEqual(self.given(f"X-Request-ID: {good}"), good)
 
-    def test_refused(self) -> None:
+    def test_any_other_id_is_replaced(self) -> None:
         """Any other id is replaced, and never echoed, into a header or a log."""
         for bad in ("", "x" * 129, "a b", "a/b", "ä", "a,b", "<b>", "a\tb", '"'):
             self.start()
@@ -162,11 +161,11 @@ class RequestId(Held):
             self.assertNotEqual(given, bad)
             self.assertEqual(uuid.UUID(given).version, 4, bad)
 
-    def test_fallback(self) -> None:
+    def test_useless_id_leaves_the_other_field_to_be_asked(self) -> None:
         """Where X-Request-ID is of no use, Request-Id is still asked."""
         self.assertEqual(self.given("X-Request-ID: a b", "Request-Id: good"), "good")
 
-    def test_new(self) -> None:
+    def test_request_without_id_gets_a_uuid_4(self) -> None:
         """A request without an id gets one of its own, a UUID 4."""
         first = self.given()
         self.start()
@@ -175,109 +174,109 @@ class RequestId(Held):
         self.assertEqual(uuid.UUID(first).version, 4)
 
 
-class Head(Held):
-    def test_record(self) -> None:
+class Head(RequestCase):
+    def test_record_opens_with_what_the_head_says(self) -> None:
         """A record opens with what the head says: the path without its query, and who asked."""
-        held = self.held(request("PATCH", "/a/b?key=secret", "X-Stainless-Retry-Count: 2"))
-        record = held.record
+        asked = self.asked(request("PATCH", "/a/b?key=secret", "X-Stainless-Retry-Count: 2"))
+        record = asked.record
         self.assertEqual((record.method, record.path), ("PATCH", "/a/b"))
         self.assertEqual((record.client, record.retry_count), ("192.0.2.1", 2))
         self.assertIs(self.began[0], record)
 
-    def test_retry_count(self) -> None:
+    def test_retry_count_that_is_no_small_number_is_not_logged(self) -> None:
         """A retry count that is no small number is not logged."""
         for bad in ("x", "-1", "12345", "1.0", ""):
             self.start()
-            held = self.held(request("GET", "/", f"X-Stainless-Retry-Count: {bad}"))
-            self.assertIsNone(held.record.retry_count, bad)
+            asked = self.asked(request("GET", "/", f"X-Stainless-Retry-Count: {bad}"))
+            self.assertIsNone(asked.record.retry_count, bad)
 
-    def test_twisted_headers(self) -> None:
+    def test_fields_are_found_in_the_way_of_twisted_too(self) -> None:
         """Who asks in Twisted's own way finds the fields too."""
-        held = self.held(request("GET", "/", "X-Some: a", "X-Some: b"))
-        self.assertEqual(held.requestHeaders.getRawHeaders("x-some"), ["a", "b"])
-        self.assertEqual(held.getHeader("x-some"), "b")
-        self.assertEqual(held.getHeader("x-other"), None)
+        asked = self.asked(request("GET", "/", "X-Some: a", "X-Some: b"))
+        self.assertEqual(asked.requestHeaders.getRawHeaders("x-some"), ["a", "b"])
+        self.assertEqual(asked.getHeader("x-some"), "b")
+        self.assertEqual(asked.getHeader("x-other"), None)
 
-    def test_no_decoding(self) -> None:
+    def test_path_is_not_percent_decoded(self) -> None:
         """A path is not percent-decoded, so that nobody behind reads it in another way."""
-        self.assertEqual(self.held(request("GET", "/a%2Fb/%63")).postpath, [b"a%2Fb", b"%63"])
+        self.assertEqual(self.asked(request("GET", "/a%2Fb/%63")).postpath, [b"a%2Fb", b"%63"])
 
 
-class Body(Held):
-    def test_late(self) -> None:
+class Body(RequestCase):
+    def test_body_comes_when_its_last_byte_has_come(self) -> None:
         """Who asks before the body is there gets it when its last byte has come."""
-        held = self.held(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe")
-        body = held.read_body()
+        asked = self.asked(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe")
+        body = asked.read_body()
         self.assertNoResult(body)
         self.client.send(b"l")
         self.assertNoResult(body)
         self.client.send(b"lo")
         self.assertEqual(self.successResultOf(body), b"hello")
-        self.assertEqual(held.record.bytes_in, 5)
+        self.assertEqual(asked.record.bytes_in, 5)
 
-    def test_early(self) -> None:
+    def test_body_that_is_there_comes_at_once(self) -> None:
         """Who asks afterwards gets it at once."""
-        held = self.held(request("POST", "/", body=b"hello"))
-        self.assertEqual(self.successResultOf(held.read_body()), b"hello")
+        asked = self.asked(request("POST", "/", body=b"hello"))
+        self.assertEqual(self.successResultOf(asked.read_body()), b"hello")
 
-    def test_chunks(self) -> None:
+    def test_body_in_small_chunks_takes_no_more_than_its_bytes(self) -> None:
         """A body in many small chunks takes no more memory than its bytes do."""
         self.start(body=10_000)
         head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        held = self.held(head + b"2\r\nab\r\n" * 2000)
+        asked = self.asked(head + b"2\r\nab\r\n" * 2000)
         self.client.send(b"2\r\nab\r\n" * 2000 + b"0\r\n\r\n")
-        self.assertIsInstance(held.body._data, bytearray)
-        self.assertEqual(self.successResultOf(held.read_body()), b"ab" * 4000)
+        self.assertIsInstance(asked.body._data, bytearray)
+        self.assertEqual(self.successResultOf(asked.read_body()), b"ab" * 4000)
 
-    def test_failed(self) -> None:
+    def test_body_that_never_is_whole_fails_whoever_asks(self) -> None:
         """A body that will never be whole fails who waits for it and who asks later, alike."""
         for early in (True, False):
             self.start()
-            held = self.held(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe")
-            body = held.read_body() if early else None
-            held.body.fail(GatewayTimeout())
-            held.body.fail(BackendError())
+            asked = self.asked(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe")
+            body = asked.read_body() if early else None
+            asked.body.fail(GatewayTimeout())
+            asked.body.fail(BackendError())
             if body is not None:
                 self.failureResultOf(body, GatewayTimeout)
-            self.assertRaises(GatewayTimeout, held.read_body)
+            self.assertRaises(GatewayTimeout, asked.read_body)
 
-    def test_after_the_answer(self) -> None:
+    def test_body_after_the_answer_is_counted_not_kept(self) -> None:
         """What still comes of a body after the answer has begun is counted, not kept."""
-        held = self.held(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhe")
-        held.begin(200, b"text/plain")
+        asked = self.asked(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhe")
+        asked.begin(200, b"text/plain")
         self.client.send(b"llo")
-        self.assertEqual((held.record.bytes_in, bytes(held.body._data)), (5, b"he"))
+        self.assertEqual((asked.record.bytes_in, bytes(asked.body._data)), (5, b"he"))
 
 
-class Continue(Held):
+class Continue(RequestCase):
     EXPECTING = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
 
-    def test_when_wanted(self) -> None:
+    def test_client_that_waits_is_told_when_its_body_is_wanted(self) -> None:
         """A client that waits is told to go on when its body is wanted, and not before."""
-        held = self.held(self.EXPECTING)
+        asked = self.asked(self.EXPECTING)
         self.assertEqual(self.client.received, b"")
-        held.read_body()
+        asked.read_body()
         self.assertEqual(self.client.received, b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def test_not_needed(self) -> None:
+    def test_client_that_does_not_wait_is_not_told(self) -> None:
         """A client that did not wait is not told to."""
-        held = self.held(self.EXPECTING + b"he")
-        held.read_body()
+        asked = self.asked(self.EXPECTING + b"he")
+        asked.read_body()
         self.assertEqual(self.client.received, b"")
         self.start()
-        self.held(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n").read_body()
+        self.asked(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n").read_body()
         self.assertEqual(self.client.received, b"")
 
 
-class Answers(Held):
-    def test_whole(self) -> None:
+class Answers(RequestCase):
+    def test_answer_has_length_id_and_date(self) -> None:
         """An answer has its length, its id and its date, and nothing of the server's name."""
-        held = self.held(request("GET", "/", "X-Request-ID: abc"))
-        held.standing.append((b"x-standing", b"1"))
+        asked = self.asked(request("GET", "/", "X-Request-ID: abc"))
+        asked.extra_fields.append((b"x-standing", b"1"))
         answering(
-            held, b"hello", status=202, content_type=b"text/plain", headers=[(b"X-More", b"2")]
+            asked, b"hello", status=202, content_type=b"text/plain", headers=[(b"X-More", b"2")]
         )
-        held.finish()
+        asked.finish()
         answer = self.client.answer
         self.assertEqual((answer.status, answer.body, answer.whole), (202, b"hello", True))
         date = answer.headers.pop("date")
@@ -293,9 +292,9 @@ class Answers(Held):
                 "content-length": "5",
             },
         )
-        self.assertEqual((held.record.status, held.record.bytes_out), (202, 5))
+        self.assertEqual((asked.record.status, asked.record.bytes_out), (202, 5))
 
-    def test_reason(self) -> None:
+    def test_reason_phrase_is_that_of_the_standard(self) -> None:
         """The reason phrase is the standard's, and empty where there is none."""
         for status, line in (
             (200, b"HTTP/1.1 200 OK\r\n"),
@@ -303,75 +302,75 @@ class Answers(Held):
             (599, b"HTTP/1.1 599 \r\n"),
         ):
             self.start()
-            self.held().begin(status, b"text/plain")
+            self.asked().begin(status, b"text/plain")
             self.assertTrue(self.client.received.startswith(line), self.client.received)
 
-    def test_date(self) -> None:
+    def test_date_goes_on_with_the_time(self) -> None:
         """The date goes on with the time, though it is formatted once a second."""
         now = [1_700_000_000.2]
         self.patch(request_module, "time", lambda: now[0])
         seen = []
         for _ in range(4):
             self.start()
-            self.held().begin(200, b"text/plain")
+            self.asked().begin(200, b"text/plain")
             seen.append(self.client.answer.headers["date"])
             now[0] += 0.5
         self.assertEqual(seen[0], "Tue, 14 Nov 2023 22:13:20 GMT")
         self.assertEqual(seen[0], seen[1])
         self.assertEqual(seen[2], "Tue, 14 Nov 2023 22:13:21 GMT")
 
-    def test_no_injection(self) -> None:
+    def test_value_of_a_header_begins_no_line(self) -> None:
         """No value of a header can begin another line."""
-        self.held().begin(
+        self.asked().begin(
             200, b"text/plain\r\nX-Evil: 1", [(b"Retry-After", b"1\r\nX-Evil: 2\x00")], b""
         )
         answer = self.client.answer
         self.assertNotIn("x-evil", answer.headers)
         self.assertEqual(answer.headers["retry-after"], "1  X-Evil: 2 ")
 
-    def test_large(self) -> None:
+    def test_large_answer_is_written_as_the_client_takes_it(self) -> None:
         """A large answer is written piece by piece, and only as the client takes it."""
-        held = self.held()
-        body = b"0123456789abcdef" * (WRITE_PIECE // 4)
+        asked = self.asked()
+        body = b"0123456789abcdef" * (WRITE_CHUNK // 4)
         self.client.stop_reading()
-        done = answering(held, body)
-        self.assertEqual(held.record.bytes_out, WRITE_PIECE)
+        done = answering(asked, body)
+        self.assertEqual(asked.record.bytes_out, WRITE_CHUNK)
         self.client.read_again()
         self.successResultOf(done)
-        held.finish()
+        asked.finish()
         self.assertEqual(self.client.answer.body, body)
-        self.assertEqual(held.record.bytes_out, len(body))
+        self.assertEqual(asked.record.bytes_out, len(body))
 
-    def test_small_and_stalled(self) -> None:
+    def test_small_answer_is_done_when_it_was_taken(self) -> None:
         """Also a small answer is done only when the client has taken it."""
-        held = self.held()
+        asked = self.asked()
         self.client.stop_reading()
-        done = answering(held, b"hello")
+        done = answering(asked, b"hello")
         self.assertNoResult(done)
         self.client.read_again()
         self.successResultOf(done)
 
-    def test_streamed(self) -> None:
+    def test_answer_of_unknown_length_goes_in_chunks(self) -> None:
         """An answer of unknown length goes in chunks, and ends with the last of them."""
-        held = self.held()
-        held.begin(200, b"text/event-stream")
-        held.write(b"one")
-        held.write(b"")  # as a chunk it would be the last
-        held.write(b"three")
+        asked = self.asked()
+        asked.begin(200, b"text/event-stream")
+        asked.write(b"one")
+        asked.write(b"")  # as a chunk it would be the last
+        asked.write(b"three")
         self.assertFalse(self.client.answer.whole)
-        held.finish()
+        asked.finish()
         answer = self.client.answer
         self.assertEqual((answer.body, answer.whole), (b"onethree", True))
         self.assertEqual(answer.headers["transfer-encoding"], "chunked")
         self.assertNotIn("content-length", answer.headers)
-        self.assertEqual(held.record.bytes_out, 8)
+        self.assertEqual(asked.record.bytes_out, 8)
 
-    def test_streamed_to_http_1_0(self) -> None:
+    def test_stream_to_http_1_0_ends_with_its_connection(self) -> None:
         """HTTP/1.0 knows no chunks: the body ends where the connection does."""
-        held = self.held(request("GET", "/", version="1.0"))
-        held.begin(200, b"text/event-stream")
-        held.write(b"one")
-        held.finish()
+        asked = self.asked(request("GET", "/", version="1.0"))
+        asked.begin(200, b"text/event-stream")
+        asked.write(b"one")
+        asked.finish()
         answer = self.client.answer
         self.assertEqual(answer.body, b"one")
         self.assertEqual(answer.headers["connection"], "close")
@@ -379,58 +378,58 @@ class Answers(Held):
         self.assertTrue(self.client.wire.disconnecting)
         self.assertFalse(self.client.wire.aborted)
 
-    def test_head(self) -> None:
+    def test_head_request_gets_no_body(self) -> None:
         """HEAD has the head of the answer and no body, whole or streamed."""
-        held = self.held(request("HEAD", "/"))
-        self.successResultOf(answering(held, b"x" * (WRITE_PIECE + 1)))
-        held.finish()
+        asked = self.asked(request("HEAD", "/"))
+        self.successResultOf(answering(asked, b"x" * (WRITE_CHUNK + 1)))
+        asked.finish()
         (answer,) = self.client.answers(bodiless=True)
-        self.assertEqual(answer.headers["content-length"], str(WRITE_PIECE + 1))
+        self.assertEqual(answer.headers["content-length"], str(WRITE_CHUNK + 1))
         self.start()
-        held = self.held(request("HEAD", "/"))
-        held.begin(200, b"text/event-stream")
-        held.write(b"one")
-        held.finish()
+        asked = self.asked(request("HEAD", "/"))
+        asked.begin(200, b"text/event-stream")
+        asked.write(b"one")
+        asked.finish()
         self.assertEqual(len(self.client.answers(bodiless=True)), 1)
         self.assertTrue(self.client.received.endswith(b"\r\n\r\n"))
-        self.assertEqual(held.record.bytes_out, 0)
+        self.assertEqual(asked.record.bytes_out, 0)
 
 
-class Ends(Held):
-    def test_recorded_once(self) -> None:
+class Ends(RequestCase):
+    def test_exchange_is_recorded_once_when_it_ends(self) -> None:
         """An exchange is recorded when its answer has ended, and only then and once."""
-        held = self.held()
-        answering(held, b"")
+        asked = self.asked()
+        answering(asked, b"")
         self.assertEqual(self.ended, [])
         self.clock.advance(3)
-        held.finish()
-        self.assertEqual(self.ended, [held.record])
-        self.assertEqual(held.record.duration, 3)
-        held.finish()
+        asked.finish()
+        self.assertEqual(self.ended, [asked.record])
+        self.assertEqual(asked.record.duration, 3)
+        asked.finish()
         self.client.close()
-        self.assertEqual(self.ended, [held.record])
-        self.assertEqual(held.record.outcome, "ok")
+        self.assertEqual(self.ended, [asked.record])
+        self.assertEqual(asked.record.outcome, "ok")
 
-    def test_refused(self) -> None:
+    def test_refusal_has_status_fields_and_body_of_its_error(self) -> None:
         """A refusal is an answer with the error's status, headers and body."""
-        held = self.held(request("GET", "/", "X-Request-ID: abc"))
-        held.refuse(GatewayTimeout())
-        held.finish()
+        asked = self.asked(request("GET", "/", "X-Request-ID: abc"))
+        asked.refuse(GatewayTimeout())
+        asked.finish()
         answer = self.client.answer
         self.assertEqual((answer.status, answer.code), (504, "gateway_timeout"))
         self.assertEqual(answer.json["request_id"], "abc")
         self.assertEqual(answer.headers["x-should-retry"], "false")
-        self.assertEqual(held.record.outcome, "timeout")
+        self.assertEqual(asked.record.outcome, "timeout")
 
-    def test_broken_off(self) -> None:
+    def test_answer_that_fails_in_its_middle_is_cut(self) -> None:
         """An answer that fails in its middle is cut, without its end, and with a FIN."""
-        held = self.held()
-        held.begin(200, b"text/plain")
-        held.write(b"one")
-        held.refuse(BackendError())
-        held.write(b"never")
-        held.begin(500, b"text/plain", (), b"never")
-        held.finish()
+        asked = self.asked()
+        asked.begin(200, b"text/plain")
+        asked.write(b"one")
+        asked.refuse(BackendError())
+        asked.write(b"never")
+        asked.begin(500, b"text/plain", (), b"never")
+        asked.finish()
         answer = self.client.answer
         self.assertEqual((answer.status, answer.body, answer.whole), (200, b"one", False))
         self.assertTrue(self.client.wire.disconnecting)
@@ -438,56 +437,56 @@ class Ends(Held):
         self.clock.advance(0)
         self.assertEqual([record.outcome for record in self.ended], ["backend_error"])
 
-    def test_broken_stream(self) -> None:
+    def test_stream_that_fails_says_so_in_one_last_event(self) -> None:
         """A stream that fails says so in one last event."""
-        held = self.held()
-        held.record.stream = True
-        held.begin(200, b"text/event-stream")
-        held.refuse(BackendError("It broke."))
-        held.refuse(GatewayTimeout())
+        asked = self.asked()
+        asked.record.stream = True
+        asked.begin(200, b"text/event-stream")
+        asked.refuse(BackendError("It broke."))
+        asked.refuse(GatewayTimeout())
         answer = self.client.answer
         self.assertEqual(answer.body, BackendError("It broke.").event())
         self.assertFalse(answer.whole)
 
-    def test_broken_off_http_1_0(self) -> None:
+    def test_answer_to_http_1_0_that_fails_is_reset(self) -> None:
         """An HTTP/1.0 client is reset, since it would take the end of the connection for the end
         of the answer; what was written still goes out before."""
-        held = self.held(request("GET", "/", version="1.0"))
-        held.begin(200, b"text/plain")
-        held.write(b"one")
-        held.refuse(BackendError())
+        asked = self.asked(request("GET", "/", version="1.0"))
+        asked.begin(200, b"text/plain")
+        asked.write(b"one")
+        asked.refuse(BackendError())
         self.assertFalse(self.client.wire.disconnecting)
         self.clock.advance(0.2)
         self.assertTrue(self.client.wire.aborted)
         self.assertEqual(self.client.answer.body, b"one")
 
-    def test_client_leaves(self) -> None:
+    def test_client_that_leaves_ends_the_exchange(self) -> None:
         """Who leaves ends the exchange: whoever works on it is told, and nothing is written."""
-        held = self.held()
-        told: Deferred[None] = held.notifyFinish()
+        asked = self.asked()
+        told: Deferred[None] = asked.notifyFinish()
         self.client.reset()
         self.failureResultOf(told)
-        held.begin(200, b"text/plain")
-        held.write(b"x")
-        held.refuse(BackendError())
-        held.break_off()
-        held.finish()
-        self.successResultOf(answering(held, b"x"))
+        asked.begin(200, b"text/plain")
+        asked.write(b"x")
+        asked.refuse(BackendError())
+        asked.break_off()
+        asked.finish()
+        self.successResultOf(answering(asked, b"x"))
         self.assertEqual(self.client.received, b"")
         (record,) = self.ended
         self.assertEqual((record.status, record.outcome), (499, "client_disconnected"))
 
-    def test_client_leaves_in_the_answer(self) -> None:
+    def test_client_that_leaves_in_an_answer_has_its_status(self) -> None:
         """Who leaves in the middle of the answer has the status that was sent."""
-        held = self.held()
-        held.begin(200, b"text/plain")
-        held.write(b"one")
+        asked = self.asked()
+        asked.begin(200, b"text/plain")
+        asked.write(b"one")
         self.client.close()
         self.assertEqual(
             (self.ended[0].status, self.ended[0].outcome), (200, "client_disconnected")
         )
 
-    def test_resource_fails(self) -> None:
+    def test_fault_of_our_own_is_a_500_without_details(self) -> None:
         """A fault of the gateway's own is a 500 that tells the client nothing about it, and a
         line of the log that does."""
         self.patch(self.hold, "render", lambda request: {}["canary"])
@@ -498,19 +497,18 @@ class Ends(Held):
         self.assertEqual([r.outcome for r in self.ended], ["internal_error"])
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
-    def test_two_formats(self) -> None:
+    def test_edge_decides_how_errors_read(self) -> None:
         """The edge that a request came in by decides how its errors read."""
         self.edge.error_format = "openai"
-        held = self.held()
-        held.refuse(BackendError())
+        asked = self.asked()
+        asked.refuse(BackendError())
         self.assertEqual(self.client.answer.json["error"]["code"], "backend_error")
 
 
 class Parsing(SynchronousTestCase):
-    def test_own_reader(self) -> None:
+    def test_reader_of_these_tests_tells_cut_answers(self) -> None:
         """The reader that these tests use tells a cut answer from a whole one."""
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         self.assertTrue(parse_answers(head + b"1\r\nx\r\n0\r\n\r\n")[0].whole)
         self.assertFalse(parse_answers(head + b"1\r\nx\r\n")[0].whole)
         self.assertFalse(parse_answers(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx")[0].whole)
-        self.assertEqual(edge.LINGER, 2.0)

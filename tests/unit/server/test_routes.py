@@ -46,12 +46,12 @@ class RoutesTests(SynchronousTestCase):
         self.running.edge.resource = self.routes
         self.client = self.running.connect()
 
-    def test_interface(self) -> None:
+    def test_routes_are_a_leaf_resource(self) -> None:
         """The routes are a resource, and one that looks at the whole path."""
         verifyObject(IResource, self.routes)
         self.assertTrue(self.routes.isLeaf)
 
-    def test_found(self) -> None:
+    def test_route_answers_for_each_of_its_methods(self) -> None:
         """A route answers for each of its methods, at once or later."""
         self.assertEqual(self.client.ask(request("GET", "/now")).body, b"now")
         for number, method in enumerate(("POST", "PUT")):
@@ -60,19 +60,19 @@ class RoutesTests(SynchronousTestCase):
             self.assertEqual(self.client.answers()[-1].body, b"later")
         self.assertEqual(len(self.client.answers()), 3)
 
-    def test_left(self) -> None:
+    def test_handler_is_cancelled_when_its_client_leaves(self) -> None:
         """When its client leaves, a handler is cancelled, and its end is no second answer."""
         self.client.send(request("POST", "/later"))
         self.client.close()
         self.assertEqual(self.cancelled, 1)
         self.assertEqual(self.running.outcomes, ["client_disconnected"])
 
-    def test_not_found(self) -> None:
+    def test_what_is_no_route_is_left_to_klein(self) -> None:
         """What is no route is left to Klein, which knows why it is none."""
         self.assertEqual(self.client.ask(request("GET", "/nope")).status, 404)
         self.assertEqual(self.client.ask(request("DELETE", "/later")).status, 405)
 
-    def test_all_of_them(self) -> None:
+    def test_every_route_is_looked_up(self) -> None:
         """Every route of the gateway is looked up, with its parameters in none."""
         paths = {path for _, path in Routes(Gateway.app)._endpoints}
         self.assertEqual(
