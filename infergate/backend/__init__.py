@@ -3,10 +3,10 @@
 fetch       a small document over HTTP
 health      how the backend is
 client      the backend over treq: what every request to it carries
-call        one exchange: its phases, its deadlines, and a name for each failure
+call        one exchange: its phases and its deadlines
 agent       the one origin: a pool of connections to it, an agent over that
 endpoint    how to connect: TCP, TLS, a time limit
-causes      why a request or a connection failed, for an operator
+causes      what a failure is called, and why it came
 connection  one connection to the origin: a request out, its response in
 parser      responses out of bytes
 """

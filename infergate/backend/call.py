@@ -1,4 +1,4 @@
-"""One exchange with the backend: its phases, its deadlines, and a name for each failure."""
+"""One exchange with the backend: its phases and its deadlines."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ from typing import Any, cast
 import attrs
 from treq.content import collect
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import (
-    ConnectError,
-    DNSLookupError,
-    TCPTimedOutError,
-    TimeoutError,  # noqa: A004  # Twisted's: the connect deadline
-)
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from zope.interface import implementer
 
-from infergate.backend.causes import cause_of
+from infergate.backend.causes import late_error, name_error
 from infergate.backend.connection import Response
-from infergate.errors import BackendError, BackendUnavailable, BrokenReply, GatewayTimeout, release
+from infergate.errors import BrokenReply, release
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.telemetry.record import Record
 
@@ -140,10 +134,10 @@ class Call:
             # None of these errors may be in a local variable: it would hold itself in memory.
             if self._passed is not None:
                 sent = isinstance(error, (ResponseNeverReceived, ResponseFailed))
-                raise _late(self._passed, prompt_sent=sent) from error
-            if _name(error) is error:
+                raise late_error(self._passed, prompt_sent=sent) from error
+            if name_error(error) is error:
                 raise
-            raise _name(error) from error
+            raise name_error(error) from error
         finally:
             self._attempt = None
         # Of treq's wrapping, which hides that the response can be paused and closed.
@@ -178,6 +172,7 @@ class Call:
         body = BytesIO()
 
         def keep(chunk: bytes) -> None:
+            """Called with each chunk. Raises `BrokenReply` above the limit."""
             body.write(chunk)
             if body.tell() > limit:
                 raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
@@ -228,12 +223,15 @@ class Call:
     # For the client's connection.
 
     def pauseProducing(self) -> None:
+        """The client does not keep up: read no more of the backend. Called by the client's
+        connection, in any phase."""
         self._held = True
         self._move_deadline()
         if self._response is not None:
             self._response.pauseProducing()
 
     def resumeProducing(self) -> None:
+        """The client takes bytes again: read on; the backend has all of its idle time before it."""
         self._held = False
         self._heard = self._now()
         self._move_deadline()
@@ -284,7 +282,7 @@ class Call:
             assert self._attempt is not None
             self._attempt.cancel()
         elif self._done is not None:
-            self._stop_reading(Phase.OVER, _late(self._passed))
+            self._stop_reading(Phase.OVER, late_error(self._passed))
         self.discard()
 
     # The phases.
@@ -327,7 +325,7 @@ class Call:
         if self._done is None or self._done.called:
             self._enter(Phase.OVER)
         elif isinstance(result, Failure):
-            self._stop_reading(Phase.OVER, _name(cast(Exception, result.value)))
+            self._stop_reading(Phase.OVER, name_error(cast(Exception, result.value)))
         else:
             self._stop_reading(Phase.OVER)
 
@@ -337,37 +335,15 @@ def _unless_cancelled(attempt: Deferred[Any]) -> Deferred[Any]:
     calls it: a name lookup, for one, says that it has failed, and would be tried again."""
 
     def cancel(outcome: Deferred[Any]) -> None:
+        """Whoever awaits the response does so no more."""
         outcome.errback(CancelledError())
         attempt.cancel()
 
     def failed(failure: Failure) -> None:
+        """The attempt has failed, on its own or because it was cancelled."""
         if not outcome.called:
             outcome.errback(failure)
 
     outcome: Deferred[Any] = Deferred(cancel)
     attempt.addCallbacks(outcome.callback, failed)
     return outcome
-
-
-def _late(setting: str, *, prompt_sent: bool = True) -> GatewayTimeout:
-    """The error of a deadline; the setting that it belongs to is the cause."""
-    message = f"The backend took too long: {setting} has passed."
-    error = GatewayTimeout(message, prompt_sent=prompt_sent)
-    error.cause = setting
-    return error
-
-
-def _name(error: BaseException) -> BaseException:
-    """What the gateway calls an error of Twisted's client or of `Endpoint`; any other error is
-    itself, be it of the gateway's own or a fault of it."""
-    if isinstance(error, (TCPTimedOutError, TimeoutError)):
-        return _late("BACKEND_CONNECT_TIMEOUT", prompt_sent=False)
-    cause = cause_of(error)
-    if isinstance(error, (ConnectError, DNSLookupError)):
-        return BackendUnavailable(prompt_sent=False, cause=cause)
-    if isinstance(error, ResponseNeverReceived):
-        message = "The backend closed the connection without an answer."
-        return BackendUnavailable(message, cause=cause)
-    if isinstance(error, ResponseFailed):
-        return BackendError("The backend's answer is broken or was cut short.", cause=cause)
-    return error

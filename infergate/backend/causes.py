@@ -1,4 +1,4 @@
-"""Why the backend could not be reached, or gave no answer: in words for an operator.
+"""What the gateway calls a failure of the backend's, and why it came, in words for an operator.
 
 `error` in the log line says that it was so (`backend_unavailable`), `cause` says why. The words
 are those of the operating system, of OpenSSL, or our own; never the backend's.
@@ -10,13 +10,44 @@ from typing import Any
 
 from OpenSSL import SSL
 from service_identity import VerificationError
-from twisted.internet.error import ConnectError, ConnectionDone, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionDone,
+    DNSLookupError,
+    TCPTimedOutError,
+    TimeoutError,  # noqa: A004  # Twisted's: the connect deadline
+)
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
 from infergate.backend.parser import Broken
+from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
 from infergate.reactor.certificates import verify_fault
 
 UNVERIFIED = "certificate verify failed"
+
+
+def late_error(setting: str, *, prompt_sent: bool = True) -> GatewayTimeout:
+    """The error of a deadline; the setting that it belongs to is the cause."""
+    message = f"The backend took too long: {setting} has passed."
+    error = GatewayTimeout(message, prompt_sent=prompt_sent)
+    error.cause = setting
+    return error
+
+
+def name_error(error: BaseException) -> BaseException:
+    """What the gateway calls an error of Twisted's client or of `Endpoint`; any other error is
+    itself, be it of the gateway's own or a fault of it."""
+    if isinstance(error, (TCPTimedOutError, TimeoutError)):
+        return late_error("BACKEND_CONNECT_TIMEOUT", prompt_sent=False)
+    cause = cause_of(error)
+    if isinstance(error, (ConnectError, DNSLookupError)):
+        return BackendUnavailable(prompt_sent=False, cause=cause)
+    if isinstance(error, ResponseNeverReceived):
+        message = "The backend closed the connection without an answer."
+        return BackendUnavailable(message, cause=cause)
+    if isinstance(error, ResponseFailed):
+        return BackendError("The backend's answer is broken or was cut short.", cause=cause)
+    return error
 
 
 def cause_of(error: BaseException) -> str | None:

@@ -88,6 +88,7 @@ class Backend:
         del body
 
         def attempt() -> Deferred[Any]:
+            """One try: treq's Deferred, which fires with its own wrapping of a `Response`."""
             return self._client.request(
                 method,
                 url,
@@ -111,6 +112,7 @@ class NoCookies(IndexableCookieJar):
     """One client is one cookie jar for all callers, so it takes none, and gives none."""
 
     def __iter__(self) -> Iterator[Cookie]:
+        """No cookie goes out with any request."""
         return iter(())
 
     def add_cookie_header(self, request: object) -> None:
@@ -129,9 +131,11 @@ class FixedURL(EncodedURL):
         self._text = text
 
     def to_uri(self) -> FixedURL:
+        """What treq asks for; a URL in ASCII is a URI already."""
         return self
 
     def to_text(self, with_password: bool = False) -> str:
+        """The text as it was given."""
         return self._text
 
 
@@ -145,6 +149,7 @@ class Body:
         self._body = body
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write the body, all of it at once, and let it go."""
         consumer.write(self._body)
         self._body = b""
         return succeed(None)

@@ -104,6 +104,7 @@ class Response:
         self._protocol: IProtocol | None = None
 
     def setPreviousResponse(self, response: IResponse) -> None:
+        """For who follows redirects, which the gateway does not; `IResponse` asks for it."""
         self.previousResponse = response
 
     def deliverBody(self, protocol: IProtocol) -> None:
@@ -145,14 +146,17 @@ class Response:
     # For the protocol that reads the body.
 
     def pauseProducing(self) -> None:
+        """Read no more of the body for now."""
         if self._connection is not None:
             self._connection.pause()
 
     def resumeProducing(self) -> None:
+        """Read on."""
         if self._connection is not None:
             self._connection.resume()
 
     def loseConnection(self) -> None:
+        """Give the body up. Nothing more of it is handed over but its end, `ResponseFailed`."""
         if self._connection is not None:
             self._connection.abort()
 
@@ -227,6 +231,7 @@ class Connection(Protocol):
     # For the transport.
 
     def connectionMade(self) -> None:
+        """The connection is there, and the TLS handshake over."""
         if isinstance(self.transport, TCPConnection):
             # The endpoint's wrapper has done its work: the socket hands what it reads to this
             # object itself.
@@ -236,6 +241,7 @@ class Connection(Protocol):
         self._readable.register(self.transport.fileno(), select.POLLIN)
 
     def dataReceived(self, data: bytes) -> None:
+        """Hand `data` to the reader, and what it brings of the body to the response."""
         request, reader = self._request, self._reader
         if request is None or self._closed:
             # Nothing was asked, or the exchange was given up.
@@ -255,6 +261,8 @@ class Connection(Protocol):
             self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The backend has closed the connection, or this side has: end the exchange on it, if there
+        is one. Only an orderly close can be the end of a body that has no other."""
         self._closed = True
         self._lost(self)
         response, reader = self._response, self._reader
@@ -321,10 +329,13 @@ class Connection(Protocol):
             awaited.errback(error)
 
     def _cancelled(self, awaited: Deferred[Any]) -> None:
+        """Nobody waits for the response any more: close the connection, so that the backend stops
+        working on it."""
         self._awaited = None
         awaited.errback(ResponseNeverReceived([Failure(CancelledError())]))
         self.abort()
 
 
 def _fault(reader: Reader) -> Failure:
+    """What is wrong with a response, as `ResponseFailed` takes it."""
     return Failure(Broken(reader.fault))

@@ -90,10 +90,12 @@ class Endpoint:
     clock: Any
 
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
+        """Connect a protocol of `factory`; fires with it."""
         connecting = self.stream.connect(factory) if self.tls is None else self._secured(factory)
         return connecting.addTimeout(self.seconds, self.clock, _too_late)
 
     def _secured(self, factory: IProtocolFactory) -> Deferred[Any]:
+        """Connect `factory` behind TLS; fires when the handshake is over."""
         shaking = Factory.forProtocol(lambda: _Handshake(factory))
         shaking.noisy = False
         connecting: Deferred[Any] = wrapClientTLS(self.tls, self.stream, self.clock).connect(
@@ -124,6 +126,7 @@ class _Handshake(Protocol):
         self.over: Deferred[IProtocol] = Deferred(self._cancelled)
 
     def handshakeCompleted(self) -> None:
+        """Called by the TLS transport once the certificate was checked and both sides agreed."""
         transport: Any = self.transport
         protocol = cast(IProtocol, self._factory.buildProtocol(transport.getPeer()))
         # The TLS transport hands what it reads to the protocol that it names.
@@ -132,12 +135,14 @@ class _Handshake(Protocol):
         self.over.callback(protocol)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection has ended; within the handshake that is its failure."""
         if not self.over.called:
             transport: Any = self.transport
             fault = handshake_fault(reason.value, transport.getHandle())
             self.over.errback(ConnectError(string=fault))
 
     def _cancelled(self, over: Deferred[IProtocol]) -> None:
+        """Nobody waits for the handshake any more."""
         transport: Any = self.transport
         over.errback(ConnectingCancelledError(transport.getPeer()))
         transport.abortConnection()

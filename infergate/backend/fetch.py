@@ -41,6 +41,7 @@ def fetcher(agent: OriginAgent, url: str, deadlines: Deadlines) -> Callable[[], 
     )
 
     async def fetch() -> bytes:
+        """One exchange with the server, from its connection to the last byte."""
         call = backend.call(Record(deadlines.now(), client="", request_id=""))
         response = await backend.send(call, "GET", path, _HEADERS, None)
         if response.code != 200:

@@ -64,6 +64,7 @@ class Health:
         return self.ask().addCallback(lambda state: state is State.WELL)
 
     async def _ask(self) -> None:
+        """Ask the probe, and tell all who wait."""
         try:
             self._last = await self._probe()
         except Exception:
@@ -110,5 +111,6 @@ class _Close(Protocol):
     """Closes its connection as soon as it has one."""
 
     def connectionMade(self) -> None:
+        """The probe knows what it wanted to know."""
         assert self.transport is not None
         self.transport.loseConnection()

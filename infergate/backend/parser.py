@@ -80,6 +80,7 @@ def parse_head(lines: bytes) -> Head:
 
 
 def _chunked(fields: _Fields) -> bool:
+    """Whether the body is in chunks; `Broken` for any other coding, since none was asked for."""
     codings = fields.get(b"transfer-encoding")
     if codings is None:
         return False
@@ -89,6 +90,7 @@ def _chunked(fields: _Fields) -> bool:
 
 
 def _length(fields: _Fields) -> int | None:
+    """The declared length, None where there is none; `Broken` for one that makes no sense."""
     values = fields.get(b"content-length")
     if values is None:
         return None
@@ -101,6 +103,7 @@ def _length(fields: _Fields) -> int | None:
 
 
 def _keep_alive(minor: int, fields: _Fields, *, bodiless: bool) -> bool:
+    """Whether the connection may be used again."""
     coded, sized = b"transfer-encoding" in fields, b"content-length" in fields
     # Chunks beside a length, or from HTTP/1.0, are how responses are smuggled (RFC 9112, 6.1);
     # and nobody knows what follows a response that announces a body it may not have.
@@ -182,10 +185,12 @@ class Reader:
         return b""
 
     def _take_room(self, size: int) -> None:
+        """Raise `Broken` where so many bytes of a head are more than may come."""
         if size > self._room:
             raise Broken("its head is too large")
 
     def _begin_body(self, head: Head) -> bytes:
+        """The head is whole: read on as it says, with what came behind it."""
         rest, self._lines = bytes(self._lines), bytearray()
         self.head = head
         if head.chunked:
@@ -252,6 +257,7 @@ class Reader:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _hold_size_line(self, line: bytes) -> None:
+        """Keep the beginning of a size line for the next bytes, unless it can be none."""
         if b"\n" in line or len(line) > MAX_SIZE_LINE:
             self._break("a chunk of its body is malformed")
         else:
@@ -271,5 +277,6 @@ class Reader:
         return b""
 
     def _break(self, fault: str) -> None:
+        """Nothing more is read, and this is why."""
         self.over = True
         self.fault = fault

@@ -17,7 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed
 from zope.interface.verify import verifyObject
 
-from infergate.backend.call import END_OF_BODY, Timeouts, _name
+from infergate.backend.call import END_OF_BODY, Timeouts
+from infergate.backend.causes import name_error
 from infergate.backend.parser import MAX_HEAD
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
 from tests.unit.backend.onebackend import OneBackend
@@ -498,8 +499,8 @@ class Others(SynchronousTestCase):
     def test_own_errors_keep_their_names(self) -> None:
         """A failure that already has one of our names keeps it, and a fault of ours too."""
         for error in (BackendError("x"), KeyError("x")):
-            self.assertIs(_name(error), error)
-        self.assertIsInstance(_name(ResponseFailed([])), BackendError)
+            self.assertIs(name_error(error), error)
+        self.assertIsInstance(name_error(ResponseFailed([])), BackendError)
 
     def test_deadlines_are_the_settings_defaults(self) -> None:
         """The deadlines are those of the settings' defaults."""
