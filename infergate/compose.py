@@ -21,6 +21,7 @@ from infergate.access.policy import Policies, Policy
 from infergate.access.roster import Roster
 from infergate.access.shared import SharedLimits
 from infergate.api.operation import Rules
+from infergate.api.operations import ROUTES
 from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
@@ -38,9 +39,11 @@ from infergate.settings import Settings
 from infergate.sources import SettingsError
 from infergate.stores import Stores
 from infergate.telemetry.exposition import Exposition
+from infergate.telemetry.lag import Lag
 from infergate.telemetry.logs import RequestLog
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.push import Collector, Pusher
+from infergate.telemetry.reachability import Reachability
 from infergate.telemetry.record import Record
 from infergate.worker import BackendWorker, EchoWorker, IWorker
 
@@ -94,6 +97,7 @@ def compose(
     """
     wiring = _Wiring(settings, clock, reach)
     metrics = Metrics()
+    reachability = wiring.reachability
     log = log or RequestLog(probes=settings.log_probes)
     worker = wrap(wiring.worker())
     stores = stores or Stores()
@@ -111,7 +115,7 @@ def compose(
             inject_usage=settings.stream_usage == "inject",
         ),
         metrics,
-        Exposition(metrics, clock.seconds),
+        Exposition(metrics, clock, wiring.look),
         max_body=settings.max_body_bytes,
         metrics_apart=settings.metrics_listen is not None,
         ledger=ledger,
@@ -119,6 +123,7 @@ def compose(
 
     def ended(record: Record) -> None:
         metrics.ended(record)
+        reachability.ended(record)
         if ledger is not None:
             ledger.add(record)
         log(record)
@@ -141,6 +146,15 @@ def compose(
             (gateway.metrics_app, NO_ORIGINS),
         )
     )
+    metrics.watch(
+        "infergate_connections",
+        "Open client connections.",
+        lambda: len(front.connections) + len(metrics_edge.connections),
+    )
+    if settings.backend_url is not None:
+        about = "Whether the backend can be reached."
+        metrics.watch("infergate_backend_up", about, reachability.value)
+    metrics.expect(ROUTES)
     return Wired(
         worker=worker,
         admission=admission,
@@ -151,7 +165,7 @@ def compose(
         metrics=metrics,
         deadlines=wiring.deadlines,
         pools=tuple(wiring.pools),
-        parts=(*lasting, *wiring.parts(metrics)),
+        parts=(Lag(metrics.lag, clock), *lasting, *wiring.parts(metrics)),
     )
 
 
@@ -166,6 +180,9 @@ class _Wiring:
         self._reach = reach
         # Kept when keys are read again: it has a life of its own.
         self._published: Any = None
+        self.reachability = Reachability()
+        # What a scrape has asked beside it: the backend's health route, where there is one.
+        self.look: Callable[[], object] = lambda: None
 
     def worker(self) -> IWorker:
         """The worker that answers requests: of the backend, or an echo without one."""
@@ -218,7 +235,10 @@ class _Wiring:
             api_key=settings.backend_api_key,
             retries=0,
         )
-        return Health(health_route(backend, path, self.deadlines), self.deadlines)
+        probe = health_route(backend, path, self.deadlines)
+        health = Health(probe, self.deadlines, self.reachability.heard)
+        self.look = health.ask
+        return health
 
     def admission(self, limits: ILimits, metrics: Metrics) -> Admission:
         """Who may come in, and how much."""

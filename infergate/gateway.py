@@ -35,8 +35,13 @@ from infergate.ledger.writer import Ledger
 from infergate.relay import MODEL_NAME
 from infergate.server.request import Request
 from infergate.server.routes import likely_path
-from infergate.telemetry.exposition import Exposition
-from infergate.telemetry.metrics import CONTENT_TYPE, Metrics
+from infergate.telemetry.exposition import (
+    OPENMETRICS,
+    TEXT,
+    Exposition,
+    asks_for_openmetrics,
+)
+from infergate.telemetry.metrics import Metrics
 from infergate.worker import IWorker
 
 LIMITED = frozenset({MODELS_PATH, *ROUTES})
@@ -270,4 +275,8 @@ class Gateway:
         await self._metrics_text(request)
 
     async def _metrics_text(self, request: Request) -> None:
-        await request.answer(self._exposition.text(), content_type=CONTENT_TYPE)
+        assert request.head is not None
+        accept = b",".join(request.head.fields.get(b"accept", []))
+        openmetrics = asks_for_openmetrics(accept)
+        text = await self._exposition.text(openmetrics=openmetrics)
+        await request.answer(text, content_type=OPENMETRICS if openmetrics else TEXT)

@@ -38,10 +38,17 @@ class Health:
     """How the backend is by `probe`, which is asked at most once in `PROBE_INTERVAL`.
 
     `ask` may be called at any time, by any number of callers; the probe bounds how long they wait.
+    `heard` is called with each new answer: whether it is a good one.
     """
 
-    def __init__(self, probe: Callable[[], Awaitable[State]], deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        probe: Callable[[], Awaitable[State]],
+        deadlines: Deadlines,
+        heard: Callable[[bool], object] = lambda up: None,
+    ) -> None:
         self._probe = probe
+        self._heard = heard
         self._now = deadlines.now
         self._asked = float("-inf")
         self._last = State.AWAY
@@ -71,6 +78,7 @@ class Health:
             # Whatever it is called: there was no answer.
             self._last = State.AWAY
         self._asked = self._now()
+        self._heard(self._last in (State.WELL, State.ALIVE))
         waiting, self._waiting = self._waiting, []
         for answer in waiting:
             answer.callback(self._last)

@@ -3,8 +3,12 @@
 push        what is known, pushed to a collector
 otlp        the metrics as OTLP's messages
 exposition  the text of /metrics, and how often it is written anew
+reachability  whether the backend can be reached
+lag         how late the event loop is
 metrics     one record into every metric
 callers     one record into the metrics of its caller
+histogram   values in buckets, and examples of them
+buckets     the ends of the buckets
 logs        one event for each record, and the levels of events
 textlines   an event as a line for people
 jsonlines   an event as a line for machines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import islice
 
 from prometheus_client import CollectorRegistry, Counter
@@ -49,6 +50,9 @@ class CallerMetrics:
             "Requests that a limit refused.", ("limit",), registry=registry,
         )  # fmt: skip
         self._registry = registry
+        # Finding a child costs more than using it.
+        self._count = cache(self._requests.labels)
+        self._count_tokens = cache(self._tokens.labels)
         for limit in LIMITS:
             self._limited.labels(limit)
 
@@ -72,15 +76,15 @@ class CallerMetrics:
         if record.caller_label is None or record.operation is None:
             return
         name = record.caller_label if record.caller_label in self._names else OTHER
-        self._requests.labels(name, record.outcome).inc()
-        self._tokens.labels(name, "input").inc(record.usage.prompt_tokens)
-        self._tokens.labels(name, "output").inc(record.usage.completion_tokens)
+        self._count(name, record.outcome).inc()
+        self._count_tokens(name, "input").inc(record.usage.prompt_tokens)
+        self._count_tokens(name, "output").inc(record.usage.completion_tokens)
 
     def _show(self, name: str) -> None:
         for outcome in OUTCOMES:
-            self._requests.labels(name, outcome)
+            self._count(name, outcome)
         for token_type in TOKEN_TYPES:
-            self._tokens.labels(name, token_type)
+            self._count_tokens(name, token_type)
 
 
 class _Budgets(Collector):

@@ -1,123 +1,154 @@
-"""One record into every figure.
+"""One record into every metric.
 
 The instruments carry the names, units and buckets of OpenTelemetry's semantic conventions for
-HTTP servers and for generative AI. `prometheus_client` shows them; recording a figure with the
-OpenTelemetry SDK costs some twenty times as much. `otlp` pushes the same ones.
+HTTP servers and for generative AI. `exposition` writes them out, `otlp` pushes them; recording a
+value with the OpenTelemetry SDK costs some twenty times as much.
 """
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from itertools import accumulate
+from itertools import product
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Gauge,
+    Info,
+    Metric,
+    ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
+import twisted
+from infergate import __version__
+from infergate.telemetry import buckets
 from infergate.telemetry.callers import CallerMetrics
 from infergate.telemetry.escaping import escaped
+from infergate.telemetry.histogram import Exemplar, Histogram
 from infergate.telemetry.record import Record
-
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 MAX_MODELS = 100
 """Names of models that become a label; clients choose them, so they must not be endless."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-_SECONDS = (
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75,
-    1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600,
-)  # fmt: skip
-_GEN_AI_SECONDS = (
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
-    163.84, 327.68, 655.36,
-)  # fmt: skip
-_FIRST_TOKEN_SECONDS = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60,
-)  # fmt: skip
-_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
-_TOKENS = tuple(4**power for power in range(14))
-_OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1, 10)
+GEN_AI_OPERATIONS = {
+    "chat": "chat",
+    "responses": "chat",
+    "messages": "chat",
+    "completions": "text_completion",
+}
+"""What the GenAI conventions call an operation; any other is called as it is here."""
 
-_HTTP = ("http_route", "http_request_method", "http_response_status_code", "error_type")
+ENDINGS = (
+    ("200", "ok"), ("400", "client_error"), ("401", "unauthorized"), ("403", "forbidden"),
+    ("429", "rate_limited"), ("499", "client_disconnected"), ("500", "internal_error"),
+    ("502", "backend_error"), ("502", "backend_unavailable"), ("503", "overloaded"),
+    ("503", "shutdown"), ("504", "timeout"),
+)  # fmt: skip
+"""Statuses and outcomes that an operation may have: counted from 0, so that the first of its kind
+is seen as an increase."""
+
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_request_model", "error_type")
 
 
 class Metrics:
-    """The figures of one process. `registry` is what ``/metrics`` shows."""
+    """The metrics of one process.
+
+    `began` is called with the record of each exchange at its beginning, `stream_began` where it
+    turns out to be for a stream, `ended` once the record is closed. Parts that have metrics of
+    their own add them with `watch`, or to `others`. `registry` has everything, `histograms` and
+    `others` have it in two parts.
+    """
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
         # In the text form, each would be a metric of its own.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-
-        def histogram(
-            name: str, about: str, labels: Sequence[str], buckets: Sequence[float]
-        ) -> _Histogram:
-            one = _Histogram(name, about, labels, buckets)
-            registry.register(one)
-            return one
-
-        self._http = histogram(
-            "http_server_request_duration_seconds",
-            "Duration of HTTP server requests.", _HTTP, _SECONDS,
+        self.registry = CollectorRegistry()
+        self.others = CollectorRegistry()
+        self.registry.register(self.others)
+        self.histograms: list[Histogram] = []
+        self._http = self._histogram(
+            "http_server_request_duration_seconds", "Duration of HTTP server requests.",
+            ("http_route", "http_request_method", "http_response_status_code", "error_type"),
+            buckets.REQUEST_SECONDS,
         )  # fmt: skip
-        self._chat = histogram(
+        self._operation = self._histogram(
             "gen_ai_server_request_duration_seconds",
-            "Duration of chat completions, to the last token.", _GEN_AI, _GEN_AI_SECONDS,
+            "Duration of operations, to the last token.", _GEN_AI, buckets.OPERATION_SECONDS,
         )  # fmt: skip
-        self._first_token = histogram(
+        self._first_token = self._histogram(
             "gen_ai_server_time_to_first_token_seconds",
-            "Time to the first token of streams.", _GEN_AI, _FIRST_TOKEN_SECONDS,
+            "Time to the first token of streams.", _GEN_AI, buckets.FIRST_TOKEN_SECONDS,
         )  # fmt: skip
-        self._per_token = histogram(
+        self._per_token = self._histogram(
             "gen_ai_server_time_per_output_token_seconds",
-            "Time per token after the first, of streams.", _GEN_AI, _TOKEN_SECONDS,
+            "Time per token after the first, of streams.", _GEN_AI, buckets.TOKEN_SECONDS,
         )  # fmt: skip
-        self._tokens = histogram(
-            "gen_ai_client_token_usage",
-            "Tokens used.", ("gen_ai_token_type", "gen_ai_request_model"), _TOKENS,
+        self._tokens = self._histogram(
+            "gen_ai_client_token_usage", "Tokens used.",
+            ("gen_ai_token_type", "gen_ai_request_model"), buckets.TOKENS,
         )  # fmt: skip
-        self._overhead = histogram(
+        self._overhead = self._histogram(
             "infergate_overhead_seconds",
-            "The exchange less the time spent waiting for the backend.", (), _OVERHEAD_SECONDS,
+            "The exchange less the time spent waiting for the backend.",
+            (), buckets.OVERHEAD_SECONDS,
         )  # fmt: skip
-        self._requests = Counter(
-            "infergate_requests_total",
-            "Exchanges that have ended.", ("route", "status", "outcome"), registry=registry,
+        self.lag = self._histogram(
+            "infergate_reactor_lag_seconds",
+            "How late a timer of the event loop is.", (), buckets.LAG_SECONDS,
         )  # fmt: skip
-        self._requests_in_flight = Gauge(
-            "infergate_requests_in_flight", "Exchanges under way.", registry=registry
-        )
-        self._streams_in_flight = Gauge(
-            "infergate_streams_in_flight", "Streams under way.", registry=registry
-        )
+        requests = Counter(
+            "infergate_requests_total", "Exchanges that have ended.",
+            ("route", "status", "outcome"), registry=self.others,
+        )  # fmt: skip
         # Finding a child costs more than using it; labels are out of bounded sets, and so is this.
-        self._count = cache(self._requests.labels)
+        self._count = cache(requests.labels)
         self._in_flight = self._streams = 0
-        self._requests_in_flight.set_function(lambda: self._in_flight)
-        self._streams_in_flight.set_function(lambda: self._streams)
-        self._models: set[str] = set()
-        self.callers = CallerMetrics(registry)
+        self.watch("infergate_requests_in_flight", "Exchanges under way.", lambda: self._in_flight)
+        self.watch("infergate_streams_in_flight", "Streams under way.", lambda: self._streams)
+        self.callers = CallerMetrics(self.others)
+        self._models: dict[str, str] = {}
+        Info("infergate_build", "What runs.", registry=self.others).info(
+            {
+                "version": __version__,
+                "python": platform.python_version(),
+                "twisted": twisted.__version__,
+            }
+        )
+        ProcessCollector(registry=self.others)
+
+    def _histogram(
+        self, name: str, about: str, labels: Iterable[str], bounds: Iterable[float]
+    ) -> Histogram:
+        one = Histogram(name, about, tuple(labels), tuple(bounds))
+        self.registry.register(one)
+        self.histograms.append(one)
+        return one
 
     def count_dropped_lines(self, dropped: Callable[[], int]) -> None:
         """Show what `dropped` returns as the number of log lines that nobody could read."""
-        self.registry.register(_Dropped(dropped))
+        name, about = (
+            "infergate_log_lines_dropped",
+            "Log lines that were dropped: nothing took them.",
+        )
+        self.others.register(_Watched(CounterMetricFamily, name, about, dropped))
 
-    def watch(self, name: str, about: str, read: Callable[[], float]) -> None:
-        """Show a gauge of a part that is not always there; `read` gives its value when asked."""
-        Gauge(name, about, registry=self.registry).set_function(read)
+    def watch(self, name: str, about: str, read: Callable[[], float | None]) -> None:
+        """Show a gauge of a part that is not always there. `read` gives its value when asked, None
+        where it is not known."""
+        self.others.register(_Watched(GaugeMetricFamily, name, about, read))
+
+    def expect(self, routes: Iterable[str]) -> None:
+        """Count what may come of the operations at these routes from now on, and from 0."""
+        for route, ending in product(routes, ENDINGS):
+            self._count(route, *ending)
 
     def began(self, record: Record) -> None:
         self._in_flight += 1
@@ -133,85 +164,68 @@ class Metrics:
         error = record.error or ""
         method = record.method if record.method in METHODS else "other"
         status = str(record.status)
-        self._http.observe(record.duration, record.route, method, status, error)
+        exemplar = exemplar_of(record)
+        self._http.observe(record.duration, (record.route, method, status, error), exemplar)
         self._count(record.route, status, record.outcome).inc()
         self.callers.ended(record)
-        if record.operation is not None and record.model is not None:
-            self._ended_chat(record, error, self._model_label(record))
+        # What was refused before it was known to be a good request is none of these.
+        asked = record.backend_began is not None or record.model_accepted
+        if record.operation is not None and (asked or record.model is not None):
+            self._operation_ended(record, error, exemplar)
 
-    def _ended_chat(self, record: Record, error: str, model: str) -> None:
+    def _operation_ended(self, record: Record, error: str, exemplar: Exemplar | None) -> None:
+        assert record.operation is not None
         assert record.closed is not None
-        self._chat.observe(record.duration, "chat", model, error)
-        self._overhead.observe(record.duration - (record.backend_seconds or 0))
+        operation = GEN_AI_OPERATIONS.get(record.operation, record.operation)
+        model = self._model_label(record)
+        labels = (operation, model, error)
+        self._operation.observe(record.duration, labels, exemplar)
+        self._overhead.observe(record.duration - (record.backend_seconds or 0), (), exemplar)
         usage = record.usage
         if usage.source != "none":
-            self._tokens.observe(usage.prompt_tokens, "input", model)
-            self._tokens.observe(usage.completion_tokens, "output", model)
+            self._tokens.observe(usage.prompt_tokens, ("input", model))
+            self._tokens.observe(usage.completion_tokens, ("output", model))
         if record.stream and record.first_token is not None:
-            first = record.first_token - record.opened
-            self._first_token.observe(first, "chat", model, error)
+            self._first_token.observe(record.first_token - record.opened, labels, exemplar)
             if usage.completion_tokens > 1:
                 pause = (record.closed - record.first_token) / (usage.completion_tokens - 1)
-                self._per_token.observe(pause, "chat", model, error)
+                self._per_token.observe(pause, labels, exemplar)
 
     def _model_label(self, record: Record) -> str:
-        assert record.model is not None
-        # Shown in the terminals of those who look at `/metrics`.
-        model = escaped(record.model)
-        if model in self._models:
-            return model
-        if record.model_accepted and len(self._models) < MAX_MODELS:
-            self._models.add(model)
-            return model
-        return "other"
-
-    def text(self) -> bytes:
-        """All figures in Prometheus's text form."""
-        return generate_latest(self.registry)
+        if record.model is None:
+            return ""
+        label = self._models.get(record.model)
+        if label is None and record.model_accepted and len(self._models) < MAX_MODELS:
+            # Shown in the terminals of those who look at `/metrics`.
+            label = self._models[record.model] = escaped(record.model)
+        return label or "other"
 
 
-class _Dropped(Collector):
-    def __init__(self, dropped: Callable[[], int]) -> None:
-        self._dropped = dropped
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily(
-            "infergate_log_lines_dropped",
-            "Log lines that were dropped, since nothing took them.",
-            value=self._dropped(),
-        )
+def exemplar_of(record: Record) -> Exemplar | None:
+    """The example that an exchange is: by its trace, where it is in one of ours, else by its id."""
+    if record.span_id is not None and record.trace_id is not None:
+        exemplar = Exemplar("trace_id", record.trace_id, time.time())
+    else:
+        exemplar = Exemplar("request_id", record.request_id, time.time())
+    return exemplar if exemplar.fits else None
 
 
-class _Histogram(Collector):
-    """One histogram of a registry. The library's own takes two locks and eight calls to record a
-    figure, which happens five times a request."""
+class _Watched(Collector):
+    """One value that is asked for when it is shown."""
 
     def __init__(
-        self, name: str, about: str, labels: Sequence[str], bounds: Sequence[float]
+        self, family: Any, name: str, about: str, read: Callable[[], float | None]
     ) -> None:
+        self._family = family
         self._name = name
         self._about = about
-        self._labels = labels
-        self._bounds = bounds
-        # For each set of labels: how many fell into each bucket and above the last, and their sum.
-        self._figures: dict[tuple[str, ...], list[float]] = {}
-        if not labels:
-            self._figures[()] = self._empty()
+        self._read = read
 
-    def _empty(self) -> list[float]:
-        return [0] * (len(self._bounds) + 1) + [0.0]
+    def describe(self) -> Iterator[Metric]:
+        """Not asked for its value when it is registered."""
+        return iter(())
 
-    def observe(self, value: float, *labels: str) -> None:
-        figures = self._figures.get(labels)
-        if figures is None:
-            figures = self._figures[labels] = self._empty()
-        figures[bisect_left(self._bounds, value)] += 1
-        figures[-1] += value
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        family = HistogramMetricFamily(self._name, self._about, labels=self._labels)
-        bounds = (*self._bounds, math.inf)
-        names = [floatToGoString(bound) for bound in bounds]  # type: ignore[no-untyped-call]
-        for labels, (*counts, total) in self._figures.items():
-            family.add_metric(labels, list(zip(names, accumulate(counts), strict=True)), total)
-        yield family
+    def collect(self) -> Iterator[Metric]:
+        value = self._read()
+        if value is not None:
+            yield self._family(self._name, self._about, value=value)

@@ -34,19 +34,14 @@ NAMES = {
     "gen_ai_server_time_to_first_token_seconds": ("gen_ai.server.time_to_first_token", "s"),
     "gen_ai_server_time_per_output_token_seconds": ("gen_ai.server.time_per_output_token", "s"),
     "gen_ai_client_token_usage": ("gen_ai.client.token.usage", "{token}"),
-    "infergate_requests": ("infergate.requests", "{request}"),
-    "infergate_requests_in_flight": ("infergate.requests_in_flight", "{request}"),
-    "infergate_streams_in_flight": ("infergate.streams_in_flight", "{stream}"),
-    "infergate_overhead_seconds": ("infergate.overhead", "s"),
-    "infergate_caller_requests": ("infergate.caller_requests", "{request}"),
-    "infergate_caller_tokens": ("infergate.caller_tokens", "{token}"),
-    "infergate_limited": ("infergate.limited", "{request}"),
-    "infergate_log_lines_dropped": ("infergate.log_lines_dropped", "{line}"),
 }
-"""Prometheus's name of each instrument, and OpenTelemetry's name and unit. Those of our own that
-come with a part which is not always there are named by rule."""
+"""Names of the semantic conventions by Prometheus's, with their units."""
 
-OURS = "infergate_"
+OWN = "infergate_"
+"""Before the names of the gateway's own metrics, which are pushed as ``infergate.x_y``."""
+
+UNITS = {"requests": "{request}", "streams": "{stream}", "lines": "{line}", "tokens": "{token}"}
+"""Units by a word of the name."""
 
 ATTRIBUTES = {
     "http_route": "http.route",
@@ -72,9 +67,9 @@ def metrics_message(
     nanoseconds since 1970.
     """
     metrics = [
-        _metric(family, started, now)
+        _metric(family, *named, started, now)
         for family in registry.collect()
-        if family.name in NAMES or family.name.startswith(OURS)
+        if (named := name_and_unit(family)) is not None
     ]
     of_process = ResourceMetrics(
         resource=Resource(attributes=attributes(resource)),
@@ -82,6 +77,21 @@ def metrics_message(
     )
     message: bytes = ExportMetricsServiceRequest(resource_metrics=[of_process]).SerializeToString()
     return message
+
+
+def name_and_unit(family: Family) -> tuple[str, str] | None:
+    """What OpenTelemetry calls a metric, and its unit; None for one that is not pushed: what a
+    process is says the resource, and how it is, other instruments."""
+    known = NAMES.get(family.name)
+    if known is not None:
+        return known
+    if family.type == "info" or not family.name.startswith(OWN):
+        return None
+    name = family.name.removeprefix(OWN)
+    if name.endswith("_seconds"):
+        return f"infergate.{name.removesuffix('_seconds')}", "s"
+    units = [UNITS[word] for word in name.split("_") if word in UNITS]
+    return f"infergate.{name}", units[-1] if units else "1"
 
 
 def attributes(known: Mapping[str, str | int | float | bool]) -> list[KeyValue]:
@@ -99,8 +109,7 @@ def _value(value: str | int | float | bool) -> AnyValue:
     return AnyValue(double_value=value)
 
 
-def _metric(family: Family, started: int, now: int) -> Metric:
-    name, unit = NAMES.get(family.name, (family.name.replace(OURS, "infergate.", 1), ""))
+def _metric(family: Family, name: str, unit: str, started: int, now: int) -> Metric:
     metric = Metric(name=name, description=family.documentation, unit=unit)
     if family.type == "histogram":
         metric.histogram.aggregation_temporality = CUMULATIVE

@@ -8,6 +8,7 @@ import tracemalloc
 import weakref
 from typing import Any
 
+from prometheus_client import generate_latest
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -288,7 +289,7 @@ class Statuses(Setting):
         """A model that the backend refuses becomes no label."""
         self.asked(model="typo").answer(b"{}", status=404)
         self.asked(model="real").answer(completion())
-        text = self.running.metrics.text()
+        text = generate_latest(self.running.metrics.registry)
         self.assertNotIn(b"typo", text)
         self.assertIn(b'gen_ai_request_model="real"', text)
 

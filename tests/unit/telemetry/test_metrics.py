@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+
+from prometheus_client import generate_latest
 from twisted.trial.unittest import SynchronousTestCase
 
+import twisted
+from infergate import __version__
 from infergate.api.operations import CHAT
 from infergate.api.usage import NO_USAGE, Usage
 from infergate.errors import BackendError, GatewayError, NotFound
+from infergate.telemetry import buckets
 from infergate.telemetry.metrics import MAX_MODELS, Metrics
 from infergate.telemetry.record import Record
 
@@ -27,6 +33,8 @@ CONTRACT = {
     "infergate_streams_in_flight": set(),
     "infergate_overhead_seconds": set(),
     "infergate_limited_total": {"limit"},
+    "infergate_reactor_lag_seconds": set(),
+    "infergate_build_info": {"version", "python", "twisted"},
 }
 
 
@@ -86,9 +94,10 @@ class Figures(Accounts):
         found: dict[str, set[str]] = {}
         for family in self.metrics.registry.collect():
             for sample in family.samples:
-                if sample.name.endswith("_created"):
+                if sample.name.startswith("process_"):
                     continue
-                name = family.name + "_total" if family.type == "counter" else family.name
+                ends = {"counter": "_total", "info": "_info"}
+                name = family.name + ends.get(family.type, "")
                 self.assertIn(
                     sample.name.removeprefix(name),
                     ("", "_bucket", "_count", "_sum") if family.type == "histogram" else ("",),
@@ -96,19 +105,81 @@ class Figures(Accounts):
                 found.setdefault(name, set()).update(set(sample.labels) - {"le"})
         self.assertEqual(found, CONTRACT)
 
-    def test_kinds(self) -> None:
-        """Each figure is of the kind that its name says."""
+    def test_each_metric_is_of_the_kind_that_its_name_says(self) -> None:
+        """What counts only goes up, what measures has buckets, what is under way goes up and
+        down."""
         kinds = {family.name: family.type for family in self.metrics.registry.collect()}
+        self.assertEqual(kinds.pop("infergate_build"), "info")
         for name in ("requests", "caller_requests", "caller_tokens", "limited"):
             self.assertEqual(kinds.pop(f"infergate_{name}"), "counter")
         for name in ("infergate_requests_in_flight", "infergate_streams_in_flight"):
             self.assertEqual(kinds.pop(name), "gauge")
-        self.assertEqual(set(kinds.values()), {"histogram"})
+        self.assertEqual(kinds.pop("process_cpu_seconds"), "counter")
+        for name in ("process_resident_memory_bytes", "process_open_fds", "process_max_fds"):
+            self.assertEqual(kinds.pop(name), "gauge")
+        own = {kind for name, kind in kinds.items() if not name.startswith("process_")}
+        self.assertEqual(own, {"histogram"})
+
+    def test_what_an_operation_may_come_to_is_counted_from_zero(self) -> None:
+        """So the first failure of its kind is an increase, which an alert sees."""
+        self.metrics.expect(["/v1/chat/completions"])
+        labels = {"route": "/v1/chat/completions", "status": "504", "outcome": "timeout"}
+        self.assertEqual(self.sample("infergate_requests_total", **labels), 0)
+
+    def test_build_is_named(self) -> None:
+        """What runs: ours, Python's and Twisted's version."""
+        labels = {"version": __version__, "twisted": twisted.__version__}
+        labels["python"] = platform.python_version()
+        self.assertEqual(self.sample("infergate_build_info", **labels), 1)
+
+    def test_operations_have_the_names_of_the_conventions(self) -> None:
+        """Conversations of all dialects are chat; what the conventions do not know is called as it
+        is here."""
+        for operation, name in (
+            ("chat", "chat"),
+            ("responses", "chat"),
+            ("messages", "chat"),
+            ("completions", "text_completion"),
+            ("embeddings", "embeddings"),
+            ("rerank", "rerank"),
+        ):
+            self.metrics = Metrics()
+            self.account(operation=operation)
+            self.assertEqual(self.labels("gen_ai_operation_name"), {name})
+
+    def test_request_without_a_model_is_an_operation_too(self) -> None:
+        """A backend that serves one model may be asked without naming one."""
+        self.account(model=None)
+        self.assertEqual(self.labels("gen_ai_request_model"), {""})
+
+    def test_values_reach_the_bounds_of_slow_models(self) -> None:
+        """Buckets go on to where a request may still be answered."""
+        for bounds, last in (
+            (buckets.REQUEST_SECONDS, 600),
+            (buckets.OPERATION_SECONDS, 600),
+            (buckets.FIRST_TOKEN_SECONDS, 600),
+            (buckets.TOKEN_SECONDS, 10),
+        ):
+            self.assertGreaterEqual(bounds[-1], last)
+            self.assertEqual(sorted(set(bounds)), list(bounds))
+        self.assertEqual(buckets.FIRST_TOKEN_SECONDS[-6:], (10, 30, 60, 120, 300, 600))
+
+    def test_model_that_a_terminal_would_obey_is_escaped(self) -> None:
+        """A label is looked at with `curl`."""
+        self.account(model="evil\x1b[2J")
+        self.assertEqual(self.labels("gen_ai_request_model"), {"evil\\u001b[2J"})
+
+    def test_value_of_a_part_is_asked_for_when_it_is_shown(self) -> None:
+        """Where it is not known, there is none."""
+        values: list[float | None] = [None, 7]
+        self.metrics.watch("infergate_x", "Of x.", lambda: values.pop(0))
+        self.assertIsNone(self.sample("infergate_x"))
+        self.assertEqual(self.sample("infergate_x"), 7)
 
     def test_text(self) -> None:
         """The text is Prometheus's, and holds every figure."""
         self.stream()
-        text = self.metrics.text().decode()
+        text = generate_latest(self.metrics.registry).decode()
         for name in CONTRACT:
             self.assertIn(f"# HELP {name} ", text)
         self.assertIn(
@@ -202,8 +273,8 @@ class Figures(Accounts):
 
     def test_not_a_chat(self) -> None:
         """Only chat completions are in the figures of generative AI."""
-        self.account(route="/v1/models", model=None)
-        self.account(route=CHAT.path, model=None, status=401)
+        self.account(route="/v1/models", operation=None, model=None)
+        self.account(route=CHAT.path, model=None, status=401, model_accepted=False)
         self.assertEqual(self.labels("gen_ai_request_model"), set())
         self.assertEqual(self.sample("infergate_overhead_seconds_count"), 0)
 

@@ -1,0 +1,139 @@
+"""Histograms that are cheap to record in, with exemplars, and written out series by series.
+
+`prometheus_client`'s own takes two locks and eight calls for each value, and a request records up
+to seven: 13 us in place of 5, and 21 with exemplars. Its text is made in one go, which with a
+hundred models keeps the event loop from everybody else for some 50 ms.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import attrs
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+EXEMPLAR_CHARACTERS = 128
+"""The longest label set of an exemplar, names and values together (OpenMetrics 1.0)."""
+
+
+@attrs.frozen
+class Exemplar:
+    """An exchange that a value is an example of: by the `name` of an id, the id, and when it
+    ended, in seconds since 1970."""
+
+    name: str
+    id: str
+    time: float
+
+    @property
+    def fits(self) -> bool:
+        return len(self.name) + len(self.id) <= EXEMPLAR_CHARACTERS
+
+
+class Series:
+    """One histogram: the values that were recorded for one set of labels.
+
+    `counts` has how many fell into each bucket alone, the last of them above every bound;
+    `exemplars` has the last value of each bucket that came with one.
+    """
+
+    __slots__ = ("counts", "exemplars", "labels", "sum")
+
+    def __init__(self, labels: tuple[str, ...], buckets: int) -> None:
+        self.labels = labels
+        self.counts = [0] * buckets
+        self.exemplars: list[tuple[float, Exemplar] | None] = [None] * buckets
+        self.sum = 0.0
+
+
+class Histogram(Collector):
+    """All series of one name. `bounds` are the upper ends of the buckets but for the last.
+
+    `observe` is called with a value and the values of the labels, which must come out of bounded
+    sets: a series is never forgotten.
+    """
+
+    def __init__(
+        self, name: str, about: str, labels: Sequence[str], bounds: Sequence[float]
+    ) -> None:
+        self.name = name
+        self.about = about
+        self.label_names = tuple(labels)
+        self.bounds = tuple(bounds)
+        self._series: dict[tuple[str, ...], Series] = {}
+        self._bound_names = [_number(bound) for bound in (*bounds, math.inf)]
+        if not labels:
+            self._add(())
+
+    def observe(
+        self, value: float, labels: tuple[str, ...] = (), exemplar: Exemplar | None = None
+    ) -> None:
+        series = self._series.get(labels)
+        if series is None:
+            series = self._add(labels)
+        bucket = bisect_left(self.bounds, value)
+        series.counts[bucket] += 1
+        series.sum += value
+        if exemplar is not None:
+            series.exemplars[bucket] = (value, exemplar)
+
+    def series(self) -> list[Series]:
+        """All series there are by now."""
+        return list(self._series.values())
+
+    def text(self, *, exemplars: bool) -> Iterator[str]:
+        """Prometheus's text, in one piece for each series; with `exemplars` it is OpenMetrics'."""
+        yield f"# HELP {self.name} {self.about}\n# TYPE {self.name} histogram\n"
+        for series in self.series():
+            yield self._series_text(series, exemplars)
+
+    def _series_text(self, series: Series, exemplars: bool) -> str:
+        labels = zip(self.label_names, series.labels, strict=True)
+        head = ",".join(f'{name}="{escape(value)}"' for name, value in sorted(labels))
+        bucket = f"{self.name}_bucket{{{head + ',' if head else ''}le="
+        counts = list(accumulate(series.counts))
+        lines = [
+            f'{bucket}"{bound}"}} {count}.0'
+            for bound, count in zip(self._bound_names, counts, strict=True)
+        ]
+        if exemplars:
+            lines = [
+                line if example is None else f"{line} {_exemplar_text(*example)}"
+                for line, example in zip(lines, series.exemplars, strict=True)
+            ]
+        tail = f"{{{head}}}" if head else ""
+        lines.append(f"{self.name}_count{tail} {counts[-1]}.0")
+        lines.append(f"{self.name}_sum{tail} {_number(series.sum)}\n")
+        return "\n".join(lines)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The same for whoever asks the registry; `text` is for scrapes."""
+        family = HistogramMetricFamily(self.name, self.about, labels=self.label_names)
+        for series in self.series():
+            counts = accumulate(series.counts)
+            buckets = list(zip(self._bound_names, counts, strict=True))
+            family.add_metric(series.labels, buckets, series.sum)
+        yield family
+
+    def _add(self, labels: tuple[str, ...]) -> Series:
+        series = self._series[labels] = Series(labels, len(self.bounds) + 1)
+        return series
+
+
+def escape(value: str) -> str:
+    """The value of a label, as both text forms write it between quotes."""
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _exemplar_text(value: float, exemplar: Exemplar) -> str:
+    return f'# {{{exemplar.name}="{escape(exemplar.id)}"}} {value} {exemplar.time:.3f}'
+
+
+def _number(value: float) -> str:
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return text

@@ -1,0 +1,36 @@
+"""How late the event loop is: what one long computation costs everybody else."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from infergate.telemetry.histogram import Histogram
+
+INTERVAL = 0.1
+"""Seconds between two timers whose lateness is recorded."""
+
+
+class Lag:
+    """Records in `histogram` how late a timer of `clock` is, ten times a second.
+
+    `start` is called once, then `stop` once. The time that the process has to wait for a CPU is in
+    it too.
+    """
+
+    def __init__(self, histogram: Histogram, clock: IReactorTime) -> None:
+        self._histogram = histogram
+        self._clock = clock
+        self._due = 0.0
+        self._timer: IDelayedCall | None = None
+
+    def start(self) -> None:
+        self._due = self._clock.seconds() + INTERVAL
+        self._timer = self._clock.callLater(INTERVAL, self._fire)
+
+    def stop(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def _fire(self) -> None:
+        self._histogram.observe(max(0.0, self._clock.seconds() - self._due))
+        self.start()
