@@ -145,7 +145,11 @@ class Connection(Protocol):
         self._request: Request | None = None
         self._served = 0
         self._persistent = True
+        self._now = edge.deadlines.now
         self._opened = 0.0
+        """When the first byte of the present request came."""
+        self._ends = NEVER
+        """When its REQUEST_TIMEOUT passes."""
         self._heard = 0.0
         """When the last byte came from the client."""
         self._half_closed = False
@@ -159,21 +163,19 @@ class Connection(Protocol):
         `phase`."""
         self.phase = phase
         limits = self.edge.limits
-        now = self.edge.deadlines.now()
-        if phase is IDLE:
-            self.deadline = now + (
-                limits.keepalive_timeout if self._served else limits.header_timeout
-            )
+        if phase is ANSWERING:
+            self.deadline = self._ends
         elif phase is HEAD:
-            self.deadline = min(now + limits.header_timeout, self._end_of_exchange)
+            self.deadline = min(self._opened + limits.header_timeout, self._ends)
         elif phase is BODY:
-            self.deadline = min(now + limits.body_timeout, self._end_of_exchange)
-        elif phase is ANSWERING:
-            self.deadline = self._end_of_exchange
+            self.deadline = min(self._now() + limits.body_timeout, self._ends)
+        elif phase is IDLE:
+            idle = limits.keepalive_timeout if self._served else limits.header_timeout
+            self.deadline = self._now() + idle
         elif self._written is not None:
-            self.deadline = now  # each sweep looks how far the client is
+            self.deadline = 0.0  # each sweep looks how far the client is
         elif phase is LINGERING and self._request is not None:
-            self.deadline = self._end_of_exchange
+            self.deadline = self._ends
         else:
             self.deadline = NEVER
 
@@ -189,14 +191,14 @@ class Connection(Protocol):
                 self._close()
         elif phase is LINGERING:
             self.abort()
-        elif self.edge.deadlines.now() >= self._end_of_exchange:
+        elif self._now() >= self._ends:
             self._time_out()
         elif phase is HEAD:
             self._refuse(RequestTimeout("HEADER_TIMEOUT"))
         elif phase is BODY:
             assert self._request is not None
             self._request.body.fail(RequestTimeout("BODY_TIMEOUT"))
-            self.deadline = self._end_of_exchange
+            self.deadline = self._ends
 
     # From the transport.
 
@@ -232,7 +234,7 @@ class Connection(Protocol):
         elif self._parser.buffered > PIPELINE_BYTES and not self._reading_held:
             self._reading_held = True
             self.transport.pauseProducing()
-        self._heard = self.edge.deadlines.now()
+        self._heard = self._now()
 
     def readConnectionLost(self) -> None:
         """The client has closed its writing side, or the whole connection: from here they look
@@ -251,7 +253,7 @@ class Connection(Protocol):
     def _closed_with_its_request(self) -> bool:
         """Whether the client's side was closed so soon after its last byte that the client waits
         for its answer. Where much else was to do since that byte, the kernel knows when."""
-        if self.edge.deadlines.now() - self._heard <= PROMPT:
+        if self._now() - self._heard <= PROMPT:
             return True
         gap = silence_before_end(self.transport)
         return gap is not None and gap <= PROMPT
@@ -310,9 +312,11 @@ class Connection(Protocol):
     def conclude(self, record: Record) -> None:
         """The answer is written, and ends with it. Close its record: now, or, where much of it is
         still on its way, when the client has taken that."""
-        self._written = record, self.edge.deadlines.now()
+        now = self._now()
         if record.bytes_out <= ON_THE_WAY or self._taken:
-            self._conclude_written()
+            self.edge.conclude(record, now)
+        else:
+            self._written = record, now
 
     def requestDone(self, request: Request) -> None:
         """Called by Twisted's `Request.finish`: the answer is written, all of it."""
@@ -380,11 +384,6 @@ class Connection(Protocol):
         self.peer = getattr(self._peer, "host", "unix")
 
     @property
-    def _end_of_exchange(self) -> float:
-        """When REQUEST_TIMEOUT passes, counted from the first byte of the head."""
-        return self._opened + self.edge.limits.request_timeout + BACKEND_FIRST
-
-    @property
     def _taken(self) -> bool:
         """Whether the client's kernel has all that was written, but for what is `ON_THE_WAY`."""
         left = unsent(self.transport)
@@ -392,7 +391,6 @@ class Connection(Protocol):
 
     def _look_at_delivery(self) -> None:
         """Called with each sweep while an answer is written and on its way."""
-        now = self.edge.deadlines.now()
         if self._taken:
             self._conclude_written()
             if self.phase is DELIVERING:
@@ -401,11 +399,11 @@ class Connection(Protocol):
                 self.transport.loseConnection()
             else:
                 self._flow.watch(LINGER)
-        elif now >= self._end_of_exchange:
+        elif self._now() >= self._ends:
             self._conclude_written(GatewayTimeout(cause="REQUEST_TIMEOUT"))
             self.abort()
         else:
-            self.deadline = now
+            self.deadline = 0.0
 
     def _conclude_written(self, error: GatewayError | None = None) -> None:
         """Close the record of what was written: as of then, or as of now where it failed."""
@@ -414,7 +412,7 @@ class Connection(Protocol):
         (record, at), self._written = self._written, None
         if error is not None:
             record.fail(error)
-            at = self.edge.deadlines.now()
+            at = self._now()
         self.edge.conclude(record, at)
 
     def _time_out(self) -> None:
@@ -465,9 +463,11 @@ class Connection(Protocol):
             # Behind `haproxy:` the transport has the client's own addresses only now, out of the
             # PROXY header that came first.
             self._learn_addresses()
-        # A client that asks for more has taken what it asked for before.
-        self._conclude_written()
-        self._opened = self.edge.deadlines.now()
+        if self._written is not None:
+            # A client that asks for more has taken what it asked for before.
+            self._conclude_written()
+        self._opened = self._now()
+        self._ends = self._opened + self.edge.limits.request_timeout + BACKEND_FIRST
         self.edge.places.asks(self)
         self._enter(HEAD)
 
