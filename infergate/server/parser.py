@@ -42,10 +42,11 @@ MAX_CHUNK_DIGITS = 16
 """Hexadecimal digits of a chunk's size, for the same reason."""
 
 MAX_CHUNK_EXTENSIONS = 4096
-"""Bytes of chunk extensions in one body. None has a meaning here, and whoever sends many
-wants to be paid in work (RFC 9112, 7.1.1)."""
+"""Bytes of chunk extensions in one body. None has a meaning here, and a client that sends many
+wants the server to work for nothing (RFC 9112, 7.1.1)."""
 
-_NOTHING = (b"", b"\r", b"\r\n")  # of a request, be it all that has come
+# What may have come before the first byte of a request.
+_NOTHING = (b"", b"\r", b"\r\n")
 
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"))
 
@@ -62,10 +63,12 @@ _TEXT = rb"[\t -~\x80-\xff]"  # RFC 9110, 5.5: field-vchar, SP and HTAB; no cont
 
 # RFC 9112, 3: exactly one SP between the three parts, and 2.3: the version in capitals.
 _LINE = re.compile(rb"(%b{1,%d}) ([!-~]+) (HTTP/[0-9]\.[0-9])\r\n" % (_TOKEN, MAX_METHOD))
+# As much of it as a line that is at fault may have: tells a method or a target that is too long
+# from what is no request line at all.
 _OPEN_LINE = re.compile(rb"(%b*)(?: ([!-~]*))?" % _TOKEN)
 
-# The end of a head or of trailers, or what a lax reader takes for one: nothing is to be waited for
-# behind it.
+# The end of a head or of trailers. A client that ends its lines with bare LF has sent all that it
+# has to send as well: its head is whole, and refused, in place of waited for until the deadline.
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 # RFC 9112, 5 and 5.1: a token, the colon right after it; 5.2: no line folding; 2.2: no bare CR
@@ -81,7 +84,8 @@ _CHUNK = re.compile(
     % (_TOKEN, _TOKEN, _TEXT)
 )
 _PLAIN_CHUNK = re.compile(_SIZE + rb"\r\n")
-_CHUNK_LINE = 2 + MAX_CHUNK_DIGITS + MAX_CHUNK_EXTENSIONS + 2  # bytes, the CRLF before included
+# Bytes that the line before a chunk may have, with the CRLF before it.
+_CHUNK_LINE = 2 + MAX_CHUNK_DIGITS + MAX_CHUNK_EXTENSIONS + 2
 
 # RFC 9110, 7.2: uri-host [ ":" port ], the uri-host by RFC 3986, 3.2.2. It may be neither empty
 # (RFC 9110, 4.2.1) nor hold a comma, which is how two Host fields look once they are joined.
@@ -105,8 +109,13 @@ class Limits:
 
 @attrs.define
 class Head:
-    """A request's head. `fields` has names in lower case and values in order, without the
-    whitespace around them; `length` is that of the body, None where it is chunked."""
+    """A request's head, as `Parser.next` gives it; it belongs to whoever asked.
+
+    `target` is in origin form, or ``*``. `fields` has names in lower case and values in order,
+    without the whitespace around them. `length` is that of the body in bytes, None where it is
+    chunked. `keep_alive` says whether the client lets the connection go on, `expects_continue`
+    whether it waits for ``100 Continue`` before it sends its body.
+    """
 
     method: bytes
     target: bytes
@@ -115,11 +124,6 @@ class Head:
     length: int | None = 0
     keep_alive: bool = False
     expects_continue: bool = False
-
-    def field(self, name: bytes) -> bytes | None:
-        """The first value of the field `name`, which is in lower case."""
-        values = self.fields.get(name)
-        return values[0] if values else None
 
 
 class End(Enum):
@@ -137,7 +141,8 @@ class Parser:
     """The requests of one connection, one after the other.
 
     The connection calls `receive` with what has arrived, then `next` until that gives None, and
-    `restart` when the request is answered and the next one may be read.
+    `restart` when the request is answered and the next one may be read. What is received meanwhile
+    waits here; the parser sets it no bound, the connection does, by reading no more.
 
     `head` is that of the request being read, once `next` gave it. Where a request is refused
     after its request line was understood, `head` is what is known of it: method, target and
@@ -213,8 +218,8 @@ class Parser:
         first = self._data[start : start + 1]
         if not first or (first == b"\r" and not self._line_skipped and self.buffered == 1):
             return None
-        # The one byte that is looked at before the head is whole: whoever speaks TLS to a plain
-        # port waits for an answer, and would wait until the deadline.
+        # The one byte that is looked at before the head is whole. A client that speaks TLS to a
+        # plain port sends its first record, 0x16 first of all, and waits: for HEADER_TIMEOUT.
         if not _OPEN_LINE.match(first)[1]:  # type: ignore[index]
             raise BadRequest("The request line is malformed.")
         end = self._end_of_section(limits.head)
@@ -231,7 +236,8 @@ class Parser:
         _judge(head)
         self._at = end
         if head.length is None:
-            self._at -= 2  # the line end before the first chunk
+            # The line end of the head is also the one before the first chunk's size.
+            self._at -= 2
             self._step = Parser._read_chunks
         else:
             self._left = head.length
@@ -297,7 +303,8 @@ class Parser:
         self._body += size
         if size:
             return self._read_chunks()
-        self._at -= 2  # the line end before the trailers
+        # Trailers end with an empty line; without any, the line end before them is its beginning.
+        self._at -= 2
         self._step = Parser._read_trailers
         return self._read_trailers()
 
@@ -326,10 +333,10 @@ class Parser:
     def _take(self) -> bytes:
         """What has arrived of the body or the chunk: all that was received, uncopied, where
         nothing else is in it."""
-        piece = self._data[self._at : self._at + self._left]
-        self._at += len(piece)
-        self._left -= len(piece)
-        return piece
+        data = self._data[self._at : self._at + self._left]
+        self._at += len(data)
+        self._left -= len(data)
+        return data
 
 
 def _request_line(raw: bytes, target_room: int) -> tuple[Head, int]:
