@@ -24,7 +24,12 @@ from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL, crypto
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import VerifyError
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import (
+    IAddress,
+    IOpenSSLContextFactory,
+    IProtocol,
+    IProtocolFactory,
+)
 from zope.interface import implementer
 
 from infergate.listening import read_endpoint
@@ -107,7 +112,7 @@ class Certificates:
         return lambda: self._in_use.take_over(wanted)
 
 
-@implementer(IProtocolFactory)
+@implementer(IProtocolFactory, IOpenSSLContextFactory)
 class _InUse:
     """The certificates in use, in either of the two forms that a reactor is given: a context, for
     ``ssl:``, or a protocol factory that adds TLS, for ``tls:``. Stands in the place of both."""
