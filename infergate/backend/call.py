@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import attrs
 from treq.content import collect
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
@@ -126,7 +126,7 @@ class Call:
         self._enter(Phase.ASKING)
         self._attempt = attempt()
         try:
-            response = await _unless_cancelled(self._attempt)
+            response = await self._attempt
         except Exception as error:
             self._enter(Phase.OVER)
             # Another attempt may last long.
@@ -290,10 +290,11 @@ class Call:
     def _enter(self, phase: Phase) -> None:
         """The one place that changes the phase."""
         self._phase = phase
-        self._move_deadline()
         if phase is Phase.OVER:
+            self.deadline = NEVER
             self._deadlines.forget(self)
         else:
+            self._move_deadline()
             self._deadlines.watch(self)
 
     def _move_deadline(self) -> None:
@@ -328,22 +329,3 @@ class Call:
             self._stop_reading(Phase.OVER, name_error(cast(Exception, result.value)))
         else:
             self._stop_reading(Phase.OVER)
-
-
-def _unless_cancelled(attempt: Deferred[Any]) -> Deferred[Any]:
-    """The outcome of `attempt`, or `CancelledError` where this is cancelled, whatever the attempt
-    calls it: a name lookup, for one, says that it has failed, and would be tried again."""
-
-    def cancel(outcome: Deferred[Any]) -> None:
-        """Whoever awaits the response does so no more."""
-        outcome.errback(CancelledError())
-        attempt.cancel()
-
-    def failed(failure: Failure) -> None:
-        """The attempt has failed, on its own or because it was cancelled."""
-        if not outcome.called:
-            outcome.errback(failure)
-
-    outcome: Deferred[Any] = Deferred(cancel)
-    attempt.addCallbacks(outcome.callback, failed)
-    return outcome

@@ -124,10 +124,10 @@ class NoCookies(IndexableCookieJar):
 
 class FixedURL(EncodedURL):
     """An ASCII URL whose text is taken as it is. treq takes a URL apart and makes it anew for each
-    request, and asks this one for nothing but its text."""
+    request, and asks this one for nothing but its text; what else a URL has is therefore not
+    made."""
 
     def __init__(self, text: str) -> None:
-        super().__init__()
         self._text = text
 
     def to_uri(self) -> FixedURL:

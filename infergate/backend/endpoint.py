@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import attrs
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
@@ -81,7 +81,7 @@ class Endpoint:
     Twisted's own endpoint fires before it begins. Whatever fails before that is a connection that
     was never made, on which nothing was sent. Errors: `TimeoutError` where the time is up,
     `DNSLookupError` where it is up within the name lookup, `ConnectError` for all else.
-    Cancelling gives up, in any of the three phases.
+    Cancelling gives up, in any of the three phases, and fails with `CancelledError`.
     """
 
     stream: IStreamClientEndpoint
@@ -92,7 +92,7 @@ class Endpoint:
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
         """Connect a protocol of `factory`; fires with it."""
         connecting = self.stream.connect(factory) if self.tls is None else self._secured(factory)
-        return connecting.addTimeout(self.seconds, self.clock, _too_late)
+        return _unless_cancelled(connecting.addTimeout(self.seconds, self.clock, _too_late))
 
     def _secured(self, factory: IProtocolFactory) -> Deferred[Any]:
         """Connect `factory` behind TLS; fires when the handshake is over."""
@@ -102,6 +102,23 @@ class Endpoint:
             cast(IProtocolFactory, shaking)
         )
         return connecting.addCallback(lambda handshake: handshake.over)
+
+
+def _unless_cancelled(attempt: Deferred[Any]) -> Deferred[Any]:
+    """The outcome of `attempt`, or `CancelledError` where this is cancelled, whatever the attempt
+    calls it: a name lookup, for one, says that it has failed, and would be tried again."""
+
+    def cancel(outcome: Deferred[Any]) -> None:
+        outcome.errback(CancelledError())
+        attempt.cancel()
+
+    def failed(failure: Failure) -> None:
+        if not outcome.called:
+            outcome.errback(failure)
+
+    outcome: Deferred[Any] = Deferred(cancel)
+    attempt.addCallbacks(outcome.callback, failed)
+    return outcome
 
 
 def _too_late(failure: Any, _: float) -> Failure:

@@ -19,6 +19,7 @@ from infergate.api.operations import CHAT, MODELS_PATH
 from infergate.backend import client
 from infergate.backend.agent import OriginAgent
 from infergate.backend.client import Backend
+from infergate.backend.endpoint import Endpoint
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
 from infergate.reactor.deadlines import Deadlines
 from infergate.telemetry.record import Record
@@ -164,6 +165,7 @@ class Retries(OneBackend):
             return attempts[-1]
 
         self.patch(self.port, "connect", connect)
+        self.agent._endpoint = Endpoint(self.port, None, 5, self.clock)
         done = self.send()
         done.cancel()
         self.failureResultOf(done, CancelledError)

@@ -9,11 +9,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import (
     ConnectError,
-    ConnectingCancelledError,
     ConnectionLost,
     DNSLookupError,
     TimeoutError,  # noqa: A004
@@ -249,5 +248,5 @@ class Handshake(SynchronousTestCase):
         """Who gives up in the handshake closes the connection."""
         connecting = self.connect()
         connecting.cancel()
-        self.failureResultOf(connecting, ConnectingCancelledError)
+        self.failureResultOf(connecting, CancelledError)
         self.assertTrue(self.wire.aborted)
