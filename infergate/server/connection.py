@@ -41,7 +41,7 @@ from infergate.errors import (
 )
 from infergate.reactor.deadlines import NEVER
 from infergate.reactor.writing import Outlet, outlet
-from infergate.server.flow import Flow, Transport, silence_before_end, unsent
+from infergate.server.flow import ON_THE_WAY, Flow, Transport, silence_before_end
 from infergate.server.parser import END, Head, Limits, Parser
 from infergate.server.phases import (
     ANSWERING,
@@ -76,11 +76,6 @@ PROMPT = 0.1
 """Seconds after the last byte of its request within which a client that closes its writing side
 still waits for its answer. Clients that shut down their side say so in the same breath; one that
 leaves later has left, and what it asked for is not worth a backend's work."""
-
-ON_THE_WAY = 1 << 16
-"""Bytes of an answer that count as taken although the client's kernel has not said so yet. Every
-client's receive window holds as much; to wait for the last packet's acknowledgement would have each
-log line come a round trip late."""
 
 BACKEND_FIRST = 0.2
 """Seconds by which REQUEST_TIMEOUT passes later here than for the exchange with the backend, which
@@ -313,7 +308,7 @@ class Connection(Protocol):
         """The answer is written, and ends with it. Close its record: now, or, where much of it is
         still on its way, when the client has taken that."""
         now = self._now()
-        if record.bytes_out <= ON_THE_WAY or self._taken:
+        if record.bytes_out <= ON_THE_WAY or self._flow.taken:
             self.edge.conclude(record, now)
         else:
             self._written = record, now
@@ -383,15 +378,9 @@ class Connection(Protocol):
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         self.peer = getattr(self._peer, "host", "unix")
 
-    @property
-    def _taken(self) -> bool:
-        """Whether the client's kernel has all that was written, but for what is `ON_THE_WAY`."""
-        left = unsent(self.transport)
-        return not self._flow.paused and (left is None or left[1] <= ON_THE_WAY)
-
     def _look_at_delivery(self) -> None:
         """Called with each sweep while an answer is written and on its way."""
-        if self._taken:
+        if self._flow.taken:
             self._conclude_written()
             if self.phase is DELIVERING:
                 self._await_request()

@@ -35,6 +35,12 @@ class Transport(Interface):
     def getHandle(self) -> socket.socket: ...
 
 
+ON_THE_WAY = 1 << 16
+"""Bytes of an answer that count as taken although the client's kernel has not said so yet. Every
+client's receive window holds as much; to wait for the last packet's acknowledgement would have each
+log line come a round trip late."""
+
+
 @implementer(IPushProducer)
 class Flow:
     """Stands between one client and what is produced for it.
@@ -91,6 +97,12 @@ class Flow:
         if self._drained is None:
             self._drained = Deferred(self._forget_drained)
         return self._drained
+
+    @property
+    def taken(self) -> bool:
+        """Whether the client's kernel has all that was written, but for what is `ON_THE_WAY`."""
+        left = unsent(self._transport)
+        return not self.paused and (left is None or left[1] <= ON_THE_WAY)
 
     def watch(self, seconds: float) -> None:
         """Cut the client once it has taken nothing for `seconds`."""
