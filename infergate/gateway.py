@@ -202,10 +202,13 @@ class Gateway:
 
     async def _operate(self, request: Request) -> None:
         """The checks of an operation, in the contract's order; then the worker answers."""
-        operation, route = ROUTES[request.record.route]
+        record, now = request.record, request.site.deadlines.now
+        operation, route = ROUTES[record.route]
+        began = now()
         account = await self._admission.admit(
             request, to=operation.name, limited=True, costs=route.costs
         )
+        record.admission_seconds = now() - began
         head = request.head
         assert head is not None
         if head.length is not None and head.length > self._max_body:
@@ -213,14 +216,18 @@ class Gateway:
         check_media_type(
             head.fields.get(b"content-type", []), head.fields.get(b"content-encoding", [])
         )
-        ask = read_request(operation, route, await request.read_body(), self._rules)
+        body = await request.read_body()
+        began = now()
+        ask = read_request(operation, route, body, self._rules)
+        del body
         if ask.model is not None:
-            request.record.model = ask.model[:MODEL_NAME]
+            record.model = ask.model[:MODEL_NAME]
         self._admission.check_model(account, ask.model or self._rules.default_model or None)
-        self._admission.enter(account, request.record)
+        self._admission.enter(account, record)
+        record.check_seconds = now() - began
         if ask.stream:
-            request.record.stream = True
-            self._metrics.stream_began(request.record)
+            record.stream = True
+            self._metrics.stream_began(record)
         answering = self._worker.answer(operation, ask, request)
         del ask  # a stream is long, and a prompt may be large
         await answering

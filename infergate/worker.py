@@ -32,6 +32,7 @@ from infergate.errors import (
 from infergate.reactor.deadlines import Deadlines
 from infergate.relay import MODEL_NAME, STREAM_HEADERS, Pulse, Relay
 from infergate.server.request import EVENT_STREAM, JSON, Request
+from infergate.telemetry.tracecontext import backend_fields
 
 REJECTION_BYTES = 65536
 """The largest refusal that is read for its message."""
@@ -209,9 +210,14 @@ class BackendWorker:
         fields that go on beside what the settings say."""
         assert request.head is not None
         fields = request.head.fields
-        headers = forwarded(fields, (b"traceparent", b"tracestate", *names, *self._forward))
+        headers = forwarded(fields, (*names, *self._forward))
+        record = request.record
+        # These go on as they are judged to be, whatever the settings name.
+        for name in (b"Traceparent", b"Tracestate"):
+            headers.pop(name, None)
+        headers |= backend_fields(record.trace, record.traceparent)
         headers[b"Accept"] = [accept]
-        headers[b"X-Request-Id"] = [request.record.request_id.encode("ascii")]
+        headers[b"X-Request-Id"] = [record.request_id.encode("ascii")]
         if content is not None:
             headers[b"Content-Type"] = [content]
         return headers

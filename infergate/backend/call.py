@@ -143,7 +143,10 @@ class Call:
         # Of treq's wrapping, which hides that the response can be paused and closed.
         self._response = response.original
         self._heard = self._now()
-        record.backend_status = response.code
+        record.backend_head, record.backend_status = self._heard, response.code
+        if response.code >= 300:
+            # A refusal has begun with its head, also of a stream.
+            record.answer_began = self._heard
         self._enter(Phase.ANSWERED)
         return self._response
 
@@ -202,6 +205,7 @@ class Call:
         stream has brought nothing but comments."""
         self._heard = self._now()
         if begun and self._phase is Phase.ANSWERED:
+            self._record.answer_began = self._heard
             self._enter(Phase.READING)
 
     def finish(self) -> None:

@@ -37,6 +37,8 @@ from infergate.server.origins import Origins
 from infergate.server.parser import Head
 from infergate.server.phases import LINGERING, Phase
 from infergate.telemetry.record import Record
+from infergate.telemetry.timing import server_timing
+from infergate.telemetry.tracecontext import read_trace
 
 WRITE_CHUNK = 65536
 """Bytes of a whole answer that are written at once. The next ones follow when the client has taken
@@ -147,6 +149,9 @@ class Request(WebRequest):
             ),
             request_id=_request_id(fields),
         )
+        if b"traceparent" in fields:
+            trace = self.record.trace = read_trace(fields)
+            self.record.trace_id = None if trace is None else trace.trace_id
         if head is not None:
             self.method, self.uri, self.clientproto = head.method, head.target, head.version
             self.path = head.target.partition(b"?")[0]
@@ -223,6 +228,9 @@ class Request(WebRequest):
             b"X-Request-ID: " + self.record.request_id.encode("ascii"),
             b"Date: " + _date(),
         ]
+        if self.record.operation is not None:
+            timing = server_timing(self.record)
+            lines += [] if timing is None else [b"Server-Timing: " + timing]
         if status != NO_CONTENT:
             lines.append(b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type))
         lines += [b"%b: %b" % field for field in self.extra_fields]

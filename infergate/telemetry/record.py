@@ -8,6 +8,7 @@ import attrs
 
 from infergate.api.usage import NO_USAGE, Usage
 from infergate.errors import ClientGone, GatewayError
+from infergate.telemetry.tracecontext import TraceContext
 
 
 @attrs.define(eq=False)
@@ -22,8 +23,12 @@ class Record:
     `route` is the path where there is such a route, `operation` its name in the contract where it
     is one; `status` what the client was sent, None until then; `backend_status` what the backend
     answered, None where it did not; `error` a code; `cause` what an operator needs beside that. A
-    `probe` asks how the gateway is. `trace_id` and `span_id` are those of W3C trace context, in
-    hexadecimal digits.
+    `probe` asks how the gateway is. `admission_seconds` and `check_seconds` are what these took,
+    without waiting for the body; `backend_head` is when the head of the backend's answer came,
+    `answer_began` when the answer itself began, which of a stream is its first event.
+
+    `trace` is the client's; `trace_id` is that trace, or one of our own, and `span_id` our span in
+    it where we trace, in hexadecimal digits, with `traceparent` for the backend.
     """
 
     opened: float
@@ -45,7 +50,11 @@ class Record:
     cause: str | None = None
     backend_status: int | None = None
     probe: bool = False
+    admission_seconds: float | None = None
+    check_seconds: float | None = None
     backend_began: float | None = None
+    backend_head: float | None = None
+    answer_began: float | None = None
     backend_ended: float | None = None
     model_accepted: bool = False
     first_token: float | None = None
@@ -53,8 +62,10 @@ class Record:
     bytes_in: int = 0
     bytes_out: int = 0
     closed: float | None = None
+    trace: TraceContext | None = None
     trace_id: str | None = None
     span_id: str | None = None
+    traceparent: bytes | None = None
     endings: tuple[Callable[[Record], None], ...] = ()
 
     def fail(self, error: GatewayError) -> None:
@@ -93,6 +104,13 @@ class Record:
     def first_token_seconds(self) -> float | None:
         """Seconds from the first byte in to the first token of a stream."""
         return None if self.first_token is None else self.first_token - self.opened
+
+    @property
+    def answer_seconds(self) -> float | None:
+        """Seconds from the call of the backend to the beginning of its answer."""
+        if self.backend_began is None or self.answer_began is None:
+            return None
+        return self.answer_began - self.backend_began
 
     @property
     def backend_seconds(self) -> float | None:

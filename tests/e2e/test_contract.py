@@ -618,7 +618,8 @@ class BackendTests(ContractCase):
 
     def test_headers_to_the_backend(self) -> None:
         """The backend sees what the contract names, and nothing else of the client's."""
-        trace = ["traceparent: 00-1-2-01", "tracestate: a=b"]
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        trace = [f"traceparent: {parent}", "tracestate: a=b"]
         hidden = ["Authorization: Bearer of-the-client", "Cookie: a=b", "X-Forwarded-For: 1.2.3.4"]
         hidden += ["Accept: text/html", "Accept-Encoding: gzip", "User-Agent: me", "X-Custom: x"]
         hidden += ["Request-Id: other", "Forwarded: for=1.2.3.4", "OpenAI-Organization: x"]
@@ -639,7 +640,7 @@ class BackendTests(ContractCase):
                     "accept": "text/event-stream" if streamed else "application/json",
                     "x-request-id": request_id,
                     "authorization": "bearer of-the-gateway",
-                    "traceparent": "00-1-2-01",
+                    "traceparent": parent,
                     "tracestate": "a=b",
                 },
             )

@@ -644,3 +644,85 @@ class CausesInTheLog(SynchronousTestCase):
         running.ask(chat())
         running.ask(chat(messages=[]))
         self.assertEqual([line["cause"] for line in running.lines], [None, None])
+
+
+class Timing(SynchronousTestCase):
+    """What a client is told of where the time went."""
+
+    def timing(self, answer: Any) -> dict[str, float]:
+        entries = answer.headers["server-timing"].split(", ")
+        pairs = (entry.split(";dur=") for entry in entries)
+        return {name: float(duration) for name, duration in pairs}
+
+    def test_reply_says_how_long_the_backend_took(self) -> None:
+        """From the call to the head of its reply."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat())
+        running.wait(0.6)
+        running.backend.answer(completion())
+        timing = self.timing(client.answer)
+        self.assertEqual(list(timing), ["admission", "checks", "backend"])
+        self.assertAlmostEqual(timing["backend"], 600, delta=1)
+
+    def test_stream_says_when_its_first_event_came(self) -> None:
+        """Its head, and comments, are no answer yet."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat(stream=True))
+        running.wait(0.2)
+        running.backend.begin()
+        running.backend.piece(b": wait\n\n")
+        running.wait(0.3)
+        running.backend.piece(delta("a"))
+        self.assertAlmostEqual(self.timing(client.answer)["backend"], 500, delta=1)
+
+    def test_error_says_what_is_known(self) -> None:
+        """A refused request has come as far as it has come."""
+        running = Running(backend=True, keys="alice:key-of-alice")
+        answer = running.ask(chat())
+        self.assertEqual((answer.status, "server-timing" in answer.headers), (401, False))
+        answer = running.ask(chat("Authorization: Bearer key-of-alice", messages=[]))
+        self.assertEqual((answer.status, list(self.timing(answer))), (400, ["admission"]))
+        client = running.connect()
+        client.send(chat("Authorization: Bearer key-of-alice"))
+        running.backend.answer(b"{}", status=500)
+        self.assertEqual(list(self.timing(client.answer)), ["admission", "checks", "backend"])
+
+    def test_only_operations_say_it(self) -> None:
+        """A probe has nothing to tell."""
+        self.assertNotIn("server-timing", Running().get("/healthz").headers)
+
+
+class Traces(SynchronousTestCase):
+    """The trace that a client has begun."""
+
+    GOOD = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    def asked(self, *headers: str) -> tuple[dict[str, object], dict[str, str]]:
+        """The log line of a request, and what the backend saw of it."""
+        running = Running(backend=True)
+        client = running.connect()
+        client.send(chat(*headers))
+        seen = running.backend.request.headers
+        running.backend.answer(completion())
+        return running.line, seen
+
+    def test_trace_is_in_the_log_and_goes_on(self) -> None:
+        """Without tracing of our own there is no span of ours in it."""
+        line, seen = self.asked(f"traceparent: {self.GOOD}", "tracestate: a=b")
+        self.assertEqual(line["trace_id"], "0af7651916cd43dd8448eb211c80319c")
+        self.assertIsNone(line["span_id"])
+        self.assertEqual((seen["traceparent"], seen["tracestate"]), (self.GOOD, "a=b"))
+
+    def test_broken_trace_ends_here(self) -> None:
+        """It is in no log and reaches no backend."""
+        for headers in (
+            ("traceparent: 00-1-2-01", "tracestate: a=b"),
+            (f"traceparent: {self.GOOD}", f"traceparent: {self.GOOD}"),
+            (f"traceparent: ff{self.GOOD[2:]}",),
+            ("tracestate: a=b",),
+        ):
+            line, seen = self.asked(*headers)
+            self.assertIsNone(line["trace_id"])
+            self.assertEqual({"traceparent", "tracestate"} & set(seen), set())

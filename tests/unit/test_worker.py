@@ -71,7 +71,7 @@ class Plain(Setting):
         else of the client's."""
         backend = self.asked(
             "X-Request-ID: my-id",
-            "Traceparent: 00-a-b-01",
+            "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "Tracestate: a=b",
             "User-Agent: curl",
             "Cookie: canary",
@@ -93,7 +93,7 @@ class Plain(Setting):
                 "accept": "application/json",
                 "user-agent": "infergate/0.1.0",
                 "x-request-id": "my-id",
-                "traceparent": "00-a-b-01",
+                "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
                 "tracestate": "a=b",
             },
         )
