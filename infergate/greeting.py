@@ -35,5 +35,20 @@ def url(address: Any, endpoint: str | None = None) -> str:
 
 def _limits(settings: Settings) -> str:
     """The limits on callers that are on."""
-    limits = {"RATE_LIMIT": settings.rate_limit}
-    return ", ".join(f"{name}={value}" for name, value in limits.items() if value) or "none"
+    limits = {
+        "RATE_LIMIT": settings.rate_limit,
+        "MAX_CONCURRENT_REQUESTS": settings.max_concurrent_requests,
+    }
+    said = [f"{name}={value}" for name, value in limits.items() if value]
+    if _keys_have_limits(settings):
+        said.append("those of API_KEYS_FILE")
+    return ", ".join(said) or "none"
+
+
+def _keys_have_limits(settings: Settings) -> bool:
+    """Whether a line of the keys file sets a limit, for its caller or for all."""
+    if settings.api_keys_file is None:
+        return False
+    policies = settings.api_keys_file.content.policies(None)
+    everybodys = (policies.default, *policies.by_name.values())
+    return any(policy.rate or policy.tokens or policy.concurrent for policy in everybodys)

@@ -48,8 +48,6 @@ _log = Logger(namespace="infergate")
 NAMED = 20
 """Names of callers in one warning."""
 
-"""What a client may ask the gateway for."""
-
 
 class Options(OneLineOptions):
     """One option for each setting; see the README for what they mean."""

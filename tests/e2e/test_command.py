@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -19,6 +20,8 @@ from tests.e2e.harness import OFF, ROOT, Process, chat, gateway, get, post, runn
 from tests.e2e.wire import receive
 
 skip = OFF
+
+KEY = "a-key-that-is-long-enough"
 
 
 class Console(Process):
@@ -102,10 +105,13 @@ class ConsoleTests(SynchronousTestCase):
 
     def test_runs_in_the_directory_that_it_is_given(self) -> None:
         """With `-d` the file .env and the paths in it are of that directory; `-l` is not."""
-        files = {".env": "DEFAULT_MODEL=there\nAPI_KEYS_FILE=keys\nBACKNED_URL=x\n", "keys": "a:b"}
+        files = {
+            ".env": "DEFAULT_MODEL=there\nAPI_KEYS_FILE=keys\nBACKNED_URL=x\n",
+            "keys": f"a:sha256:{hashlib.sha256(KEY.encode()).hexdigest()}",
+        }
         served = Elsewhere(files)
         with running(served):
-            status, _, body = chat(served.url, {}, {"Authorization": "Bearer b"})
+            status, _, body = chat(served.url, {}, {"Authorization": f"Bearer {KEY}"})
             self.assertEqual(status, 200)
             self.assertIn(b'"model":"there"', body)
             (warning,) = [line for line in served.log_lines() if line["level"] == "warn"]
@@ -155,11 +161,11 @@ class StartLineTests(SynchronousTestCase):
             self.assertTrue(line.startswith(f"infergate {__version__} at {served.url}; "), line)
             for words in ("backend: echo;", "chat", "no key needed", "limits: none"):
                 self.assertIn(words, line)
-        settings = {"BACKEND_URL": "http://127.0.0.1:9/v1", "API_KEYS": "a:canary"}
+        settings = {"BACKEND_URL": "http://127.0.0.1:9/v1", "API_KEYS": "a:canary-canary-canary"}
         settings |= {"RATE_LIMIT": "9/minute", "METRICS_LISTEN": "tcp:0:interface=127.0.0.1"}
         with running(served := gateway(settings)):
             line = self.start_line(served)
-            for words in ("backend: http://127.0.0.1:9;", "keys needed", "RATE_LIMIT=9/minute"):
+            for words in ("backend: http://127.0.0.1:9/v1;", "keys needed", "RATE_LIMIT=9/minute"):
                 self.assertIn(words, line)
             self.assertNotIn("canary", served.log_text())
             (address,) = re.findall(r"Metrics at (http://127.0.0.1:\d+/metrics)", served.log_text())

@@ -541,7 +541,7 @@ class WrongSettingTests(SynchronousTestCase):
             ({"LISTEN": "nonsense:1"}, (), None, r"LISTEN=.nonsense:1.: must begin with tcp:"),
             ({}, ("--log-level=loud",), None, r"LOG_LEVEL='loud': must be debug, info"),
             ({}, ("--nonsense",), None, r".*--nonsense"),
-            ({}, (), "RATE_LIMIT=5/day", r"RATE_LIMIT='5/day': .*N/second"),
+            ({}, (), "RATE_LIMIT=5/year", r"RATE_LIMIT='5/year': .*N/second"),
             ({}, (), "API_KEYS='hunter2", r"\.env: line 1"),
             ({"BACKEND_URL": "http://u:hunter2@host"}, (), None, r"BACKEND_URL: must be http"),
             ({"API_KEYS": "a:ok,:hunter2"}, (), None, r"API_KEYS: entry 2"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,6 +26,19 @@ class StartLine(SynchronousTestCase):
             f"infergate {__version__} at http://127.0.0.1:8080; backend: http://b:9/v1; "
             "operations: chat, embeddings; keys needed; limits: RATE_LIMIT=5/hour",
         )
+
+    def test_says_whether_keys_have_limits_of_their_own(self) -> None:
+        """Limits in the keys file are said to be on where there are any."""
+        path = Path(self.mktemp())
+        for lines, limits in (
+            ("a:0123456789abcdef models=m\n", "limits: MAX_CONCURRENT_REQUESTS=4"),
+            ("a:0123456789abcdef rate=1/hour\n", "=4, those of API_KEYS_FILE"),
+            ("a:0123456789abcdef\n* tokens=5/day\n", "=4, those of API_KEYS_FILE"),
+        ):
+            path.write_text(lines)
+            environ = {"API_KEYS_FILE": str(path), "MAX_CONCURRENT_REQUESTS": "4"}
+            line = start_line(load({}, environ, {}), HERE, ["chat"])
+            self.assertTrue(line.endswith(limits), line)
 
     def test_says_what_there_is_not(self) -> None:
         """Without a backend it is an echo; without keys and limits it says so."""
