@@ -96,6 +96,8 @@ class Call:
         self._now = deadlines.now
         self._timeouts = timeouts
         self._record = record
+        # When the time for all of the exchange is up.
+        self._end = record.opened + timeouts.total
         self._phase = Phase.NEW
         # While asking: the attempt under way.
         self._attempt: Deferred[Any] | None = None
@@ -230,7 +232,8 @@ class Call:
         """The client does not keep up: read no more of the backend. Called by the client's
         connection, in any phase."""
         self._held = True
-        self._move_deadline()
+        if self._phase is Phase.READING:
+            self._move_deadline()
         if self._response is not None:
             self._response.pauseProducing()
 
@@ -238,7 +241,8 @@ class Call:
         """The client takes bytes again: read on; the backend has all of its idle time before it."""
         self._held = False
         self._heard = self._now()
-        self._move_deadline()
+        if self._phase is Phase.READING:
+            self._move_deadline()
         if self._response is not None:
             self._response.resumeProducing()
 
@@ -249,11 +253,11 @@ class Call:
     def expired(self) -> None:
         """The deadline has passed, as it was when it was set last."""
         self._move_deadline()
-        now, end = self._now(), self._record.opened + self._timeouts.total
+        now = self._now()
         if self.deadline > now:
             return
-        if self._well is not None and self._patient and now < end:
-            self.deadline = end
+        if self._well is not None and self._patient and now < self._end:
+            self.deadline = self._end
             self._well().addCallback(self._told, now)
         else:
             self._give_up()
@@ -279,7 +283,7 @@ class Call:
         """The time is up: whoever waits is told so, and the connection is closed."""
         phase = self._phase
         self._passed = "STREAM_IDLE_TIMEOUT" if phase is Phase.READING else "BACKEND_TIMEOUT"
-        if self._now() >= self._record.opened + self._timeouts.total:
+        if self._now() >= self._end:
             self._passed = "REQUEST_TIMEOUT"
         self._enter(Phase.OVER)
         if phase is Phase.ASKING:
@@ -303,17 +307,17 @@ class Call:
 
     def _move_deadline(self) -> None:
         """Set the deadline of the phase, as the table has it."""
-        timeouts, phase = self._timeouts, self._phase
-        end = self._record.opened + timeouts.total
-        if self._patient:
-            self.deadline = min(self._heard + PATIENCE, end)
-        elif phase in (Phase.ASKING, Phase.ANSWERED):
-            began, limit = self._record.backend_began or 0, timeouts.response or 0
-            self.deadline = min(began + limit, end)
-        elif phase is Phase.READING:
-            self.deadline = end if self._held else min(self._heard + timeouts.idle, end)
+        phase, limit = self._phase, self._timeouts.response
+        if phase is Phase.READING:
+            due = self._end if self._held else self._heard + self._timeouts.idle
+        elif phase is Phase.ENDING:
+            self.deadline = self._heard + END_OF_BODY
+            return
+        elif limit is None:
+            due = self._heard + PATIENCE
         else:
-            self.deadline = self._heard + END_OF_BODY if phase is Phase.ENDING else NEVER
+            due = (self._record.backend_began or 0) + limit
+        self.deadline = due if due < self._end else self._end
 
     def _stop_reading(self, phase: Phase, error: BaseException | None = None) -> None:
         """`read` returns or raises now."""
