@@ -9,7 +9,7 @@ from __future__ import annotations
 # The beginning and the end of the window that `second` is in, as `windows.bounds` has them. The
 # month is found by Howard Hinnant's `civil_from_days`: years that begin in March end with the leap
 # day, and 153 days are any five months from there.
-_BOUNDS = """
+BOUNDS = """
 local function bounds(window, second)
   local days = math.floor(second / 86400)
   if window == 'month' then
@@ -35,7 +35,7 @@ end
 """
 
 ASK = (
-    _BOUNDS
+    BOUNDS
     + """
 -- KEYS: the rate's, then one for each budget.
 -- ARGV: take (1 or 0), costs (1 or 0), requests of the rate (0: none), its period in seconds;
@@ -85,7 +85,7 @@ return answer
 )
 
 CHARGE = (
-    _BOUNDS
+    BOUNDS
     + """
 -- KEYS: one for each budget.
 -- ARGV: tokens; then for each budget: window, what this process knows to be used, these tokens

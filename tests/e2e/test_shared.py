@@ -1,0 +1,281 @@
+"""Limits that hold across processes, with a real Redis and a real HAProxy."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.access.policy import WINDOWS
+from infergate.access.scripts import BOUNDS
+from infergate.access.windows import bounds
+from tests.e2e.harness import OFF, Process, chat, gateway, get, running, wait_for
+from tests.e2e.servers import NO_REDIS, Redis, free_port, redis
+
+ALICE = "sk-alice-0123456789"
+BOB = "sk-bob-01234567890"
+
+NO_HAPROXY = None if shutil.which("haproxy") else "needs HAProxy: apt install haproxy"
+
+HAPROXY = """
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 60s
+    timeout server 60s
+    option redispatch 1
+    option http-buffer-request
+    retries 3
+    retry-on conn-failure 503
+frontend front
+    bind 127.0.0.1:{port}
+    default_backend gateways
+backend gateways
+    balance roundrobin
+    option httpchk GET /readyz/self
+    default-server check inter 200ms fall 1 rise 1
+{servers}
+"""
+
+
+@contextmanager
+def haproxy(ports: list[int]) -> Iterator[str]:
+    """HAProxy before gateways on these ports; its URL."""
+    port = free_port()
+    servers = "\n".join(f"    server g{number} 127.0.0.1:{number}" for number in ports)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "haproxy.cfg")
+        config.write_text(HAPROXY.format(port=port, servers=servers))
+        process = subprocess.Popen(["haproxy", "-db", "-f", str(config)], stderr=subprocess.DEVNULL)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(lambda: _answers(url), 10, "HAProxy")
+            yield url
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return get(url + "/healthz")[0] == 200
+    except OSError:
+        return False
+
+
+def ask(url: str, key: str = ALICE) -> tuple[int, dict[str, str], bytes]:
+    return chat(url, {"model": "m"}, {"Authorization": f"Bearer {key}"})
+
+
+class Load:
+    """Requests one after another in some threads, until `stop`."""
+
+    def __init__(self, url: str, threads: int = 4) -> None:
+        self._over = threading.Event()
+        self.statuses: Counter[int] = Counter()
+        self.longest = 0.0
+        self._url = url
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.01):
+            began = time.monotonic()
+            status = ask(self._url)[0]
+            self.longest = max(self.longest, time.monotonic() - began)
+            self.statuses[status] += 1
+
+    def stop(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Shared(SynchronousTestCase):
+    skip = OFF or NO_REDIS
+
+    def setUp(self) -> None:
+        self.stack = ExitStack()
+        self.addCleanup(self.stack.close)
+        self.redis: Redis = self.stack.enter_context(redis())
+
+    def gateway(self, rules: str, **settings: str) -> Process:
+        keys = f"alice:{ALICE} {rules}\nbob:{BOB}\n"
+        process = gateway(
+            {
+                "API_KEYS_FILE": "keys",
+                "SHARED_STATE": self.redis.url(),
+                "LOG_FORMAT": "json",
+                **settings,
+            },
+            files={"keys": keys},
+        )
+        self.stack.enter_context(running(process))
+        wait_for(lambda: self.up(process), 5, "Redis to be up")
+        return process
+
+    def up(self, process: Process) -> bool:
+        text = get(process.url + "/metrics", {"Authorization": f"Bearer {BOB}"})[2].decode()
+        return "infergate_shared_state_up 1.0" in text
+
+    def lines(self, process: Process) -> list[str]:
+        return [
+            line["message"]
+            for line in process.log_lines()
+            if line["event"] == "log" and "SHARED_STATE" in line["message"]
+        ]
+
+
+class Scripts(Shared):
+    def test_windows_are_those_of_the_gateway(self) -> None:
+        """Redis finds the same days, weeks and months, leap years included."""
+        script = BOUNDS + "local b, e = bounds(ARGV[1], tonumber(ARGV[2])) return {b, e}"
+        for second in (0, 951782399, 951782400, 1709164800, 1709251199, 1709251200, 1795737599,
+                       1795737600, 1798761599, 1798761600, 4107542400):  # fmt: skip
+            for window in WINDOWS:
+                found = self.redis.command("eval", script, "0", window, str(second))
+                began, ends = map(int, found.split())
+                self.assertEqual((began, ends), bounds(window, second), (window, second))
+
+
+class AcrossProcesses(Shared):
+    skip = OFF or NO_REDIS or NO_HAPROXY
+
+    def test_rate_holds_to_the_request(self) -> None:
+        """Of 120 requests at once, over two processes, as many get through as one would let."""
+        processes = [self.gateway("rate=40/hour") for _ in range(2)]
+        url = self.stack.enter_context(haproxy([process.port for process in processes]))
+        with ThreadPoolExecutor(12) as pool:
+            statuses = Counter(status for status, _, _ in pool.map(lambda _: ask(url), range(120)))
+        self.assertAlmostEqual(statuses[200], 40, delta=1)
+        self.assertEqual(statuses[200] + statuses[429], 120)
+        self.assertTrue(all(process.requests() for process in processes))
+
+    def test_tokens_hold_to_what_was_under_way(self) -> None:
+        """Each request uses three tokens; no more get through than were under way at the end."""
+        processes = [self.gateway("tokens=90/day") for _ in range(2)]
+        url = self.stack.enter_context(haproxy([process.port for process in processes]))
+        with ThreadPoolExecutor(4) as pool:
+            statuses = Counter(status for status, _, _ in pool.map(lambda _: ask(url), range(80)))
+        self.assertTrue(30 <= statuses[200] <= 34, statuses)
+        usage = get(processes[0].url + "/v1/usage", {"Authorization": f"Bearer {ALICE}"})[2]
+        self.assertIn(b'"used":%d' % (3 * statuses[200]), usage)
+
+    def test_killed_gateway_costs_what_it_held(self) -> None:
+        """The other one takes over, and what was used stays used."""
+        processes = [self.gateway("tokens=9000/day") for _ in range(2)]
+        url = self.stack.enter_context(haproxy([process.port for process in processes]))
+        load = Load(url)
+        time.sleep(0.5)
+        processes[0].process.kill()
+        time.sleep(1)
+        load.stop()
+        failed = sum(count for status, count in load.statuses.items() if status != 200)
+        self.assertLessEqual(failed, 4)
+        usage = get(processes[1].url + "/v1/usage", {"Authorization": f"Bearer {ALICE}"})[2]
+        used = int(usage.partition(b'"used":')[2].partition(b",")[0])
+        self.assertAlmostEqual(used, 3 * load.statuses[200], delta=3 * 4)
+
+
+class Outages(Shared):
+    def outage(
+        self, begin: Callable[[], None], end: Callable[[], None], **settings: Any
+    ) -> tuple[Process, Load]:
+        """A load during which Redis is away for two seconds."""
+        process = self.gateway("rate=100000/hour tokens=1000000/day", **settings)
+        load = Load(process.url)
+        time.sleep(0.5)
+        begin()
+        wait_for(lambda: not self.up(process), 3, "Redis to be away")
+        time.sleep(2)
+        end()
+        ended = time.monotonic()
+        wait_for(lambda: self.up(process), 3, "Redis to be back")
+        back = time.monotonic() - ended
+        time.sleep(0.3)
+        load.stop()
+        self.assertLess(back, 1.3)
+        longest = max(line["latency_ms"] for line in process.requests())
+        self.assertLess(longest, 150 + 50)  # what else a busy machine has to do
+        lines = self.lines(process)
+        self.assertEqual(len(lines), 2, lines)
+        return process, load
+
+    def test_each_process_counts_for_itself(self) -> None:
+        """Redis is killed and started again under load: nobody notices."""
+        process, load = self.outage(self.redis.stop, self.redis.start)
+        self.assertEqual(set(load.statuses), {200})
+        usage = get(process.url + "/v1/usage", {"Authorization": f"Bearer {ALICE}"})[2].decode()
+        used = int(usage.rpartition('"used":')[2].partition(",")[0])
+        self.assertEqual(used, 3 * load.statuses[200])
+
+    def test_hanging_redis_is_waited_for_a_tenth_of_a_second(self) -> None:
+        """It says nothing, and its connection stays: what could not be charged is charged when it
+        goes on."""
+
+        def stop() -> None:
+            self.redis.process.send_signal(signal.SIGSTOP)
+
+        def go_on() -> None:
+            self.redis.process.send_signal(signal.SIGCONT)
+
+        _, load = self.outage(stop, go_on)
+        self.assertEqual(set(load.statuses), {200})
+
+    def test_callers_with_limits_are_refused_where_that_is_set(self) -> None:
+        """Others are served."""
+        process, load = self.outage(
+            self.redis.stop, self.redis.start, SHARED_STATE_FAILURE="refuse"
+        )
+        self.assertEqual(set(load.statuses), {200, 503})
+        self.redis.stop()
+        wait_for(lambda: not self.up(process), 3, "Redis to be away")
+        status, headers, body = ask(process.url)
+        self.assertEqual((status, headers["retry-after"]), (503, "1"))
+        self.assertIn(b'"limits_unavailable"', body)
+        self.assertEqual(ask(process.url, BOB)[0], 200)
+
+    def test_redis_that_is_away_does_not_stop_the_start(self) -> None:
+        """It is there as soon as Redis is."""
+        self.redis.stop()
+        keys = f"alice:{ALICE} rate=2/hour\nbob:{BOB}\n"
+        process = gateway(
+            {"API_KEYS_FILE": "keys", "SHARED_STATE": self.redis.url(), "LOG_FORMAT": "json"},
+            files={"keys": keys},
+        )
+        self.stack.enter_context(running(process))
+        self.assertEqual([ask(process.url)[0] for _ in range(3)], [200, 200, 429])
+        wait_for(lambda: self.lines(process), 3, "the line")
+        self.redis.start()
+        wait_for(lambda: self.up(process), 1.5, "Redis to be up")
+
+    def test_wrong_password_is_mended_in_redis(self) -> None:
+        """The gateway need not be restarted, and shows no password."""
+        self.redis.command("config", "set", "requirepass", "right")
+        keys = f"alice:{ALICE} rate=2/hour\nbob:{BOB}\n"
+        process = gateway(
+            {
+                "API_KEYS_FILE": "keys",
+                "SHARED_STATE": self.redis.url("other"),
+                "LOG_FORMAT": "json",
+            },
+            files={"keys": keys},
+        )
+        self.stack.enter_context(running(process))
+        wait_for(lambda: self.lines(process), 3, "the line")
+        self.assertIn("WRONGPASS", self.lines(process)[0])
+        self.redis.command("-a", "right", "config", "set", "requirepass", "other")
+        wait_for(lambda: self.up(process), 2, "Redis to be up")
+        self.assertNotIn("other@", process.log_text())
