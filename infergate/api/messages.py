@@ -22,7 +22,7 @@ MAX_NAMES_SOUGHT = 10_000
 that is there twice. Nearly always counting them is enough, and none has to be looked at."""
 
 FEW = 100
-"""Messages, or contents, that are looked at one by one before counting them is tried."""
+"""Arrays of content parts that are looked at one by one before counting them is tried."""
 
 _ABSENT = Raw()
 _NULL = Raw(b"null")
@@ -84,18 +84,17 @@ def check_messages(raw: Raw) -> None:
 def _check_batch(batch: bytes, messages: list[_Message], first: int, seeker: _Seeker) -> None:
     text = _without_spelled_letters(batch)
     with_content = len([1 for message in messages if message.content is not _ABSENT])
-    with_tools = len([1 for message in messages if message.tool_calls is not _ABSENT])
-    contents = text.count(b'"content"')
-    all_have_one = with_content == len(messages) >= FEW
-    if not (all_have_one and _are_strings(text, b"content", contents, with_content)):
+    contents, tools = text.count(b'"content"'), text.count(b'"tool_calls"')
+    with_tools = 0
+    if tools:
+        with_tools = len([1 for message in messages if message.tool_calls is not _ABSENT])
+    if not (
+        with_content == len(messages) and _are_strings(text, b"content", contents, with_content)
+    ):
         _check_contents(messages, first, seeker)
     # An object that has a name twice has it once more in the text. The text may also have it for
     # other reasons, within the values of the object; it never has it less often.
-    if (
-        text.count(b'"role"') != len(messages)
-        or contents != with_content
-        or text.count(b'"tool_calls"') != with_tools
-    ):
+    if text.count(b'"role"') != len(messages) or contents != with_content or tools != with_tools:
         seeker.seek(batch, _JUDGED_OF_MESSAGE, path="", first=first)
 
 
@@ -186,10 +185,10 @@ def _check_text(parts: list[_Part], path: str, first: int) -> None:
 def _are_strings(text: bytes, name: bytes, there: int, count: int) -> bool:
     """Whether the `count` members of this name are strings, in the two spellings that clients
     use; no answer where the text has the name in more places, which is what `there` says."""
+    if there != count:
+        return False
     strings = text.count(b'"%b":"' % name)
-    if strings != count:
-        strings += text.count(b'"%b": "' % name)
-    return there == count == strings
+    return strings == count or strings + text.count(b'"%b": "' % name) == count
 
 
 class _Seeker:

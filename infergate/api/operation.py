@@ -11,7 +11,7 @@ from typing import Protocol
 
 import attrs
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from infergate.api.events import Reader
 from infergate.api.strictjson import NotJSON, read_object
@@ -46,30 +46,33 @@ def same(path: str, *, costs: bool = True) -> Route:
     return Route(path, path, costs)
 
 
-@attrs.frozen
-class Ask:
+class Ask(Struct, frozen=True, gc=False):
     """A checked request.
 
     `members` are those that go on to the backend, as they came but for what the operation fills
-    in; they are not in the `repr`, which may end up in a log. They may be large: `without_members`
-    is what is kept of a request while the backend answers.
+    in. They may be large: `without_members` is what is kept of a request while the backend answers.
+
+    `wants_usage` says whether the client gets a chunk that holds nothing but the usage of a stream,
+    `several_prompts` whether the answer is to a list of prompts, each with choices of its own.
     """
 
     route: Route
     model: str | None
     stream: bool
-    members: dict[str, Raw] = attrs.field(repr=False)
+    members: dict[str, Raw]
     wants_usage: bool = True
-    """Whether the client gets a chunk that says nothing but the usage of a stream."""
     several_prompts: bool = False
-    """Whether the answer is to a list of prompts, each with choices of its own."""
+
+    def __repr__(self) -> str:
+        # It may end up in a log, and no prompt may.
+        return f"<Ask of {self.route.path} for {self.model}>"
 
     def body(self) -> bytes:
         """What the backend reads."""
         return msgspec.json.encode(self.members)
 
     def without_members(self) -> Ask:
-        return attrs.evolve(self, members={})
+        return Ask(self.route, self.model, self.stream, {}, self.wants_usage, self.several_prompts)
 
 
 @attrs.frozen

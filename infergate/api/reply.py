@@ -29,6 +29,10 @@ class _Choice(Struct, gc=False):
     index: Raw = _NULL
     finish_reason: Raw = _NULL
 
+    @property
+    def lacks_something(self) -> bool:
+        return self.index == _NULL or self.finish_reason == _NULL
+
 
 class _Message(Struct, gc=False):
     tool_calls: Raw = _NULL
@@ -121,25 +125,30 @@ def as_chunks(reply_body: bytes, include_usage: bool) -> bytes:
 def _shape_choices(raw: Raw) -> Raw:
     """The choices with what they leave out filled in; `raw` itself where they leave out nothing.
     Raises `BackendError`."""
-    shaped: list[bytes] = []
-    count, filled = 0, False
+    count, whole = 0, True
     try:
-        for text, choices in in_batches(raw, _choices.decode, OBJECT_END):
-            if count + len(choices) > MAX_ITEMS:
+        for _, choices in in_batches(raw, _choices.decode, OBJECT_END):
+            count += len(choices)
+            if count > MAX_ITEMS:
                 raise BrokenReply(f"The backend's reply has more than {MAX_ITEMS} choices.")
-            items = _items.decode(text)
-            for index, (item, choice) in enumerate(zip(items, choices, strict=True), count):
+            for choice in choices:
                 if not _is_object(choice.message):
                     raise BrokenReply("The backend's reply has a choice without a message.")
-                whole = _NULL not in (choice.index, choice.finish_reason)
-                shaped.append(bytes(item) if whole else _filled_choice(item, choice, index))
-                filled = filled or not whole
-            count += len(choices)
+                whole = whole and not choice.lacks_something
     except msgspec.ValidationError:
-        raise BrokenReply("The backend's reply has no choices.") from None
+        count = 0
     if not count:
         raise BrokenReply("The backend's reply has no choices.")
-    return _array(shaped) if filled else raw
+    return raw if whole else _filled_choices(raw)
+
+
+def _filled_choices(raw: Raw) -> Raw:
+    filled: list[bytes] = []
+    for text, choices in in_batches(raw, _choices.decode, OBJECT_END):
+        for item, choice in zip(_items.decode(text), choices, strict=True):
+            lacks = choice.lacks_something
+            filled.append(_filled_choice(item, choice, len(filled)) if lacks else bytes(item))
+    return _array(filled)
 
 
 def _filled_choice(item: Raw, choice: _Choice, index: int) -> bytes:
