@@ -20,6 +20,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     service              start, drain, stop
     gateway              the Klein app: routes, and the order of the checks
     worker               a checked request in, an answer out: echo or backend
+    acceptance           whether the backend took the request
     relay                a stream on its way through
     access               who may come in, and how much
     server backend       HTTP towards clients; HTTP towards the backend

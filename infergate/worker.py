@@ -10,11 +10,11 @@ import attrs
 import msgspec
 from zope.interface import Interface, implementer
 
+from infergate.acceptance import accepted
 from infergate.api.events import Reader, Scanner
 from infergate.api.operation import Ask, Operation, Reply, Stamp
 from infergate.api.operations import MODELS_PATH
 from infergate.api.passing import forwarded, returned
-from infergate.api.refusals import NOT_SHOWN, refusal
 from infergate.api.strictjson import NotJSON, read_object
 from infergate.api.usage import estimate_prompt
 from infergate.backend.call import Call
@@ -23,7 +23,6 @@ from infergate.backend.connection import Response
 from infergate.backend.health import Health
 from infergate.errors import (
     BackendError,
-    BackendFailure,
     BackendUnavailable,
     BrokenReply,
     GatewayError,
@@ -33,9 +32,6 @@ from infergate.reactor.deadlines import Deadlines
 from infergate.relay import MODEL_NAME, STREAM_HEADERS, Pulse, Relay
 from infergate.server.request import EVENT_STREAM, JSON, Request
 from infergate.telemetry.tracecontext import backend_fields
-
-REJECTION_BYTES = 65536
-"""The largest refusal that is read for its message."""
 
 EVENTS = b"text/event-stream"
 
@@ -130,7 +126,7 @@ class BackendWorker:
         try:
             response = await sending
             self._pass_back(response, request)
-            await accepted(call, response)
+            await accepted(call, response, self._deadlines)
             record.model_accepted = True
             if streams:
                 answer = await self._relay(operation, ask, request, call, response, pulse, estimate)
@@ -187,7 +183,7 @@ class BackendWorker:
                 call, "GET", MODELS_PATH, self._headers(request, JSON), None
             )
             self._pass_back(response, request)
-            await accepted(call, response)
+            await accepted(call, response, self._deadlines)
             body = await call.read_all(self._max_response)
             if not _is_object(body):
                 raise BrokenReply("The backend's list of models is not a JSON object.")
@@ -226,27 +222,6 @@ class BackendWorker:
         """Let the client have what `give_back` names, whatever becomes of the response."""
         said = [name for name, _ in request.extra_fields]
         request.extra_fields += returned(response.fields, self._give_back, said)
-
-
-async def accepted(call: Call, response: Response) -> None:
-    """Return where the backend answers with a success. `BackendRejected` where it refuses the
-    request, else `BackendError`."""
-    status = response.code
-    if 200 <= status < 300:
-        return
-    headers = [
-        (name.title(), response.fields[name][0])
-        for name in (b"retry-after", b"retry-after-ms")
-        if name in response.fields
-    ]
-    if status in NOT_SHOWN:
-        call.discard()
-        raise refusal(status, b"", headers)
-    try:
-        body = await call.read_all(REJECTION_BYTES)
-    except BackendFailure:
-        body = b""  # the reason is broken, or late, or a whole book; the refusal stands
-    raise refusal(status, body, headers)
 
 
 async def send(

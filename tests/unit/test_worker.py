@@ -12,10 +12,10 @@ from prometheus_client import generate_latest
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from infergate.acceptance import REJECTION_BYTES, REJECTION_SECONDS
 from infergate.backend.call import Timeouts
 from infergate.backend.health import PROBE_INTERVAL
 from infergate.worker import (
-    REJECTION_BYTES,
     BackendWorker,
     EchoWorker,
     IWorker,
@@ -278,6 +278,30 @@ class Statuses(Setting):
         backend.send(b"HTTP/1.1 422 No\r\nContent-Length: 99\r\n\r\n{")
         backend.close()
         self.assert_failed(422, "backend_rejected", "client_error")
+
+    def test_refusal_is_not_waited_for(self) -> None:
+        """A refusal whose reason does not come has its status all the same, within seconds."""
+        for status, answered, code in ((422, 422, "backend_rejected"), (500, 502, "backend_error")):
+            self.start()
+            backend = self.asked()
+            backend.send(b"HTTP/1.1 %d No\r\nContent-Length: 99\r\n\r\n{" % status)
+            self.running.wait(REJECTION_SECONDS - 0.2)
+            self.assertEqual(self.client.received, b"")
+            self.running.wait(0.5)
+            answer = self.client.answer
+            self.assertEqual((answer.status, answer.code), (answered, code))
+            self.running.wait(0.2)
+            self.assertTrue(backend.closed)
+
+    def test_client_that_leaves_while_a_refusal_is_read(self) -> None:
+        """A client that leaves then has left, and nothing of it stays."""
+        backend = self.asked()
+        backend.send(b"HTTP/1.1 422 No\r\nContent-Length: 99\r\n\r\n{")
+        self.client.close()
+        self.assertEqual(self.running.line["outcome"], "client_disconnected")
+        self.running.wait(0.5)
+        self.assertTrue(backend.closed)
+        self.assertEqual(self.running.clock.getDelayedCalls(), [])
 
     def test_own_limit_and_the_backends(self) -> None:
         """A refusal by the backend still says how the caller stands with the gateway."""
