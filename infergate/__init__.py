@@ -28,7 +28,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     telemetry            what is known afterwards
     api                  what is said: pure, no socket, no clock
     reactor              Twisted made quicker
-    errors               every way to fail
+    errors leftovers     every way to fail; quotes and ${NAME} that another program left
 
 Beside them: `mock`, a backend to try things against.
 """

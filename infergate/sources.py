@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
+from infergate.leftovers import check_meant
+
 FILE = "_file"
 """What stands behind a secret's name where it is given as the path of a file."""
-
-# `"secret"`, and `alice:"secret"` among others: a shell would have taken these quotes away, but
-# Docker's --env-file keeps them.
-_QUOTED = re.compile(r"""(?:\A|[,:])\s*(["'])[^"']*\1\s*(?:\Z|,)|\A(["']).*\2\Z""", re.DOTALL)
-
-# `${NAME}` and `${NAME:-default}`: nothing here expands them.
-_UNEXPANDED = re.compile(r"\$\{\w+[^}]*\}", re.ASCII)
 
 
 class SettingsError(Exception):
@@ -71,7 +65,10 @@ class Sources:
             written = Written(name.upper(), None if secret else text, text)
         else:
             return None
-        _check_meant(written)
+        try:
+            check_meant(written.text)
+        except ValueError as why:
+            raise written.refused(str(why)) from None
         return written
 
     def _first(self, name: str) -> str | None:
@@ -102,11 +99,3 @@ def _in_file(name: str, path: str) -> Written:
     if not text.strip():
         raise written.refused("must be a file that holds a secret, and is empty")
     return attrs.evolve(written, text=text.removesuffix("\n"))
-
-
-def _check_meant(written: Written) -> None:
-    """Refuse what another program was to take away or to fill in, and has not."""
-    if _QUOTED.search(written.text.strip()):
-        raise written.refused("still has its quotes, which nobody takes off here")
-    if _UNEXPANDED.search(written.text):
-        raise written.refused("holds a ${NAME} that nobody has filled in")

@@ -26,6 +26,7 @@ from infergate.access.auth import MAX_TOKEN_BYTES, TOKEN, KeyRing
 from infergate.access.options import EVERYBODY, Options, make_policies, read_options
 from infergate.access.policy import Policies
 from infergate.access.ratelimit import Rate
+from infergate.leftovers import check_meant
 
 SHORT = 16
 """Characters of a plain key below which it is warned of: guessing gets near."""
@@ -145,6 +146,7 @@ def read_entry(text: str, *, rules: bool = True) -> Entry:
         key = named
     if not _KEY.fullmatch(key):
         raise ValueError(f"a key is 1 to {MAX_TOKEN_BYTES} visible ASCII characters but the comma")
+    check_meant(key)
     digest_bytes = hashlib.sha256(key.encode()).digest()
     name = _named(named, key=True) if colon else _anonymous(digest_bytes)
     return Entry(name, digest_bytes, plain=True, short=len(key) < SHORT)

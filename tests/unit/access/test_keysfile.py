@@ -234,6 +234,12 @@ class Lines(SynchronousTestCase):
                     self.assertNotIn(part, error)
         self.assertIn("another name", self.refused(f"a:{SECRET}", f"b:sha256:{DIGEST}"))
 
+    def test_key_that_nobody_has_filled_in_is_refused(self) -> None:
+        """A `${KEY}` is no key, which everybody could guess, nor is one that still has quotes."""
+        for key, why in (("${KEY}", "nobody has filled in"), ('"canary"', "still has its quotes")):
+            with self.assertRaisesRegex(ValueError, f"line 1: .*{why}"):
+                parse_keys_file([f"alice:{key}"], "team.keys")
+
     def test_file_without_a_key_is_refused(self) -> None:
         """A file that lets nobody in is a mistake."""
         for lines in ((), ("# a:key",), ("* rate=1/day",)):
