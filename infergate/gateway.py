@@ -233,8 +233,10 @@ class Gateway:
         await answering
 
     async def _models(self, request: Request) -> None:
-        await self._admission.admit(request, limited=True)
-        await self._worker.models(request)
+        account = await self._admission.admit(request, limited=True)
+        policy = account.policy
+        allows = None if policy.models is None else policy.may_use_model
+        await self._worker.models(request, allows)
 
     async def _usage(self, request: Request) -> None:
         """What the caller has used, and what is left of its limits. Never limited itself."""

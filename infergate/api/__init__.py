@@ -9,6 +9,7 @@ Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
     members     the members of a request, judged one by one
     operation   what one operation is
     messages    the messages of a chat: judged, and read for the echo
+    models      the list of models, as a caller sees it
     events      the events of a stream: framed, passed on, told to a reader
     refusals    what a backend says when it refuses or fails
     screening   what a client may see of a backend's words

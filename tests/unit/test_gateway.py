@@ -504,7 +504,7 @@ class Failing(SynchronousTestCase):
                     request.begin(200, b"text/event-stream")
                 raise ZeroDivisionError("canary")
 
-            async def models(self, request: Any) -> None:
+            async def models(self, request: Any, allows: Any = None) -> None:
                 raise ZeroDivisionError("canary")
 
         return Running(wrap=lambda _: Broken(), **settings)

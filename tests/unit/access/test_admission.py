@@ -388,6 +388,13 @@ class Policed(SynchronousTestCase):
         self.refused(running, chat(BOB, model="my-qwen"), 403, "model_not_allowed")
         self.assertEqual(running.ask(chat(BOB, model="qwen/3")).status, 200)
 
+    def test_models_that_are_not_allowed_are_not_listed(self) -> None:
+        """A caller sees those that it may name."""
+        running = self.running(Policy(models=("qwen*",)))
+        self.assertEqual(running.ask(models(BOB)).json["data"], [])
+        running = self.running(Policy(models=("*",)))
+        self.assertEqual(len(running.ask(models(BOB)).json["data"]), 1)
+
     def test_rate_of_its_own(self) -> None:
         """The message names the option and, where it is long until then, the time in UTC; then
         the SDKs are told not to wait for it."""
