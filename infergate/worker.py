@@ -280,5 +280,5 @@ def _is_object(body: bytes) -> bool:
 
 def _declared(response: Response, media_type: bytes) -> bytes | None:
     """The response's ``Content-Type``, where it is of this media type."""
-    (value, *_) = response.headers.getRawHeaders(b"Content-Type", [b""])
+    value = response.fields.get(b"content-type", [b""])[0]
     return value if value.partition(b";")[0].strip().lower() == media_type else None

@@ -144,8 +144,8 @@ class OriginAgent:
 
 
 def _not_coded(response: Response) -> Response:
-    """Refuse a response with a content coding, which nobody asked for: treq would decode it, and a
-    small one can be huge in memory."""
+    """Refuse a response with a content coding, which nobody asked for: the gateway reads what it
+    passes on, and a small one can be huge once it is decoded."""
     if response.coded:
         response.loseConnection()
         raise BrokenReply("The backend sent a compressed answer, which was not asked for.")

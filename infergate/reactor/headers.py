@@ -1,7 +1,7 @@
-"""Header fields for a request of the gateway's own, made and copied without a look at each.
+"""Header fields for a request of the gateway's own, made and read without a look at each.
 
-Twisted's `Headers` encodes, checks and capitalizes every name and value whenever it is made or
-copied, and treq copies it for each request: with six fields that is 10 us in place of 1.
+Twisted's `Headers` encodes, checks and capitalizes every name and value whenever it is made, and
+once more when it is read: with six fields that is 10 us in place of 1.
 """
 
 from __future__ import annotations
@@ -21,5 +21,7 @@ class Fields(Headers):
     def __init__(self, fields: dict[bytes, list[bytes]]) -> None:
         self._rawHeaders = fields
 
-    def copy(self) -> Fields:
-        return Fields(self._rawHeaders.copy())
+
+def raw_fields(headers: Headers) -> dict[bytes, list[bytes]]:
+    """All fields as they stand, names capitalized; to be read, not changed."""
+    return headers._rawHeaders
