@@ -109,6 +109,7 @@ class Relay:
             if self._max_plain is None:
                 await self._call.read(self._relay_events)
             else:
+                self._call.refuse_longer(self._max_plain)
                 await self._call.read(self._look)
         finally:
             self._over = True

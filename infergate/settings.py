@@ -112,7 +112,10 @@ class Settings:
         (),
     )
     backend_connect_timeout: float = _setting(
-        "deadlines", values.seconds, "seconds to connect to the backend", 5.0
+        "deadlines",
+        values.seconds,
+        "seconds to connect to the backend, the TLS handshake included",
+        5.0,
     )
     backend_timeout: float | None = _setting(
         "deadlines",

@@ -183,16 +183,21 @@ class Call:
                 raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
             self.touch()
 
+        self.refuse_longer(limit)
+        # With its head a plain answer has begun.
+        self.touch()
+        await self.read(keep)
+        return body.getvalue()
+
+    def refuse_longer(self, limit: int) -> None:
+        """Raise `BrokenReply` where the head declares a body of more than `limit` bytes, of which
+        none is then read."""
         assert self._response is not None
         length = self._response.length
         # An unknown length is not an int.
         if isinstance(length, int) and length > limit:
             self.discard()
             raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
-        # With its head a plain answer has begun.
-        self.touch()
-        await self.read(keep)
-        return body.getvalue()
 
     @property
     def framed(self) -> bool:

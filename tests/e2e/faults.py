@@ -176,7 +176,11 @@ CONNECTIONS = [
     both("reset in the head", b"HTTP/1.1 200 OK\r\nA: b\r\n", pause(0.1), RESET, gives=BROKEN),
     both("silence", HOLD, gives=TOO_LATE),
     both("silence after half a head", b"HTTP/1.1 200 OK\r\nA: ", HOLD, gives=TOO_LATE),
-    both("a head a byte at a time", drip([b"x"] * 999, 0.05), gives=TOO_LATE),
+    both(
+        "a head a byte at a time",
+        drip([b"HTTP/1.1 200 OK\r\nA: "[at : at + 1] or b"x" for at in range(999)], 0.05),
+        gives=TOO_LATE,
+    ),
     both(
         "interim answers without end",
         drip(itertools.repeat(head(b"102 Processing")), 0.1),

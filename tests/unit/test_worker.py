@@ -429,6 +429,16 @@ class Leaving(Setting):
 
 
 class JSONInsteadOfAStream(Setting):
+    def test_reply_declared_too_large_is_refused_unread(self) -> None:
+        """A reply that is no stream has its bound here too, and is not waited for."""
+        self.start(max_response=100)
+        backend = self.asked(stream=True)
+        backend.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 101\r\n\r\n"
+        )
+        self.assert_failed(502, "backend_error")
+        self.assertTrue(backend.closed)
+
     def test_one_chunk(self) -> None:
         """A backend that answers a stream request with plain JSON gives one chunk, and the end."""
         backend = self.asked("X-Request-ID: my-id", stream=True)
