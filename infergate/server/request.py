@@ -49,7 +49,9 @@ NO_CONTENT = 204
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+# Visible ASCII, since OpenAI's tunnel and AWS put `/`, `=` and `;` into ids; but for the two
+# characters that would have to be escaped in JSON and in a metric's label.
+_REQUEST_ID = re.compile(rb"[!#-\[\]-~]{1,128}")
 _DIGITS = re.compile(rb"[0-9]{1,4}")
 _UNPRINTABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
