@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from typing import Any, ClassVar
 from tests.e2e.harness import OFF, Process, SharedProcesses, gateway, get, running
 from tests.e2e.llama import MODEL, missing
 from tests.e2e.test_llama import llama
+from tests.e2e.test_node import INSTALL, INSTALL_SECONDS, PROGRAM, run
+from tests.e2e.test_node import lacking as lacking_node
 
 skip = OFF
 
@@ -396,3 +399,63 @@ class OtherClients(Operations):
         text, line = self.both(use)
         self.assertTrue(text.strip())
         self.assertEqual((line["operation"], line["stream"]), ("chat", True))
+
+
+class NodeClients(Operations):
+    """openai for Node.js, and Vercel's AI SDK with its providers for OpenAI and Anthropic."""
+
+    skip = OFF or lacking() or lacking_node()
+
+    directory: ClassVar[str]
+
+    @classmethod
+    def start(cls, stack: ExitStack) -> None:
+        cls.directory = stack.enter_context(tempfile.TemporaryDirectory())
+        for name in ("package.json", "operations.mjs"):
+            shutil.copy(PROGRAM / name, cls.directory)
+        run(INSTALL, cls.directory, INSTALL_SECONDS)
+        super().start(stack)
+
+    def call(self, url: str, fields: dict[str, str], call: str) -> dict[str, Any]:
+        """What comes of one call: `said`, or `error`."""
+        job = {
+            "call": call,
+            "url": url,
+            "name": fields["X-Request-ID"],
+            "model": MODEL,
+            "prompt": QUESTION,
+            "same": SAME_EACH_TIME,
+        }
+        came = run(["node", "operations.mjs"], self.directory, 60, json.dumps(job))
+        return dict(json.loads(came))
+
+    def test_every_call(self) -> None:
+        """Each call gives what it gives directly, and is accounted for under its operation."""
+        for call, operation, backend in (
+            ("completions", "completions", "text"),
+            ("completionsStreamed", "completions", "text"),
+            ("responses", "responses", "text"),
+            ("responsesStreamed", "responses", "text"),
+            ("aiResponses", "responses", "text"),
+            ("aiChatStreamed", "chat", "text"),
+            ("aiMessages", "messages", "text"),
+            ("aiMessagesStreamed", "messages", "text"),
+            ("embeddings", "embeddings", "mean"),
+            ("aiEmbeddings", "embeddings", "mean"),
+        ):
+
+            def use(url: str, fields: dict[str, str], call: str = call) -> Any:
+                came = self.call(url, fields, call)
+                self.assertEqual(list(came), ["said"], (call, came))
+                return came["said"]
+
+            said, line = self.both(use, backend)
+            self.assertTrue(said, call)
+            self.assertEqual((line["operation"], line["usage_source"]), (operation, "backend"))
+
+    def test_what_fails_directly_fails_in_the_same_way(self) -> None:
+        """The AI SDK's default model cannot read llama.cpp's streams of `responses`: it says so
+        through the gateway as it does directly."""
+        for url in (self.backends["text"], self.gateways["text"].url):
+            came = self.call(url, {"X-Request-ID": str(uuid.uuid4())}, "aiResponsesStreamed")
+            self.assertTrue(came["error"].startswith("AI_TypeValidationError"), came)
