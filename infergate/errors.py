@@ -136,7 +136,7 @@ class GatewayError(Exception):
     def body(self, request_id: str, error_format: str) -> bytes:
         """The JSON body of the answer; `error_format` is ``code``, ``openai`` or ``anthropic``."""
         if error_format == "anthropic":
-            document = {**self._anthropic(), "request_id": request_id}
+            document = {**self.anthropic(), "request_id": request_id}
         elif error_format == "openai":
             own = {
                 "message": self.message,
@@ -154,7 +154,9 @@ class GatewayError(Exception):
                 document["backend_error"] = self.detail
         return msgspec.json.encode(document)
 
-    def _anthropic(self) -> dict[str, object]:
+    def anthropic(self) -> dict[str, object]:
+        """The object that Anthropic's clients read: the last event of a stream, and, with the
+        request's id, the body of an answer."""
         default = "api_error" if self.status >= 500 else "invalid_request_error"
         kind = _ANTHROPIC_TYPES.get(self.status, default)
         return {

@@ -2,20 +2,32 @@
 
 Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
 
-    operations  the table of operations: what a backend can be asked to do
-    chat        chat completions: an operation
-    reply       plain replies of completions, held to the contract
-    chunks      the chunks of a streamed completion
-    members     the members of a request, judged one by one
-    operation   what one operation is
-    messages    the messages of a chat: judged, and read for the echo
-    models      the list of models, as a caller sees it
-    events      the events of a stream: framed, passed on, told to a reader
-    refusals    what a backend says when it refuses or fails
-    screening   what a client may see of a backend's words
-    passing     header fields that an operator lets through
-    mediatype   what the header fields declare a body to be
-    usage       tokens used, and who counted them
-    batches     a large array, decoded a part at a time
-    strictjson  JSON from a stranger
+    operations        the table of operations: what a backend can be asked to do
+    completions       text completions: an operation
+    chat              chat completions: an operation
+    reply             plain replies of completions, held to the contract
+    chunks            the chunks of a streamed completion
+    responses         OpenAI's responses: an operation
+    response_events   the events of a streamed response
+    anthropic         Anthropic's messages: an operation
+    anthropic_events  the events of a streamed message
+    embeddings        texts into vectors: an operation
+    rerank            documents in order: an operation
+    tokenize          what a model reads: an operation
+    infill            llama.cpp's own completions: an operation
+    members           the members of a request, judged one by one
+    prompts           a prompt: a text, tokens, or several of these
+    operation         what one operation is
+    messages          the messages of a chat: judged, and read for the echo
+    models            the list of models, as a caller sees it
+    repeats           a short cut for events that differ in their text alone
+    events            the events of a stream: framed, passed on, told to a reader
+    objects           objects of JSON, taken apart and put together again
+    refusals          what a backend says when it refuses or fails
+    screening         what a client may see of a backend's words
+    passing           header fields that an operator lets through
+    mediatype         what the header fields declare a body to be
+    usage             tokens used, and who counted them
+    batches           a large array, decoded a part at a time
+    strictjson        JSON from a stranger
 """

@@ -6,6 +6,7 @@ What the gateway judged is what the backend reads: of a member given twice at th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from infergate.api.chunks import ChunkReader
 from infergate.api.events import Reader
 from infergate.api.messages import texts
 from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
-from infergate.api.reply import as_chunks, chat_reply, shape_reply
+from infergate.api.reply import CHAT_KIND, as_chunks, own_reply, shape_reply
 from infergate.api.usage import count_words, counted
 
 DONE = b"data: [DONE]\n\n"
@@ -72,7 +73,8 @@ def _echo(ask: Ask, stamp: Stamp) -> Reply:
         if role == "user":
             prompt = text
     content = f"Echo: {prompt}"
-    return chat_reply(content, counted(asked, count_words(content)), ask, stamp)
+    choice = {"message": {"role": "assistant", "content": content}}
+    return own_reply(choice, counted(asked, count_words(content)), ask, stamp, CHAT_KIND)
 
 
 def _reader(ask: Ask) -> Reader:
@@ -84,9 +86,9 @@ CHAT = Operation(
     metric_name="chat",
     routes=(same("/v1/chat/completions"),),
     check=check,
-    shape=shape_reply,
+    shape=partial(shape_reply, kind=CHAT_KIND),
     reader=_reader,
-    as_stream=lambda reply, ask, _: as_chunks(reply.body, ask.wants_usage),
+    as_stream=lambda reply, ask, _: as_chunks(reply.body, ask.wants_usage, CHAT_KIND),
     echo=_echo,
     stream_end=DONE,
 )

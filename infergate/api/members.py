@@ -6,6 +6,7 @@ order. None of the values stays behind as an object that is larger than the text
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -15,11 +16,14 @@ from msgspec import Meta, Raw, Struct
 
 from infergate.api.batches import SCALAR_END, in_batches
 from infergate.api.messages import BadMessage, check_messages
+from infergate.api.objects import NULL, is_array, is_object, is_string
 from infergate.api.operation import Rules
+from infergate.api.prompts import check_items
 from infergate.api.strictjson import MAX_MEMBERS
 from infergate.errors import InvalidRequest
 
-NULL = Raw(b"null")
+_EMPTY = Raw(b'""')
+_EMPTY_ARRAY = re.compile(rb"\[[ \t\r\n]*\]")
 _BRACKET = ord("[")
 _LARGEST = 2**63 - 1
 
@@ -117,6 +121,55 @@ def string_or_strings(member: Member, raw: Raw, rules: Rules) -> None:
         pass
 
 
+def prompt(member: Member, raw: Raw, rules: Rules) -> None:
+    """A string, an object, or an array that is not empty, of strings, integers, arrays or
+    objects."""
+    if is_array(raw):
+        if not check_items(raw):
+            raise wrong(member, "it is empty")
+    elif not (is_string(raw) or is_object(raw)):
+        raise wrong(member, "expected a string, an array or an object")
+
+
+def filled_prompt(member: Member, raw: Raw, rules: Rules) -> None:
+    """The same, and no empty string."""
+    prompt(member, raw, rules)
+    if raw == _EMPTY:
+        raise wrong(member, "it is empty")
+
+
+def string_or_array(member: Member, raw: Raw, rules: Rules) -> None:
+    """A string, or an array of what the backend judges."""
+    if not (is_string(raw) or is_array(raw)):
+        raise wrong(member, "expected a string or an array")
+
+
+def filled_string_or_array(member: Member, raw: Raw, rules: Rules) -> None:
+    """The same, and neither may be empty."""
+    string_or_array(member, raw, rules)
+    if raw == _EMPTY or _EMPTY_ARRAY.fullmatch(memoryview(raw)):
+        raise wrong(member, "it is empty")
+
+
+def string_or_object(member: Member, raw: Raw, rules: Rules) -> None:
+    if not (is_string(raw) or is_object(raw)):
+        raise wrong(member, "expected a string or an object")
+
+
+def documents(member: Member, raw: Raw, rules: Rules) -> None:
+    """An array that is not empty, a string or an object."""
+    if is_array(raw):
+        filled_string_or_array(member, raw, rules)
+    elif not (is_string(raw) or is_object(raw)):
+        raise wrong(member, "expected an array, a string or an object")
+
+
+def filled_array(member: Member, raw: Raw, rules: Rules) -> None:
+    if not is_array(raw):
+        raise wrong(member, "expected an array")
+    filled_string_or_array(member, raw, rules)
+
+
 class StreamOptions(Struct):
     """Of ``stream_options``, what is judged."""
 
@@ -168,6 +221,22 @@ def settle_model(members: dict[str, Raw], rules: Rules) -> str | None:
         raise missing(MODEL)
     members["model"] = Raw(msgspec.json.encode(rules.default_model))
     return rules.default_model
+
+
+def string_model(members: dict[str, Raw]) -> str | None:
+    """The model that a request names in an operation that neither judges nor fills in ``model``."""
+    raw = members.get("model", NULL)
+    return _string.decode(raw) or None if is_string(raw) else None
+
+
+def absent_beside(
+    table: Sequence[Member], members: dict[str, Raw], *others: str
+) -> tuple[Member, ...]:
+    """`table`, the first of whose members may be absent where one of `others` is there."""
+    first, *rest = table
+    if any(members.get(name, NULL) != NULL for name in others):
+        first = attrs.evolve(first, required=False)
+    return (first, *rest)
 
 
 # What a client is told.

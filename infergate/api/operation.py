@@ -18,6 +18,9 @@ from infergate.api.strictjson import NotJSON, read_object
 from infergate.api.usage import NO_USAGE, Usage
 from infergate.errors import GatewayError, InvalidJSON, InvalidRequest
 
+UNKNOWN_MODEL = "default"
+"""The model of a reply where nobody named one."""
+
 
 @attrs.frozen
 class Rules:
@@ -62,6 +65,7 @@ class Ask(Struct, frozen=True, gc=False):
     members: dict[str, Raw]
     wants_usage: bool = True
     several_prompts: bool = False
+    takes_array: bool = False
 
     def __repr__(self) -> str:
         # It may end up in a log, and no prompt may.

@@ -6,10 +6,26 @@ and the ledger, so that no two of them can differ.
 
 from __future__ import annotations
 
+from infergate.api.anthropic import MESSAGES
 from infergate.api.chat import CHAT
+from infergate.api.completions import COMPLETIONS
+from infergate.api.embeddings import EMBEDDINGS
+from infergate.api.infill import INFILL
 from infergate.api.operation import Operation, Route
+from infergate.api.rerank import RERANK
+from infergate.api.responses import RESPONSES
+from infergate.api.tokenize import TOKENIZE
 
-OPERATIONS: tuple[Operation, ...] = (CHAT,)
+OPERATIONS: tuple[Operation, ...] = (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    RESPONSES,
+    MESSAGES,
+    RERANK,
+    TOKENIZE,
+    INFILL,
+)
 
 ROUTES: dict[str, tuple[Operation, Route]] = {
     route.path: (operation, route) for operation in OPERATIONS for route in operation.routes

@@ -82,6 +82,11 @@ def read_timings(member: Raw) -> Usage | None:
     return Usage(prompt, completion, prompt + completion, "backend", timings.cache_n)
 
 
+def usage_of(prompt: int, completion: int, cached: int = 0) -> Usage:
+    """Tokens that the backend counted."""
+    return Usage(prompt, completion, prompt + completion, "backend", cached)
+
+
 def counted(prompt: int, completion: int) -> Usage:
     """Tokens that were counted here."""
     return Usage(prompt, completion, prompt + completion, "counted")

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.api.chat import CHAT
 from infergate.api.operation import Ask, Rules, Stamp, read_request
 from infergate.api.reply import (
+    CHAT_KIND,
     as_chunks,
     shape_reply,
 )
@@ -27,7 +28,7 @@ STAMP = Stamp("r-1", 7)
 
 
 def shape(body: bytes) -> tuple[bytes, Usage]:
-    reply = shape_reply(body, ASK, STAMP)
+    reply = shape_reply(body, ASK, STAMP, CHAT_KIND)
     return reply.body, reply.usage
 
 
@@ -167,7 +168,7 @@ class ShapeTests(SynchronousTestCase):
             reply, _ = shape(json.dumps(document).encode())
         except BackendError:
             return
-        self.assertTrue(as_chunks(reply, True).endswith(b"\n\ndata: [DONE]\n\n"))
+        self.assertTrue(as_chunks(reply, True, CHAT_KIND).endswith(b"\n\ndata: [DONE]\n\n"))
 
 
 class EchoTests(SynchronousTestCase):
@@ -220,7 +221,7 @@ class EchoTests(SynchronousTestCase):
 class ChunkTests(SynchronousTestCase):
     def events(self, body: bytes, include_usage: bool = False) -> list[Any]:
         """The chunks of a stream, which must end as a stream does."""
-        stream = as_chunks(shape(body)[0], include_usage)
+        stream = as_chunks(shape(body)[0], include_usage, CHAT_KIND)
         self.assertTrue(stream.endswith(b"\n\ndata: [DONE]\n\n"))
         self.assertNotIn(b"\r", stream)
         *events, end, rest = stream.split(b"\n\n")
@@ -299,5 +300,5 @@ class ChunkTests(SynchronousTestCase):
         """The echo streams as a backend's plain reply does."""
         assert CHAT.echo is not None
         request = ask(b'{"messages":[{"role":"user","content":"a"}]}')
-        stream = as_chunks(CHAT.echo(request, STAMP).body, False)
+        stream = as_chunks(CHAT.echo(request, STAMP).body, False, CHAT_KIND)
         self.assertIn(b'"delta":{"role":"assistant","content":"Echo: a"}', stream)

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chat import CHAT
 from infergate.api.operation import Ask, Rules, Stamp, read_request
-from infergate.api.reply import as_chunks, shape_reply
+from infergate.api.reply import CHAT_KIND, as_chunks, shape_reply
 from infergate.errors import GatewayError
 from tests.unit.api.shapes import BODIES, REPLIES
 
@@ -74,6 +74,6 @@ class ScaleTests(SynchronousTestCase):
             reply = make(SIZE)
 
             def work(reply: bytes = reply) -> object:
-                return as_chunks(shape_reply(reply, ASK, STAMP).body, True)
+                return as_chunks(shape_reply(reply, ASK, STAMP, CHAT_KIND).body, True, CHAT_KIND)
 
             self.assertLess(peak(work), 4 * len(reply) + SMALL, name)

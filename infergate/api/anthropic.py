@@ -1,0 +1,140 @@
+"""``/v1/messages``: Anthropic's dialect of a chat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from infergate.api import members as m
+from infergate.api.anthropic_events import MessageReader, error_event, read_counts
+from infergate.api.messages import texts
+from infergate.api.objects import NULL, event, is_array, is_string, read, read_reply, read_values
+from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.usage import NO_USAGE, count_words, counted
+from infergate.errors import BrokenReply
+
+COUNT_PATH = "/v1/messages/count_tokens"
+
+_SYSTEM = m.Member("system", "invalid_system", m.string_or_array)
+_MAX = m.Member("max_tokens", "invalid_max_tokens", m.tokens_from_zero, required=True)
+_TABLE = (m.MESSAGES, _SYSTEM, _MAX, m.STREAM, m.TEMPERATURE, m.TOP_P)
+_COUNT_TABLE = (m.MESSAGES, _SYSTEM, m.STREAM, m.TEMPERATURE, m.TOP_P)
+_string = msgspec.json.Decoder(str)
+_blocks = msgspec.json.Decoder(list[Any])
+
+
+def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+    """Judge a request for a message; a `Check`."""
+    model = m.settle_model(members, rules)
+    counts = route.path == COUNT_PATH
+    values = m.judge(members, _COUNT_TABLE if counts else _TABLE, rules)
+    return Ask(route, model, values.get("stream", False) and not counts, members)
+
+
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+    """The reply as it came: a message, or a count of tokens."""
+    reply = read_reply(body)
+    if ask.route.path == COUNT_PATH:
+        return Reply(body)
+    if not is_array(reply.get("content", NULL)):
+        raise BrokenReply("The backend's reply is no message: it has no content.")
+    counts = read_counts(reply.get("usage", NULL))
+    return Reply(body, NO_USAGE if counts is None else counts.usage, m.string_model(reply))
+
+
+def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
+    """The whole sequence of events that ends in this message, each text in one delta."""
+    message = read_values(reply.body)
+    usage = message.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    begun = {
+        **message,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {**usage, "output_tokens": 0},
+    }
+    events = [("message_start", {"message": begun})]
+    for index, block in enumerate(message["content"]):
+        if isinstance(block, dict):
+            events += _block_events(block, index)
+    ended = {name: message.get(name) for name in ("stop_reason", "stop_sequence")}
+    counts = {"output_tokens": usage.get("output_tokens", 0)}
+    events += [("message_delta", {"delta": ended, "usage": counts}), ("message_stop", {})]
+    return b"".join(event(kind, {"type": kind, **said}) for kind, said in events)
+
+
+def _block_events(block: dict[str, Any], index: int) -> list[tuple[str, dict[str, Any]]]:
+    """The events of one content block."""
+    begun, deltas = dict(block), []
+    for name, kind in (("text", "text_delta"), ("thinking", "thinking_delta")):
+        if block.get("type") == name and isinstance(block.get(name), str):
+            begun[name] = ""
+            deltas.append({"type": kind, name: block[name]})
+    if block.get("type") == "thinking" and isinstance(block.get("signature"), str):
+        begun["signature"] = ""
+        deltas.append({"type": "signature_delta", "signature": block["signature"]})
+    if block.get("type") == "tool_use":
+        begun["input"] = {}
+        written = msgspec.json.encode(block.get("input", {})).decode()
+        deltas.append({"type": "input_json_delta", "partial_json": written})
+    return [
+        ("content_block_start", {"index": index, "content_block": begun}),
+        *(("content_block_delta", {"index": index, "delta": delta}) for delta in deltas),
+        ("content_block_stop", {"index": index}),
+    ]
+
+
+def _echo(ask: Ask, stamp: Stamp) -> Reply:
+    """The prompt itself, its words counted as tokens."""
+    words, prompt = count_words(_system(ask.members.get("system", NULL))), ""
+    for role, text in texts(ask.members["messages"]):
+        words += count_words(text)
+        if role == "user":
+            prompt = text
+    if ask.route.path == COUNT_PATH:
+        return Reply(msgspec.json.encode({"input_tokens": words}), model=ask.model)
+    text = f"Echo: {prompt}"
+    usage = counted(words, count_words(text))
+    model = ask.model or UNKNOWN_MODEL
+    message = {
+        "id": f"msg_{stamp.request_id}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [{"type": "text", "text": text, "citations": None}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": usage.prompt_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": usage.completion_tokens,
+        },
+    }
+    return Reply(msgspec.json.encode(message), usage, model)
+
+
+def _system(raw: Raw) -> str:
+    """The text of ``system``."""
+    if is_string(raw):
+        return _string.decode(raw)
+    blocks = read(_blocks, raw) or []
+    said = [block.get("text") for block in blocks if isinstance(block, dict)]
+    return "\n".join(text for text in said if isinstance(text, str))
+
+
+MESSAGES = Operation(
+    name="messages",
+    metric_name="chat",
+    routes=(same("/v1/messages"), same(COUNT_PATH, costs=False)),
+    check=check,
+    shape=shape,
+    reader=lambda ask: MessageReader(),
+    as_stream=as_stream,
+    echo=_echo,
+    error_event=error_event,
+    forwarded=(b"anthropic-version", b"anthropic-beta"),
+)

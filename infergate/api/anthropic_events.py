@@ -1,0 +1,159 @@
+"""The events of a streamed ``/v1/messages``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import attrs
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from infergate.api.events import FAIL, PASS, Reader, Verdict
+from infergate.api.objects import NULL, read
+from infergate.api.repeats import Repeats
+from infergate.api.usage import NO_USAGE, Usage, usage_of
+from infergate.errors import GatewayError
+
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Counts(Struct, gc=False):
+    """A ``usage`` of Anthropic's. The tokens of a prompt stand in three places: those that were
+    read anew, those that came out of a cache, and those that were put into one."""
+
+    input_tokens: _Count | None = None
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+
+    @property
+    def prompt(self) -> int | None:
+        """All of the prompt's tokens; None where nothing is said of them."""
+        said = (self.input_tokens, self.cache_read_input_tokens, self.cache_creation_input_tokens)
+        return None if said == (None, None, None) else sum(count or 0 for count in said)
+
+    @property
+    def usage(self) -> Usage:
+        prompt, completion = self.prompt, self.output_tokens
+        if prompt is None and completion is None:
+            return NO_USAGE
+        return usage_of(prompt or 0, completion or 0, self.cache_read_input_tokens or 0)
+
+
+class _Delta(Struct, gc=False):
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+
+
+class _Message(Struct, gc=False):
+    model: str | None = None
+    usage: Raw = NULL
+
+
+class _Event(Struct, gc=False):
+    type: str = ""
+    delta: Raw = NULL
+    message: Raw = NULL
+    usage: Raw = NULL
+    error: Raw = NULL
+
+
+_event = msgspec.json.Decoder(_Event)
+_delta = msgspec.json.Decoder(_Delta)
+_message = msgspec.json.Decoder(_Message)
+_counts = msgspec.json.Decoder(Counts)
+
+
+def read_counts(member: Raw) -> Counts | None:
+    """A ``usage``; None where it is null or makes no sense."""
+    return read(_counts, member)
+
+
+@attrs.define(eq=False)
+class MessageReader:
+    """Reads one stream of ``/v1/messages``; a `Scanner` calls `hear`."""
+
+    tokens: int = attrs.field(default=0, init=False)
+    """Deltas of text, of thinking, or of a tool's input."""
+    model: str | None = attrs.field(default=None, init=False)
+    finished: bool = attrs.field(default=False, init=False)
+
+    # The prompt's tokens out of `message_start`, and what a later `message_delta` says of them. The
+    # former's `output_tokens` is a placeholder, so that only the latter's counts.
+    _counts: Counts = attrs.field(factory=Counts, init=False)
+    _heard: bool = attrs.field(default=False, init=False)
+    _repeats: Repeats = attrs.field(factory=lambda: Repeats(b"text|thinking"), init=False)
+
+    @property
+    def done_is_an_end(self) -> bool:
+        return self.finished
+
+    def usage(self, prompt_estimate: int) -> Usage:
+        prompt, completion = self._counts.prompt, self._counts.output_tokens
+        if prompt is not None and completion is not None:
+            return self._counts.usage
+        if not self._heard:
+            return NO_USAGE
+        prompt = prompt_estimate if prompt is None else prompt
+        completion = self.tokens if completion is None else completion
+        cached = self._counts.cache_read_input_tokens or 0
+        return Usage(prompt, completion, prompt + completion, "counted", cached)
+
+    def hear(self, data: bytes, name: bytes) -> Verdict:
+        if self._repeats.same(data) and name != b"error":
+            self.tokens += 1
+            return PASS
+        self._repeats.forget()
+        self._heard = True
+        said = read(_event, data)
+        if said is None:
+            return FAIL if name == b"error" else PASS
+        if said.type == "error" or name == b"error" or (not said.type and said.error != NULL):
+            return FAIL
+        if said.type == "content_block_delta":
+            self._hear_delta(said.delta, data)
+        elif said.type == "message_start":
+            self._hear_start(said.message)
+        elif said.type == "message_delta":
+            self._hear_counts(said.usage, start=False)
+        elif said.type == "message_stop":
+            self.finished = True
+        return PASS
+
+    def _hear_delta(self, raw: Raw, data: bytes) -> None:
+        delta = read(_delta, raw)
+        if delta is not None and (delta.text or delta.thinking or delta.partial_json):
+            self.tokens += 1
+            self._repeats.learn(data)
+
+    def _hear_start(self, raw: Raw) -> None:
+        message = read(_message, raw)
+        if message is not None:
+            self.model = self.model or message.model
+            self._hear_counts(message.usage, start=True)
+
+    def _hear_counts(self, raw: Raw, *, start: bool) -> None:
+        counts = read_counts(raw)
+        if counts is None:
+            return
+        known = self._counts
+        if counts.prompt is not None:
+            known.input_tokens = _later(counts.input_tokens, known.input_tokens)
+            known.cache_read_input_tokens = _later(
+                counts.cache_read_input_tokens, known.cache_read_input_tokens
+            )
+            known.cache_creation_input_tokens = _later(
+                counts.cache_creation_input_tokens, known.cache_creation_input_tokens
+            )
+        if not start:
+            known.output_tokens = _later(counts.output_tokens, known.output_tokens)
+
+
+def _later(count: int | None, before: int | None) -> int | None:
+    return before if count is None else count
+
+
+def error_event(error: GatewayError, reader: Reader | None) -> bytes:
+    """The last event of a stream that fails."""
+    return b"event: error\ndata: %b\n\n" % msgspec.json.encode(error.anthropic())

@@ -1,0 +1,70 @@
+"""``/v1/completions``: text that goes on from a prompt, or from each of several."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from msgspec import Raw
+
+from infergate.api import members as m
+from infergate.api.chat import DONE, settle_usage
+from infergate.api.chunks import ChunkReader
+from infergate.api.events import Reader
+from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.prompts import last_prompt, several
+from infergate.api.reply import TEXT_KIND, as_chunks, own_reply, shape_reply
+from infergate.api.usage import count_words, counted
+
+_PROMPT = m.Member("prompt", "invalid_prompt", m.prompt, required=True)
+_TABLE = (
+    _PROMPT,
+    m.STREAM,
+    m.Member("max_tokens", "invalid_max_tokens", m.tokens_from_zero),
+    m.TEMPERATURE,
+    m.TOP_P,
+    m.STOP,
+    m.N,
+    m.STREAM_OPTIONS,
+)
+
+
+def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+    """Judge a completion request; a `Check`."""
+    model = m.settle_model(members, rules)
+    values = m.judge(members, m.absent_beside(_TABLE, members, "prompt_embeds"), rules)
+    stream = values.get("stream", False)
+    wants_usage = settle_usage(members, values, rules)
+    several_prompts = several(members.get("prompt"))
+    return Ask(
+        route,
+        model,
+        stream,
+        members,
+        wants_usage=wants_usage,
+        several_prompts=several_prompts,
+    )
+
+
+def _reader(ask: Ask) -> Reader:
+    return ChunkReader(strip_usage=not ask.wants_usage, several_prompts=ask.several_prompts)
+
+
+def _echo(ask: Ask, stamp: Stamp) -> Reply:
+    """The last prompt itself, its words counted as tokens."""
+    prompt = last_prompt(ask.members.get("prompt"))
+    text = f"Echo: {prompt}"
+    usage = counted(count_words(prompt), count_words(text))
+    return own_reply({"text": text, "logprobs": None}, usage, ask, stamp, TEXT_KIND)
+
+
+COMPLETIONS = Operation(
+    name="completions",
+    metric_name="text_completion",
+    routes=(same("/v1/completions"),),
+    check=check,
+    shape=partial(shape_reply, kind=TEXT_KIND),
+    reader=_reader,
+    as_stream=lambda reply, ask, _: as_chunks(reply.body, ask.wants_usage, TEXT_KIND),
+    echo=_echo,
+    stream_end=DONE,
+)

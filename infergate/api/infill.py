@@ -1,0 +1,161 @@
+"""``/infill`` and ``/completion``: llama.cpp's own completions, and their stream."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import attrs
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from infergate.api import members as m
+from infergate.api.events import FAIL, PASS, Reader, Verdict
+from infergate.api.objects import (
+    NULL,
+    in_one_line,
+    is_array,
+    is_object,
+    is_string,
+    read,
+    read_reply,
+    read_reply_or_array,
+)
+from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.usage import NO_USAGE, Usage, counted, usage_of
+from infergate.errors import BrokenReply
+
+MAX_INDEXES = 4096
+"""Prompts of one request that are told apart: more than any backend has slots for."""
+
+_TRUE = Raw(b"true")
+_EMPTY = Raw(b'""')
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class _Counts(Struct, gc=False):
+    tokens_evaluated: _Count = 0
+    tokens_predicted: _Count = 0
+
+
+class _Said(Struct, gc=False):
+    content: Raw = NULL
+    index: Raw = NULL
+    stop: Raw = NULL
+    error: Raw = NULL
+    model: Raw = NULL
+    tokens_predicted: Raw = NULL
+
+
+_counts = msgspec.json.Decoder(_Counts)
+_said = msgspec.json.Decoder(_Said)
+_items = msgspec.json.Decoder(list[Raw])
+
+
+def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+    """Judge nothing but ``stream``; a `Check`."""
+    values = m.judge(members, (m.STREAM,), rules)
+    several = members.get("prompt", NULL)
+    return Ask(
+        route,
+        m.string_model(members),
+        values.get("stream", False),
+        members,
+        takes_array=is_array(several),
+    )
+
+
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+    """The reply as it came: one object, or where the prompt was a list an array of them, whose
+    usage adds up."""
+    reply = read_reply_or_array(body)
+    if reply is not None:
+        if not is_string(reply.get("content", NULL)):
+            raise BrokenReply("The backend's reply has no content.")
+        return Reply(body, _add_up([body]), m.string_model(reply))
+    items = _items.decode(body)
+    if not ask.takes_array or not items or len(items) > MAX_INDEXES:
+        raise BrokenReply("The backend's reply is an array where none was to be expected.")
+    if not all(map(is_object, items)):
+        raise BrokenReply("The backend's reply is an array of what is no reply.")
+    return Reply(body, _add_up(items), m.string_model(read_reply(bytes(items[0]))))
+
+
+def _add_up(replies: list[bytes] | list[Raw]) -> Usage:
+    counts = [read(_counts, reply) or _Counts() for reply in replies]
+    prompt = sum(count.tokens_evaluated for count in counts)
+    completion = sum(count.tokens_predicted for count in counts)
+    return usage_of(prompt, completion) if prompt else NO_USAGE
+
+
+def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
+    """One event for each reply, which says that it is the last of its prompt."""
+    replies = _items.decode(reply.body) if reply.body.lstrip().startswith(b"[") else [reply.body]
+    events = []
+    for index, one in enumerate(replies):
+        members = {"index": Raw(b"%d" % index), **read_reply(bytes(one)), "stop": _TRUE}
+        events.append(b"data: %b\n\n" % in_one_line(msgspec.json.encode(members)))
+    return b"".join(events)
+
+
+@attrs.define(eq=False)
+class InfillReader:
+    """Reads one stream of llama.cpp's own; a `Scanner` calls `hear`. Several prompts have an index
+    each, and each that was begun must have its ``"stop": true``."""
+
+    tokens: int = attrs.field(default=0, init=False)
+    model: str | None = attrs.field(default=None, init=False)
+
+    _stopped: dict[bytes, bool] = attrs.field(factory=dict, init=False)
+    _counts: dict[bytes, _Counts] = attrs.field(factory=dict, init=False)
+
+    @property
+    def finished(self) -> bool:
+        return bool(self._stopped) and all(self._stopped.values())
+
+    @property
+    def done_is_an_end(self) -> bool:
+        return self.finished
+
+    def usage(self, prompt_estimate: int) -> Usage:
+        """llama.cpp counts along with every event, so that a stream that was cut is known too."""
+        counts = self._counts.values()
+        prompt = sum(count.tokens_evaluated for count in counts)
+        completion = sum(count.tokens_predicted for count in counts)
+        if prompt:
+            return usage_of(prompt, completion)
+        return counted(prompt_estimate, self.tokens) if self._stopped else NO_USAGE
+
+    def hear(self, data: bytes, name: bytes) -> Verdict:
+        said = read(_said, data)
+        if said is None:
+            return FAIL if name == b"error" else PASS
+        if name == b"error" or said.error != NULL:
+            return FAIL
+        if said.content != NULL and said.content != _EMPTY:
+            self.tokens += 1
+        index = bytes(said.index)
+        if index not in self._stopped and len(self._stopped) >= MAX_INDEXES:
+            return PASS
+        if said.stop == _TRUE:
+            self._stopped[index] = True
+            self.model = self.model or (m.string_model({"model": said.model}))
+        else:
+            self._stopped.setdefault(index, False)
+        if said.tokens_predicted != NULL and (counts := read(_counts, data)) is not None:
+            self._counts[index] = counts
+        return PASS
+
+
+def _reader(ask: Ask) -> Reader:
+    return InfillReader()
+
+
+INFILL = Operation(
+    name="infill",
+    metric_name="infill",
+    routes=(same("/infill"), same("/completion")),
+    check=check,
+    shape=shape,
+    reader=_reader,
+    as_stream=as_stream,
+)

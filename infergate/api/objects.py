@@ -1,0 +1,118 @@
+"""Objects of JSON whose members stay as they came, taken apart and put together again."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from infergate.api.strictjson import NotJSON, read_members, read_object
+from infergate.errors import BrokenReply
+
+NULL = Raw(b"null")
+
+T = TypeVar("T")
+_values = msgspec.json.Decoder(dict[str, Any])
+
+_QUOTE, _BRACKET, _BRACE = b'"[{'
+
+# Line ends in valid JSON stand between its tokens only, but in an event stream they end a field.
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+
+
+def read_reply(body: bytes) -> dict[str, Raw]:
+    """The members of a backend's plain reply; raises `BackendError` where it is no object, or an
+    error."""
+    try:
+        reply = read_object(body)
+    except NotJSON as error:
+        raise BrokenReply(f"The backend's reply is not valid JSON: {error}.") from None
+    if reply is None:
+        raise BrokenReply("The backend's reply is not a JSON object.")
+    if reply.get("error", NULL) != NULL:
+        raise BrokenReply("The backend's reply is an error under a status of success.")
+    return reply
+
+
+def read_reply_or_array(body: bytes) -> dict[str, Raw] | None:
+    """The same, where an array is a reply too; None for one."""
+    if not body.lstrip(b" \t\r\n").startswith(b"["):
+        return read_reply(body)
+    try:
+        read_object(body)
+    except NotJSON as error:
+        raise BrokenReply(f"The backend's reply is not valid JSON: {error}.") from None
+    return None
+
+
+def read(decoder: msgspec.json.Decoder[T], raw: Raw | bytes) -> T | None:
+    """A value of the decoder's type; None where it is of another."""
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_values(body: bytes) -> dict[str, Any]:
+    """The members of a good reply as Python values; raises `BackendError` where that cannot be,
+    as with the number 1e999."""
+    values = read(_values, body)
+    if values is None:
+        raise BrokenReply("The backend's reply cannot be made a stream of.")
+    return values
+
+
+def event(kind: str, data: object) -> bytes:
+    """A server-sent event of a type, its data an object of JSON."""
+    text = in_one_line(msgspec.json.encode(data))
+    return b"event: %b\ndata: %b\n\n" % (kind.encode("ascii"), text)
+
+
+def read_inner(text: bytes) -> dict[str, Raw]:
+    """The members of an object inside a reply; raises `BackendError`."""
+    try:
+        return read_members(text)
+    except NotJSON as error:
+        raise BrokenReply(f"Of the backend's reply a part is wrong: {error}.") from None
+
+
+def joined(members: dict[str, Raw]) -> bytes:
+    """The object that has these members. `msgspec.json.encode` is quicker for a small one, and
+    takes up to three times the memory of a large one."""
+    parts: list[bytes | Raw] = []
+    for name, raw in members.items():
+        parts += (b"," if parts else b"{", msgspec.json.encode(name), b":", raw)
+    return b"".join([*parts, b"}"] if parts else [b"{}"])
+
+
+def array(items: list[bytes]) -> Raw:
+    return Raw(b"[%b]" % b",".join(items))
+
+
+def is_object(raw: Raw) -> bool:
+    return memoryview(raw)[0] == _BRACE
+
+
+def is_string(raw: Raw) -> bool:
+    return memoryview(raw)[0] == _QUOTE
+
+
+def is_array(raw: Raw) -> bool:
+    return memoryview(raw)[0] == _BRACKET
+
+
+def in_one_line(text: bytes) -> bytes:
+    return text.translate(_ONE_LINE) if b"\n" in text or b"\r" in text else text
+
+
+def fill(members: dict[str, Raw], name: str, value: object) -> bool:
+    """Give a member that is absent or null a value; False where it has one."""
+    if members.get(name, NULL) != NULL:
+        return False
+    members[name] = written(value)
+    return True
+
+
+def written(value: object) -> Raw:
+    return Raw(msgspec.json.encode(value))

@@ -1,0 +1,46 @@
+"""``/v1/rerank``: documents in the order in which they fit a query."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from infergate.api import members as m
+from infergate.api.objects import NULL, read_reply_or_array
+from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp
+from infergate.api.usage import NO_USAGE, read_usage
+from infergate.errors import BrokenReply
+
+_QUERY = m.Member("query", "invalid_query", m.string_or_object, required=True)
+_DOCUMENTS = m.Member("documents", "invalid_documents", m.documents, required=True)
+_TEXTS = m.Member("texts", "invalid_documents", m.filled_array, required=True)
+
+
+def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+    """Judge a request to rank; a `Check`. ``texts`` is what Hugging Face's server calls the
+    documents."""
+    model = m.settle_model(members, rules)
+    has_texts = members.get("texts", NULL) != NULL and members.get("documents", NULL) == NULL
+    m.judge(members, (_QUERY, _TEXTS if has_texts else _DOCUMENTS), rules)
+    return Ask(route, model, False, members, takes_array=has_texts)
+
+
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+    """The reply as it came. llama.cpp answers to ``texts`` with an array, which says nothing of
+    its usage."""
+    reply = read_reply_or_array(body)
+    if reply is None:
+        if not ask.takes_array:
+            raise BrokenReply("The backend's reply is not a JSON object.")
+        return Reply(body)
+    usage = read_usage(reply.get("usage", NULL))
+    return Reply(body, usage or NO_USAGE, m.string_model(reply))
+
+
+RERANK = Operation(
+    name="rerank",
+    metric_name="rerank",
+    # The two others are for clients whose path cannot be set.
+    routes=tuple(Route(path, "/v1/rerank") for path in ("/v1/rerank", "/rerank", "/v2/rerank")),
+    check=check,
+    shape=shape,
+)

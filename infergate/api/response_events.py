@@ -1,0 +1,144 @@
+"""The events of a streamed ``/v1/responses``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import attrs
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from infergate.api.events import FAIL, PASS, Reader, Verdict
+from infergate.api.objects import NULL, event, is_object, read
+from infergate.api.repeats import Repeats
+from infergate.api.usage import NO_USAGE, Usage, counted, usage_of
+from infergate.errors import GatewayError
+
+ENDS = frozenset({"response.completed", "response.incomplete"})
+"""The events that end a stream well."""
+
+FAILURES = frozenset({"response.failed", "error"})
+
+_EMPTY = Raw(b'""')
+_QUOTE = ord('"')
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class _Event(Struct, gc=False):
+    type: str = ""
+    delta: Raw = NULL
+    sequence_number: Raw = NULL
+    response: Raw = NULL
+    error: Raw = NULL
+
+
+class _Response(Struct, gc=False):
+    model: str | None = None
+    usage: Raw = NULL
+
+
+class _Details(Struct, gc=False):
+    cached_tokens: _Count = 0
+
+
+class _Usage(Struct, gc=False):
+    input_tokens: _Count
+    output_tokens: _Count
+    input_tokens_details: Raw = NULL
+
+
+_event = msgspec.json.Decoder(_Event)
+_response = msgspec.json.Decoder(_Response)
+_usage = msgspec.json.Decoder(_Usage)
+_details = msgspec.json.Decoder(_Details)
+_number = msgspec.json.Decoder(int)
+
+
+def read_usage(member: Raw) -> Usage | None:
+    """The ``usage`` of a response; None where it is null or makes no sense."""
+    usage = read(_usage, member)
+    if usage is None:
+        return None
+    details = read(_details, usage.input_tokens_details)
+    cached = 0 if details is None else details.cached_tokens
+    return usage_of(usage.input_tokens, usage.output_tokens, cached)
+
+
+@attrs.define(eq=False)
+class ResponseReader:
+    """Reads one stream of ``/v1/responses``; a `Scanner` calls `hear`."""
+
+    tokens: int = attrs.field(default=0, init=False)
+    """Deltas of the text, of reasoning, of a refusal, or of a tool's arguments."""
+    model: str | None = attrs.field(default=None, init=False)
+    finished: bool = attrs.field(default=False, init=False)
+
+    _usage: Usage | None = attrs.field(default=None, init=False)
+    _last_number: int = attrs.field(default=-1, init=False)
+    _heard: bool = attrs.field(default=False, init=False)
+    _repeats: Repeats = attrs.field(factory=lambda: Repeats(b"delta"), init=False)
+
+    @property
+    def done_is_an_end(self) -> bool:
+        return self.finished
+
+    @property
+    def next_number(self) -> int:
+        """The ``sequence_number`` of an event that the gateway adds."""
+        return self._last_number + 1
+
+    def usage(self, prompt_estimate: int) -> Usage:
+        if self._usage is not None:
+            return self._usage
+        return counted(prompt_estimate, self.tokens) if self._heard else NO_USAGE
+
+    def hear(self, data: bytes, name: bytes) -> Verdict:
+        if self._repeats.same(data) and name != b"error":
+            self.tokens += 1
+            return PASS
+        self._repeats.forget()
+        self._heard = True
+        said = read(_event, data)
+        if said is None:
+            return FAIL if name == b"error" else PASS
+        if said.sequence_number != NULL:
+            self._count_on(said.sequence_number)
+        if is_object(said.response):
+            self._hear_response(said.response)
+        if said.type in FAILURES or name == b"error" or (not said.type and said.error != NULL):
+            return FAIL
+        if said.type.endswith(".delta") and _says(said.delta):
+            self.tokens += 1
+            if said.sequence_number == NULL:  # else no two events are the same
+                self._repeats.learn(data)
+        self.finished = self.finished or said.type in ENDS
+        return PASS
+
+    def _count_on(self, raw: Raw) -> None:
+        number = read(_number, raw)
+        if number is not None:
+            self._last_number = max(self._last_number, min(number, 2**53))
+
+    def _hear_response(self, raw: Raw) -> None:
+        response = read(_response, raw)
+        if response is not None:
+            self.model = self.model or response.model
+            self._usage = read_usage(response.usage) or self._usage
+
+
+def _says(raw: Raw) -> bool:
+    return memoryview(raw)[0] == _QUOTE and raw != _EMPTY
+
+
+def error_event(error: GatewayError, reader: Reader | None) -> bytes:
+    """The last event of a stream that fails. The SDKs read the flat members, and print the inner
+    object: with the flat ones alone openai-python says "Connection error."."""
+    number = reader.next_number if isinstance(reader, ResponseReader) else 0
+    said = {"code": error.code, "message": error.message, "param": error.param}
+    document = {
+        "type": "error",
+        **said,
+        "sequence_number": number,
+        "error": {"type": error.kind, **said},
+    }
+    return event("error", document)

@@ -1,0 +1,239 @@
+"""``/v1/responses``: OpenAI's newer dialect of a chat, and the one of agents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from infergate.api import members as m
+from infergate.api.objects import NULL, event, is_array, is_string, read, read_reply, read_values
+from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.response_events import ResponseReader, error_event, read_usage
+from infergate.api.usage import NO_USAGE, Usage, count_words, counted
+from infergate.errors import BrokenReply
+
+COUNT_PATH = "/v1/responses/input_tokens"
+
+_INPUT = m.Member("input", "invalid_input", m.filled_string_or_array, required=True)
+_MAX = m.Member("max_output_tokens", "invalid_max_tokens", m.tokens)
+_TABLE = (_INPUT, _MAX, m.STREAM, m.TEMPERATURE, m.TOP_P)
+_COUNT_TABLE = (_INPUT, m.STREAM, m.TEMPERATURE, m.TOP_P)
+_string = msgspec.json.Decoder(str)
+_items = msgspec.json.Decoder(list[Any])
+
+
+def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+    """Judge a request for a response; a `Check`."""
+    model = m.settle_model(members, rules)
+    counts = route.path == COUNT_PATH
+    table = m.absent_beside(
+        _COUNT_TABLE if counts else _TABLE,
+        members,
+        "prompt",
+        "previous_response_id",
+        "conversation",
+    )
+    values = m.judge(members, table, rules)
+    return Ask(route, model, values.get("stream", False) and not counts, members)
+
+
+class _Status(Struct, gc=False):
+    status: str | None = None
+
+
+_status = msgspec.json.Decoder(_Status)
+
+
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+    """The reply as it came: a response, which has not failed, or a count of tokens."""
+    reply = read_reply(body)
+    if ask.route.path == COUNT_PATH:
+        return Reply(body)
+    if not is_array(reply.get("output", NULL)):
+        raise BrokenReply("The backend's reply is no response: it has no output.")
+    status = read(_status, body)
+    if status is not None and status.status == "failed":
+        raise BrokenReply("The backend's response has failed.")
+    usage = read_usage(reply.get("usage", NULL))
+    return Reply(body, usage or NO_USAGE, m.string_model(reply))
+
+
+def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
+    """The whole sequence of events that ends in this response, each text in one delta."""
+    response = read_values(reply.body)
+    unfinished = {**response, "status": "in_progress", "output": [], "usage": None}
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("response.created", {"response": unfinished}),
+        ("response.in_progress", {"response": unfinished}),
+    ]
+    for index, item in enumerate(response["output"]):
+        if isinstance(item, dict):
+            events += _item_events(item, index, stamp)
+    ended = "incomplete" if response.get("status") == "incomplete" else "completed"
+    events.append((f"response.{ended}", {"response": response}))
+    return b"".join(
+        event(kind, {"type": kind, "sequence_number": number, **said})
+        for number, (kind, said) in enumerate(events)
+    )
+
+
+def _item_events(
+    item: dict[str, Any], index: int, stamp: Stamp
+) -> list[tuple[str, dict[str, Any]]]:
+    """The events of one item of the output."""
+    item_id = item.get("id") or f"item_{stamp.request_id}_{index}"
+    at = {"item_id": item_id, "output_index": index}
+    begun = {**item, "id": item_id, "status": "in_progress"}
+    events = []
+    if isinstance(item.get("content"), list):
+        begun["content"] = []
+        for place, part in enumerate(item["content"]):
+            if isinstance(part, dict):
+                events += _part_events(part, {**at, "content_index": place})
+    if isinstance(item.get("arguments"), str):
+        begun["arguments"] = ""
+        arguments = {"arguments": item["arguments"], "name": item.get("name")}
+        kind = "response.function_call_arguments"
+        events += [
+            (f"{kind}.delta", {**at, "delta": item["arguments"]}),
+            (f"{kind}.done", {**at, **arguments}),
+        ]
+    whole = {**item, "id": item_id}
+    return [
+        ("response.output_item.added", {"output_index": index, "item": begun}),
+        *events,
+        ("response.output_item.done", {"output_index": index, "item": whole}),
+    ]
+
+
+# By the type of a part: the member that its text is in, the event of a delta of it, and what else
+# that event has.
+_PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "output_text": ("text", "response.output_text", {"logprobs": []}),
+    "refusal": ("refusal", "response.refusal", {}),
+    "reasoning_text": ("text", "response.reasoning_text", {}),
+}
+
+
+def _part_events(part: dict[str, Any], at: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The events of one part of a message."""
+    events = []
+    begun = part
+    if part.get("type") in _PARTS:
+        name, kind, more = _PARTS[part["type"]]
+        text = part.get(name) or ""
+        begun = {**part, name: ""}
+        events = [
+            (f"{kind}.delta", {**at, "delta": text, **more}),
+            (f"{kind}.done", {**at, name: text, **more}),
+        ]
+    return [
+        ("response.content_part.added", {**at, "part": begun}),
+        *events,
+        ("response.content_part.done", {**at, "part": part}),
+    ]
+
+
+def _asked(members: dict[str, Raw]) -> list[tuple[str, str]]:
+    """Of each message of the input, its role and its text."""
+    asked = []
+    instructions = members.get("instructions", NULL)
+    if is_string(instructions):
+        asked.append(("developer", _string.decode(instructions)))
+    given = members.get("input", NULL)
+    if is_string(given):
+        asked.append(("user", _string.decode(given)))
+    elif is_array(given):
+        asked += [_said(item) for item in read(_items, given) or [] if isinstance(item, dict)]
+    return asked
+
+
+def _said(item: dict[str, Any]) -> tuple[str, str]:
+    """The role and the text of one item of the input, "" where it has none."""
+    content = item.get("content")
+    if isinstance(content, list):
+        said = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "\n".join(text for text in said if isinstance(text, str))
+    return str(item.get("role")), content if isinstance(content, str) else ""
+
+
+def _echo(ask: Ask, stamp: Stamp) -> Reply:
+    """The prompt itself, its words counted as tokens."""
+    asked = _asked(ask.members)
+    words = sum(count_words(text) for _, text in asked)
+    if ask.route.path == COUNT_PATH:
+        counted_words = {"object": "response.input_tokens", "input_tokens": words}
+        return Reply(msgspec.json.encode(counted_words), model=ask.model)
+    prompt = next((text for role, text in reversed(asked) if role == "user"), "")
+    text = f"Echo: {prompt}"
+    usage = counted(words, count_words(text))
+    model = ask.model or UNKNOWN_MODEL
+    return Reply(msgspec.json.encode(_response(text, usage, model, ask, stamp)), usage, model)
+
+
+_REPEATED: dict[str, Any] = {
+    "instructions": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "temperature": None,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": None,
+    "max_output_tokens": None,
+    "previous_response_id": None,
+    "text": {"format": {"type": "text"}},
+    "truncation": "disabled",
+}
+"""Members of a response that repeat what was asked for, and what they are by default."""
+
+
+def _response(text: str, usage: Usage, model: str, ask: Ask, stamp: Stamp) -> dict[str, Any]:
+    """A response of the gateway's own, with every member that the public schema requires."""
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    repeated = {
+        name: default if ask.members.get(name, NULL) == NULL else ask.members[name]
+        for name, default in _REPEATED.items()
+    }
+    return {
+        "id": f"resp_{stamp.request_id}",
+        "object": "response",
+        "created_at": stamp.created,
+        "completed_at": stamp.created,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "model": model,
+        **repeated,
+        "reasoning": {"effort": None, "summary": None},
+        "output": [
+            {
+                "type": "message",
+                "id": f"msg_{stamp.request_id}",
+                "status": "completed",
+                "role": "assistant",
+                "content": [part],
+            }
+        ],
+        "usage": {
+            "input_tokens": usage.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": usage.completion_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": usage.total_tokens,
+        },
+    }
+
+
+RESPONSES = Operation(
+    name="responses",
+    metric_name="chat",
+    routes=(same("/v1/responses"), same(COUNT_PATH, costs=False)),
+    check=check,
+    shape=shape,
+    reader=lambda ask: ResponseReader(),
+    as_stream=as_stream,
+    echo=_echo,
+    error_event=error_event,
+)

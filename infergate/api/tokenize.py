@@ -1,0 +1,30 @@
+"""``/tokenize``, ``/detokenize`` and ``/apply-template``: what a model reads, without the model."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from infergate.api.members import string_model
+from infergate.api.objects import read_reply
+from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
+
+
+def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+    """Take any object; a `Check`."""
+    return Ask(route, string_model(members), False, members)
+
+
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+    """The reply as it came, which must be an object."""
+    return Reply(body, model=string_model(read_reply(body)))
+
+
+TOKENIZE = Operation(
+    name="tokenize",
+    metric_name="tokenize",
+    routes=tuple(
+        same(path, costs=False) for path in ("/tokenize", "/detokenize", "/apply-template")
+    ),
+    check=check,
+    shape=shape,
+)
