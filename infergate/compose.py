@@ -21,7 +21,7 @@ from infergate.access.policy import Policies, Policy
 from infergate.access.roster import Roster
 from infergate.access.shared import SharedLimits
 from infergate.api.operation import Rules
-from infergate.api.operations import ROUTES
+from infergate.api.operations import NAMES, ROUTES
 from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
@@ -119,6 +119,7 @@ def compose(
         max_body=settings.max_body_bytes,
         metrics_apart=settings.metrics_listen is not None,
         ledger=ledger,
+        shut=set(NAMES) - settings.routes,
     )
 
     def ended(record: Record) -> None:

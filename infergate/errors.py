@@ -8,6 +8,7 @@
     │   ├── NotFound                404
     │   ├── MethodNotAllowed        405
     │   ├── RequestTimeout          408
+    │   ├── UpgradeNotSupported     426
     │   ├── BodyTooLarge            413
     │   ├── URITooLong              414
     │   ├── UnsupportedMediaType    415
@@ -79,7 +80,7 @@ def error_format(setting: str, path: str | None, fields: Mapping[bytes, Sequence
     send ``x-stainless-lang``, Vercel's AI SDK, and whoever asks for ``/v1/responses``, since Codex
     says nothing of itself.
     """
-    if path is not None and _MESSAGES.match(path):
+    if path is not None and is_anthropic(path):
         return "anthropic"
     if setting != "auto":
         return setting
@@ -90,6 +91,11 @@ def error_format(setting: str, path: str | None, fields: Mapping[bytes, Sequence
     return (
         "openai" if any(b"ai-sdk/" in agent for agent in fields.get(b"user-agent", ())) else "code"
     )
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether a path is at or below ``/v1/messages``, where clients speak Anthropic's dialect."""
+    return _MESSAGES.match(path) is not None
 
 
 LONG_WAIT = 60
@@ -205,6 +211,14 @@ class NotFound(ClientError):
 class MethodNotAllowed(ClientError):
     status, code = 405, "method_not_allowed"
     message = "This path does not take this method."
+
+
+class UpgradeNotSupported(ClientError):
+    status, code = 426, "upgrade_not_supported"
+    message = "There is no WebSocket here: send a POST."
+
+    def __init__(self) -> None:
+        super().__init__(headers=[(b"Upgrade", b"HTTP/1.1")])
 
 
 class RequestTimeout(ClientError):

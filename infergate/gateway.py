@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from time import time
 from typing import Any
+from urllib.parse import unquote
 
 from klein import Klein
 from twisted.logger import Logger
@@ -17,6 +18,7 @@ from infergate.access.admission import Admission
 from infergate.access.standing import standing
 from infergate.access.windows import bounds
 from infergate.api.mediatype import check_media_type
+from infergate.api.models import entry, visible_models
 from infergate.api.operation import Rules, read_request
 from infergate.api.operations import MODELS_PATH, ROUTES
 from infergate.errors import (
@@ -27,6 +29,7 @@ from infergate.errors import (
     NotFound,
     Overloaded,
     ShuttingDown,
+    UpgradeNotSupported,
     release,
 )
 from infergate.ledger.queries import Usage
@@ -44,7 +47,10 @@ from infergate.telemetry.exposition import (
 from infergate.telemetry.metrics import Metrics
 from infergate.worker import IWorker
 
-LIMITED = frozenset({MODELS_PATH, *ROUTES})
+MODEL_ROUTE = f"{MODELS_PATH}/{{id}}"
+"""How the route of one model is called in metrics."""
+
+LIMITED = frozenset({MODELS_PATH, MODEL_ROUTE, *ROUTES})
 PROBES = frozenset({"/healthz", "/readyz", "/readyz/self", "/health", "/v1/health"})
 """Routes for those who ask whether the process lives or can serve: no key, no limit."""
 
@@ -57,7 +63,8 @@ _log = Logger()
 
 class Gateway:
     """What the routes do. `app` serves the main port, `metrics_app` that of `METRICS_LISTEN`,
-    where there is one (`metrics_apart`). `max_body` is in bytes.
+    where there is one (`metrics_apart`). `max_body` is in bytes. The operations in `shut` are not
+    there.
 
     `Routes` calls the method of a route once the head of a request is complete; its body may
     still be on the way. Each goes through `_serve`, which answers exactly once whatever happens:
@@ -80,6 +87,7 @@ class Gateway:
         max_body: int,
         metrics_apart: bool = False,
         ledger: Ledger | None = None,
+        shut: Collection[str] = (),
     ) -> None:
         self._worker = worker
         self._admission = admission
@@ -89,7 +97,8 @@ class Gateway:
         self._max_body = max_body
         self._ledger = ledger
         self._metrics_apart = metrics_apart
-        known = {rule.rule for rule in type(self).app.url_map.iter_rules()}
+        self._shut = {path for path, (operation, _) in ROUTES.items() if operation.name in shut}
+        known = {rule.rule for rule in type(self).app.url_map.iter_rules()} - self._shut
         self._known = known - {"/metrics"} if metrics_apart else known
 
     async def operate(self, request: Request) -> None:
@@ -99,9 +108,19 @@ class Gateway:
     for _path in ROUTES:
         app.route(_path, methods=["POST"])(operate)
 
+    @app.route("/v1/responses", methods=["GET"])
+    async def upgrade(self, request: Request) -> None:
+        """Codex asks for a WebSocket first, and goes on over HTTP at once where it is told to."""
+        await self._serve(request, self._upgrade, "/v1/responses")
+
     @app.route(MODELS_PATH, methods=["GET"])
     async def models(self, request: Request) -> None:
         await self._serve(request, self._models, MODELS_PATH)
+
+    # The id may hold slashes; `_model` takes it out of the path as it came.
+    @app.route(f"{MODELS_PATH}/<path:_>", methods=["GET"])
+    async def model(self, request: Request, _: str) -> None:
+        await self._serve(request, self._model, MODEL_ROUTE)
 
     @app.route(USAGE_PATH, methods=["GET"])
     async def usage(self, request: Request) -> None:
@@ -150,7 +169,8 @@ class Gateway:
             return
         # "/v1//models", which the router takes for "/v1/models", would be a label of its own.
         error, methods = failure.value, None
-        if isinstance(error, WrongMethod) and b"//" not in request.path:
+        shut = request.record.path in self._shut
+        if isinstance(error, WrongMethod) and b"//" not in request.path and not shut:
             methods = sorted(error.valid_methods or ())
             request.record.route = request.path.decode("ascii")
         preflight = None
@@ -162,9 +182,7 @@ class Gateway:
             allowed = ", ".join(methods).encode("ascii")
             request.refuse(MethodNotAllowed(headers=[(b"Allow", allowed)]))
         else:
-            meant = likely_path(request.path.decode("latin-1"), known)
-            hint = None if meant is None else f"There is nothing at this path: use {meant}."
-            request.refuse(NotFound(hint))
+            request.refuse(NotFound(_hint(request.path.decode("latin-1"), known)))
 
     async def _serve(
         self, request: Request, handler: Callable[[Request], Awaitable[None]], *routes: str
@@ -172,8 +190,12 @@ class Gateway:
         """Run the handler of one of several routes; whatever it raises becomes the answer."""
         try:
             route = request.record.path
+            if routes == (MODEL_ROUTE,):
+                route = MODEL_ROUTE
             if route not in routes:
                 raise NotFound  # "//healthz", which the router takes for "/healthz"
+            if route in self._shut:
+                raise NotFound
             request.record.route = route
             request.record.operation = ROUTES[route][0].name if route in ROUTES else None
             request.record.probe = route in OPEN_WHILE_DRAINING
@@ -232,11 +254,30 @@ class Gateway:
         del ask  # a stream is long, and a prompt may be large
         await answering
 
+    async def _upgrade(self, request: Request) -> None:
+        """Refuse what is no POST: by a 426 where a WebSocket was asked for."""
+        assert request.head is not None
+        asked = request.head.fields.get(b"upgrade", [])
+        if any(b"websocket" in value.lower() for value in asked):
+            raise UpgradeNotSupported
+        raise MethodNotAllowed(headers=[(b"Allow", b"POST")])
+
     async def _models(self, request: Request) -> None:
         account = await self._admission.admit(request, limited=True)
-        policy = account.policy
-        allows = None if policy.models is None else policy.may_use_model
-        await self._worker.models(request, allows)
+        listed, content_type = await self._worker.models(request)
+        if account.policy.models is not None:
+            listed = visible_models(listed, account.policy.may_use_model)
+        await request.answer(listed, content_type=content_type)
+
+    async def _model(self, request: Request) -> None:
+        """One entry out of the list; llama.cpp has no route for that."""
+        account = await self._admission.admit(request, limited=True)
+        model = unquote(request.path.decode("ascii").removeprefix(f"{MODELS_PATH}/"))
+        listed, content_type = await self._worker.models(request)
+        found = entry(listed, model) if account.policy.may_use_model(model) else None
+        if found is None:
+            raise NotFound("There is no such model.")
+        await request.answer(found, content_type=content_type)
 
     async def _usage(self, request: Request) -> None:
         """What the caller has used, and what is left of its limits. Never limited itself."""
@@ -289,3 +330,11 @@ class Gateway:
         openmetrics = asks_for_openmetrics(accept)
         text = await self._exposition.text(openmetrics=openmetrics)
         await request.answer(text, content_type=OPENMETRICS if openmetrics else TEXT)
+
+
+def _hint(path: str, known: Collection[str]) -> str | None:
+    """What a 404 says where something better than its usual sentence is known."""
+    if path.startswith("/v1/responses/"):
+        return "Stored responses are not carried: nobody can tell whose they are."
+    meant = likely_path(path, known)
+    return None if meant is None else f"There is nothing at this path: use {meant}."

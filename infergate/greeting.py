@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
 
 from infergate import __version__
+from infergate.api.operations import NAMES
 from infergate.settings import Settings
 
 _TLS = ("tls:", "ssl:", "haproxy:tls:", "haproxy:ssl:")
 
 
-def start_line(settings: Settings, address: Any, operations: Sequence[str]) -> str:
+def start_line(settings: Settings, address: Any) -> str:
     """The one line about a gateway that listens at `address`."""
     return (
         f"infergate {__version__} at {url(address, settings.listen)}; "
         f"backend: {settings.backend_url or 'echo'}; "
-        f"operations: {', '.join(operations)}; "
+        f"operations: {', '.join(name for name in NAMES if name in settings.routes)}; "
         f"{'keys needed' if settings.needs_key else 'no key needed'}; limits: {_limits(settings)}"
     )
 

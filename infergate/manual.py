@@ -146,6 +146,8 @@ def _default(field: attrs.Attribute[Any]) -> str:
     """A default as it would be written; nothing for one that is unset or depends."""
     if isinstance(field.default, float):
         return f"{field.default:g}"
+    if isinstance(field.default, frozenset):
+        return "all"
     if isinstance(field.default, bool):
         return str(field.default).lower()
     return str(field.default) if isinstance(field.default, str | int) else ""

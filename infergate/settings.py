@@ -18,6 +18,7 @@ from infergate.access.auth import KeyRing
 from infergate.access.keysfile import KeysFile, KeysFileError
 from infergate.access.ratelimit import Rate, parse_rate
 from infergate.access.redisurl import SharedState, parse_shared_state
+from infergate.api.operations import NAMES
 from infergate.api.passing import parse_forwarded, parse_returned
 from infergate.ledger.connecting import UsageDB, parse_usage_db
 from infergate.server.addresses import Networks
@@ -73,6 +74,12 @@ class Settings:
         "Twisted endpoint string in place of PORT and HOST: unix:/run/gate, "
         "ssl:443:privateKey=key.pem:certKey=cert.pem, tls:DIRECTORY:port=443, "
         "systemd:domain=INET:index=0, haproxy:tcp:8080",
+    )
+    routes: frozenset[str] = _setting(
+        "listening",
+        values.some_of(*NAMES),
+        f"operations that are open, comma-separated, out of {', '.join(NAMES)}; or all",
+        frozenset(NAMES),
     )
     backend_url: str | None = _setting(
         "backend",

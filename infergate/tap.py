@@ -16,7 +16,6 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import LogEvent, Logger
 
 from infergate.access.windows import LASTING
-from infergate.api.operations import OPERATIONS
 from infergate.backend.endpoint import backend_endpoint
 from infergate.certificates import Certificates
 from infergate.command import OneLineOptions, allow_many_connections
@@ -120,8 +119,7 @@ def _service(
     )
     main = Certificates(settings.listen or "", wired.front)
     ports = [listen_main(main.reactor_for(reactor), settings, wired.front)]
-    names = [operation.name for operation in OPERATIONS]
-    greeting = [start_line(settings, ports[0].getHost(), names)]
+    greeting = [start_line(settings, ports[0].getHost())]
     where = settings.metrics_listen
     apart = Certificates(where or "", wired.metrics_edge)
     if where is not None:

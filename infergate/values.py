@@ -105,6 +105,20 @@ def choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def some_of(*allowed: str) -> Callable[[str], frozenset[str]]:
+    """Some of several words, in any case, or all of them."""
+
+    def parse(text: str) -> frozenset[str]:
+        words = {word.strip().lower() for word in text.split(",")}
+        if words == {"all"}:
+            return frozenset(allowed)
+        if not words <= set(allowed):
+            raise ValueError(f"must be all, or a comma-separated list out of {', '.join(allowed)}")
+        return frozenset(words)
+
+    return parse
+
+
 def url(text: str) -> str:
     """An HTTP URL, with a query if need be."""
     _split(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import partial
 
 import attrs
@@ -12,7 +12,6 @@ from zope.interface import Interface, implementer
 
 from infergate.acceptance import accepted
 from infergate.api.events import Reader, Scanner
-from infergate.api.models import visible_models
 from infergate.api.operation import Ask, Operation, Reply, Stamp
 from infergate.api.operations import MODELS_PATH
 from infergate.api.passing import forwarded, returned
@@ -41,7 +40,6 @@ ONCE = {b"Connection": [b"close"]}
 and a request that was sent on it meanwhile would be lost."""
 
 
-Allows = Callable[[str], bool] | None
 """Whether a caller may use a model; None for all of them."""
 
 
@@ -52,9 +50,8 @@ class IWorker(Interface):
         """Answer a checked request of an operation; errors are `GatewayError`. The caller keeps
         no reference to `ask`, which may be large."""
 
-    def models(request: Request, allows: Allows = None) -> Awaitable[None]:
-        """Answer with the list of models, of those that `allows` lets the caller use where it is
-        not None; errors are `GatewayError`."""
+    def models(request: Request) -> Awaitable[tuple[bytes, bytes]]:
+        """The list of models, an object of JSON, and its media type; errors are `GatewayError`."""
 
     def ready() -> Awaitable[str]:
         """``ready`` where an answer can be expected now, else the word that says why not."""
@@ -75,10 +72,10 @@ class EchoWorker:
         request.record.model_accepted = True
         await send(reply, operation, ask, request)
 
-    async def models(self, request: Request, allows: Allows = None) -> None:
+    async def models(self, request: Request) -> tuple[bytes, bytes]:
         models = [{"id": self.model, "object": "model", "created": 0, "owned_by": "infergate"}]
         listed = {"object": "list", "data": models if self.model else []}
-        await request.answer(_visible(msgspec.json.encode(listed), allows))
+        return msgspec.json.encode(listed), JSON
 
     async def ready(self) -> str:
         return "ready"
@@ -182,7 +179,7 @@ class BackendWorker:
         )
         return await relay.run()
 
-    async def models(self, request: Request, allows: Allows = None) -> None:
+    async def models(self, request: Request) -> tuple[bytes, bytes]:
         call = self._backend.call(request.record)
         try:
             response = await self._backend.send(
@@ -196,7 +193,7 @@ class BackendWorker:
         except (BackendError, BackendUnavailable) as error:
             error.invite_retry()
             raise
-        await request.answer(_visible(body, allows), content_type=_declared(response, JSON) or JSON)
+        return body, _declared(response, JSON) or JSON
 
     async def ready(self) -> str:
         return (await self._health.ask()).word
@@ -265,10 +262,6 @@ def _error_event(operation: Operation, reader: Reader | None, error: GatewayErro
 def _query(request: Request) -> str:
     """The query of the request's target with its ``?``, "" where it has none."""
     return request.uri[len(request.path) :].decode("ascii")
-
-
-def _visible(models: bytes, allows: Allows) -> bytes:
-    return models if allows is None else visible_models(models, allows)
 
 
 def _is_object(body: bytes) -> bool:

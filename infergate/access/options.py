@@ -9,18 +9,14 @@ from typing import Any
 
 from infergate.access.policy import WINDOWS, Policies, Policy, TokenLimit
 from infergate.access.ratelimit import Rate, parse_rate
+from infergate.api.operations import NAMES
 from infergate.server.addresses import Networks, parse_networks
-
-EVERYBODY = "*"
-"""The name whose options are the defaults of all callers."""
-
-OPERATION_NAMES = (
-    "chat", "completions", "embeddings", "responses", "messages", "rerank", "tokenize", "infill"
-)  # fmt: skip
-"""What `routes=` may name, beside ``all``, which stands for these, and `PAGES`."""
 
 PAGES = ("metrics", "status")
 """What a key with `routes=` opens only where they are named."""
+
+EVERYBODY = "*"
+"""The name whose options are the defaults of all callers."""
 
 DAY = 86400
 
@@ -103,10 +99,10 @@ def _parse_models(word: str, value: str) -> tuple[str, ...]:
 
 def _parse_routes(word: str, value: str) -> frozenset[str]:
     names = frozenset(value.lower().split(","))
-    allowed = ("all", *OPERATION_NAMES, *PAGES)
+    allowed = ("all", *NAMES, *PAGES)
     if not names.issubset(allowed):
         raise _refused(word, f"a comma-separated list out of {', '.join(allowed)}")
-    return names - {"all"} | frozenset(OPERATION_NAMES) if "all" in names else names
+    return names - {"all"} | frozenset(NAMES) if "all" in names else names
 
 
 def _parse_expires(word: str, value: str) -> float:

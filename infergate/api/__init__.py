@@ -14,12 +14,12 @@ Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
     embeddings        texts into vectors: an operation
     rerank            documents in order: an operation
     tokenize          what a model reads: an operation
+    models            the list of models, as a caller sees it
     infill            llama.cpp's own completions: an operation
     members           the members of a request, judged one by one
     prompts           a prompt: a text, tokens, or several of these
     operation         what one operation is
     messages          the messages of a chat: judged, and read for the echo
-    models            the list of models, as a caller sees it
     repeats           a short cut for events that differ in their text alone
     events            the events of a stream: framed, passed on, told to a reader
     objects           objects of JSON, taken apart and put together again

@@ -1,42 +1,58 @@
-"""The list of models, as a caller sees it that may use certain ones alone."""
+"""The list of models: held to what a caller may see, and one entry out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 from msgspec import Raw, Struct
 
+from infergate.api.batches import OBJECT_END, in_batches
+from infergate.api.objects import array, is_array, joined, read, read_reply
+from infergate.errors import BrokenReply
+
+MAX_ENTRIES = 10_000
+"""Entries of a list that are looked at one by one: more than any backend has models."""
+
 
 class _Entry(Struct, gc=False):
-    """What an entry may be known by: OpenAI's `id`, the `model` or `name` of llama.cpp's own."""
+    """An entry of OpenAI's array, `data`, or of Ollama's, `models`; llama.cpp's list has both."""
 
-    id: str | None = None
-    model: str | None = None
-    name: str | None = None
-
-
-_members = msgspec.json.Decoder(dict[str, Raw]).decode
-_elements = msgspec.json.Decoder(list[Raw]).decode
-_entry = msgspec.json.Decoder(_Entry | str).decode
+    id: str = ""
+    model: str = ""
+    name: str = ""
 
 
-def visible_models(body: bytes, allows: Callable[[str], bool]) -> bytes:
-    """The JSON object `body` without the entries that `allows` refuses, in all of its arrays:
-    llama.cpp's list holds two, with the same models. All else is as it was, byte for byte. An entry
-    without a name is none that a caller may use."""
-    members = _members(body)
-    for name, value in members.items():
-        if bytes(value).startswith(b"["):
-            shown = [entry for entry in _elements(value) if _allowed(entry, allows)]
-            members[name] = Raw(b"[%b]" % b",".join(map(bytes, shown)))
-    return msgspec.json.encode(members)
+_entry = msgspec.json.Decoder(_Entry | str)
+_items = msgspec.json.Decoder(list[Raw])
 
 
-def _allowed(entry: Raw, allows: Callable[[str], bool]) -> bool:
-    try:
-        known = _entry(entry)
-    except msgspec.ValidationError:
-        return False
-    name = known if isinstance(known, str) else known.id or known.model or known.name
-    return name is not None and allows(name)
+def visible_models(listed: bytes, wanted: Callable[[str], bool]) -> bytes:
+    """The list with no other models than those `wanted`, in every array of it. Raises
+    `BackendError` for a list that is too long to look through."""
+    members = read_reply(listed)
+    for name, raw in members.items():
+        if is_array(raw):
+            members[name] = array([item for model, item in _entries(raw) if wanted(model)])
+    return joined(members)
+
+
+def entry(listed: bytes, model: str) -> bytes | None:
+    """The entry of one model, as it stands in the list, of OpenAI's array first; None where there
+    is none. Raises `BackendError` as above."""
+    arrays = [raw for raw in read_reply(listed).values() if is_array(raw)]
+    return next((item for raw in arrays for name, item in _entries(raw) if name == model), None)
+
+
+def _entries(raw: Raw) -> Iterator[tuple[str, bytes]]:
+    """The model that each entry of an array is about, and the entry."""
+    count = 0
+    for _, items in in_batches(raw, _items.decode, OBJECT_END):
+        count += len(items)
+        if count > MAX_ENTRIES:
+            raise BrokenReply("The backend's list of models is too long to look through.")
+        for item in items:
+            said = read(_entry, item)
+            if isinstance(said, _Entry):
+                said = said.id or said.model or said.name
+            yield said or "", bytes(item)

@@ -12,6 +12,7 @@ from typing import Protocol
 import attrs
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from infergate.api.events import Reader
 from infergate.api.strictjson import NotJSON, read_object
@@ -56,7 +57,8 @@ class Ask(Struct, frozen=True, gc=False):
     in. They may be large: `without_members` is what is kept of a request while the backend answers.
 
     `wants_usage` says whether the client gets a chunk that holds nothing but the usage of a stream,
-    `several_prompts` whether the answer is to a list of prompts, each with choices of its own.
+    `several_prompts` whether the answer is to a list of prompts, each with choices of its own, and
+    `takes_array` whether the plain reply may be an array.
     """
 
     route: Route
@@ -76,7 +78,7 @@ class Ask(Struct, frozen=True, gc=False):
         return msgspec.json.encode(self.members)
 
     def without_members(self) -> Ask:
-        return Ask(self.route, self.model, self.stream, {}, self.wants_usage, self.several_prompts)
+        return replace(self, members={})
 
 
 @attrs.frozen

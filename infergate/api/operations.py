@@ -27,6 +27,8 @@ OPERATIONS: tuple[Operation, ...] = (
     INFILL,
 )
 
+NAMES = tuple(operation.name for operation in OPERATIONS)
+
 ROUTES: dict[str, tuple[Operation, Route]] = {
     route.path: (operation, route) for operation in OPERATIONS for route in operation.routes
 }

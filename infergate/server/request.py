@@ -29,6 +29,7 @@ from infergate.errors import (
     HeaderList,
     InternalError,
     error_format,
+    is_anthropic,
 )
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.addresses import Networks, client_address
@@ -161,6 +162,9 @@ class Request(WebRequest):
             # A refused target may be of another form, with a password in it.
             if self.path.startswith(b"/") or self.path == b"*":
                 self.record.path = self.path.decode("ascii")
+            if self.path.startswith(b"/v1/messages") and is_anthropic(self.record.path or ""):
+                request_id = self.record.request_id.encode("ascii")
+                self.extra_fields.append((b"request-id", request_id))
             retries = fields.get(b"x-stainless-retry-count")
             if retries and _DIGITS.fullmatch(retries[0]):
                 self.record.retry_count = int(retries[0])

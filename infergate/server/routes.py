@@ -21,7 +21,7 @@ def likely_path(path: str, known: Collection[str]) -> str | None:
 
 
 class Routes(Resource):
-    """The resource of an app whose routes are fixed paths.
+    """The resource of an app most of whose routes are fixed paths.
 
     Klein's own binds a map and matches it anew for each request, a third of what a request
     costs. Here that is a look-up; what it does not find, Klein's own resource answers.
@@ -36,6 +36,7 @@ class Routes(Resource):
         self._endpoints = {
             (method.encode("ascii"), rule.rule.encode("ascii")): rule.endpoint
             for rule in app.url_map.iter_rules()
+            if not rule.arguments  # a path that is not fixed is Klein's own to match
             for method in rule.methods or ()
         }
 

@@ -180,7 +180,7 @@ class Routes(SynchronousTestCase):
             "/",
             "/v1",
             "/v1/",
-            "/v1/responses",
+            "/v1/nothing",
             "/healthz/",
             "//healthz",
             "/./healthz",

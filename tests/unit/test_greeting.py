@@ -18,11 +18,10 @@ class StartLine(SynchronousTestCase):
     def test_says_all_that_an_operator_asks_first(self) -> None:
         """It holds the version, the URL to open, the backend, the operations, whether a key is
         needed and the limits that are on."""
-        settings = load(
-            {}, {"BACKEND_URL": "http://b:9/v1", "API_KEYS": "a:canary", "RATE_LIMIT": "5/hour"}, {}
-        )
+        given = {"BACKEND_URL": "http://b:9/v1", "API_KEYS": "a:canary", "RATE_LIMIT": "5/hour"}
+        settings = load({}, {**given, "ROUTES": "embeddings,Chat"}, {})
         self.assertEqual(
-            start_line(settings, HERE, ["chat", "embeddings"]),
+            start_line(settings, HERE),
             f"infergate {__version__} at http://127.0.0.1:8080; backend: http://b:9/v1; "
             "operations: chat, embeddings; keys needed; limits: RATE_LIMIT=5/hour",
         )
@@ -42,7 +41,7 @@ class StartLine(SynchronousTestCase):
 
     def test_says_what_there_is_not(self) -> None:
         """Without a backend it is an echo; without keys and limits it says so."""
-        line = start_line(Settings(), HERE, ["chat"])
+        line = start_line(Settings(), HERE)
         for words in ("backend: echo;", "no key needed;", "limits: none"):
             self.assertIn(words, line)
 

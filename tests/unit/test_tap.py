@@ -215,7 +215,7 @@ class Listening(Setting):
 
     def test_greeting(self) -> None:
         """The log begins with what runs, and with where the metrics are."""
-        service = self.make("--rate-limit=60/minute", "--metrics-listen=tcp:9100")
+        service = self.make("--rate-limit=60/minute", "--metrics-listen=tcp:9100", "--routes=chat")
         self.assertEqual(
             service._greeting,
             [
