@@ -6,7 +6,6 @@ What the gateway judged is what the backend reads: of a member given twice at th
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,11 +15,14 @@ from infergate.api import members as m
 from infergate.api.chunks import ChunkReader
 from infergate.api.events import Reader
 from infergate.api.messages import texts
+from infergate.api.objects import read_reply
 from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.reply import CHAT_KIND, as_chunks, own_reply, shape_reply
 from infergate.api.usage import count_words, counted
 
 DONE = b"data: [DONE]\n\n"
+
+COUNT_PATH = "/v1/chat/completions/input_tokens"
 
 _TABLE = (
     m.MESSAGES,
@@ -34,6 +36,10 @@ _TABLE = (
     m.STREAM_OPTIONS,
 )
 
+_COUNT_TABLE = tuple(
+    member for member in _TABLE if member not in (m.MAX_TOKENS, m.MAX_COMPLETION_TOKENS)
+)
+
 _object = msgspec.json.Decoder(dict[str, Raw])
 _TRUE = Raw(b"true")
 
@@ -41,10 +47,20 @@ _TRUE = Raw(b"true")
 def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
     """Judge a chat request; a `Check`."""
     model = m.settle_model(members, rules)
+    if route.path == COUNT_PATH:
+        m.judge(members, _COUNT_TABLE, rules)
+        return Ask(route, model, False, members)
     values = m.judge(members, _TABLE, rules)
     stream = values.get("stream", False)
     wants_usage = settle_usage(members, values, rules)
     return Ask(route, model, stream, members, wants_usage=wants_usage)
+
+
+def _shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+    if ask.route.path == COUNT_PATH:
+        read_reply(body)
+        return Reply(body)
+    return shape_reply(body, ask, stamp, CHAT_KIND)
 
 
 def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) -> bool:
@@ -72,6 +88,8 @@ def _echo(ask: Ask, stamp: Stamp) -> Reply:
         asked += count_words(text)
         if role == "user":
             prompt = text
+    if ask.route.path == COUNT_PATH:
+        return Reply(msgspec.json.encode({"input_tokens": asked}), model=ask.model)
     content = f"Echo: {prompt}"
     choice = {"message": {"role": "assistant", "content": content}}
     return own_reply(choice, counted(asked, count_words(content)), ask, stamp, CHAT_KIND)
@@ -84,9 +102,9 @@ def _reader(ask: Ask) -> Reader:
 CHAT = Operation(
     name="chat",
     metric_name="chat",
-    routes=(same("/v1/chat/completions"),),
+    routes=(same("/v1/chat/completions"), same(COUNT_PATH, costs=False)),
     check=check,
-    shape=partial(shape_reply, kind=CHAT_KIND),
+    shape=_shape,
     reader=_reader,
     as_stream=lambda reply, ask, _: as_chunks(reply.body, ask.wants_usage, CHAT_KIND),
     echo=_echo,
