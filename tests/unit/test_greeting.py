@@ -36,7 +36,7 @@ class StartLine(SynchronousTestCase):
         ):
             path.write_text(lines)
             environ = {"API_KEYS_FILE": str(path), "MAX_CONCURRENT_REQUESTS": "4"}
-            line = start_line(load({}, environ, {}), HERE, ["chat"])
+            line = start_line(load({}, environ, {}), HERE)
             self.assertTrue(line.endswith(limits), line)
 
     def test_says_what_there_is_not(self) -> None:
