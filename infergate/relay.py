@@ -6,7 +6,7 @@ from io import BytesIO
 
 from infergate.api.events import EventTooLarge, Scanner, begins_as_events
 from infergate.api.refusals import first_event_refusal
-from infergate.backend.call import Call
+from infergate.backend.call import END_OF_BODY, Call
 from infergate.errors import BrokenReply
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.server.request import EVENT_STREAM, Request
@@ -87,6 +87,9 @@ class Relay:
         self._scanner = scanner
         self._pulse = pulse
         self._now = deadlines.now
+        self._deadlines = deadlines
+        self.deadline = NEVER
+        self._may_end_early = scanner.reader.end_is_certain
         self._content_type = content_type
         self._stream_end = stream_end
         self._prompt_estimate = prompt_estimate
@@ -113,6 +116,7 @@ class Relay:
                 await self._call.read(self._look)
         finally:
             self._over = True
+            self._deadlines.forget(self)
             if not self._failed_at_once():
                 self._record.usage = scanner.reader.usage(self._prompt_estimate)
             if self._record.model is None and scanner.reader.model is not None:
@@ -187,10 +191,24 @@ class Relay:
                 self._send(ready)
         if self._record.first_token is None and scanner.reader.tokens:
             self._record.first_token = self._now()
+        if scanner.over or self._may_end_early:
+            self._look_for_the_end()
+
+    def _look_for_the_end(self) -> None:
+        """Read no further where nothing that still comes is given out. Where what ends the answer
+        well has come, the body should end now too; one that does not is not waited for."""
+        scanner = self._scanner
         if scanner.over:
             if scanner.tail:
                 self._send(scanner.tail)
             self._call.finish()
+        elif scanner.reader.finished and self.deadline is NEVER:
+            self.deadline = self._now() + END_OF_BODY
+            self._deadlines.watch(self)
+
+    def expired(self) -> None:
+        """The body of a stream that has ended well goes on."""
+        self._call.finish()
 
     def _failed_at_once(self) -> bool:
         """The first event is an error, and no status has been sent."""

@@ -40,9 +40,6 @@ ONCE = {b"Connection": [b"close"]}
 and a request that was sent on it meanwhile would be lost."""
 
 
-"""Whether a caller may use a model; None for all of them."""
-
-
 class IWorker(Interface):
     """Answers what the gateway has let in."""
 

@@ -15,6 +15,9 @@ from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Route,
 from infergate.api.usage import NO_USAGE, count_words, counted
 from infergate.errors import BrokenReply
 
+MAX_BLOCKS = 4096
+"""Content blocks of a message that become events: more than any model makes."""
+
 COUNT_PATH = "/v1/messages/count_tokens"
 
 _SYSTEM = m.Member("system", "invalid_system", m.string_or_array)
@@ -47,6 +50,8 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
     """The whole sequence of events that ends in this message, each text in one delta."""
     message = read_values(reply.body)
+    if len(message["content"]) > MAX_BLOCKS:
+        raise BrokenReply(f"The backend's message has more than {MAX_BLOCKS} content blocks.")
     usage = message.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     begun = {

@@ -85,6 +85,8 @@ class MessageReader:
     _heard: bool = attrs.field(default=False, init=False)
     _repeats: Repeats = attrs.field(factory=lambda: Repeats(b"text|thinking"), init=False)
 
+    end_is_certain = True
+
     @property
     def done_is_an_end(self) -> bool:
         return self.finished

@@ -106,6 +106,8 @@ class ChunkReader:
     _around: tuple[bytes, bytes] | None = attrs.field(default=None, init=False)
 
     done_is_an_end = True
+    # A chunk with the usage, or another choice, may follow.
+    end_is_certain = False
 
     @property
     def finished(self) -> bool:

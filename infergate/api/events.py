@@ -87,6 +87,11 @@ class Reader(Protocol):
     def done_is_an_end(self) -> bool:
         """Whether ``[DONE]`` would end the stream well."""
 
+    @property
+    def end_is_certain(self) -> bool:
+        """Whether `finished` is said by an event of its own, after which nothing can be missing:
+        the body need not end properly, and its end need not be waited for."""
+
     def usage(self, prompt_estimate: int) -> Usage:
         """The backend's counts; where it gave none, what was counted here, the prompt's tokens
         being `prompt_estimate`."""
@@ -142,9 +147,11 @@ class Scanner:
     def complete(self, *, framed: bool = True) -> bool:
         """Whether a body that ends here is a success: the answer is whole, and nothing that came
         after it was cut short. A body that is not `framed` ends where its connection does, which
-        may be anywhere: of that one ``[DONE]`` alone is the end."""
+        may be anywhere: of that one only an event that says so is the end."""
         if self.error is not None:
             return False
+        if self.reader.end_is_certain and self.reader.finished:
+            return True
         rest = bytes(self._held).strip()
         if self.ended or (rest and _is_done(*_read_fields(rest.splitlines()))):
             return self.reader.done_is_an_end

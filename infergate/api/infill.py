@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import attrs
@@ -9,6 +10,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from infergate.api import members as m
+from infergate.api.batches import OBJECT_END, in_batches
 from infergate.api.events import FAIL, PASS, Reader, Verdict
 from infergate.api.objects import (
     NULL,
@@ -72,15 +74,27 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
         if not is_string(reply.get("content", NULL)):
             raise BrokenReply("The backend's reply has no content.")
         return Reply(body, _add_up([body]), m.string_model(reply))
-    items = _items.decode(body)
-    if not ask.takes_array or not items or len(items) > MAX_INDEXES:
+    if not ask.takes_array:
         raise BrokenReply("The backend's reply is an array where none was to be expected.")
-    if not all(map(is_object, items)):
-        raise BrokenReply("The backend's reply is an array of what is no reply.")
+    items = _replies(Raw(body.strip()))
     return Reply(body, _add_up(items), m.string_model(read_reply(bytes(items[0]))))
 
 
-def _add_up(replies: list[bytes] | list[Raw]) -> Usage:
+def _replies(raw: Raw) -> list[Raw]:
+    """The replies in an array of them; raises `BackendError`."""
+    replies: list[Raw] = []
+    for _, items in in_batches(raw, _items.decode, OBJECT_END):
+        replies += items
+        if len(replies) > MAX_INDEXES:
+            raise BrokenReply(
+                f"The backend's reply is an array of more than {MAX_INDEXES} replies."
+            )
+    if not replies or not all(map(is_object, replies)):
+        raise BrokenReply("The backend's reply is an array of what is no reply.")
+    return replies
+
+
+def _add_up(replies: Sequence[bytes | Raw]) -> Usage:
     counts = [read(_counts, reply) or _Counts() for reply in replies]
     prompt = sum(count.tokens_evaluated for count in counts)
     completion = sum(count.tokens_predicted for count in counts)
@@ -102,6 +116,8 @@ class InfillReader:
     """Reads one stream of llama.cpp's own; a `Scanner` calls `hear`. Several prompts have an index
     each, and each that was begun must have its ``"stop": true``."""
 
+    several_prompts: bool = False
+
     tokens: int = attrs.field(default=0, init=False)
     model: str | None = attrs.field(default=None, init=False)
 
@@ -111,6 +127,11 @@ class InfillReader:
     @property
     def finished(self) -> bool:
         return bool(self._stopped) and all(self._stopped.values())
+
+    @property
+    def end_is_certain(self) -> bool:
+        """Another prompt may begin after one has ended."""
+        return not self.several_prompts
 
     @property
     def done_is_an_end(self) -> bool:
@@ -147,7 +168,7 @@ class InfillReader:
 
 
 def _reader(ask: Ask) -> Reader:
-    return InfillReader()
+    return InfillReader(several_prompts=ask.takes_array)
 
 
 INFILL = Operation(

@@ -3,17 +3,28 @@ beside the text, or an array of such."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from infergate.api.batches import SCALAR_END, in_batches
-from infergate.api.objects import is_array
+from infergate.api.objects import is_array, is_object, is_string, read
 
+
+class _Prompt(Struct, gc=False):
+    """An object of llama.cpp's, with images beside the text."""
+
+    prompt_string: str = ""
+
+
+_prompt_string = msgspec.json.Decoder(_Prompt)
 _plain = msgspec.json.Decoder(list[str | int])
 _items = msgspec.json.Decoder(list[Raw])
-_any = msgspec.json.Decoder()
+_string = msgspec.json.Decoder(str)
+_NUMBER = re.compile(rb"-?[0-9]+")
 _DIGITS = b"-0123456789"
 _FRACTION = (b".", b"e", b"E")
 
@@ -53,16 +64,21 @@ def several(prompt: Raw | None) -> bool:
     return inner[:1] in (b'"', b"[", b"{")
 
 
-def last_prompt(prompt: Raw | None) -> str:
-    """The text of a prompt that was judged, of several the last: tokens as their numbers."""
-    return "" if prompt is None else _text(_any.decode(prompt))
+def prompt_texts(prompt: Raw | None) -> Iterator[str]:
+    """The text of a prompt that was judged, or of each of several: tokens as their numbers."""
+    if prompt is None:
+        return
+    if not several(prompt):
+        yield _text(prompt)
+        return
+    for _, items in in_batches(prompt, _items.decode, SCALAR_END):
+        yield from map(_text, items)
 
 
-def _text(prompt: Any) -> str:
-    if isinstance(prompt, list):
-        if all(isinstance(item, int) for item in prompt):
-            return " ".join(map(str, prompt)) if prompt else ""
-        return _text(prompt[-1])
-    if isinstance(prompt, dict):
-        return _text(prompt.get("prompt_string", ""))
-    return str(prompt)
+def _text(prompt: Raw) -> str:
+    if is_string(prompt):
+        return _string.decode(prompt)
+    if is_object(prompt):
+        said = read(_prompt_string, prompt)
+        return "" if said is None else said.prompt_string
+    return " ".join(number.decode() for number in _NUMBER.findall(bytes(prompt)))

@@ -78,6 +78,8 @@ class ResponseReader:
     _heard: bool = attrs.field(default=False, init=False)
     _repeats: Repeats = attrs.field(factory=lambda: Repeats(b"delta"), init=False)
 
+    end_is_certain = True
+
     @property
     def done_is_an_end(self) -> bool:
         return self.finished

@@ -14,6 +14,9 @@ from infergate.api.response_events import ResponseReader, error_event, read_usag
 from infergate.api.usage import NO_USAGE, Usage, count_words, counted
 from infergate.errors import BrokenReply
 
+MAX_ITEMS = 4096
+"""Items of a response and parts of these that become events: more than any model makes."""
+
 COUNT_PATH = "/v1/responses/input_tokens"
 
 _INPUT = m.Member("input", "invalid_input", m.filled_string_or_array, required=True)
@@ -63,6 +66,8 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
     """The whole sequence of events that ends in this response, each text in one delta."""
     response = read_values(reply.body)
+    if _size(response["output"]) > MAX_ITEMS:
+        raise BrokenReply(f"The backend's response has more than {MAX_ITEMS} items.")
     unfinished = {**response, "status": "in_progress", "output": [], "usage": None}
     events: list[tuple[str, dict[str, Any]]] = [
         ("response.created", {"response": unfinished}),
@@ -77,6 +82,12 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
         event(kind, {"type": kind, "sequence_number": number, **said})
         for number, (kind, said) in enumerate(events)
     )
+
+
+def _size(output: list[Any]) -> int:
+    """How many items and parts of items there are."""
+    contents = [item.get("content") for item in output if isinstance(item, dict)]
+    return len(output) + sum(len(content) for content in contents if isinstance(content, list))
 
 
 def _item_events(

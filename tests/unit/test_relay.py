@@ -312,6 +312,59 @@ class BeforeTheFirstEvent(Setting):
         self.assertTrue(self.backend.closed)
 
 
+class EndsOfTheirOwn(SynchronousTestCase):
+    """Streams whose answer ends with an event that says so."""
+
+    STREAMS = (
+        ("/v1/responses", {"input": "hi"}, b"response.completed"),
+        ("/v1/messages", {"messages": [], "max_tokens": 9}, b"message_stop"),
+    )
+
+    def start(self, path: str, body: dict[str, Any]) -> None:
+        if "messages" in body:
+            body = {**body, "messages": [{"role": "user", "content": "hi"}]}
+        self.running = Running(backend=True)
+        self.client = self.running.connect()
+        data = json.dumps({**body, "stream": True}).encode()
+        json_type = "Content-Type: application/json"
+        self.client.send(request("POST", path, json_type, body=data))
+
+    def test_body_that_goes_on_is_not_waited_for(self) -> None:
+        """A backend that keeps its body open after that does not keep the client waiting; what it
+        sends meanwhile is passed on."""
+        for path, body, name in self.STREAMS:
+            self.start(path, body)
+            self.running.backend.begin()
+            last = b'event: %b\ndata: {"type":"%b"}\n\n' % (name, name)
+            self.running.backend.piece(last)
+            self.running.backend.piece(DONE)
+            self.assertEqual(self.client.answer.body, last + DONE)
+            self.assertTrue(self.client.answer.whole)
+            self.start(path, body)
+            self.running.backend.begin()
+            self.running.backend.piece(last)
+            self.assertFalse(self.client.answer.whole)
+            self.running.wait(END_OF_BODY + 0.2)
+            self.running.wait(0.2)
+            self.assertEqual((self.client.answer.body, self.client.answer.whole), (last, True))
+            self.assertEqual(self.running.outcomes, ["ok"])
+            self.running.wait(END_OF_BODY + 0.2)
+            self.running.wait(0.2)
+            self.assertTrue(self.running.backend.closed)
+
+    def test_body_without_framing_is_whole_with_that_event(self) -> None:
+        """A body that ends where its connection does is whole with that event, and cut without."""
+        for path, body, name in self.STREAMS:
+            for kind, whole in ((name, True), (b"ping", False)):
+                self.start(path, body)
+                event = b'event: %b\ndata: {"type":"%b"}\n\n' % (kind, kind)
+                head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+                self.running.backend.send(head + event)
+                self.running.backend.close()
+                self.assertEqual(self.client.answer.whole, whole, kind)
+                self.assertTrue(self.client.answer.body.startswith(event))
+
+
 class Breaking(Setting):
     """A failure once the stream has begun."""
 
