@@ -35,10 +35,6 @@ from infergate.telemetry.tracecontext import backend_fields
 
 EVENTS = b"text/event-stream"
 
-ONCE = {b"Connection": [b"close"]}
-"""Of a stream's request: llama.cpp closes the connection after a stream without having said so,
-and a request that was sent on it meanwhile would be lost."""
-
 
 class IWorker(Interface):
     """Answers what the gateway has let in."""
@@ -117,8 +113,6 @@ class BackendWorker:
         estimate = estimate_prompt(body) if streams else 0
         accept = EVENTS if streams else JSON
         headers = self._headers(request, accept, JSON, operation.forwarded)
-        if streams:
-            headers |= ONCE
         target = ask.route.target + _query(request)
         sending = self._backend.send(call, "POST", target, headers, body)
         del body

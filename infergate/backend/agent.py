@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,6 +24,12 @@ one that was just closed fails and must not be sent again."""
 
 POOLED_CONNECTIONS = 1024
 
+SETTLING = 0.25
+"""Seconds that a connection must have stayed open after a body of no declared length, as a stream
+has, before it is given out again. llama.cpp closes it at once without having said so, and a request
+that was sent on it meanwhile would be lost. Others keep it open, and with short streams to open a
+new one for each is half of what a stream costs."""
+
 
 class Pool:
     """Idle connections to one origin, the one used last on top.
@@ -35,7 +42,10 @@ class Pool:
         self._deadlines = deadlines
         # The time until which the connection that has idled longest is kept.
         self.deadline = NEVER
+        # Connections that may be given out, each with the time until which it is kept.
         self._idle: dict[Connection, float] = {}
+        # Connections that may be about to close, in order of the time at which they are `_idle`.
+        self._settling: OrderedDict[Connection, float] = OrderedDict()
 
     def take(self) -> Connection | None:
         """A connection to write a request to now, or None where a new one is needed.
@@ -43,6 +53,7 @@ class Pool:
         One on which something has come since its last response is dropped: that would be taken
         for the next response, or is the end of the connection.
         """
+        self._settle()
         while self._idle:
             connection, _ = self._idle.popitem()
             if connection.usable:
@@ -51,34 +62,51 @@ class Pool:
         return None
 
     def put(self, connection: Connection) -> None:
-        """Keep an idle connection for `IDLE_CONNECTION`."""
-        if len(self._idle) == POOLED_CONNECTIONS:
+        """Keep an idle connection for `IDLE_CONNECTION`, to be given out again at once, or where it
+        may be about to close after `SETTLING`."""
+        if len(self._idle) + len(self._settling) == POOLED_CONNECTIONS:
             connection.abort()
             return
-        until = self._idle[connection] = self._deadlines.now() + IDLE_CONNECTION
+        now = self._deadlines.now()
+        if connection.may_close:
+            self._settling[connection] = now + SETTLING
+        else:
+            self._idle[connection] = now + IDLE_CONNECTION
         if self.deadline == NEVER:
-            self.deadline = until
+            self.deadline = now + IDLE_CONNECTION
             self._deadlines.watch(self)
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is gone, whether it was idle or not."""
         self._idle.pop(connection, None)
+        self._settling.pop(connection, None)
 
     def close(self) -> None:
         """Close every idle connection."""
-        for connection in list(self._idle):
+        for connection in (*self._idle, *self._settling):
             connection.abort()
 
     def expired(self) -> None:
         """Close the connections that have idled too long; the sweep of deadlines calls this."""
+        self._settle()
         now = self._deadlines.now()
-        for connection, until in list(self._idle.items()):
-            if until > now:
-                self.deadline = until
-                return
+        for connection in [one for one, until in self._idle.items() if until <= now]:
             del self._idle[connection]
             connection.abort()
-        self._deadlines.forget(self)
+        if self._idle or self._settling:
+            self.deadline = min(self._idle.values(), default=now + IDLE_CONNECTION - SETTLING)
+        else:
+            self._deadlines.forget(self)
+
+    def _settle(self) -> None:
+        """Let those be given out that have stayed open for `SETTLING`."""
+        now = self._deadlines.now()
+        while self._settling:
+            connection, settled = next(iter(self._settling.items()))
+            if settled > now:
+                return
+            del self._settling[connection]
+            self._idle[connection] = settled - SETTLING + IDLE_CONNECTION
 
 
 @implementer(IAgent)

@@ -184,6 +184,9 @@ class Connection(Protocol):
     ) -> None:
         self._released = released
         self._lost = lost
+        # Whether the backend may close it without a word: after a body of no declared length, as a
+        # stream has, llama.cpp does. For the pool, of an idle connection.
+        self.may_close = False
         self._closed = False
         self._paused = False
         # Of the exchange under way; all three are None on an idle connection. `_awaited` is what
@@ -306,6 +309,7 @@ class Connection(Protocol):
         if reusable:
             # The last reader may have paused it; the next one does not know.
             self.resume()
+            self.may_close = response.length is UNKNOWN_LENGTH
             self._released(self)
         else:
             self.abort()

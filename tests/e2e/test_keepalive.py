@@ -18,6 +18,7 @@ from tests.e2e.faulty_backend import (
     STREAM_HEAD,
     WORDS,
     FaultyBackend,
+    Script,
     chunk,
     completion,
     drip,
@@ -31,6 +32,7 @@ from tests.e2e.wire import Answer, ask
 skip = OFF
 
 INTERVAL = 0.5
+REQUESTS = 3600
 COMMENT = b": keep-alive\n\n"
 REFUSAL = whole(b'{"error": {"message": "no"}}', status=b"422 No")
 
@@ -194,12 +196,29 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(statuses, {200: 80})
 
     def test_backend_that_closes_after_a_stream(self) -> None:
-        """Nor do those that come just when it closes the connection of a stream, unannounced."""
-        streamed = (STREAM_HEAD + chunk(stream_of_all()) + LAST_CHUNK, pause(0.01), CLOSE)
-        backend = FaultyBackend((whole(completion()),), {f"s{n}": streamed for n in range(20)})
+        """Nor do those that come just when it closes the connection of a stream, unannounced, at
+        once or up to 0.1 s later; where it does not close it, the connection is used again."""
+        whole_stream = STREAM_HEAD + chunk(stream_of_all()) + LAST_CHUNK
+        delays = [number / 1000 for number in range(0, 101, 3)]
+        scripts: dict[str, Script] = {
+            f"s{number}": (whole_stream, pause(delays[number % len(delays)]), CLOSE)
+            if number % 2
+            else (whole_stream,)
+            for number in range(REQUESTS)
+        }
+        backend = FaultyBackend((whole(completion()),), scripts)
         self.addCleanup(backend.stop)
         process = gateway({"BACKEND_URL": backend.url})
         self.addCleanup(process.kill)
-        for number in range(20):
-            self.assertEqual(ask(process.port, f"s{number}", stream=True).status, 200)
-            self.assertEqual(ask(process.port, f"p{number}").status, 200)
+
+        def one(number: int) -> tuple[int, str]:
+            answer = ask(process.port, f"{'ps'[number % 3 > 0]}{number}", stream=number % 3 > 0)
+            return answer.status, answer.ended
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = Counter(pool.map(one, range(REQUESTS)))
+        streams = REQUESTS - len(range(0, REQUESTS, 3))
+        self.assertEqual(
+            answers, {(200, "last_chunk"): streams, (200, "length"): REQUESTS - streams}
+        )
+        self.assertLess(backend.connections, REQUESTS * 0.7)

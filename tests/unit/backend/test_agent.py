@@ -11,7 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface.verify import verifyObject
 
-from infergate.backend.agent import IDLE_CONNECTION, POOLED_CONNECTIONS, OriginAgent
+from infergate.backend.agent import (
+    IDLE_CONNECTION,
+    POOLED_CONNECTIONS,
+    SETTLING,
+    OriginAgent,
+)
 from infergate.errors import BackendUnavailable
 from infergate.reactor.deadlines import Deadlines
 from infergate.reactor.epoll import Iteration
@@ -103,6 +108,61 @@ class Pooling(OneBackend):
             self.exchange(*headers, version=version)
             self.exchange()
             self.assertEqual(self.port.attempts, attempts, (headers, version))
+
+    def stream(self) -> None:
+        """One stream, to its end."""
+        done = self.read()
+        self.connection.begin()
+        self.connection.piece(b"x")
+        self.connection.end()
+        self.assertEqual(self.successResultOf(done), b"x")
+
+    def test_connection_that_stays_open_after_a_stream_is_used_again(self) -> None:
+        """A connection that its backend keeps open after a stream serves the next request, once it
+        has stayed open for a while."""
+        for _ in range(3):
+            self.stream()
+            self.clock.advance(SETTLING)
+        self.exchange()
+        self.assertEqual(self.port.attempts, 1)
+
+    def test_connection_is_not_used_again_just_after_a_stream(self) -> None:
+        """Until then it is not given out: llama.cpp closes it after a stream without a word, and a
+        request that was sent on it meanwhile would be lost."""
+        for late in range(0, 240, 10):
+            self.start()
+            self.stream()
+            self.clock.advance(late / 1000)
+            self.exchange()
+            self.assertEqual(self.port.attempts, 2, late)
+
+    def test_connection_closed_by_the_backend_after_a_stream_is_gone(self) -> None:
+        """One that the backend closes meanwhile is forgotten."""
+        self.stream()
+        self.connection.close()
+        self.clock.advance(SETTLING)
+        self.exchange()
+        self.assertEqual(self.port.attempts, 2)
+
+    def test_connection_after_a_stream_is_closed_when_it_has_idled(self) -> None:
+        """It is not kept any longer than another, whether it is asked for or not."""
+        for asked in (False, True):
+            self.start()
+            self.stream()
+            self.clock.advance(IDLE_CONNECTION / 2)
+            if asked:
+                self.agent.pool.put(self.agent.pool.take())
+                self.clock.advance(IDLE_CONNECTION / 2)
+            self.assertFalse(self.connection.closed)
+            self.clock.advance(IDLE_CONNECTION / 2 + 0.2)
+            self.assertTrue(self.connection.closed)
+            self.assertEqual(len(self.deadlines), 0)
+
+    def test_every_idle_connection_is_closed_at_the_end(self) -> None:
+        """At the end those are closed too that may not be given out yet."""
+        self.stream()
+        self.agent.pool.close()
+        self.assertTrue(self.connection.closed)
 
     def test_as_many_connections_are_kept_as_requests_ran_at_once(self) -> None:
         """As many connections are kept as there were requests at once, up to a thousand."""

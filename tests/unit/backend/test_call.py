@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed
 from zope.interface.verify import verifyObject
 
+from infergate.backend.agent import SETTLING
 from infergate.backend.call import END_OF_BODY, Timeouts
 from infergate.backend.causes import name_error
 from infergate.backend.parser import MAX_HEAD
@@ -472,6 +473,7 @@ class FlowControl(OneBackend):
         self.connection.end()
         self.assertFalse(self.connection.closed)
         self.assert_no_deadline()
+        self.clock.advance(SETTLING)
         self.send()
         self.assertEqual(self.port.attempts, 1)
 
