@@ -54,6 +54,7 @@ AT_ONCE = 48
 OUR_FIELDS = {
     "x-request-id", "date", "content-type", "content-length", "transfer-encoding", "connection",
     "cache-control", "x-accel-buffering", "retry-after", "x-should-retry",
+    "server-timing",
 }  # fmt: skip
 
 PRIVATE = (b"Traceback", b"<html", b"secret", b"of-the-backend-host")
