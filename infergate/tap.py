@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import LogEvent, Logger
 
+from infergate.access.policy import Policies
 from infergate.access.windows import LASTING
 from infergate.backend.endpoint import backend_endpoint
 from infergate.certificates import Certificates
@@ -150,11 +151,11 @@ def _service(
         pools=wired.pools,
         parts=(reloader, *wired.parts),
         greeting=greeting,
-        warnings=[*warnings, *_warnings(settings, ports[0])],
+        warnings=[*warnings, *_warnings(settings, ports[0], wired.admission.roster.policies)],
     )
 
 
-def _warnings(settings: Settings, port: IListeningPort) -> Iterator[str]:
+def _warnings(settings: Settings, port: IListeningPort, policies: Policies) -> Iterator[str]:
     """What is allowed, and yet more likely a mistake; `port` is the main one."""
     # A unix: socket has no host: its mode says who may come.
     host = getattr(port.getHost(), "host", None)
@@ -165,9 +166,7 @@ def _warnings(settings: Settings, port: IListeningPort) -> Iterator[str]:
             "127.0.0.1"
         )
     yield from _key_warnings(settings)
-    lasting = settings.api_keys_file is not None and settings.api_keys_file.content.policies(
-        None
-    ).windows.intersection(LASTING)
+    lasting = policies.windows.intersection(LASTING)
     if lasting and settings.usage_db is None and settings.shared_state is None:
         yield (
             "There are token limits by day, week or month, and neither USAGE_DB nor SHARED_STATE: "
