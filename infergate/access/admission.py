@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
@@ -190,11 +191,17 @@ def allows_address(policy: Policy, address: str) -> bool:
     nowhere that a list could name."""
     if policy.sources is None:
         return True
+    parsed = _parsed(address)
+    return parsed is not None and any(parsed in network for network in policy.sources)
+
+
+@lru_cache(4096)
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    """Kept, since the clients of a team come again and again."""
     try:
-        parsed = ip_address(address.partition("%")[0])
+        return ip_address(address.partition("%")[0])
     except ValueError:
-        return False
-    return any(parsed in network for network in policy.sources)
+        return None
 
 
 def _write_down(account: Account, record: Record) -> None:

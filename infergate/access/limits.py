@@ -12,26 +12,15 @@ from zope.interface import Interface, implementer
 from infergate.access.account import Account
 from infergate.access.policy import Policies, TokenLimit
 from infergate.access.ratelimit import Decision, Rate, TokenBuckets, duration
-from infergate.access.spending import PEOPLE, Spending
+from infergate.access.spending import PEOPLE, Spending, Spent
 
 Standing = tuple[str, str, int, int]
 """A caller and a window, and the limit and the tokens used in it."""
 
 
-class Spent(Struct, frozen=True, gc=False):
-    """How a budget stands: tokens `used`, and the seconds until its window is over."""
-
-    budget: TokenLimit
-    used: int
-    reset: float
-
-    @property
-    def remaining(self) -> int:
-        return max(0, self.budget.count - self.used)
-
-
 class Verdict(Struct, frozen=True, gc=False):
-    """What the limits say of a request: of the rate and of each budget, where there are any.
+    """What the limits say of a request: of the rate, and of those budgets that matter, or where it
+    was only a look of all of them.
 
     `refused_by` is ``rate`` or ``tokens``, whichever lets the caller in later, or None; then
     `retry_after` is whole seconds from 1.
@@ -58,9 +47,14 @@ class ILimits(Interface):
         """Charge an exchange that has ended; returns at once."""
 
 
-def verdict(rate: Decision | None, tokens: tuple[Spent, ...], costs: bool) -> Verdict:
-    """Put together what the rate and the budgets say. A budget of N is used up at N."""
-    waits = [spent.reset for spent in tokens if spent.used >= spent.budget.count] if costs else []
+def waits(tokens: tuple[Spent, ...], costs: bool) -> list[float]:
+    """The seconds until each budget that is used up, at N for one of N, is there again; none for
+    what `costs` nothing."""
+    return [spent.reset for spent in tokens if spent.used >= spent.budget.count] if costs else []
+
+
+def verdict(rate: Decision | None, tokens: tuple[Spent, ...], waits: list[float]) -> Verdict:
+    """Put together what the rate and the budgets say."""
     for_tokens = max(1, math.ceil(max(waits))) if waits else 0
     for_rate = 0 if rate is None else rate.retry_after
     if for_tokens and for_tokens >= for_rate:
@@ -95,18 +89,21 @@ class LocalLimits:
         self._people = Spending(wall, PEOPLE)
 
     def ask(self, account: Account, costs: bool) -> Verdict:
-        tokens = self._tokens(account)
-        over = costs and any(spent.used >= spent.budget.count for spent in tokens)
-        return verdict(self._rate(account, take=not over), tokens, costs)
+        budgets = account.policy.tokens
+        if not budgets or account.name is None:
+            rate = self._rate(account, take=True)
+            return Verdict(rate) if rate is None or rate.allowed else verdict(rate, (), [])
+        tokens = self._spending(account).tightest(account.name, budgets)
+        waiting = waits(tokens, costs)
+        return verdict(self._rate(account, take=not waiting), tokens, waiting)
 
     def look(self, account: Account) -> Verdict:
         return Verdict(self._rate(account, take=False), self._tokens(account))
 
     def charge(self, account: Account, tokens: int) -> None:
-        if account.name is not None and tokens:
-            spending = self._spending(account)
-            for budget in account.policy.tokens:
-                spending.add(account.name, budget.window, tokens)
+        budgets = account.policy.tokens
+        if budgets and tokens and account.name is not None:
+            self._spending(account).add(account.name, budgets, tokens)
 
     def learn(self, window: str, began: int, totals: Mapping[str, int]) -> None:
         """Take over what the ledger says of a window; as `Spending.learn`."""
@@ -118,9 +115,11 @@ class LocalLimits:
         the one with least left."""
         most: dict[tuple[str, str], int] = {}
         for person, windows in self._people.current():
-            name = person.rpartition("/")[0]
-            for window, used in windows:
-                most[name, window] = max(most.get((name, window), 0), used)
+            # Both the name and that of the person may hold a slash.
+            for at in (at for at, letter in enumerate(person) if letter == "/"):
+                for window, used in windows:
+                    key = person[:at], window
+                    most[key] = max(most.get(key, 0), used)
         for name in names:
             for budget in roster.of(name).tokens:
                 own = self._callers.peek(name, budget.window)
@@ -138,23 +137,14 @@ class LocalLimits:
     def hear(self, account: Account, window: str, used: int) -> None:
         """Take over what other processes are known to have used."""
         if used > self.used(account, window):
-            spending = self._spending(account)
-            spending.add(account.name or "", window, used - self.used(account, window))
+            more = used - self.used(account, window)
+            self._spending(account).add(account.name or "", [TokenLimit(1, window)], more)
 
     def _tokens(self, account: Account) -> tuple[Spent, ...]:
-        budgets = account.policy.tokens
-        name = account.name
+        budgets, name = account.policy.tokens, account.name
         if not budgets or name is None:
             return ()
-        spending, now = self._spending(account), self._wall()
-        return tuple(
-            Spent(
-                budget,
-                spending.used(name, budget.window),
-                spending.bounds(budget.window)[1] - now,
-            )
-            for budget in budgets
-        )
+        return tuple(self._spending(account).spent(name, budgets))
 
     def _spending(self, account: Account) -> Spending:
         return self._people if account.is_person else self._callers

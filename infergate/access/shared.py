@@ -10,10 +10,11 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from infergate.access.account import Account
-from infergate.access.limits import ILimits, LocalLimits, Spent, Verdict, verdict
+from infergate.access.limits import ILimits, LocalLimits, Verdict, verdict, waits
 from infergate.access.policy import Policy
 from infergate.access.ratelimit import Decision, Rate, kept_key
 from infergate.access.scripts import ASK, CHARGE
+from infergate.access.spending import Spent
 from infergate.errors import LimitsUnavailable
 
 MAX_OWED = 10_000
@@ -74,7 +75,7 @@ class SharedLimits:
             if self._refuse and not account.is_refused:
                 raise LimitsUnavailable from None
             return self._local.ask(account, costs)
-        return verdict(rate, tokens, costs)
+        return verdict(rate, tokens, waits(tokens, costs))
 
     async def _look(self, account: Account) -> Verdict:
         try:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from msgspec import Struct
+
+from infergate.access.policy import TokenLimit
 from infergate.access.windows import bounds
 
 CALLERS = 100_000
@@ -12,6 +16,18 @@ CALLERS = 100_000
 
 PEOPLE = 10_000
 """People of ``user=`` that are held at once: a client chooses their names."""
+
+
+class Spent(Struct, frozen=True, gc=False):
+    """How a budget stands: tokens `used`, and the seconds until its window is over."""
+
+    budget: TokenLimit
+    used: int
+    reset: float
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.budget.count - self.used)
 
 
 class Spending:
@@ -25,7 +41,9 @@ class Spending:
         self._capacity = capacity
         # For each caller and window: when the window began, and the tokens used in it.
         self._used: OrderedDict[str, dict[str, tuple[int, int]]] = OrderedDict()
+        # The current windows that were asked for, and the time in which all of these are current.
         self._bounds: dict[str, tuple[int, int]] = {}
+        self._since, self._until = 0.0, 0.0
         self._known: dict[str, tuple[int, Mapping[str, int]]] = {}
 
     def __len__(self) -> int:
@@ -33,15 +51,50 @@ class Spending:
 
     def bounds(self, window: str) -> tuple[int, int]:
         """The beginning and the end of the current `window`."""
-        current = self._bounds.get(window)
-        now = self._wall()
-        if current is None or not current[0] <= now < current[1]:
-            current = self._bounds[window] = bounds(window, now)
-        return current
+        return self._bounds_at(window, self._look())
+
+    def spent(self, caller: str, budgets: Iterable[TokenLimit]) -> list[Spent]:
+        """How each budget of `caller` stands in its current window."""
+        now = self._look()
+        own = self._of(caller)
+        spent = []
+        for budget in budgets:
+            window = budget.window
+            began, ends = self._bounds.get(window) or self._bounds_at(window, now)
+            current = own.get(window)
+            if current is None or current[0] != began:
+                current = own[window] = began, self._begin(caller, window, began)
+            spent.append(Spent(budget, current[1], ends - now))
+        return spent
+
+    def tightest(self, caller: str, budgets: Sequence[TokenLimit]) -> tuple[Spent, ...]:
+        """Of the same, the budget with least left, and behind it, where one is used up, that of
+        these whose window is over last."""
+        now = self._look()
+        own = self._of(caller)
+        least: tuple[float, TokenLimit, int] = (math.inf, budgets[0], 0)
+        last: tuple[float, TokenLimit, int] = (0, budgets[0], 0)
+        for budget in budgets:
+            window = budget.window
+            began, ends = self._bounds.get(window) or self._bounds_at(window, now)
+            current = own.get(window)
+            if current is None or current[0] != began:
+                current = own[window] = began, self._begin(caller, window, began)
+            left = budget.count - current[1]
+            if left < least[0]:
+                least = left, budget, current[1]
+            if left <= 0 and ends > last[0]:
+                last = ends, budget, current[1]
+        _, budget, used = least
+        tightest = Spent(budget, used, self._bounds[budget.window][1] - now)
+        if last[0] and last[1] is not budget:
+            return tightest, Spent(last[1], last[2], last[0] - now)
+        return (tightest,)
 
     def used(self, caller: str, window: str) -> int:
         """What `caller` has used in the current `window`."""
-        return self._current(self._of(caller), caller, window)[1]
+        (spent,) = self.spent(caller, [TokenLimit(1, window)])
+        return spent.used
 
     def peek(self, caller: str, window: str) -> int:
         """The same, without remembering a caller that has not come yet."""
@@ -62,11 +115,17 @@ class Spending:
                 ],
             )
 
-    def add(self, caller: str, window: str, tokens: int) -> None:
-        """Charge `tokens` to the current `window`."""
-        windows = self._of(caller)
-        began, used = self._current(windows, caller, window)
-        windows[window] = began, used + tokens
+    def add(self, caller: str, budgets: Iterable[TokenLimit], tokens: int) -> None:
+        """Charge `tokens` to the current window of each budget."""
+        now = self._look()
+        own = self._of(caller)
+        for budget in budgets:
+            window = budget.window
+            began, _ = self._bounds_at(window, now)
+            current = own.get(window)
+            if current is None or current[0] != began:
+                current = began, self._begin(caller, window, began)
+            own[window] = began, current[1] + tokens
 
     def learn(self, window: str, began: int, totals: Mapping[str, int]) -> None:
         """Take over what all callers have used, up to now, in the `window` that `began` then. What
@@ -88,13 +147,22 @@ class Spending:
             self._used.move_to_end(caller)
         return windows
 
-    def _current(
-        self, windows: dict[str, tuple[int, int]], caller: str, window: str
-    ) -> tuple[int, int]:
-        """When the current window began, and what was used in it: nothing, or what is known."""
-        began, _ = self.bounds(window)
-        current = windows.get(window)
-        if current is None or current[0] != began:
-            since, totals = self._known.get(window, (None, {}))
-            current = windows[window] = began, totals.get(caller, 0) if since == began else 0
+    def _begin(self, caller: str, window: str, began: int) -> int:
+        """What was used in a window before anybody asked here: nothing, or what is known."""
+        since, totals = self._known.get(window, (None, {}))
+        return totals.get(caller, 0) if since == began else 0
+
+    def _look(self) -> float:
+        """The time; windows that are over by now are forgotten."""
+        now = self._wall()
+        if not self._since <= now < self._until:
+            self._bounds.clear()
+            self._since, self._until = 0.0, math.inf
+        return now
+
+    def _bounds_at(self, window: str, now: float) -> tuple[int, int]:
+        current = self._bounds.get(window)
+        if current is None:
+            began, ends = current = self._bounds[window] = bounds(window, now)
+            self._since, self._until = max(self._since, began), min(self._until, ends)
         return current

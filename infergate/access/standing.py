@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from infergate.access.account import Account
-from infergate.access.limits import Spent, Verdict
+from infergate.access.limits import Verdict
 from infergate.access.ratelimit import Decision, duration
+from infergate.access.spending import Spent
 from infergate.ledger.queries import Usage
 
 

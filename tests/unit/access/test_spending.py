@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.access.policy import TokenLimit
 from infergate.access.spending import Spending
 
 DAY = 86400
@@ -17,21 +18,21 @@ class Counting(SynchronousTestCase):
     def test_each_window_begins_anew(self) -> None:
         """What was used yesterday is no longer counted, what was used this month is."""
         for window in ("day", "month"):
-            self.spending.add("alice", window, 30)
-            self.spending.add("alice", window, 12)
+            self.spending.add("alice", [TokenLimit(1, window)], 30)
+            self.spending.add("alice", [TokenLimit(1, window)], 12)
         self.now += DAY
         self.assertEqual(self.spending.used("alice", "day"), 0)
         self.assertEqual(self.spending.used("alice", "month"), 42)
 
     def test_callers_do_not_share(self) -> None:
         """Each has its own."""
-        self.spending.add("alice", "day", 30)
+        self.spending.add("alice", [TokenLimit(1, "day")], 30)
         self.assertEqual(self.spending.used("bob", "day"), 0)
 
     def test_one_idle_longest_makes_room(self) -> None:
         """Memory is bounded, and who has just come is not forgotten."""
         for caller in ("alice", "bob", "alice", "carol"):
-            self.spending.add(caller, "day", 1)
+            self.spending.add(caller, [TokenLimit(1, "day")], 1)
         self.assertEqual(len(self.spending), 2)
         self.assertEqual(self.spending.used("alice", "day"), 2)
 
@@ -39,16 +40,16 @@ class Counting(SynchronousTestCase):
 class Learning(Counting):
     def test_ledger_stands_over_what_was_counted(self) -> None:
         """It holds what this process has counted, and what others have."""
-        self.spending.add("alice", "day", 30)
+        self.spending.add("alice", [TokenLimit(1, "day")], 30)
         self.spending.learn("day", 10 * DAY, {"alice": 100})
         self.assertEqual(self.spending.used("alice", "day"), 100)
-        self.spending.add("alice", "day", 5)
+        self.spending.add("alice", [TokenLimit(1, "day")], 5)
         self.assertEqual(self.spending.used("alice", "day"), 105)
 
     def test_who_comes_later_begins_with_what_is_known(self) -> None:
         """After a restart a budget goes on where it was."""
         self.spending.learn("day", 10 * DAY, {"alice": 100})
-        self.spending.add("alice", "day", 5)
+        self.spending.add("alice", [TokenLimit(1, "day")], 5)
         self.assertEqual(self.spending.used("alice", "day"), 105)
 
     def test_what_is_known_of_yesterday_is_not_todays(self) -> None:

@@ -7,9 +7,10 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.access.account import of_address, of_caller
-from infergate.access.limits import Spent, Verdict
+from infergate.access.limits import Verdict
 from infergate.access.policy import Caller, Policy, TokenLimit
 from infergate.access.ratelimit import Decision, Rate
+from infergate.access.spending import Spent
 from infergate.access.standing import standing
 from infergate.ledger.queries import Usage
 
