@@ -10,7 +10,7 @@ from typing import Any
 from infergate.access.policy import WINDOWS, Policies, Policy, TokenLimit
 from infergate.access.ratelimit import Rate, parse_rate
 from infergate.api.operations import NAMES
-from infergate.server.addresses import Networks, parse_networks
+from infergate.server.addresses import UNIX, Networks, parse_networks
 
 PAGES = ("metrics", "status")
 """What a key with `routes=` opens only where they are named."""
@@ -121,7 +121,8 @@ def _parse_from(word: str, value: str) -> Networks | None:
         return None
     try:
         networks = parse_networks(value)
-        if not networks:
+        # A socket has no address that a list could name.
+        if not networks or UNIX in networks:
             raise ValueError
     except ValueError:
         raise _refused(word, "addresses or networks, as in 10.0.0.0/8,192.0.2.7, or off") from None

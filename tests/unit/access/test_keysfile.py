@@ -202,6 +202,7 @@ class Lines(SynchronousTestCase):
             ("expires=2027-02-30", "2027-01-31"),
             ("from=10.0.0.1/8", "10.0.0.0/8"),
             ("from=", "10.0.0.0/8"),
+            ("from=10.0.0.0/8,unix", "10.0.0.0/8"),
             ("user=Authorization", "header field"),
             ("user=", "header field"),
         ):  # fmt: skip
