@@ -97,8 +97,9 @@ def env_example() -> str:
     for group, title in TITLES.items():
         parts.append(f"### {title}\n")
         for field in _group(group):
-            about = "\n".join(textwrap.wrap(field.metadata["about"], 98, initial_indent="# ",
-                                            subsequent_indent="# "))  # fmt: skip
+            about = textwrap.fill(
+                field.metadata["about"], 98, initial_indent="# ", subsequent_indent="# "
+            )
             parts.append(f"{about}\n#{field.name.upper()}={_default(field)}\n")
     return "\n".join(parts)
 
@@ -155,13 +156,12 @@ def _default(field: attrs.Attribute[Any]) -> str:
 
 def _entry(option: str, about: str | None) -> str:
     """An option and what it is for, in two columns."""
-    wrapped = textwrap.wrap(
+    return textwrap.fill(
         about or "",
         _HELP_WIDTH,
         initial_indent=f"  {option:<{_OPTION_WIDTH}} ",
         subsequent_indent=" " * (_OPTION_WIDTH + 3),
     )
-    return "\n".join(wrapped)
 
 
 def _default_cell(field: attrs.Attribute[Any]) -> str:
