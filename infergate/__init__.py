@@ -12,6 +12,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     listening greeting   where to listen; the line that says what runs
     compose              wires the gateway out of its settings
     stores               what is kept outside the process: USAGE_DB and SHARED_STATE
+    otel                 the standard OTEL_* variables
     manual dotenv        the settings as text for people; the file .env
     settings             what was asked for: each setting, its default and what is allowed
     sources              where a setting is written: option, environment, .env, a file of its own

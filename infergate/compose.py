@@ -6,7 +6,9 @@ their own. Nothing here listens, connects or logs; `service` starts what was wir
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from time import time, time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +27,10 @@ from infergate.api.operations import NAMES, ROUTES
 from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
-from infergate.backend.endpoint import api_base
+from infergate.backend.endpoint import api_base, host_and_port
 from infergate.backend.health import Health, connection, health_route
 from infergate.gateway import Gateway
+from infergate.otel import Signal, Telemetry
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.connection import EdgeLimits
 from infergate.server.edge import Edge
@@ -42,9 +45,10 @@ from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.lag import Lag
 from infergate.telemetry.logs import RequestLog
 from infergate.telemetry.metrics import Metrics
-from infergate.telemetry.push import Collector, Pusher
+from infergate.telemetry.push import Collector, MetricsPusher, Pushers, SpanPusher
 from infergate.telemetry.reachability import Reachability
 from infergate.telemetry.record import Record
+from infergate.telemetry.tracing import Tracer
 from infergate.worker import BackendWorker, EchoWorker, IWorker
 
 if TYPE_CHECKING:
@@ -87,12 +91,14 @@ def compose(
     log: Callable[[Record], None] | None = None,
     wrap: Callable[[IWorker], IWorker] = lambda worker: worker,
     stores: Stores | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Wired:
     """Wire a gateway that runs on `clock` and reaches other servers by `reach`.
 
     `log` is handed the record of each exchange in place of the process's log; `wrap` may put
     another worker around or in place of the one that the settings ask for. `stores` are the
-    ledger and the Redis that the settings name. Raises `SettingsError`
+    ledger and the Redis that the settings name, `telemetry` is what the ``OTEL_*`` variables ask
+    for. Raises `SettingsError`
     where a setting shows to be wrong only now.
     """
     wiring = _Wiring(settings, clock, reach)
@@ -105,6 +111,7 @@ def compose(
     admission = wiring.admission(_shared(settings, local, stores.redis), metrics)
     lasting = _lasting(stores, local, admission, clock)
     _watch(metrics, stores)
+    tracer, pushers = wiring.telemetry(telemetry or Telemetry(), metrics)
     metrics.callers.watch(lambda names: local.standings(admission.roster.policies, names))
     gateway = Gateway(
         worker,
@@ -122,7 +129,14 @@ def compose(
         shut=set(NAMES) - settings.routes,
     )
 
+    def began(record: Record) -> None:
+        metrics.began(record)
+        if tracer is not None:
+            tracer.began(record)
+
     def ended(record: Record) -> None:
+        if tracer is not None:
+            tracer.ended(record)
         metrics.ended(record)
         reachability.ended(record)
         if ledger is not None:
@@ -136,7 +150,7 @@ def compose(
             Routes(app),
             _limits(settings),
             wiring.deadlines,
-            began=metrics.began,
+            began=began,
             ended=ended,
             trusted_proxies=settings.trusted_proxies,
             error_format=settings.error_format,
@@ -166,7 +180,7 @@ def compose(
         metrics=metrics,
         deadlines=wiring.deadlines,
         pools=tuple(wiring.pools),
-        parts=(Lag(metrics.lag, clock), *lasting, *wiring.parts(metrics)),
+        parts=(Lag(metrics.lag, clock), *lasting, pushers),
     )
 
 
@@ -298,27 +312,57 @@ class _Wiring:
             self._published = KeySet(fetcher(agent, url, self.deadlines), self._clock)
         return self._published
 
-    def parts(self, metrics: Metrics) -> tuple[Part, ...]:
-        """What has to be started and stopped with the gateway."""
-        endpoint = self._settings.otel_exporter_otlp_endpoint
-        if endpoint is None:
-            return ()
-        try:
-            # Imported only where metrics are pushed, since it takes memory.
-            from infergate.telemetry.otlp import metrics_message
-        except ImportError:
-            raise SettingsError(
-                "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "needs the extra: pip install '.[otlp]'"
-            ) from None
-        agent, _ = self._origin("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        collector = Collector(agent, self._clock, endpoint + "/v1/metrics")
+    def telemetry(self, asked: Telemetry, metrics: Metrics) -> tuple[Tracer | None, Pushers]:
+        """What gives ids to traces, where they are pushed, and what pushes."""
+        pushers: list[MetricsPusher | SpanPusher] = []
+        tracer = None
+        if asked.metrics is not None:
+            pushers.append(self._metrics_pusher(asked, asked.metrics, metrics))
+        if asked.traces is not None:
+            pusher = self._span_pusher(asked, asked.traces)
+            pushers.append(pusher)
+            tracer = Tracer(asked.sampler, pusher.add, self._clock.seconds)
+        return tracer, Pushers(pushers)
+
+    def _metrics_pusher(self, asked: Telemetry, signal: Signal, metrics: Metrics) -> MetricsPusher:
+        # These two need the extra, and take memory: imported only where something is pushed.
+        with _extra(signal):
+            from infergate.telemetry.otlp import message
+            from infergate.telemetry.otlpmetrics import metric_parts
         started = time_ns()
+        return MetricsPusher(
+            self._collector(signal),
+            self._clock,
+            lambda: metric_parts(metrics, started, time_ns()),
+            partial(message, asked.resource),
+            asked.metrics_interval,
+        )
 
-        def message() -> bytes:
-            resource = {"service.name": "infergate"}
-            return metrics_message(metrics.registry, resource, started, time_ns())
+    def _span_pusher(self, asked: Telemetry, signal: Signal) -> SpanPusher:
+        with _extra(signal):
+            from infergate.telemetry.otlp import message
+            from infergate.telemetry.spans import spans
+        backend = self._settings.backend_url
+        return SpanPusher(
+            self._collector(signal),
+            self._clock,
+            partial(spans, backend=None if backend is None else host_and_port(api_base(backend))),
+            partial(message, asked.resource),
+            delay=asked.span_delay,
+            queue=asked.span_queue,
+            batch=asked.span_batch,
+        )
 
-        return (Pusher(collector, self._clock, message),)
+    def _collector(self, signal: Signal) -> Collector:
+        agent, _ = self._origin(signal.setting, signal.url, signal.trust)
+        return Collector(
+            agent,
+            self._clock,
+            signal.url,
+            signal.headers,
+            timeout=signal.timeout,
+            gzip=signal.gzip,
+        )
 
     def _origin(
         self, setting: str, url: str, trust: Any = None
@@ -378,6 +422,16 @@ def _watch(metrics: Metrics, stores: Stores) -> None:
             "Whether the Redis of SHARED_STATE answers.",
             lambda: redis.up,
         )
+
+
+@contextmanager
+def _extra(signal: Signal) -> Iterator[None]:
+    """What is imported needs the extra ``otlp``."""
+    try:
+        yield
+    except ImportError:
+        needed = "needs the extra: pip install '.[otlp]'"
+        raise SettingsError(signal.setting, signal.url, needed) from None
 
 
 def _limits(settings: Settings) -> EdgeLimits:

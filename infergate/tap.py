@@ -26,6 +26,7 @@ from infergate.greeting import start_line, url
 from infergate.ledger.sqlite import network_file_system
 from infergate.listening import listen, listen_main
 from infergate.manual import help_text, option_parameters
+from infergate.otel import Telemetry, read_telemetry, variables
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
 from infergate.reload import CertificateFiles, KeyFiles, Reloader
@@ -76,7 +77,9 @@ def makeService(options: Options) -> GatewayService:
         _enter_directory(options)
         dotenv = read_dotenv()
         settings = load(options, os.environ, dotenv)
-        return _service(settings, reactor, _log_target(options), _misspelt(dotenv))
+        endpoint = settings.otel_exporter_otlp_endpoint
+        telemetry = read_telemetry(variables(os.environ, dotenv, endpoint))
+        return _service(settings, telemetry, reactor, _log_target(options), _misspelt(dotenv))
     except SettingsError as error:
         raise SystemExit(f"infergate: {error}") from None
 
@@ -109,7 +112,7 @@ def _misspelt(dotenv: Mapping[str, str]) -> list[str]:
 
 
 def _service(
-    settings: Settings, reactor: Any, target: Target, warnings: list[str]
+    settings: Settings, telemetry: Telemetry, reactor: Any, target: Target, warnings: list[str]
 ) -> GatewayService:
     allow_many_connections()
     wired = compose(
@@ -117,6 +120,7 @@ def _service(
         reactor,
         lambda url, trust: backend_endpoint(url, reactor, settings.backend_connect_timeout, trust),
         stores=open_stores(settings, reactor),
+        telemetry=telemetry,
     )
     main = Certificates(settings.listen or "", wired.front)
     ports = [listen_main(main.reactor_for(reactor), settings, wired.front)]

@@ -43,6 +43,12 @@ def api_base(url: str) -> str:
     return SOCKET_BASE if url.startswith("unix:") else url
 
 
+def host_and_port(url: str) -> tuple[str, int]:
+    """The server of an HTTP URL."""
+    uri = URI.fromBytes(url.encode("ascii"))
+    return uri.host.decode("ascii").strip("[]"), uri.port
+
+
 def backend_endpoint(
     url: str, reactor: object, connect_timeout: float, trust: Any = None
 ) -> IStreamClientEndpoint:

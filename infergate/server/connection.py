@@ -135,6 +135,7 @@ class Connection(Protocol):
         self.site = edge
         self.peer = ""
         self.above_limit = False
+        self.secure = False
         """Only probes are served here: all the places are taken. The edge says so."""
         self._parser = Parser(edge.limits.framing)
         self._request: Request | None = None
@@ -204,6 +205,7 @@ class Connection(Protocol):
         if ITCPTransport.providedBy(self.transport):
             cast(ITCPTransport, self.transport).setTcpNoDelay(True)
         self.transport.bufferSize = WRITE_BUFFER
+        self.secure = self.isSecure()
         self._outlet = outlet(self.transport)
         self.write, self.write_batched = self._outlet.write, self._outlet.write_batched
         self._flow = Flow(self.transport, edge.deadlines, edge.limits.write_stall_timeout)

@@ -82,6 +82,7 @@ class Channel(Protocol):
     peer: str
     phase: Phase
     above_limit: bool
+    secure: bool
 
     @property
     def paused(self) -> bool: ...
@@ -151,6 +152,7 @@ class Request(WebRequest):
                 connection.peer, fields.get(b"x-forwarded-for"), self.site.trusted_proxies
             ),
             request_id=_request_id(fields),
+            scheme="https" if connection.secure else "http",
         )
         if b"traceparent" in fields:
             trace = self.record.trace = read_trace(fields)

@@ -1,22 +1,26 @@
 """What is known afterwards: one record a request, and every view of it.
 
-push        what is known, pushed to a collector
-otlp        the metrics as OTLP's messages
-exposition  the text of /metrics, and how often it is written anew
+push          metrics and spans, pushed to a collector
+spans         one record into its spans
+tracing       which requests are traced, by what ids
+otlpmetrics   the metrics as messages of OTLP
+otlp          what messages of OTLP have in common
+exposition    the text of /metrics, and how often it is written anew
 reachability  whether the backend can be reached
-lag         how late the event loop is
-metrics     one record into every metric
-callers     one record into the metrics of its caller
-histogram   values in buckets, and examples of them
-buckets     the ends of the buckets
-logs        one event for each record, and the levels of events
-textlines   an event as a line for people
-jsonlines   an event as a line for machines
-repeats     messages that come again and again
-lines       lines on their way out
-targets     where lines go
-escaping    text of unknown origin, made fit for terminals
-timing      where the time went, for the client
-record      what is known of one request
+lag           how late the event loop is
+metrics       one record into every metric
+callers       one record into the metrics of its caller
+histogram     values in buckets, and examples of them
+buckets       the ends of the buckets
+logs          one event for each record, and the levels of events
+textlines     an event as a line for people
+jsonlines     an event as a line for machines
+repeats       messages that come again and again
+lines         lines on their way out
+targets       where lines go
+escaping      text of unknown origin, made fit for terminals
+slices        long work in slices
+timing        where the time went, for the client
+record        what is known of one request
 tracecontext  which trace a request belongs to
 """

@@ -19,12 +19,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from infergate.telemetry.histogram import escape
 from infergate.telemetry.metrics import Metrics
+from infergate.telemetry.slices import in_slices
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-SLICE = 0.005
-"""Seconds of writing between two looks at the sockets."""
 
 SAMPLES = 200
 """Samples that are written in one piece."""
@@ -98,22 +96,21 @@ class _Form:
         answer: Deferred[bytes] = Deferred()
         self._waiting.append(answer)
         if len(self._waiting) == 1:
-            self._write(pieces(self._metrics, openmetrics=self._openmetrics), [])
+            work = self._timed(pieces(self._metrics, openmetrics=self._openmetrics))
+            in_slices(work, self._clock).addCallback(self._written)
         return answer
 
-    def _write(self, rest: Iterator[str], written: list[str]) -> None:
-        """Write one slice; the next one comes after everybody else's turn."""
-        began = self._clock.seconds()
-        piece: str | None = ""
-        while self._clock.seconds() - began < SLICE:
-            piece = next(rest, None)
+    def _timed(self, work: Iterator[str]) -> Iterator[str]:
+        """The same, with the time that each piece takes to write off the budget."""
+        while True:
+            began = self._clock.seconds()
+            piece = next(work, None)
+            self._budget -= self._clock.seconds() - began
             if piece is None:
-                break
-            written.append(piece)
-        self._budget -= self._clock.seconds() - began
-        if piece is not None:
-            self._clock.callLater(0, self._write, rest, written)
-            return
+                return
+            yield piece
+
+    def _written(self, written: list[str]) -> None:
         self._text = "".join(written).encode("utf-8")
         waiting, self._waiting = self._waiting, []
         for answer in waiting:

@@ -176,7 +176,7 @@ class Metrics:
     def _operation_ended(self, record: Record, error: str, exemplar: Exemplar | None) -> None:
         assert record.operation is not None
         assert record.closed is not None
-        operation = GEN_AI_OPERATIONS.get(record.operation, record.operation)
+        operation = gen_ai_operation(record.operation)
         model = self._model_label(record)
         labels = (operation, model, error)
         self._operation.observe(record.duration, labels, exemplar)
@@ -199,6 +199,11 @@ class Metrics:
             # Shown in the terminals of those who look at `/metrics`.
             label = self._models[record.model] = escaped(record.model)
         return label or "other"
+
+
+def gen_ai_operation(operation: str) -> str:
+    """What the GenAI conventions call one of our operations."""
+    return GEN_AI_OPERATIONS.get(operation, operation)
 
 
 def exemplar_of(record: Record) -> Exemplar | None:

@@ -27,13 +27,15 @@ class Record:
     without waiting for the body; `backend_head` is when the head of the backend's answer came,
     `answer_began` when the answer itself began, which of a stream is its first event.
 
-    `trace` is the client's; `trace_id` is that trace, or one of our own, and `span_id` our span in
-    it where we trace, in hexadecimal digits, with `traceparent` for the backend.
+    `trace` is the client's; `trace_id` is that trace, or one of our own. Where we trace, `span_id`
+    is our span in it, all in hexadecimal digits, and `backend_span_id` the one that the backend
+    hears of by `traceparent`; `sampled` says whether they are recorded.
     """
 
     opened: float
     client: str
     request_id: str
+    scheme: str = "http"
     method: str | None = None
     path: str | None = None
     route: str = "other"
@@ -65,7 +67,9 @@ class Record:
     trace: TraceContext | None = None
     trace_id: str | None = None
     span_id: str | None = None
+    backend_span_id: str | None = None
     traceparent: bytes | None = None
+    sampled: bool = False
     endings: tuple[Callable[[Record], None], ...] = ()
 
     def fail(self, error: GatewayError) -> None:

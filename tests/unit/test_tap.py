@@ -522,15 +522,19 @@ class Wiring(Setting):
     def test_push(self) -> None:
         """Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is pushed; without the extra that it needs
         the process ends with one line that says so."""
-        self.assertEqual(len(self.make()._parts), 2)
+        self.assertEqual(len(self.make()._parts), 3)
         with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": None}):
             line = self.refused("--otel-exporter-otlp-endpoint=http://collector:4318")
         self.assertIn("OTEL_EXPORTER_OTLP_ENDPOINT", line)
         self.assertIn("otlp", line)
-        otlp = mock.Mock(metrics_message=lambda *_: b"the metrics")
-        with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": otlp}):
-            *_, pusher = self.make("--otel-exporter-otlp-endpoint=http://127.0.0.1:4318/x")._parts
-        pusher.stop()
+        otlp = mock.Mock(message=lambda *_: b"the metrics")
+        modules = {"infergate.telemetry.otlp": otlp, "infergate.telemetry.otlpmetrics": mock.Mock()}
+        self.environ["OTEL_TRACES_EXPORTER"] = "none"
+        with mock.patch.dict(sys.modules, modules):
+            *_, pushers = self.make("--otel-exporter-otlp-endpoint=http://127.0.0.1:4318/x")._parts
+        (pusher,) = pushers._pushers
+        pusher._parts = lambda: iter(())
+        pushers.stop()
         host, port, factory, *_ = self.reactor.tcpClients[0]
         self.assertEqual((host, port), ("127.0.0.1", 4318))
         wire = Wire(self.reactor, "127.0.0.1")

@@ -15,9 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.usage import Usage
 from infergate.telemetry import exposition
-from infergate.telemetry.exposition import BURST, SHARE, SLICE, Exposition, asks_for_openmetrics
+from infergate.telemetry.exposition import BURST, SHARE, Exposition, asks_for_openmetrics
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.record import Record
+from infergate.telemetry.slices import SLICE
 
 
 def stream(request_id: str = "id-1", model: str = "tiny") -> Record:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from gzip import decompress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,7 +19,20 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from infergate.telemetry import push
-from infergate.telemetry.push import INTERVAL, LAST_PUSH, TIMEOUT, Collector, Pusher
+from infergate.telemetry.push import (
+    INTERVAL,
+    LARGE,
+    LAST_PUSH,
+    TIMEOUT,
+    Collector,
+    MetricsPusher,
+    Pushers,
+    SpanPusher,
+)
+from infergate.telemetry.record import Record
+from infergate.telemetry.tracing import Ended
+
+PARTS = (b"mes", b"", b"sage")
 
 URL = "http://collector:4318/v1/metrics"
 
@@ -106,11 +121,23 @@ class Collectors(Setting):
         self.assertEqual(self.agent.aborted, 1)
         self.assertEqual(self.events[0]["why"], "TimeoutError")
 
+    def test_large_message_is_compressed_where_that_was_asked_for(self) -> None:
+        """A small one would only grow."""
+        collector = Collector(self.agent, self.clock, URL, gzip=True)
+        for message in (b"x" * LARGE, b"x" * (LARGE - 1)):
+            collector.push(message)
+        (*_, headers, body), (*_, plain, small) = self.agent.requests
+        self.assertEqual(
+            (headers[b"Content-Encoding"], decompress(body)), ([b"gzip"], b"x" * LARGE)
+        )
+        self.assertNotIn(b"Content-Encoding", plain)
+        self.assertEqual(small, b"x" * (LARGE - 1))
 
-class Pushers(Setting):
+
+class MetricsPushers(Setting):
     def setUp(self) -> None:
         super().setUp()
-        self.pusher = Pusher(self.collector, self.clock, lambda: b"message")
+        self.pusher = MetricsPusher(self.collector, self.clock, lambda: iter(PARTS), b"".join)
 
     def test_pushes_are_regular(self) -> None:
         """There is a push in each interval, and a last one at the stop."""
@@ -126,6 +153,7 @@ class Pushers(Setting):
         self.agent.answers[-1].callback(Response(200))
         self.successResultOf(stopped)
         self.assertEqual((self.clock.getDelayedCalls(), self.events), ([], []))
+        self.assertEqual({body for *_, body in self.agent.requests}, {b"message"})
 
     def test_push_that_hangs_delays_the_next_and_no_more(self) -> None:
         """One push at a time; one that hangs is given up."""
@@ -149,3 +177,135 @@ class Pushers(Setting):
         """A process that ends before it has begun still says so."""
         self.pusher.stop()
         self.assertEqual(len(self.agent.requests), 1)
+
+    def test_message_that_cannot_be_made_ends_nothing(self) -> None:
+        """It is logged, and the next push comes as ever."""
+
+        def fails() -> Iterator[bytes]:
+            raise ZeroDivisionError
+            yield b""
+
+        parts: list[Any] = [fails, lambda: iter(PARTS)]
+        pusher = MetricsPusher(self.collector, self.clock, lambda: parts.pop(0)(), b"".join)
+        pusher.start()
+        self.clock.advance(INTERVAL)
+        self.assertEqual(len(self.agent.requests), 0)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(len(self.agent.requests), 1)
+        self.assertEqual([event["log_level"].name for event in self.events], ["critical"])
+
+
+class SpanPushers(Setting):
+    def setUp(self) -> None:
+        super().setUp()
+        self.pusher = SpanPusher(
+            self.collector,
+            self.clock,
+            lambda ended: iter((ended.record.request_id.encode() + b" ",)),
+            b"".join,
+            delay=5,
+            queue=6,
+            batch=3,
+        )
+
+    def end(self, *names: str) -> None:
+        """Exchanges that have ended."""
+        for name in names:
+            self.pusher.add(Ended(Record(opened=1.0, client="", request_id=name), 0))
+
+    @property
+    def pushed(self) -> list[bytes]:
+        return [body for *_, body in self.agent.requests]
+
+    def answer(self) -> None:
+        self.agent.answers[-1].callback(Response(200))
+
+    def test_spans_are_pushed_soon_after_they_ended(self) -> None:
+        """Together with those that end meanwhile; without any, nothing is pushed."""
+        self.pusher.start()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.end("a")
+        self.clock.advance(4)
+        self.end("b")
+        self.assertEqual(self.pushed, [])
+        self.clock.advance(1)
+        self.assertEqual(self.pushed, [b"a b "])
+        self.answer()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.end("c")
+        self.clock.advance(5)
+        self.assertEqual(self.pushed, [b"a b ", b"c "])
+
+    def test_full_batch_is_pushed_at_once(self) -> None:
+        """And the next one when that was taken."""
+        self.end(*"abcdefg")
+        self.assertEqual(self.pushed, [b"a b c "])
+        self.answer()
+        self.assertEqual(self.pushed, [b"a b c ", b"d e f "])
+        self.answer()
+        self.clock.advance(5)
+        self.assertEqual(self.pushed, [b"a b c ", b"d e f ", b"g "])
+
+    def test_collector_that_hangs_costs_spans_and_no_memory(self) -> None:
+        """What the queue has no room for is lost; then it goes on."""
+        self.end(*"abc")
+        self.end(*"defghijklm")
+        self.assertEqual(len(self.pusher._waiting), 6)
+        self.clock.advance(TIMEOUT)
+        self.assertEqual(self.agent.aborted, 1)
+        self.assertEqual(self.pushed, [b"a b c ", b"d e f "])
+        self.answer()
+        self.assertEqual(self.pushed[-1], b"g h i ")
+
+    def test_stop_pushes_what_is_left(self) -> None:
+        """All of it, in one message, and nothing where nothing is left."""
+        self.end("a", "b")
+        stopped = self.pusher.stop()
+        self.assertEqual(self.pushed, [b"a b "])
+        self.answer()
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop_without_spans_waits_for_nothing(self) -> None:
+        """No collector is asked."""
+        self.successResultOf(self.pusher.stop())
+        self.assertEqual((self.pushed, self.clock.getDelayedCalls()), ([], []))
+
+    def test_stop_waits_for_what_is_under_way(self) -> None:
+        """A push that is answered in time is not lost, and the rest follows."""
+        self.end(*"abcd")
+        stopped = self.pusher.stop()
+        self.assertEqual(self.pushed, [b"a b c "])
+        self.answer()
+        self.assertEqual(self.pushed, [b"a b c ", b"d "])
+        self.answer()
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop_waits_for_no_collector_that_hangs(self) -> None:
+        """Half of the time for what is under way, the rest for what is left."""
+        self.end(*"abcd")
+        stopped = self.pusher.stop()
+        self.clock.advance(LAST_PUSH / 2)
+        self.assertEqual(self.pushed, [b"a b c ", b"d "])
+        self.clock.advance(LAST_PUSH / 2)
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class Together(Setting):
+    def test_all_are_stopped_at_the_same_time(self) -> None:
+        """Two that hang take no longer than one."""
+        pushers = Pushers(
+            [MetricsPusher(self.collector, self.clock, lambda: iter(PARTS), b"".join)] * 2
+        )
+        stopped = pushers.stop()
+        self.clock.advance(LAST_PUSH)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.agent.requests), 2)
+
+    def test_nothing_to_push_is_no_part_of_a_stop(self) -> None:
+        """Nothing is waited for."""
+        pushers = Pushers([])
+        pushers.start()
+        self.successResultOf(pushers.stop())

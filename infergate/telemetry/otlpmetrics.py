@@ -1,0 +1,122 @@
+"""The metrics of `/metrics` under OpenTelemetry's own names, as messages of OTLP.
+
+Needs the extra ``otlp``; imported only where metrics are pushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AggregationTemporality,
+    HistogramDataPoint,
+    Metric,
+    NumberDataPoint,
+)
+from prometheus_client import Metric as Family
+
+from infergate.telemetry.histogram import Histogram, Series
+from infergate.telemetry.metrics import Metrics
+from infergate.telemetry.otlp import attributes
+
+NAMES = {
+    "http_server_request_duration_seconds": ("http.server.request.duration", "s"),
+    "gen_ai_server_request_duration_seconds": ("gen_ai.server.request.duration", "s"),
+    "gen_ai_server_time_to_first_token_seconds": ("gen_ai.server.time_to_first_token", "s"),
+    "gen_ai_server_time_per_output_token_seconds": ("gen_ai.server.time_per_output_token", "s"),
+    "gen_ai_client_token_usage": ("gen_ai.client.token.usage", "{token}"),
+}
+"""Names of the semantic conventions by Prometheus's, with their units."""
+
+OWN = "infergate_"
+"""Before the names of the gateway's own metrics, which are pushed as ``infergate.x_y``."""
+
+UNITS = {"requests": "{request}", "streams": "{stream}", "lines": "{line}", "tokens": "{token}"}
+"""Units by a word of the name."""
+
+ATTRIBUTES = {
+    "http_route": "http.route",
+    "http_request_method": "http.request.method",
+    "http_response_status_code": "http.response.status_code",
+    "error_type": "error.type",
+    "gen_ai_operation_name": "gen_ai.operation.name",
+    "gen_ai_request_model": "gen_ai.request.model",
+    "gen_ai_token_type": "gen_ai.token.type",
+}
+
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+
+
+def metric_parts(metrics: Metrics, started: int, now: int) -> Iterator[bytes]:
+    """Each metric, serialized; `started` and `now` are timestamps in nanoseconds since 1970.
+
+    What is no metric comes as nothing: a part is short to make, and a histogram of a hundred models
+    is not.
+    """
+    for histogram in metrics.histograms:
+        name, unit = name_and_unit(histogram.name)
+        metric = Metric(name=name, description=histogram.about, unit=unit)
+        metric.histogram.aggregation_temporality = CUMULATIVE
+        for series in histogram.series():
+            metric.histogram.data_points.append(_point(histogram, series, started, now))
+            yield b""
+        yield metric.SerializeToString()
+    for family in metrics.others.collect():
+        # What a process is says the resource, and how it is, other instruments.
+        if family.type != "info" and family.name.startswith(OWN):
+            yield _numbers(family, started, now).SerializeToString()
+
+
+def name_and_unit(name: str) -> tuple[str, str]:
+    """What OpenTelemetry calls a metric that Prometheus knows by `name`, and its unit."""
+    known = NAMES.get(name)
+    if known is not None:
+        return known
+    name = name.removeprefix(OWN)
+    if name.endswith("_seconds"):
+        return f"infergate.{name.removesuffix('_seconds')}", "s"
+    units = [UNITS[word] for word in name.split("_") if word in UNITS]
+    return f"infergate.{name}", units[-1] if units else "1"
+
+
+def _numbers(family: Family, started: int, now: int) -> Metric:
+    """A counter or a gauge."""
+    name, unit = name_and_unit(family.name)
+    metric = Metric(name=name, description=family.documentation, unit=unit)
+    points = [
+        NumberDataPoint(
+            attributes=_attributes(sample.labels),
+            start_time_unix_nano=started,
+            time_unix_nano=now,
+            as_double=sample.value,
+        )
+        for sample in family.samples
+    ]
+    if family.type == "counter":
+        metric.sum.aggregation_temporality = CUMULATIVE
+        metric.sum.is_monotonic = True
+        metric.sum.data_points.extend(points)
+    else:
+        metric.gauge.data_points.extend(points)
+    return metric
+
+
+def _point(histogram: Histogram, series: Series, started: int, now: int) -> HistogramDataPoint:
+    labels = dict(zip(histogram.label_names, series.labels, strict=True))
+    return HistogramDataPoint(
+        attributes=_attributes(labels),
+        start_time_unix_nano=started,
+        time_unix_nano=now,
+        count=sum(series.counts),
+        sum=series.sum,
+        bucket_counts=series.counts,
+        explicit_bounds=histogram.bounds,
+    )
+
+
+def _attributes(labels: Mapping[str, str]) -> list[KeyValue]:
+    """An empty label is an attribute that is not there; a status is a number."""
+    known = {ATTRIBUTES.get(name, name): value for name, value in labels.items() if value}
+    status = "http.response.status_code"
+    return attributes({n: int(v) if n == status else v for n, v in known.items()})

@@ -1,0 +1,104 @@
+"""Traces of our own: which requests are traced, and by what ids.
+
+Every request gets a span's id, whether it is recorded or not: the backend's own spans, and the log,
+then fit to what the client knows.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+
+import attrs
+
+from infergate.telemetry.record import Record
+
+
+@attrs.frozen
+class Ended:
+    """An exchange that has ended. `epoch` is the time since 1970 at which the record's clock was
+    at 0, in nanoseconds."""
+
+    record: Record
+    epoch: int
+
+    def at(self, seconds: float) -> int:
+        """A time of the record, in nanoseconds since 1970."""
+        return self.epoch + int(seconds * 1e9)
+
+
+Sampler = Callable[[str, bool | None], bool]
+"""Whether a trace is recorded, by its id, and by whether its caller records it: None where it
+begins here."""
+
+
+class Tracer:
+    """Gives ids to exchanges, and hands those that are recorded to `export` when they have ended;
+    `now` is the clock of the records.
+
+    `began` and `ended` are called with each record, `ended` before its log line is written.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        export: Callable[[Ended], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._sampler = sampler
+        self._export = export
+        self._now = now
+        # Ids need not be secret, only different in each process (W3C Trace Context, 5.2).
+        self._random = random.Random(os.urandom(32))  # noqa: S311
+
+    def began(self, record: Record) -> None:
+        trace = record.trace
+        if trace is None:
+            record.trace_id = self._id(128)
+        record.span_id, record.backend_span_id = self._id(64), self._id(64)
+        assert record.trace_id is not None
+        sampled = self._sampler(record.trace_id, None if trace is None else trace.sampled)
+        record.sampled = sampled
+        text = f"00-{record.trace_id}-{record.backend_span_id}-{'01' if sampled else '00'}"
+        record.traceparent = text.encode("ascii")
+
+    def ended(self, record: Record) -> None:
+        if record.probe or record.method == "HEAD":
+            # Of what asks how the gateway is there is no span, and so no id of one.
+            record.trace_id = None if record.trace is None else record.trace.trace_id
+            record.span_id = None
+        elif record.sampled:
+            self._export(Ended(record, time.time_ns() - int(self._now() * 1e9)))
+
+    def _id(self, bits: int) -> str:
+        """An id that is not 0, in hexadecimal digits."""
+        return f"{self._random.getrandbits(bits) or 1:0{bits // 4}x}"
+
+
+def always(trace_id: str, parent: bool | None) -> bool:
+    return True
+
+
+def never(trace_id: str, parent: bool | None) -> bool:
+    return False
+
+
+def ratio(part: float) -> Sampler:
+    """So large a part of all traces, the same ones at every service that asks by their ids."""
+    bound = round(part * (1 << 64))
+
+    def sample(trace_id: str, parent: bool | None) -> bool:
+        return int(trace_id[16:], 16) < bound
+
+    return sample
+
+
+def parent_based(root: Sampler) -> Sampler:
+    """What the caller says of its trace; `root` decides on those that begin here."""
+
+    def sample(trace_id: str, parent: bool | None) -> bool:
+        return root(trace_id, None) if parent is None else parent
+
+    return sample
