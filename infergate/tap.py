@@ -108,7 +108,7 @@ def _enter_directory(options: Options) -> None:
 def _misspelt(dotenv: Mapping[str, str]) -> list[str]:
     """A warning for each name in ``.env`` that is probably misspelt."""
     likely = misspelt(dotenv, names()).items()
-    return [f"{name} in .env is not a setting: {near} is, nearly" for name, near in likely]
+    return [f"{name} in .env is no setting. Is {near} meant?" for name, near in likely]
 
 
 def _service(

@@ -288,7 +288,7 @@ class Directory(Setting):
         (self.there / ".env").write_text("BACKNED_URL=http://a\nHOSTNAME=x\n")
         service, _ = self.make_in(str(self.there))
         self.assertEqual(
-            service._warnings, ["BACKNED_URL in .env is not a setting: BACKEND_URL is, nearly"]
+            service._warnings, ["BACKNED_URL in .env is no setting. Is BACKEND_URL meant?"]
         )
 
 
