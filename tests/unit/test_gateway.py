@@ -37,14 +37,14 @@ ROUTES = {
 
 
 class Routes(SynchronousTestCase):
-    def test_models(self) -> None:
+    def test_echo_lists_the_model_that_it_calls_itself(self) -> None:
         """With no backend the list of models holds DEFAULT_MODEL, or nothing where it is empty."""
         listed = Running().get("/v1/models").json
         self.assertEqual(listed["object"], "list")
         self.assertEqual([model["id"] for model in listed["data"]], ["default"])
         self.assertEqual(Running(default_model="").get("/v1/models").json["data"], [])
 
-    def test_healthz(self) -> None:
+    def test_healthz_never_asks_the_backend(self) -> None:
         """The process says that it lives, without asking the backend."""
         running = Running(backend=True)
         answer = running.get("/healthz")
@@ -52,7 +52,7 @@ class Routes(SynchronousTestCase):
         self.assertEqual(running.port.attempts, 0)
         self.assertEqual(running.line["outcome"], "ok")
 
-    def test_readyz(self) -> None:
+    def test_readyz_says_whether_requests_can_be_served(self) -> None:
         """The process says whether it can serve: yes, draining, or that the backend is away."""
         answer = Running().get("/readyz")
         self.assertEqual((answer.status, answer.json), (200, {"status": "ready"}))
@@ -153,7 +153,7 @@ class Routes(SynchronousTestCase):
         running = Running(metrics_apart=True)
         self.assertNotIn("use", running.get("/metrics/").json["message"])
 
-    def test_metrics(self) -> None:
+    def test_metrics_are_prometheus_text(self) -> None:
         """The figures are Prometheus text, of what has ended and of what is under way."""
         running = Running()
         running.ask(chat())
@@ -163,7 +163,7 @@ class Routes(SynchronousTestCase):
         self.assertIn('route="/v1/chat/completions",status="200"} 1.0', text)
         self.assertIn("infergate_requests_in_flight 1.0", text)
 
-    def test_metrics_apart(self) -> None:
+    def test_metrics_listener_needs_no_key_and_serves_nothing_else(self) -> None:
         """With METRICS_LISTEN the figures are on their own listener, alone and without a key."""
         running = Running(metrics_apart=True, keys="key-of-bob")
         self.assertEqual(running.get("/metrics", KEY).status, 404)
@@ -174,7 +174,7 @@ class Routes(SynchronousTestCase):
             self.assertEqual(apart.ask(request("GET", path)).code, "not_found")
         self.assertEqual(apart.ask(request("POST", "/metrics")).code, "method_not_allowed")
 
-    def test_not_found(self) -> None:
+    def test_other_paths_are_not_found_however_near(self) -> None:
         """Any other path is a 404 in JSON, however near it comes to a route."""
         for path in (
             "/",
@@ -197,7 +197,7 @@ class Routes(SynchronousTestCase):
             self.assertEqual(running.records[0].route, "other", path)
             self.assertEqual(running.line["path"], path)
 
-    def test_not_found_whatever_the_method(self) -> None:
+    def test_other_paths_are_not_found_whatever_the_method(self) -> None:
         """A path that is no route is a 404 for every method, and takes no label of its own."""
         for path in ("//healthz", "///v1/models", "/v1//models", "/nope"):
             for method in ("PUT", "DELETE", "OPTIONS"):
@@ -206,19 +206,19 @@ class Routes(SynchronousTestCase):
                 self.assertEqual((answer.status, answer.code), (404, "not_found"), path)
                 self.assertEqual(running.records[0].route, "other", path)
 
-    def test_any_host(self) -> None:
+    def test_host_changes_no_route(self) -> None:
         """Whatever host a client calls us, a path that is no route is a 404."""
         for host in ("gateway", "a..b", "x" * 64, "[::1]:8080", "127.0.0.1:80", "xn--a", "."):
             data = f"GET /nope HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
             self.assertEqual(Running().ask(data).code, "not_found", host)
 
-    def test_query(self) -> None:
+    def test_query_changes_no_route_and_is_never_logged(self) -> None:
         """A query changes nothing about the route, and is never logged."""
         running = Running()
         self.assertEqual(running.get("/healthz?token=canary").status, 200)
         self.assertNotIn("canary", str(running.line))
 
-    def test_wrong_method(self) -> None:
+    def test_wrong_method_is_told_the_right_ones(self) -> None:
         """A route with another method is a 405 that says which there are."""
         for path, right in ROUTES.items():
             for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
@@ -231,7 +231,7 @@ class Routes(SynchronousTestCase):
                 self.assertEqual(allowed, ["GET", "HEAD"] if right == "GET" else ["POST"])
                 self.assertEqual(running.records[0].route, path)
 
-    def test_head(self) -> None:
+    def test_head_is_get_without_its_body(self) -> None:
         """HEAD is GET without the body, for every route that GET has."""
         for path in (path for path, method in ROUTES.items() if method == "GET"):
             client = Running().connect()
@@ -240,7 +240,7 @@ class Routes(SynchronousTestCase):
             self.assertEqual([answer.status for answer in answers], [200, 200], path)
             self.assertGreater(int(answers[0].headers["content-length"]), 0)
 
-    def test_absolute_target(self) -> None:
+    def test_absolute_target_is_the_path_in_it(self) -> None:
         """A target in absolute form is the path in it (RFC 9112, 3.2.2)."""
         answer = Running().ask(request("GET", "http://gateway/healthz"))
         self.assertEqual(answer.status, 200)

@@ -23,13 +23,13 @@ def from_environ(**environ: str) -> Settings:
 
 
 class Sources(SynchronousTestCase):
-    def test_defaults(self) -> None:
+    def test_without_any_source_settings_are_the_defaults(self) -> None:
         """Without any source the settings are the defaults."""
         self.assertEqual(load({}, {}, {}), Settings())
         self.assertEqual(Settings().port, 8080)
         self.assertIsNone(Settings().backend_url)
 
-    def test_order(self) -> None:
+    def test_option_goes_over_environment_over_dotenv_over_default(self) -> None:
         """An option goes over the environment, that over .env, that over the default."""
         options, environ, dotenv = {"max-headers": "1"}, {"MAX_HEADERS": "2"}, {"MAX_HEADERS": "3"}
         self.assertEqual(load(options, environ, dotenv).max_headers, 1)
@@ -37,7 +37,7 @@ class Sources(SynchronousTestCase):
         self.assertEqual(load({}, {}, dotenv).max_headers, 3)
         self.assertEqual(load({}, {}, {"MAX_HEADERS": None}).max_headers, 100)
 
-    def test_empty(self) -> None:
+    def test_empty_text_is_the_default_and_hides_sources_below(self) -> None:
         """An empty text is the default, and hides what the sources below say."""
         everything = {name.upper(): "" for name in NAMES if name not in CREDENTIALS}
         del everything["DEFAULT_MODEL"], everything["BACKEND_HEALTH_PATH"]
@@ -50,14 +50,14 @@ class Sources(SynchronousTestCase):
         self.assertEqual(from_environ(DEFAULT_MODEL="").default_model, "")
         self.assertEqual(load({"default-model": ""}, {}, {}).default_model, "")
 
-    def test_space(self) -> None:
+    def test_space_around_a_value_counts_in_secrets_alone(self) -> None:
         """Space around a value does not count, but in a secret, of which it may be a part."""
         self.assertEqual(from_environ(PORT=" 1 ", BACKEND_URL=" ").port, 1)
         secret = from_environ(JWT_SECRET=" s ").jwt_secret
         assert secret is not None
         self.assertEqual(secret.find("HS256", None), b" s ")
 
-    def test_values(self) -> None:
+    def test_values_come_parsed(self) -> None:
         """Values come parsed."""
         settings = from_environ(
             BACKEND_URL="http://host:1/v1/",
@@ -106,7 +106,7 @@ class Sources(SynchronousTestCase):
             from_environ(JWT_SECRET_FILE="")
         self.assertIsNone(from_environ(BACKEND_API_KEY_FILE="").backend_api_key)
 
-    def test_frozen(self) -> None:
+    def test_settings_do_not_change(self) -> None:
         """Settings do not change."""
         with self.assertRaises(attrs.exceptions.FrozenInstanceError):
             Settings().port = 1
@@ -121,17 +121,17 @@ class Refusals(SynchronousTestCase):
         self.assertIsNone(caught.exception.__cause__)
         return line
 
-    def test_line(self) -> None:
+    def test_refusal_names_setting_value_and_what_is_allowed(self) -> None:
         """The line names the setting, the value and what is allowed."""
         self.assertEqual(
             self.line({"PORT": "abc"}), "PORT='abc': must be a whole number from 0 to 65535"
         )
 
-    def test_control_characters(self) -> None:
+    def test_value_cannot_make_a_second_line(self) -> None:
         """A value cannot make a second line."""
         self.assertIn(r"HOST='a\nb\x1b'", self.line({"HOST": "a\nb\x1b"}))
 
-    def test_each(self) -> None:
+    def test_each_setting_has_its_limits(self) -> None:
         """Each setting has its limits."""
         for name, value in (
             ("PORT", "65536"),
@@ -172,12 +172,12 @@ class Refusals(SynchronousTestCase):
                         load(*sources)  # type: ignore[arg-type]
                     self.assertEqual(str(caught.exception), f"{name}: {EMPTY_CREDENTIAL}")
 
-    def test_zero(self) -> None:
+    def test_zero_turns_off_what_may_be_off(self) -> None:
         """Nobody need wait for a drain, and a stream need not be kept alive."""
         settings = from_environ(DRAIN_TIMEOUT="0", SSE_KEEPALIVE="0", PORT="0", BACKEND_RETRIES="0")
         self.assertEqual((settings.drain_timeout, settings.backend_retries), (0, 0))
 
-    def test_secrets(self) -> None:
+    def test_secrets_are_in_no_refusal_and_no_repr(self) -> None:
         """No secret is shown, in a refusal or in the settings' repr; nor is a URL's password."""
         settings = from_environ(BACKEND_API_KEY="canary", API_KEYS="canary", JWT_SECRET="canary")
         self.assertNotIn("canary", repr(settings))
@@ -200,13 +200,13 @@ class Tokens(SynchronousTestCase):
         with self.assertRaisesRegex(SettingsError, word):
             from_environ(**environ)
 
-    def test_usual_algorithms(self) -> None:
+    def test_usual_algorithm_is_that_of_the_kind_of_key(self) -> None:
         """Unset, the algorithm is the usual one for the kind of key."""
         self.assertEqual(from_environ(JWT_SECRET="s").jwt_algorithms, ("HS256",))
         self.assertEqual(from_environ(JWT_JWKS_URL=self.JWKS).jwt_algorithms, ("RS256",))
         self.assertEqual(Settings().jwt_algorithms, ())
 
-    def test_one_key(self) -> None:
+    def test_there_is_one_way_to_check_tokens(self) -> None:
         """There is one way to check tokens."""
         self.refused(
             "JWT_JWKS_URL='https://host/jwks': must not be set beside JWT_SECRET",
@@ -214,7 +214,7 @@ class Tokens(SynchronousTestCase):
             JWT_JWKS_URL=self.JWKS,
         )
 
-    def test_needs_key(self) -> None:
+    def test_token_settings_need_a_token_key(self) -> None:
         """What a token must hold means nothing where no token is checked."""
         for name, value in (
             ("JWT_ISSUER", "me"),
@@ -238,14 +238,14 @@ class Tokens(SynchronousTestCase):
         line = f"^API_KEYS_FILE: {path} line 3: rate=lots: must be N/second"
         self.refused(line, API_KEYS_FILE=str(path))
 
-    def test_confusion(self) -> None:
+    def test_public_key_and_secret_are_never_confused(self) -> None:
         """A public key is never used as a secret, nor a secret for signatures."""
         self.refused("JWT_ALGORITHMS='HS256'", JWT_JWKS_URL=self.JWKS, JWT_ALGORITHMS="HS256")
         self.refused("JWT_ALGORITHMS", JWT_JWKS_URL=self.JWKS, JWT_ALGORITHMS="RS256,HS256")
         self.refused("JWT_ALGORITHMS='RS256'", JWT_SECRET="s", JWT_ALGORITHMS="RS256")
         self.refused("JWT_ALGORITHMS='none'", JWT_SECRET="s", JWT_ALGORITHMS="none")
 
-    def test_public_key(self) -> None:
+    def test_key_file_holds_a_public_key_for_the_algorithms(self) -> None:
         """A key file must hold a public key, and one for the algorithms."""
         path = Path(self.mktemp())
         public = ec.generate_private_key(ec.SECP256R1()).public_key()

@@ -27,7 +27,7 @@ class Values(SynchronousTestCase):
                 parse(text)
             self.assertRegex(str(caught.exception), r"\Amust [^\n]+\Z")
 
-    def test_whole(self) -> None:
+    def test_whole_numbers_are_ascii_digits_within_bounds(self) -> None:
         """Whole numbers are ASCII digits within bounds that the refusal names."""
         port = values.whole(0, 65535)
         self.assertEqual([port("0"), port("65535"), port("0080")], [0, 65535, 80])
@@ -36,7 +36,7 @@ class Values(SynchronousTestCase):
             port("x")
         self.assertEqual(values.whole(1)(str(2**53)), 2**53)
 
-    def test_seconds(self) -> None:
+    def test_seconds_may_be_fractions_and_are_finite(self) -> None:
         """Seconds may be fractions, and are finite; zero only where it means something."""
         for text, value in (("5", 5.0), ("0.25", 0.25), (".5", 0.5), ("600", 600.0)):
             self.assertEqual(values.seconds(text), value)
@@ -46,18 +46,18 @@ class Values(SynchronousTestCase):
         for parse in (values.seconds, values.seconds_or_none):
             self.refused(parse, "-1", "nan", "inf", "1e3", "1_0", "5s", ".", "9" * 400)
 
-    def test_line(self) -> None:
+    def test_line_holds_no_control_characters(self) -> None:
         """Text has no control characters, and nothing that is not Unicode."""
         self.assertEqual(values.line("größe 1"), "größe 1")
         self.refused(values.line, "a\nb", "\x1b[0m", "\udcff")
 
-    def test_host(self) -> None:
+    def test_host_is_an_address_or_a_name(self) -> None:
         """A host is an address or a name."""
         for text in ("127.0.0.1", "::", "fe80::1%eth0", "localhost", "my_host.example"):
             self.assertEqual(values.host(text), text)
         self.refused(values.host, "[::1]", "a b", "http://a", "a/b", "hö")
 
-    def test_choice(self) -> None:
+    def test_choice_is_one_of_its_words_in_any_case(self) -> None:
         """A choice is one of its words, in any case."""
         self.assertEqual(values.choice("json", "text")("JSON"), "json")
         with self.assertRaisesRegex(ValueError, "must be a, b or c"):
@@ -90,7 +90,7 @@ class Values(SynchronousTestCase):
             self.assertEqual(values.path(text), text)
         self.refused(values.path, "health", "/a b", "/h\u00f6")
 
-    def test_no_url(self) -> None:
+    def test_what_is_a_url_only_with_good_will_is_refused(self) -> None:
         """What would be a URL only with good will is refused."""
         for parse in (values.backend_url, values.base_url, values.url):
             self.refused(
@@ -114,12 +114,12 @@ class Values(SynchronousTestCase):
         self.assertEqual(values.base_url("http://host:4318/v1/"), "http://host:4318/v1")
         self.refused(values.base_url, keys)
 
-    def test_header_token(self) -> None:
+    def test_header_token_cannot_end_its_header(self) -> None:
         """A key that goes into a header cannot end the header."""
         self.assertEqual(values.header_token("sk-1~!"), "sk-1~!")
         self.refused(values.header_token, "a b", "a\r\nHost: b", "ö", "\udcff")
 
-    def test_keys(self) -> None:
+    def test_keys_are_read_at_once_and_never_shown(self) -> None:
         """Keys are checked at once, in the text as in a file, and never shown."""
         path = Path(self.mktemp())
         path.write_text("# ours\nname:key-1\n")
@@ -137,19 +137,19 @@ class Values(SynchronousTestCase):
         with self.assertRaisesRegex(ValueError, "must be a file that can be read: No such file"):
             values.api_keys_file(self.mktemp())
 
-    def test_algorithms(self) -> None:
+    def test_algorithms_come_out_of_a_closed_list_without_none(self) -> None:
         """The algorithms of tokens come out of a closed list, without none."""
         self.assertEqual(values.algorithms("RS256, EdDSA"), ("RS256", "EdDSA"))
         self.refused(values.algorithms, "none", "RS256,None", "rs256", "RS256,", "HS1")
 
-    def test_networks(self) -> None:
+    def test_networks_with_bits_past_the_prefix_are_refused(self) -> None:
         """Proxies are addresses and networks; bits past the prefix are a mistake."""
         networks = (ip_network("127.0.0.1"), ip_network("10.0.0.0/8"), ip_network("::1"))
         self.assertEqual(values.networks("127.0.0.1, 10.0.0.0/8,::1"), networks)
         self.refused(values.networks, "10.0.0.1/8", "proxy", "1.2.3.4\n,x", "::1/129")
 
     @given(hostile.map("http://h".__add__) | hostile)
-    def test_hostile(self, text: str) -> None:
+    def test_hostile_text_is_a_value_or_refused_in_one_line(self, text: str) -> None:
         """Whatever a text holds, a value is given or one printable line says why not."""
         for parse in (
             values.whole(1), values.seconds, values.line, values.host, values.backend_url,

@@ -29,13 +29,13 @@ def models(*headers: str) -> bytes:
 
 
 class Keys(SynchronousTestCase):
-    def test_off(self) -> None:
+    def test_without_keys_nobody_needs_one(self) -> None:
         """Where no key is set nobody needs one, and one that is sent is not looked at."""
         running = Running()
         self.assertEqual(running.ask(models("Authorization: Bearer whatever")).status, 200)
         self.assertIsNone(running.line["caller"])
 
-    def test_let_in(self) -> None:
+    def test_key_opens_with_either_scheme_and_its_name_is_logged(self) -> None:
         """A key opens with either scheme, and its name is the caller's in the log."""
         for header in (
             BOB,
@@ -48,7 +48,7 @@ class Keys(SynchronousTestCase):
             self.assertEqual(running.ask(chat(header)).status, 200)
             self.assertEqual(running.line["caller"], "bob")
 
-    def test_kept_out(self) -> None:
+    def test_missing_or_wrong_keys_are_refused_without_a_reason(self) -> None:
         """No key, a wrong one, two, or none to speak of: a 401 that says what is wanted, and
         nothing about what was wrong."""
         bodies = set()
@@ -75,7 +75,7 @@ class Keys(SynchronousTestCase):
             bodies.add(answer.body)
         self.assertEqual(len(bodies), 1)
 
-    def test_routes(self) -> None:
+    def test_probes_alone_need_no_key(self) -> None:
         """Chat, the models and the figures need the key; the probes never do."""
         for path, method, status in (
             (CHAT, "POST", 401),
@@ -87,7 +87,7 @@ class Keys(SynchronousTestCase):
             self.assertEqual(Running(keys=KEYS).ask(request(method, path)).status, status, path)
         self.assertEqual(Running(keys=KEYS).get("/metrics", BOB).status, 200)
 
-    def test_not_passed_on(self) -> None:
+    def test_client_key_never_reaches_the_backend(self) -> None:
         """A client's key never reaches the backend, which has its own."""
         for own, sent in ((None, None), ("own", "Bearer own")):
             running = Running(keys=KEYS, backend=True, backend_api_key=own)
@@ -95,7 +95,7 @@ class Keys(SynchronousTestCase):
             self.assertEqual(running.backend.request.headers.get("authorization"), sent)
             self.assertNotIn(b"key-of-bob", running.backend.received)
 
-    def test_no_secret(self) -> None:
+    def test_no_key_is_in_answer_log_or_metrics(self) -> None:
         """No key is in the answer, the line or the figures, right or wrong."""
         running = Running(keys="canary-one", rate="1/hour")
         for header in ("Authorization: Bearer canary-one", "Authorization: Bearer canary-two"):
@@ -127,7 +127,7 @@ class Waiting(SynchronousTestCase):
         self.running = Running(authenticator=Fetching(), rate="1/hour")
         self.client = self.running.connect()
 
-    def test_let_in(self) -> None:
+    def test_caller_who_is_known_later_is_let_in_then(self) -> None:
         """A caller who is known later is let in then."""
         self.client.send(chat("Authorization: Bearer a.b.c"))
         self.assertEqual(self.client.answers(), [])
@@ -135,7 +135,7 @@ class Waiting(SynchronousTestCase):
         self.assertEqual(self.client.answer.status, 200)
         self.assertEqual(self.running.line["caller"], "alice")
 
-    def test_kept_out(self) -> None:
+    def test_caller_who_turns_out_to_be_nobody_is_kept_out(self) -> None:
         """One who turns out to be nobody is kept out, and counted as such."""
         self.client.send(chat("Authorization: Bearer a.b.c"))
         self.waiting[0].errback(Unauthorized())
@@ -144,7 +144,7 @@ class Waiting(SynchronousTestCase):
         self.waiting[1].errback(Unauthorized())
         self.assertEqual(self.client.answers()[-1].status, 429)
 
-    def test_left(self) -> None:
+    def test_client_that_leaves_meanwhile_is_waited_for_no_longer(self) -> None:
         """One who leaves meanwhile is waited for no longer."""
         self.client.send(chat("Authorization: Bearer a.b.c"))
         self.client.close()
@@ -156,7 +156,7 @@ class Rates(SynchronousTestCase):
     def standing(self, answer: Answer) -> tuple[str | None, ...]:
         return tuple(answer.headers.get(name) for name in (LIMIT, REMAINING, RESET))
 
-    def test_limited(self) -> None:
+    def test_request_over_the_rate_is_told_when_to_come_back(self) -> None:
         """N requests are let in, the next is a 429 that says when to come back, which is true."""
         running = Running(rate="2/minute")
         self.assertEqual([running.ask(MODELS).status for _ in range(2)], [200, 200])
@@ -169,14 +169,14 @@ class Rates(SynchronousTestCase):
         running.wait(0.1)
         self.assertEqual(running.ask(MODELS).status, 200)
 
-    def test_standing(self) -> None:
+    def test_answers_say_how_their_caller_stands(self) -> None:
         """Every answer of a limited route says how its caller stands, as OpenAI does."""
         running = Running(rate="2/minute")
         self.assertEqual(self.standing(running.ask(MODELS)), ("2", "1", "30s"))
         self.assertEqual(self.standing(running.ask(chat())), ("2", "0", "1m0s"))
         self.assertEqual(self.standing(running.ask(chat())), ("2", "0", "1m0s"))
 
-    def test_standing_on_errors(self) -> None:
+    def test_errors_and_streams_say_it_too(self) -> None:
         """So does every error of theirs, and a stream."""
         head = request("POST", CHAT, "Content-Type: application/json")
         for data, status in (
@@ -199,7 +199,7 @@ class Rates(SynchronousTestCase):
         running.backend.answer(b"", status=500)
         self.assertEqual((client.answer.status, client.answer.headers[REMAINING]), (502, "4"))
 
-    def test_not_on_others(self) -> None:
+    def test_other_routes_and_a_401_say_nothing_of_it(self) -> None:
         """A 401 says nothing of it, and neither do the routes that are not limited."""
         running = Running(rate="1/hour", keys=KEYS)
         for data in (
@@ -212,17 +212,17 @@ class Rates(SynchronousTestCase):
             self.assertEqual(self.standing(answer), (None, None, None), data)
         self.assertEqual(Running(rate="1/hour").get("/metrics").headers.get(LIMIT), None)
 
-    def test_unlimited_routes(self) -> None:
+    def test_probes_and_metrics_are_never_limited(self) -> None:
         """Probes and figures are never limited."""
         running = Running(rate="1/hour")
         for path in ("/healthz", "/readyz", "/metrics"):
             self.assertEqual([running.get(path).status for _ in range(3)], [200] * 3)
 
-    def test_off(self) -> None:
+    def test_without_a_limit_nothing_is_said_of_one(self) -> None:
         """Without a limit nothing is said about one."""
         self.assertEqual(self.standing(Running().ask(MODELS)), (None, None, None))
 
-    def test_per_address(self) -> None:
+    def test_without_keys_an_address_is_a_caller(self) -> None:
         """Without keys an address is a caller, and of IPv6 its network."""
         running = Running(rate="1/hour")
         for peer, status in (
@@ -235,7 +235,7 @@ class Rates(SynchronousTestCase):
         ):
             self.assertEqual(running.ask(MODELS, peer).status, status, peer)
 
-    def test_forged_address(self) -> None:
+    def test_forwarded_address_is_believed_of_trusted_proxies_alone(self) -> None:
         """X-Forwarded-For is believed of a trusted proxy only."""
         for trusted, second in ((None, 429), ("192.0.2.0/24", 200), ("203.0.113.0/24", 429)):
             running = Running(rate="1/hour", trusted=trusted)
@@ -245,7 +245,7 @@ class Rates(SynchronousTestCase):
             seen = "198.51.100.2" if second == 200 else CLIENT
             self.assertEqual(running.lines[1]["client"], seen)
 
-    def test_per_caller(self) -> None:
+    def test_with_keys_a_caller_is_one_wherever_it_calls_from(self) -> None:
         """With keys a caller is one wherever it calls from, and callers share no limit."""
         running = Running(rate="1/hour", keys="bob:key-one,bob:key-two,eve:key-three")
         for peer, key, status in (
@@ -257,7 +257,7 @@ class Rates(SynchronousTestCase):
             data = models(f"Authorization: Bearer {key}")
             self.assertEqual(running.ask(data, peer).status, status, (peer, key))
 
-    def test_name_like_an_address(self) -> None:
+    def test_caller_named_like_an_address_shares_nothing_with_it(self) -> None:
         """A caller who is named like an address or a bucket shares nothing with it."""
         running = Running(rate="1/hour", keys=f"{CLIENT}:key-one,refused:key-two")
         self.assertEqual(running.ask(MODELS).status, 401)
@@ -265,7 +265,7 @@ class Rates(SynchronousTestCase):
             answer = running.ask(models(f"Authorization: Bearer {key}"), "192.0.2.9")
             self.assertEqual(answer.status, 200)
 
-    def test_failed_requests_count(self) -> None:
+    def test_request_that_fails_later_has_been_counted_once(self) -> None:
         """A request that fails later has been counted, once."""
         running = Running(rate="3/hour")
         self.assertEqual(running.ask(chat(stream=1)).headers[REMAINING], "2")
@@ -288,7 +288,7 @@ class Guessing(SynchronousTestCase):
     def guess(self, running: Running, peer: str = CLIENT, path: str = "/v1/models") -> Answer:
         return running.ask(request("GET", path, "Authorization: Bearer guess"), peer)
 
-    def test_limited(self) -> None:
+    def test_guessing_is_no_faster_than_the_rate(self) -> None:
         """Guessing is no faster than the limit, and the 429 says when to come back."""
         running = Running(keys=KEYS, rate="3/minute")
         self.assertEqual([self.guess(running).status for _ in range(3)], [401] * 3)
@@ -314,28 +314,28 @@ class Guessing(SynchronousTestCase):
         self.assertEqual([running.ask(MODELS).status for _ in range(2)], [401, 429])
         self.assertEqual(running.ask(models(BOB)).status, 200)
 
-    def test_good_ones_cost_nothing(self) -> None:
+    def test_right_keys_take_nothing_from_the_bucket_of_wrong_ones(self) -> None:
         """A caller with a key takes nothing out of that bucket."""
         running = Running(keys=KEYS, rate="2/minute")
         running.ask(models(BOB))
         running.ask(models(BOB))
         self.assertEqual([self.guess(running).status for _ in range(3)], [401, 401, 429])
 
-    def test_figures(self) -> None:
+    def test_guessing_at_the_metrics_is_limited_too(self) -> None:
         """Guessing at the figures is limited too, though they are not."""
         running = Running(keys=KEYS, rate="1/minute")
         self.assertEqual(self.guess(running, path="/metrics").status, 401)
         answer = self.guess(running, path="/metrics")
         self.assertEqual((answer.status, answer.headers.get(LIMIT)), (429, None))
 
-    def test_without_a_rate(self) -> None:
+    def test_without_a_rate_guessing_is_not_limited(self) -> None:
         """Without a limit there is none for this either."""
         running = Running(keys=KEYS)
         self.assertEqual([self.guess(running).status for _ in range(50)], [401] * 50)
 
 
 class Together(SynchronousTestCase):
-    def test_both_off_and_on(self) -> None:
+    def test_answer_of_the_backend_carries_the_standing_too(self) -> None:
         """What answers a request that was let in carries the caller's standing, backend or not."""
         running = Running(keys=KEYS, rate="9/hour", backend=True)
         client = running.connect()

@@ -134,11 +134,11 @@ class CredentialsTests(SynchronousTestCase):
 class KeyRingTests(SynchronousTestCase):
     """`KeyRing` and what it is read from."""
 
-    def test_interface(self) -> None:
+    def test_key_ring_stands_wherever_callers_are_authenticated(self) -> None:
         """A key ring can stand wherever callers are authenticated."""
         verifyObject(auth.IAuthenticator, keys_from_text(SECRET))
 
-    def test_unknown(self) -> None:
+    def test_digest_name_or_prefix_of_a_key_is_no_key(self) -> None:
         """A digest is no key, and neither is a name, a prefix, another case or nothing."""
         ring = keys_from_text(f"alice:{SECRET}")
         for token in [DIGEST, f"sha256:{DIGEST}", "alice", f"alice:{SECRET}", SECRET[:-1]]:
@@ -175,7 +175,7 @@ class KeyRingTests(SynchronousTestCase):
         self.assertEqual(ring.authenticate("1"), "a")
         self.assertRaises(Unauthorized, ring.authenticate, "2")
 
-    def test_secrets_stay_inside(self) -> None:
+    def test_keys_and_digests_are_in_no_repr_or_error(self) -> None:
         """Neither a key nor its digest is in a ring's repr, attributes or refusals."""
         ring = keys_from_text(f"alice:{SECRET}")
         error = self.assertRaises(Unauthorized, ring.authenticate, SECRET + "x")
@@ -188,7 +188,7 @@ class KeyRingTests(SynchronousTestCase):
 class AnyOfTests(SynchronousTestCase):
     """`AnyOf`."""
 
-    def test_order(self) -> None:
+    def test_first_authenticator_that_knows_the_caller_answers(self) -> None:
         """The first that knows the caller answers, and none waits where a key is known."""
         ring = keys_from_text("alice:one")
         either = auth.AnyOf([keys_from_text("bob:two"), ring, Waiting()])
@@ -199,7 +199,7 @@ class AnyOfTests(SynchronousTestCase):
         assert isinstance(later, Deferred)
         self.assertEqual(self.successResultOf(later), "later")
 
-    def test_nobody(self) -> None:
+    def test_token_that_nobody_knows_is_refused(self) -> None:
         """A token that none of them knows is refused, and there must be one to ask."""
         either = auth.AnyOf([keys_from_text("one"), keys_from_text("two")])
         self.assertRaises(Unauthorized, either.authenticate, "three")

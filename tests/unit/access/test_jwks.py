@@ -55,12 +55,12 @@ class KeySetTests(SynchronousTestCase):
         assert isinstance(found, Deferred)
         return found
 
-    def test_interface(self) -> None:
+    def test_key_set_and_single_key_stand_wherever_keys_are_found(self) -> None:
         """A key set can stand wherever keys are found, and so can a single key."""
         verifyObject(IKeySource, self.keys)
         verifyObject(IKeySource, jwks.secret("secret"))
 
-    def test_lazy_and_shared(self) -> None:
+    def test_nothing_is_fetched_before_the_first_token_and_one_fetch_serves_all(self) -> None:
         """Nothing is fetched before the first token, and one fetch serves all who wait."""
         self.assertEqual(len(self.fetches), 0)
         first, second, unknown = (self.waiting(kid) for kid in ["a", "b", "c"])
@@ -71,12 +71,12 @@ class KeySetTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(unknown))
         self.assertEqual(self.keys.find("ES256", "a"), EC)
 
-    def test_answered_at_once(self) -> None:
+    def test_fetch_that_is_over_at_once_makes_nobody_wait(self) -> None:
         """A fetch that is over at once makes nobody wait."""
         keys = KeySet(lambda: succeed(document(jwk(EC))), self.clock)
         self.assertEqual(keys.find("ES256", None), EC)
 
-    def test_unknown_key(self) -> None:
+    def test_unknown_key_is_fetched_for_only_so_often(self) -> None:
         """An unknown key id is asked for once in the interval, however often it comes."""
         self.publish(jwk(EC, kid="a"))
         found = self.waiting("b")
@@ -90,7 +90,7 @@ class KeySetTests(SynchronousTestCase):
         self.waiting("c")
         self.assertEqual(len(self.fetches), 3)
 
-    def test_failed_fetch(self) -> None:
+    def test_failed_fetch_leaves_the_keys_as_they_were(self) -> None:
         """While the issuer cannot be reached, the keys stay, and new ones are refused."""
         self.publish(jwk(EC, kid="a"))
         for answer in [None, b"", b"<html>", b"[]", b'{"keys":1}', b"{}", b"\xff"]:
@@ -103,7 +103,7 @@ class KeySetTests(SynchronousTestCase):
             self.assertEqual(self.keys.find("ES256", "a"), EC)
             self.clock.advance(jwks.REFETCH_INTERVAL)
 
-    def test_never_fetched(self) -> None:
+    def test_keys_that_never_came_let_nobody_in(self) -> None:
         """Without any key every token is refused, and the fetch tried again after the interval."""
 
         def broken() -> Deferred[bytes]:
@@ -125,7 +125,7 @@ class KeySetTests(SynchronousTestCase):
         self.assertEqual([event["reason"] for event in events], ["OSError"])
         self.assertNotIn("canary", repr(events))
 
-    def test_refreshed_in_the_background(self) -> None:
+    def test_old_set_is_fetched_again_while_its_keys_are_used(self) -> None:
         """Old keys are fetched anew while they go on working, so that a withdrawn one ends."""
         self.publish(jwk(EC, kid="a"))
         self.clock.advance(jwks.MAX_AGE - jwks.REFETCH_INTERVAL - 1)
@@ -138,7 +138,7 @@ class KeySetTests(SynchronousTestCase):
         self.fetches[1].callback(document())
         self.assertIsNone(self.keys.find("ES256", "a"))
 
-    def test_slow_fetch(self) -> None:
+    def test_slow_fetch_has_no_second_one_beside_it(self) -> None:
         """However long a fetch takes, there is no second one beside it."""
         first = self.waiting("a")
         self.clock.advance(2 * jwks.REFETCH_INTERVAL)
@@ -147,7 +147,7 @@ class KeySetTests(SynchronousTestCase):
         self.fetches[0].callback(document(jwk(EC, kid="a")))
         self.assertEqual([self.successResultOf(found) for found in [first, second]], [EC, EC])
 
-    def test_client_leaves(self) -> None:
+    def test_client_that_leaves_stops_waiting_for_itself_alone(self) -> None:
         """Who stops waiting stops for itself alone."""
         leaves, stays = self.waiting("a"), self.waiting("a")
         leaves.cancel()
@@ -155,7 +155,7 @@ class KeySetTests(SynchronousTestCase):
         self.fetches[0].callback(document(jwk(EC, kid="a")))
         self.assertEqual(self.successResultOf(stays), EC)
 
-    def test_no_key_id(self) -> None:
+    def test_token_without_a_key_id_gets_the_only_key_that_fits(self) -> None:
         """A token without a key id gets a key only where exactly one fits."""
         self.publish(jwk(EC, kid="a"), jwk(ED, kid="b"))
         self.assertEqual(self.keys.find("ES256", None), EC)
@@ -174,7 +174,7 @@ class KeySetTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(found))
         self.assertEqual(self.keys.find("EdDSA", None), ED)
 
-    def test_what_a_key_is_for(self) -> None:
+    def test_key_is_used_for_what_its_issuer_says_it_is_for(self) -> None:
         """A key is used for what its issuer says it is for, and for its own kind of algorithm."""
         for key, algorithm, fits in [
             (jwk(EC), "ES256", True),
@@ -194,7 +194,7 @@ class KeySetTests(SynchronousTestCase):
             keys = KeySet(lambda key=key: succeed(document(key)), self.clock)  # type: ignore[misc]
             self.assertEqual(keys.find(algorithm, None) is not None, fits, (key, algorithm))
 
-    def test_broken_keys_are_skipped(self) -> None:
+    def test_broken_keys_do_not_spoil_the_others(self) -> None:
         """A key that is broken or of an unknown kind does not spoil the others."""
         odd: list[object] = [
             None,

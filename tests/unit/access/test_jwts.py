@@ -183,25 +183,25 @@ class TokenTests(SynchronousTestCase):
         error = self.assertRaises(Unauthorized, by.authenticate, sample)
         self.assertEqual((error.message, error.__context__), (Unauthorized.message, None), why)
 
-    def test_interface(self) -> None:
+    def test_verifier_stands_wherever_callers_are_authenticated(self) -> None:
         """A verifier can stand wherever callers are authenticated."""
         verifyObject(IAuthenticator, verifier())
 
-    def test_accepted(self) -> None:
+    def test_well_signed_token_in_its_time_names_its_caller(self) -> None:
         """A well signed token in its time names its caller, whatever else it carries."""
         checked = verifier()
         for why, sample in ACCEPTED.items():
             name = "名前 Zoë" if "script" in why else "alice"
             self.assertEqual(checked.authenticate(sample), name, why)
 
-    def test_refused(self) -> None:
+    def test_everything_else_is_refused_without_a_reason(self) -> None:
         """Everything else is a 401 that does not tell what was wrong, and nothing worse."""
         checked = verifier()
         self.assertGreater(len(REFUSED), 40)
         for why, sample in REFUSED.items():
             self.assert_refused(checked, sample, why)
 
-    def test_issuer_and_audience(self) -> None:
+    def test_issuer_and_audience_are_required_when_set(self) -> None:
         """What the settings require of issuer and audience is required of every token."""
         checked = verifier(issuer="https://idp", audience="infergate")
         for good in [GOOD, token(aud=["other", "infergate"])]:
@@ -214,7 +214,7 @@ class TokenTests(SynchronousTestCase):
             for value in values:
                 self.assert_refused(checked, token(**{claim: value}), f"{claim} {value}")
 
-    def test_algorithms(self) -> None:
+    def test_only_algorithms_of_the_settings_are_let_in(self) -> None:
         """Every algorithm that can be set verifies its own tokens, and no other does."""
         pairs: list[tuple[Any, Any, list[str]]] = [
             (SECRET, secret(SECRET), ["HS256", "HS384", "HS512"]),
@@ -239,7 +239,7 @@ class TokenTests(SynchronousTestCase):
                 self.assert_refused(checked, f"{head}.{claims}.{signature[8:]}", name)
                 self.assert_refused(checked, f"{head}.{claims}.{part(b'0' * 64)}", name)
 
-    def test_confused_keys(self) -> None:
+    def test_public_key_is_never_taken_for_a_secret(self) -> None:
         """A public key is never a secret: not by the token's word, and not by the settings'."""
         forged = [
             token(key=pem(RSA)),
@@ -260,13 +260,13 @@ class TokenTests(SynchronousTestCase):
             self.assertIn("JWT_ALGORITHMS", str(error))
         self.assertRaises(ValueError, verifier, public_key(pem(EC)), "ES384")
 
-    def test_short_secret(self) -> None:
+    def test_short_secret_works_as_any_other(self) -> None:
         """A short secret works, without a warning for each token."""
         checked = verifier(secret("short"))
         self.assertEqual(checked.authenticate(token(key="short")), "alice")
         self.assertEqual(self.flushWarnings(), [])
 
-    def test_secrets_stay_inside(self) -> None:
+    def test_secrets_are_in_no_repr_or_error(self) -> None:
         """Neither the secret nor the token is in a repr or a refusal."""
         checked = verifier()
         error = self.assertRaises(Unauthorized, checked.authenticate, GOOD[:-1] + "A")
@@ -275,7 +275,7 @@ class TokenTests(SynchronousTestCase):
             self.assertNotIn(hidden, shown)
 
     @given(st.lists(st.binary(max_size=40) | st.just(b'{"alg":"HS256"}'), min_size=2, max_size=3))
-    def test_any_token(self, parts: list[bytes]) -> None:
+    def test_any_token_is_accepted_or_refused_and_nothing_worse(self, parts: list[bytes]) -> None:
         """Whatever a token is made of, signed or not, it is refused and nothing else happens."""
         self.assert_refused(verifier(), ".".join(map(part, parts)))
         self.assert_refused(verifier(), token(claims=parts[0], header=parts[1]))
@@ -284,7 +284,7 @@ class TokenTests(SynchronousTestCase):
 class PublishedKeyTests(SynchronousTestCase):
     """`TokenVerifier` with keys that are published."""
 
-    def test_waits_only_for_the_first(self) -> None:
+    def test_token_waits_for_its_key_the_first_time_alone(self) -> None:
         """The first token waits for the keys, refused or let in; the next are answered at once."""
         fetches: list[Deferred[bytes]] = []
 
@@ -309,7 +309,7 @@ class PublishedKeyTests(SynchronousTestCase):
         self.assertRaises(Unauthorized, checked.authenticate, forged)
         self.assertEqual(len(fetches), 1)
 
-    def test_no_secrets(self) -> None:
+    def test_published_key_is_never_a_secret(self) -> None:
         """Published keys are public: no setting can make a secret of them."""
         keys = KeySet(Deferred, Clock())
         self.assertRaises(ValueError, verifier, keys, "RS256", "HS256")
@@ -319,14 +319,14 @@ class PublishedKeyTests(SynchronousTestCase):
 class KeyTests(SynchronousTestCase):
     """`secret` and `public_key`."""
 
-    def test_bad_secrets(self) -> None:
+    def test_secret_that_others_can_read_is_refused(self) -> None:
         """An empty secret stops the start, and so does one that others can read."""
         for text in ["", pem(RSA).decode(), pem(EC).decode()]:
             error = self.assertRaises(ValueError, secret, text)
             self.assertTrue(str(error).startswith("must be a secret"))
             self.assertNotIn("BEGIN", repr(error))
 
-    def test_bad_public_keys(self) -> None:
+    def test_anything_but_a_public_key_is_refused(self) -> None:
         """Whatever is no public key stops the start: a private one, most of all."""
         private = RSA.private_bytes(
             Encoding.PEM,

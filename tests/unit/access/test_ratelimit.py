@@ -21,13 +21,13 @@ def started(rate: str, capacity: int = 1000) -> tuple[TokenBuckets, Clock]:
 class RateTests(SynchronousTestCase):
     """`parse_rate`."""
 
-    def test_read(self) -> None:
+    def test_rates_are_read_by_their_period(self) -> None:
         """A rate is a count for a second, a minute or an hour."""
         self.assertEqual(parse_rate("1/second"), Rate(1, 1))
         self.assertEqual(parse_rate("60/minute"), Rate(60, 60))
         self.assertEqual(parse_rate("999999999/hour"), Rate(999999999, 3600))
 
-    def test_refused(self) -> None:
+    def test_anything_else_is_no_rate(self) -> None:
         """Anything else is refused at the start."""
         for text in ["", "60", "60/", "/minute", "0/second", "-1/second", "1.5/second", "01/hour"]:
             self.assertRaises(ValueError, parse_rate, text)
@@ -52,7 +52,7 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual([buckets.peek("a").remaining for _ in range(3)], [1, 1, 1])
         self.assertEqual(buckets.ask("a").remaining, 0)
 
-    def test_burst(self) -> None:
+    def test_burst_is_the_whole_rate(self) -> None:
         """A new caller has the whole burst, and is told what is left of it and for how long."""
         buckets, _ = started("3/minute")
         self.assertEqual(
@@ -65,14 +65,14 @@ class BucketTests(SynchronousTestCase):
             ],
         )
 
-    def test_apart(self) -> None:
+    def test_callers_share_no_bucket(self) -> None:
         """One caller's requests cost another nothing."""
         buckets, _ = started("1/hour")
         self.assertTrue(buckets.ask("alice").allowed)
         self.assertFalse(buckets.ask("alice").allowed)
         self.assertTrue(buckets.ask("bob").allowed)
 
-    def test_refill(self) -> None:
+    def test_bucket_refills_evenly(self) -> None:
         """Requests come back one by one, evenly, and never more than the burst."""
         buckets, clock = started("60/minute")
         for _ in range(60):
@@ -84,7 +84,7 @@ class BucketTests(SynchronousTestCase):
         clock.advance(10_000)
         self.assertEqual(buckets.ask("alice"), Decision(True, 60, 59, 1.0, 0))
 
-    def test_refused_costs_nothing(self) -> None:
+    def test_refused_request_costs_nothing(self) -> None:
         """A caller that keeps asking while refused is let in no later than one that waits."""
         buckets, clock = started("1/minute")
         buckets.ask("alice")
@@ -98,7 +98,9 @@ class BucketTests(SynchronousTestCase):
         st.sampled_from([1, 60, 3600]),
         st.lists(st.integers(0, 20_000_000), min_size=1, max_size=8),
     )
-    def test_retry_after_is_true(self, count: int, period: int, pauses: list[int]) -> None:
+    def test_retry_after_is_never_less_than_the_truth(
+        self, count: int, period: int, pauses: list[int]
+    ) -> None:
         """Whoever waits as long as told is let in, and no caller ever gets more than its rate."""
         clock = Clock()
         clock.advance(1_800_000_000)
@@ -113,13 +115,13 @@ class BucketTests(SynchronousTestCase):
             passed = clock.seconds() - 1_800_000_000
             self.assertLessEqual(let_in, count * (1 + passed / period) + 0.001)
 
-    def test_large_counts(self) -> None:
+    def test_large_counts_are_exact(self) -> None:
         """However many requests there were, what is left of a large count is exact."""
         buckets, _ = started("100000/hour")
         self.assertTrue(all(buckets.ask("alice").allowed for _ in range(1000)))
         self.assertEqual(buckets.ask("alice"), Decision(True, 100_000, 98_999, 36.036, 0))
 
-    def test_bounded(self) -> None:
+    def test_memory_is_bounded(self) -> None:
         """However many callers there are, no more than the capacity are remembered."""
         buckets, _ = started("1/hour", capacity=100)
         for number in range(10_000):
@@ -127,7 +129,7 @@ class BucketTests(SynchronousTestCase):
             self.assertLessEqual(len(buckets), 100)
         self.assertEqual(ratelimit.CAPACITY, 170_000)
 
-    def test_flood(self) -> None:
+    def test_flood_forgets_those_unseen_the_longest(self) -> None:
         """A caller over its limit stays refused through a flood, as long as it goes on asking."""
         buckets, _ = started("1/hour", capacity=100)
         buckets.ask("alice")
@@ -151,7 +153,7 @@ class BucketTests(SynchronousTestCase):
         buckets.ask("alice")
         self.assertLessEqual(len(buckets), 3)
 
-    def test_long_keys(self) -> None:
+    def test_long_names_take_no_more_memory(self) -> None:
         """A long name, or one in any script, is one caller and takes no more memory than others."""
         buckets, _ = started("1/hour")
         for key in ["x" * 8000, "x" * 8000 + "y", "名" * 30, "\ud800"]:
@@ -164,7 +166,7 @@ class BucketTests(SynchronousTestCase):
 class HeaderTests(SynchronousTestCase):
     """`headers` and `duration`."""
 
-    def test_fields(self) -> None:
+    def test_header_fields_are_those_of_openai(self) -> None:
         """The three fields carry the limit, what remains, and when it is whole again."""
         self.assertEqual(
             ratelimit.headers(Decision(True, 60, 59, 1.0, 0)),
@@ -175,7 +177,7 @@ class HeaderTests(SynchronousTestCase):
             ],
         )
 
-    def test_durations(self) -> None:
+    def test_durations_are_written_as_openai_does(self) -> None:
         """Times are written as OpenAI writes them, and never shorter than they are."""
         for seconds, text in [
             (0, "0s"),
