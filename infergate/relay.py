@@ -181,8 +181,7 @@ class Relay:
                 "An event of the backend's stream is larger than MAX_EVENT_BYTES allows."
             ) from error
         self._call.touch(begun=scanner.events > 0)
-        if self._failed_at_once():
-            assert scanner.error is not None
+        if scanner.error is not None and self._failed_at_once():
             raise first_event_refusal(scanner.error)
         if ready:
             if self._steady:

@@ -119,6 +119,8 @@ class Scanner:
     error: bytes | None = attrs.field(default=None, init=False)
     """The data of the event in which the backend reported an error. Nothing is given out after
     it, ``[DONE]`` neither."""
+    over: bool = attrs.field(default=False, init=False)
+    """Nothing that still comes is given out: the backend said ``[DONE]``, or reported an error."""
     error_shown: bool = attrs.field(default=False, init=False)
     """That event was given out: it is fit to be shown."""
     ready: bytes = attrs.field(default=b"", init=False)
@@ -133,11 +135,6 @@ class Scanner:
     # Between the two halves of a CRLF that ends an event: what to give out for the second.
     _half: bytes | None = attrs.field(default=None, init=False)
     _between_events: bool = attrs.field(default=False, init=False)
-
-    @property
-    def over(self) -> bool:
-        """Nothing that still comes is given out."""
-        return self.ended or self.error is not None
 
     @property
     def pending(self) -> int:
@@ -167,13 +164,16 @@ class Scanner:
             self._between_events
             and data.endswith(b"\n\n")
             and _CR not in data
-            and not data.startswith(b"\n")
             and len(data) <= self.limit
         ):
-            if data.find(b"\n\n") == len(data) - 2:
-                return data if self._take(data[:-2]) else b""
-            if b"\n\n\n" not in data:
-                events = data[:-2].split(b"\n\n")
+            last = len(data) - 2
+            line_end = data.find(_LF)
+            if line_end == last and data.startswith(b"data: {"):
+                return data if self._hear(data[6:last], b"") else b""
+            if data.find(b"\n\n") == last:
+                return data if self._take(data[:last]) else b""
+            if line_end > 0 and b"\n\n\n" not in data:
+                events = data[:last].split(b"\n\n")
                 kept = [event for event in events if self._take(event)]
                 return data if len(kept) == len(events) else b"\n\n".join([*kept, b""])
         return self._assemble(data)
@@ -202,7 +202,8 @@ class Scanner:
         del held[: self._cut(seek, out)]
         if self.over:
             held.clear()
-        self._between_events = not held and self._half is None
+        # Of a stream that is over nothing more is taken.
+        self._between_events = not held and self._half is None and not self.over
         if len(held) > self.limit:
             self.ready = b"".join(out)
             raise EventTooLarge
@@ -232,18 +233,22 @@ class Scanner:
 
     def _take(self, event: bytes) -> bool:
         """Learn what a whole event says; False where it is not for the client."""
-        if self.ended or self.error is not None:
+        if self.over:
             return False
-        if event.startswith(b"data: ") and _LF not in event and _CR not in event:
-            data, name = event[6:], b""
-        else:
-            lines = [line for line in event.splitlines() if line and not line.startswith(b":")]
-            if not lines:
-                return True
-            data, name = _read_fields(lines)
+        lines = event.split(b"\n") if _CR not in event else event.splitlines()
+        if len(lines) == 1 and event.startswith(b"data: "):
+            return self._hear(event[6:], b"")
+        if len(lines) == 2 and event.startswith(b"event: ") and lines[1].startswith(b"data: "):
+            return self._hear(lines[1][6:], lines[0][7:])
+        lines = [line for line in lines if line and not line.startswith(b":")]
+        return self._hear(*_read_fields(lines)) if lines else True
+
+    def _hear(self, data: bytes, name: bytes) -> bool:
+        """The same, for the data and the type of an event."""
         self.events += 1
         if data[:1] != b"{" and _is_done(data, name):
             self.ended = True
+            self._end()
             # Behind an answer that is not whole it would make one of half an answer.
             self.done = data == _DONE and self.reader.done_is_an_end
             return self.done
@@ -252,9 +257,14 @@ class Scanner:
             return True
         if verdict is FAIL:
             self.error = data
+            self._end()
             self.error_shown = fit_to_show(data)
             return self.error_shown
         return False
+
+    def _end(self) -> None:
+        # Whatever still comes goes the long way, on which it is thrown away.
+        self.over, self._between_events = True, False
 
 
 def _is_done(data: bytes, name: bytes) -> bool:
