@@ -68,7 +68,7 @@ def token_headers(tokens: tuple[Spent, ...]) -> list[tuple[bytes, bytes]]:
     """The fields that OpenAI's clients read a token limit from: of the budget with least left."""
     if not tokens:
         return []
-    least = min(tokens, key=lambda spent: spent.remaining)
+    least = tokens[0] if len(tokens) == 1 else min(tokens, key=lambda spent: spent.remaining)
     return [
         (b"x-ratelimit-limit-tokens", b"%d" % least.budget.count),
         (b"x-ratelimit-remaining-tokens", b"%d" % least.remaining),
