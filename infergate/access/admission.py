@@ -97,9 +97,11 @@ class Admission:
                 _tell(request, await _now(self._limits.look(account)))
             raise
         if limited:
-            verdict = await _now(self._limits.ask(account, costs))
+            asked = self._limits.ask(account, costs)
+            verdict = await asked if isinstance(asked, Deferred) else asked
             _tell(request, verdict)
-            self._refuse(account, verdict)
+            if verdict.refused_by is not None:
+                self._refuse(account, verdict)
         if costs:
             request.record.at_end(lambda record: self._charge(account, record))
         return account
@@ -142,7 +144,7 @@ class Admission:
         fields = request.head.fields
         try:
             name = roster.authenticator.authenticate(credentials(fields))
-            return roster.account(await _now(name), fields)
+            return roster.account(await name if isinstance(name, Deferred) else name, fields)
         except KeyExpired as error:
             request.record.caller = error.caller
             raise

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import attrs
 from msgspec import Struct
@@ -74,7 +75,13 @@ def duration(seconds: float) -> str:
     milliseconds = math.ceil(seconds * 1000)
     if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"
-    minutes, second = divmod(-(-milliseconds // 1000), 60)
+    return _written(-(-milliseconds // 1000))
+
+
+@lru_cache(1024)
+def _written(seconds: int) -> str:
+    """Kept, since the requests of one second say the same."""
+    minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     if hours:
         return f"{hours}h{minute}m{second}s"
