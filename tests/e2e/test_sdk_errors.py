@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from tests.e2e.faulty_backend import (
     CLOSE,
+    CONTENT,
     HOLD,
     ROLE,
     STREAM_HEAD,
@@ -222,6 +223,25 @@ class PythonTests(Failing):
                 client.invoke("hello")
 
         self.each(ask)
+
+    def test_backend_that_is_busy_twice_is_asked_a_third_time(self) -> None:
+        """A backend that answers 503, 503 and 200 gives a client its answer, as it does directly:
+        the package tries again by itself where it is not told otherwise."""
+        import openai
+
+        request_id = str(uuid.uuid4())
+        loading = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
+        busy = whole(json.dumps({"error": loading}).encode(), status=b"503 Service Unavailable")
+        answers = iter((busy, busy, whole(completion())))
+        self.backend.scripts[request_id] = (lambda exchange: exchange.send(next(answers)),)
+        with openai.OpenAI(base_url=self.plain.url + "/v1", api_key=KEY) as client:
+            answer = client.chat.completions.create(
+                model="m", messages=QUESTION, extra_headers={"X-Request-ID": request_id}
+            )
+        self.assertEqual(answer.choices[0].message.content, CONTENT)
+        tries = [line for line in self.plain.requests() if line["request_id"] == request_id]
+        self.assertEqual([line["status"] for line in tries][:2], [502, 502])
+        self.assertEqual([line["backend_status"] for line in tries][:2], [503, 503])
 
 
 class NodeTests(Failing):
