@@ -11,6 +11,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     watching             files that are looked at once a second
     listening greeting   where to listen; the line that says what runs
     compose              wires the gateway out of its settings
+    wiring               the parts of the gateway, each out of the settings
     stores               what is kept outside the process: USAGE_DB and SHARED_STATE
     otel                 the standard OTEL_* variables
     manual dotenv        the settings as text for people; the file .env

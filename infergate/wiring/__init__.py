@@ -1,0 +1,9 @@
+"""The parts of one gateway, each made out of the settings: `compose` puts them together.
+
+Nothing here listens, connects or logs. What is made is started by `service`.
+
+pushing     what is pushed by OTLP, and what gives ids to traces
+backing     the worker, and how the backend is
+callers     who is known, what each may do, and where it is counted
+servers     the servers that a gateway reaches
+"""

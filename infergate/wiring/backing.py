@@ -1,0 +1,93 @@
+"""The worker out of the settings, and what is known of the backend's health beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from infergate.backend.agent import OriginAgent
+from infergate.backend.call import Timeouts
+from infergate.backend.client import Backend
+from infergate.backend.endpoint import api_base
+from infergate.backend.health import Health, connection, health_route
+from infergate.settings import Settings
+from infergate.telemetry.reachability import Reachability
+from infergate.wiring.servers import Servers
+from infergate.worker import BackendWorker, EchoWorker, IWorker
+
+ECHO_MODEL = "default"
+"""What the echo calls itself where `DEFAULT_MODEL` is unset."""
+
+
+@attrs.frozen
+class Backing:
+    """What answers requests. `reachability` is what traffic and questions tell of the backend;
+    `look` asks its health route, where it has one, and is called beside each scrape."""
+
+    worker: IWorker
+    reachability: Reachability
+    look: Callable[[], object] = lambda: None
+
+
+def backing(settings: Settings, servers: Servers) -> Backing:
+    """The worker of the backend, or an echo where there is none."""
+    reachability = Reachability()
+    if settings.backend_url is None:
+        model = settings.default_model
+        return Backing(EchoWorker(ECHO_MODEL if model is None else model), reachability)
+    url = api_base(settings.backend_url)
+    authorities = settings.backend_ca_file
+    trust = None if authorities is None else authorities.content
+    agent, endpoint = servers.origin("BACKEND_URL", settings.backend_url, trust)
+    health = _health(settings, servers, url, endpoint, reachability)
+    has_route = bool(settings.backend_health_path)
+    backend = Backend(
+        agent,
+        url,
+        servers.deadlines,
+        timeouts=Timeouts(
+            response=settings.backend_timeout,
+            idle=settings.stream_idle_timeout,
+            total=settings.request_timeout,
+        ),
+        api_key=settings.backend_api_key,
+        retries=settings.backend_retries,
+        well=health.well if has_route else None,
+    )
+    worker = BackendWorker(
+        backend,
+        health,
+        servers.deadlines,
+        max_response=settings.max_response_bytes,
+        max_event=settings.max_event_bytes,
+        keepalive=settings.sse_keepalive,
+        forward=settings.forward_headers,
+        give_back=settings.return_headers,
+    )
+    return Backing(worker, reachability, health.ask if has_route else lambda: None)
+
+
+def _health(
+    settings: Settings,
+    servers: Servers,
+    url: str,
+    endpoint: IStreamClientEndpoint,
+    reachability: Reachability,
+) -> Health:
+    """How the backend is, asked within the time to connect. Each question goes over a new
+    connection: a pooled one might be closed by the backend just then."""
+    path, seconds = settings.backend_health_path, settings.backend_connect_timeout
+    if not path:
+        return Health(connection(endpoint), servers.deadlines)
+    backend = Backend(
+        OriginAgent(url, endpoint, servers.deadlines),
+        url,
+        servers.deadlines,
+        timeouts=Timeouts(seconds, seconds, seconds),
+        api_key=settings.backend_api_key,
+        retries=0,
+    )
+    probe = health_route(backend, path, servers.deadlines)
+    return Health(probe, servers.deadlines, reachability.heard)

@@ -1,0 +1,138 @@
+"""Who is known, what each may do, and where it is counted, out of the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from infergate.access.admission import Admission
+from infergate.access.auth import AnyOf, IAuthenticator
+from infergate.access.budgets import Budgets
+from infergate.access.limits import ILimits, LocalLimits
+from infergate.access.policy import Policies, Policy
+from infergate.access.roster import Roster
+from infergate.access.shared import SharedLimits
+from infergate.service import Part
+from infergate.settings import Settings
+from infergate.stores import Stores
+from infergate.telemetry.metrics import Metrics
+from infergate.wiring.servers import Servers
+
+if TYPE_CHECKING:
+    from infergate.access.redislink import RedisLink
+
+
+class Rosters:
+    """Makes rosters: one at the start, and another each time that keys are read again."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        # Kept when keys are read again: a published set is fetched at its own pace.
+        self._published: Any = None
+
+    def roster(self, settings: Settings) -> Roster:
+        """Who is known and what each may do, by the `settings` as their files are now."""
+        file = settings.api_keys_file
+        if file is not None:
+            policies = file.content.policies(settings.rate_limit)
+        else:
+            policies = Policies(Policy(rate=settings.rate_limit))
+        names = [] if settings.api_keys is None else settings.api_keys.names
+        if file is not None:
+            names = [*names, *file.content.ring.names]
+        return Roster(self._authenticator(settings), policies, settings.rate_limit, names)
+
+    def _authenticator(self, settings: Settings) -> IAuthenticator | None:
+        """What lets callers in, or None where nobody needs a key."""
+        authenticators: list[IAuthenticator] = []
+        if settings.api_keys is not None:
+            authenticators.append(settings.api_keys)
+        if settings.api_keys_file is not None:
+            authenticators.append(settings.api_keys_file.content.ring)
+        keys = self._token_keys(settings)
+        if keys is not None:
+            # Imported only where tokens are checked: cryptography takes long to load.
+            from infergate.access.jwts import TokenVerifier
+
+            authenticators.append(
+                TokenVerifier(
+                    keys, settings.jwt_algorithms, settings.jwt_issuer, settings.jwt_audience
+                )
+            )
+        if len(authenticators) > 1:
+            return AnyOf(tuple(authenticators))
+        return authenticators[0] if authenticators else None
+
+    def _token_keys(self, settings: Settings) -> Any:
+        """The source of the keys that tokens are verified with, or None."""
+        if settings.jwt_public_key_file is not None:
+            return settings.jwt_public_key_file.content
+        if settings.jwt_jwks_url is None:
+            return settings.jwt_secret
+        if self._published is None:
+            from infergate.access.jwks import KeySet
+            from infergate.backend.fetch import fetcher
+
+            url, servers = settings.jwt_jwks_url, self._servers
+            agent, _ = servers.origin("JWT_JWKS_URL", url)
+            self._published = KeySet(fetcher(agent, url, servers.deadlines), servers.clock)
+        return self._published
+
+
+def admission(settings: Settings, rosters: Rosters, limits: ILimits, metrics: Metrics) -> Admission:
+    """Who may come in, and how much."""
+    return Admission(
+        rosters.roster(settings),
+        limits,
+        max_concurrent=settings.max_concurrent_requests,
+        learn=metrics.callers.learn if settings.needs_key else lambda names: None,
+    )
+
+
+def limits(settings: Settings, local: LocalLimits, redis: RedisLink | None) -> ILimits:
+    """The limits as they are asked: in this process alone, or in Redis too."""
+    if redis is None:
+        return local
+    shared = SharedLimits(redis, local, refuse=settings.shared_state_failure == "refuse")
+    redis.on_up = shared.settle
+    return shared
+
+
+def lasting(
+    stores: Stores, local: LocalLimits, admission: Admission, clock: IReactorTime
+) -> tuple[Part, ...]:
+    """What is started and stopped with the ledger and with Redis."""
+    parts: list[Part] = []
+    if stores.ledger is not None:
+        budgets = Budgets(stores.ledger, local, lambda: admission.roster, clock)
+        budgets.begin()
+        parts += [stores.ledger, budgets]
+        if stores.redis is not None:
+            # A Redis that has forgotten a window begins it from what the ledger knows now.
+            stores.redis.before_up = budgets.refresh
+    if stores.redis is not None:
+        parts.append(stores.redis)
+    return tuple(parts)
+
+
+def watch(metrics: Metrics, stores: Stores) -> None:
+    """Show in the metrics whether what is kept outside the process can be reached."""
+    ledger, redis = stores.ledger, stores.redis
+    if ledger is not None:
+        metrics.watch(
+            "infergate_ledger_up",
+            "Whether the database of USAGE_DB takes what it is given.",
+            lambda: ledger.up,
+        )
+        metrics.watch(
+            "infergate_ledger_pending_requests",
+            "Requests that wait to be written to USAGE_DB.",
+            lambda: ledger.pending,
+        )
+    if redis is not None:
+        metrics.watch(
+            "infergate_shared_state_up",
+            "Whether the Redis of SHARED_STATE answers.",
+            lambda: redis.up,
+        )

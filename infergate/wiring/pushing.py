@@ -1,0 +1,89 @@
+"""What is pushed by OTLP, and what gives ids to traces, out of the ``OTEL_*`` variables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import time_ns
+
+from infergate.backend.endpoint import api_base, host_and_port
+from infergate.otel import Signal, Telemetry
+from infergate.settings import Settings
+from infergate.sources import SettingsError
+from infergate.telemetry.metrics import Metrics
+from infergate.telemetry.push import Collector, MetricsPusher, Pushers, SpanPusher
+from infergate.telemetry.tracing import Tracer
+from infergate.wiring.servers import Servers
+
+
+def telemetry(
+    settings: Settings, servers: Servers, asked: Telemetry, metrics: Metrics
+) -> tuple[Tracer | None, Pushers]:
+    """What gives ids to traces, where they are pushed, and what pushes."""
+    pushers: list[MetricsPusher | SpanPusher] = []
+    tracer = None
+    if asked.metrics is not None:
+        pushers.append(_metrics_pusher(servers, asked, asked.metrics, metrics))
+    if asked.traces is not None:
+        pusher = _span_pusher(settings, servers, asked, asked.traces)
+        pushers.append(pusher)
+        tracer = Tracer(asked.sampler, pusher.add, servers.clock.seconds)
+    return tracer, Pushers(pushers)
+
+
+def _metrics_pusher(
+    servers: Servers, asked: Telemetry, signal: Signal, metrics: Metrics
+) -> MetricsPusher:
+    # These two need the extra, and take memory: imported only where something is pushed.
+    with _extra(signal):
+        from infergate.telemetry.otlp import message
+        from infergate.telemetry.otlpmetrics import metric_parts
+    started = time_ns()
+    return MetricsPusher(
+        _collector(servers, signal),
+        servers.clock,
+        lambda: metric_parts(metrics, started, time_ns()),
+        partial(message, asked.resource),
+        asked.metrics_interval,
+    )
+
+
+def _span_pusher(
+    settings: Settings, servers: Servers, asked: Telemetry, signal: Signal
+) -> SpanPusher:
+    with _extra(signal):
+        from infergate.telemetry.otlp import message
+        from infergate.telemetry.spans import spans
+    backend = settings.backend_url
+    return SpanPusher(
+        _collector(servers, signal),
+        servers.clock,
+        partial(spans, backend=None if backend is None else host_and_port(api_base(backend))),
+        partial(message, asked.resource),
+        delay=asked.span_delay,
+        queue=asked.span_queue,
+        batch=asked.span_batch,
+    )
+
+
+def _collector(servers: Servers, signal: Signal) -> Collector:
+    agent, _ = servers.origin(signal.setting, signal.url, signal.trust)
+    return Collector(
+        agent,
+        servers.clock,
+        signal.url,
+        signal.headers,
+        timeout=signal.timeout,
+        gzip=signal.gzip,
+    )
+
+
+@contextmanager
+def _extra(signal: Signal) -> Iterator[None]:
+    """What is imported needs the extra ``otlp``."""
+    try:
+        yield
+    except ImportError:
+        needed = "needs the extra: pip install '.[otlp]'"
+        raise SettingsError(signal.setting, signal.url, needed) from None

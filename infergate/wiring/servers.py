@@ -1,0 +1,41 @@
+"""The servers that a gateway reaches: an agent with a pool for each, on the one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+
+from infergate.backend.agent import OriginAgent, Pool
+from infergate.backend.endpoint import api_base
+from infergate.reactor.deadlines import Deadlines
+from infergate.sources import SettingsError
+
+Reach = Callable[[str, Any], IStreamClientEndpoint]
+"""How to connect to an HTTP URL or to ``unix:/path``. The second argument is what TLS trusts, a
+trust root of Twisted's or None for the system's. Raises `ValueError` for a URL that cannot be
+connected to, in words that can follow a setting's name and value."""
+
+
+class Servers:
+    """What all parts of one gateway share that reach other servers. `pools` are those that were
+    made so far, to be closed at the end."""
+
+    def __init__(self, clock: IReactorTime, reach: Reach) -> None:
+        self.clock = clock
+        self.deadlines = Deadlines(clock)
+        self.pools: list[Pool] = []
+        self._reach = reach
+
+    def origin(
+        self, setting: str, url: str, trust: Any = None
+    ) -> tuple[OriginAgent, IStreamClientEndpoint]:
+        """An agent for the server of a URL, with a pool of its own."""
+        try:
+            endpoint = self._reach(url, trust)
+        except ValueError as error:
+            raise SettingsError(setting, url, str(error)) from None
+        agent = OriginAgent(api_base(url), endpoint, self.deadlines, self.clock)
+        self.pools.append(agent.pool)
+        return agent, endpoint
