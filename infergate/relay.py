@@ -7,7 +7,7 @@ from io import BytesIO
 from infergate.api.events import EventTooLarge, Scanner, begins_as_events
 from infergate.api.refusals import first_event_refusal
 from infergate.backend.call import END_OF_BODY, Call
-from infergate.errors import BrokenReply
+from infergate.errors import BackendFailure, BrokenReply
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.server.request import EVENT_STREAM, Request
 
@@ -109,11 +109,7 @@ class Relay:
         request, scanner = self._request, self._scanner
         request.registerProducer(self._call, True)  # type: ignore[no-untyped-call]
         try:
-            if self._max_plain is None:
-                await self._call.read(self._relay_events)
-            else:
-                self._call.refuse_longer(self._max_plain)
-                await self._call.read(self._look)
+            await self._read()
         finally:
             self._over = True
             self._deadlines.forget(self)
@@ -136,6 +132,19 @@ class Relay:
             self._send(self._stream_end)
         await request.drained()
         return None
+
+    async def _read(self) -> None:
+        """Read the body, as far as it matters: an answer that has ended with an event of its own is
+        whole, however its body ends."""
+        try:
+            if self._max_plain is None:
+                await self._call.read(self._relay_events)
+            else:
+                self._call.refuse_longer(self._max_plain)
+                await self._call.read(self._look)
+        except BackendFailure:
+            if not self._scanner.certain:
+                raise
 
     def _look(self, data: bytes) -> None:
         """Take the next bytes of a body that is not declared to be a stream."""

@@ -57,18 +57,29 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
     begun = {
         **message,
         "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
+        **dict.fromkeys(_ENDED),
         "usage": {**usage, "output_tokens": 0},
     }
     events = [("message_start", {"message": begun})]
     for index, block in enumerate(message["content"]):
         if isinstance(block, dict):
             events += _block_events(block, index)
-    ended = {name: message.get(name) for name in ("stop_reason", "stop_sequence")}
-    counts = {"output_tokens": usage.get("output_tokens", 0)}
+    ended = {name: message.get(name) for name in _ENDED}
+    counts = {name: usage.get(name) for name in _COUNTED}
+    counts["output_tokens"] = counts["output_tokens"] or 0
     events += [("message_delta", {"delta": ended, "usage": counts}), ("message_stop", {})]
     return b"".join(event(kind, {"type": kind, **said}) for kind, said in events)
+
+
+# What a `message_delta` says of the message's end, and of its tokens.
+_ENDED = ("stop_reason", "stop_sequence", "stop_details")
+_COUNTED = (
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "output_tokens",
+    "server_tool_use",
+)
 
 
 def _block_events(block: dict[str, Any], index: int) -> list[tuple[str, dict[str, Any]]]:
@@ -112,11 +123,17 @@ def _echo(ask: Ask, stamp: Stamp) -> Reply:
         "content": [{"type": "text", "text": text, "citations": None}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
         "usage": {
             "input_tokens": usage.prompt_tokens,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
+            "cache_creation": None,
             "output_tokens": usage.completion_tokens,
+            "server_tool_use": None,
+            "service_tier": None,
+            "inference_geo": None,
         },
     }
     return Reply(msgspec.json.encode(message), usage, model)

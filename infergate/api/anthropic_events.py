@@ -11,7 +11,7 @@ from msgspec import Meta, Raw, Struct
 from infergate.api.events import FAIL, PASS, Reader, Verdict
 from infergate.api.objects import NULL, read
 from infergate.api.repeats import Repeats
-from infergate.api.usage import NO_USAGE, Usage, usage_of
+from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
 from infergate.errors import GatewayError
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -52,7 +52,7 @@ class _Message(Struct, gc=False):
 
 
 class _Event(Struct, gc=False):
-    type: str = ""
+    type: str | None = None
     delta: Raw = NULL
     message: Raw = NULL
     usage: Raw = NULL
@@ -92,15 +92,11 @@ class MessageReader:
         return self.finished
 
     def usage(self, prompt_estimate: int) -> Usage:
-        prompt, completion = self._counts.prompt, self._counts.output_tokens
-        if prompt is not None and completion is not None:
-            return self._counts.usage
+        counts = self._counts
         if not self._heard:
             return NO_USAGE
-        prompt = prompt_estimate if prompt is None else prompt
-        completion = self.tokens if completion is None else completion
-        cached = self._counts.cache_read_input_tokens or 0
-        return Usage(prompt, completion, prompt + completion, "counted", cached)
+        cached = counts.cache_read_input_tokens or 0
+        return settled(counts.prompt, counts.output_tokens, prompt_estimate, self.tokens, cached)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
         if self._repeats.same(data) and name != b"error":

@@ -89,7 +89,7 @@ class ChunkReader:
     """Deltas that brought content, reasoning, a refusal or a tool call."""
 
     model: str | None = attrs.field(default=None, init=False)
-    """The model that the first chunk names."""
+    """The model that a chunk names, up to the first that brought something."""
 
     # By its index as it is written, whether the choice gave its ``finish_reason``.
     _finished: dict[bytes, bool] = attrs.field(factory=dict, init=False)
@@ -147,8 +147,9 @@ class ChunkReader:
                 self.tokens += 1
                 return PASS
         self._around = None
-        if not self._heard:
-            self._heard, self.model = True, read_model(data)
+        self._heard = True
+        if self.model is None and not self.tokens:
+            self.model = read_model(data)
         chunk, choices = _read_chunk(data)
         tokens = self.tokens
         for choice in choices or ():

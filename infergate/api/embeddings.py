@@ -22,7 +22,7 @@ def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
     ``messages``, in place of ``input``."""
     model = m.settle_model(members, rules)
     m.judge(members, m.absent_beside(_TABLE, members, "messages", "content"), rules)
-    return Ask(route, model, False, members, takes_array="content" in members)
+    return Ask(route, model, False, members, takes_array=members.get("content", NULL) != NULL)
 
 
 def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:

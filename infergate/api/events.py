@@ -137,6 +137,11 @@ class Scanner:
     _between_events: bool = attrs.field(default=False, init=False)
 
     @property
+    def certain(self) -> bool:
+        """The event that ends the answer has come, and no error after it."""
+        return self.error is None and self.reader.end_is_certain and self.reader.finished
+
+    @property
     def pending(self) -> int:
         """Bytes held of an event that is not whole yet."""
         return len(self._held)
@@ -147,7 +152,7 @@ class Scanner:
         may be anywhere: of that one only an event that says so is the end."""
         if self.error is not None:
             return False
-        if self.reader.end_is_certain and self.reader.finished:
+        if self.certain:
             return True
         rest = bytes(self._held).strip()
         if self.ended or (rest and _is_done(*_read_fields(rest.splitlines()))):

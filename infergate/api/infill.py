@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import attrs
@@ -23,11 +23,17 @@ from infergate.api.objects import (
     read_reply_or_array,
 )
 from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
-from infergate.api.usage import NO_USAGE, Usage, counted, usage_of
+from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
 from infergate.errors import BrokenReply
 
 MAX_INDEXES = 4096
-"""Prompts of one request that are told apart: more than any backend has slots for."""
+"""Prompts of one request that are told apart: more than any backend has slots for. A stream with
+more is never whole."""
+
+MAX_INDEX = 20
+"""Digits of an index."""
+
+_OTHERS = b"others"
 
 _TRUE = Raw(b"true")
 _EMPTY = Raw(b'""')
@@ -35,8 +41,8 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Counts(Struct, gc=False):
-    tokens_evaluated: _Count = 0
-    tokens_predicted: _Count = 0
+    tokens_evaluated: _Count | None = None
+    tokens_predicted: _Count | None = None
 
 
 class _Said(Struct, gc=False):
@@ -45,7 +51,6 @@ class _Said(Struct, gc=False):
     stop: Raw = NULL
     error: Raw = NULL
     model: Raw = NULL
-    tokens_predicted: Raw = NULL
 
 
 _counts = msgspec.json.Decoder(_Counts)
@@ -96,9 +101,17 @@ def _replies(raw: Raw) -> list[Raw]:
 
 def _add_up(replies: Sequence[bytes | Raw]) -> Usage:
     counts = [read(_counts, reply) or _Counts() for reply in replies]
-    prompt = sum(count.tokens_evaluated for count in counts)
-    completion = sum(count.tokens_predicted for count in counts)
-    return usage_of(prompt, completion) if prompt else NO_USAGE
+    prompt = _sum(count.tokens_evaluated for count in counts)
+    completion = _sum(count.tokens_predicted for count in counts)
+    if prompt is None and completion is None:
+        return NO_USAGE
+    return usage_of(prompt or 0, completion or 0)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """All that is known; None where nothing is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
@@ -122,7 +135,9 @@ class InfillReader:
     model: str | None = attrs.field(default=None, init=False)
 
     _stopped: dict[bytes, bool] = attrs.field(factory=dict, init=False)
-    _counts: dict[bytes, _Counts] = attrs.field(factory=dict, init=False)
+    # What each index said last of either count. llama.cpp counts along with every event.
+    _evaluated: dict[bytes, int] = attrs.field(factory=dict, init=False)
+    _predicted: dict[bytes, int] = attrs.field(factory=dict, init=False)
 
     @property
     def finished(self) -> bool:
@@ -138,13 +153,10 @@ class InfillReader:
         return self.finished
 
     def usage(self, prompt_estimate: int) -> Usage:
-        """llama.cpp counts along with every event, so that a stream that was cut is known too."""
-        counts = self._counts.values()
-        prompt = sum(count.tokens_evaluated for count in counts)
-        completion = sum(count.tokens_predicted for count in counts)
-        if prompt:
-            return usage_of(prompt, completion)
-        return counted(prompt_estimate, self.tokens) if self._stopped else NO_USAGE
+        if not self._stopped:
+            return NO_USAGE
+        prompt, completion = _sum(self._evaluated.values()), _sum(self._predicted.values())
+        return settled(prompt, completion, prompt_estimate, self.tokens)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
         said = read(_said, data)
@@ -152,19 +164,33 @@ class InfillReader:
             return FAIL if name == b"error" else PASS
         if name == b"error" or said.error != NULL:
             return FAIL
-        if said.content != NULL and said.content != _EMPTY:
+        if is_string(said.content) and said.content != _EMPTY:
             self.tokens += 1
-        index = bytes(said.index)
-        if index not in self._stopped and len(self._stopped) >= MAX_INDEXES:
-            return PASS
+        index = self._key(said.index)
         if said.stop == _TRUE:
-            self._stopped[index] = True
-            self.model = self.model or (m.string_model({"model": said.model}))
+            self._stopped[index] = index != _OTHERS
+            self.model = self.model or m.string_model({"model": said.model})
         else:
             self._stopped.setdefault(index, False)
-        if said.tokens_predicted != NULL and (counts := read(_counts, data)) is not None:
-            self._counts[index] = counts
+        self._hear_counts(data, index)
         return PASS
+
+    def _key(self, raw: Raw) -> bytes:
+        """The index as it is written; one that is left out is the first."""
+        if raw == NULL:
+            return b"0"
+        index = bytes(raw)
+        known = index in self._stopped or len(self._stopped) < MAX_INDEXES
+        return index if known and len(index) <= MAX_INDEX else _OTHERS
+
+    def _hear_counts(self, data: bytes, index: bytes) -> None:
+        counts = read(_counts, data)
+        if counts is None:
+            return
+        if counts.tokens_evaluated is not None:
+            self._evaluated[index] = counts.tokens_evaluated
+        if counts.tokens_predicted is not None:
+            self._predicted[index] = counts.tokens_predicted
 
 
 def _reader(ask: Ask) -> Reader:

@@ -11,7 +11,7 @@ from msgspec import Meta, Raw, Struct
 from infergate.api.events import FAIL, PASS, Reader, Verdict
 from infergate.api.objects import NULL, event, is_object, read
 from infergate.api.repeats import Repeats
-from infergate.api.usage import NO_USAGE, Usage, counted, usage_of
+from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
 from infergate.errors import GatewayError
 
 ENDS = frozenset({"response.completed", "response.incomplete"})
@@ -25,7 +25,7 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Event(Struct, gc=False):
-    type: str = ""
+    type: str | None = None
     delta: Raw = NULL
     sequence_number: Raw = NULL
     response: Raw = NULL
@@ -42,8 +42,8 @@ class _Details(Struct, gc=False):
 
 
 class _Usage(Struct, gc=False):
-    input_tokens: _Count
-    output_tokens: _Count
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
     input_tokens_details: Raw = NULL
 
 
@@ -54,14 +54,17 @@ _details = msgspec.json.Decoder(_Details)
 _number = msgspec.json.Decoder(int)
 
 
-def read_usage(member: Raw) -> Usage | None:
-    """The ``usage`` of a response; None where it is null or makes no sense."""
+def read_usage(member: Raw) -> Usage:
+    """The ``usage`` of a plain response; `NO_USAGE` where it is null or makes no sense."""
     usage = read(_usage, member)
-    if usage is None:
-        return None
+    if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
+        return NO_USAGE
+    return usage_of(usage.input_tokens or 0, usage.output_tokens or 0, _cached(usage))
+
+
+def _cached(usage: _Usage) -> int:
     details = read(_details, usage.input_tokens_details)
-    cached = 0 if details is None else details.cached_tokens
-    return usage_of(usage.input_tokens, usage.output_tokens, cached)
+    return 0 if details is None else details.cached_tokens
 
 
 @attrs.define(eq=False)
@@ -73,7 +76,10 @@ class ResponseReader:
     model: str | None = attrs.field(default=None, init=False)
     finished: bool = attrs.field(default=False, init=False)
 
-    _usage: Usage | None = attrs.field(default=None, init=False)
+    # What the backend said last of each count; None before that.
+    _prompt: int | None = attrs.field(default=None, init=False)
+    _completion: int | None = attrs.field(default=None, init=False)
+    _cached: int = attrs.field(default=0, init=False)
     _last_number: int = attrs.field(default=-1, init=False)
     _heard: bool = attrs.field(default=False, init=False)
     _repeats: Repeats = attrs.field(factory=lambda: Repeats(b"delta"), init=False)
@@ -90,9 +96,9 @@ class ResponseReader:
         return self._last_number + 1
 
     def usage(self, prompt_estimate: int) -> Usage:
-        if self._usage is not None:
-            return self._usage
-        return counted(prompt_estimate, self.tokens) if self._heard else NO_USAGE
+        if not self._heard:
+            return NO_USAGE
+        return settled(self._prompt, self._completion, prompt_estimate, self.tokens, self._cached)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
         if self._repeats.same(data) and name != b"error":
@@ -107,13 +113,14 @@ class ResponseReader:
             self._count_on(said.sequence_number)
         if is_object(said.response):
             self._hear_response(said.response)
-        if said.type in FAILURES or name == b"error" or (not said.type and said.error != NULL):
+        kind = said.type or ""
+        if kind in FAILURES or name == b"error" or (not kind and said.error != NULL):
             return FAIL
-        if said.type.endswith(".delta") and _says(said.delta):
+        if kind.endswith(".delta") and _says(said.delta):
             self.tokens += 1
             if said.sequence_number == NULL:  # else no two events are the same
                 self._repeats.learn(data)
-        self.finished = self.finished or said.type in ENDS
+        self.finished = self.finished or kind in ENDS
         return PASS
 
     def _count_on(self, raw: Raw) -> None:
@@ -125,7 +132,15 @@ class ResponseReader:
         response = read(_response, raw)
         if response is not None:
             self.model = self.model or response.model
-            self._usage = read_usage(response.usage) or self._usage
+            self._hear_usage(response.usage)
+
+    def _hear_usage(self, raw: Raw) -> None:
+        usage = read(_usage, raw)
+        if usage is not None:
+            if usage.input_tokens is not None:
+                self._prompt, self._cached = usage.input_tokens, _cached(usage)
+            if usage.output_tokens is not None:
+                self._completion = usage.output_tokens
 
 
 def _says(raw: Raw) -> bool:

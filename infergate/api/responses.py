@@ -11,7 +11,7 @@ from infergate.api import members as m
 from infergate.api.objects import NULL, event, is_array, is_string, read, read_reply, read_values
 from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.response_events import ResponseReader, error_event, read_usage
-from infergate.api.usage import NO_USAGE, Usage, count_words, counted
+from infergate.api.usage import Usage, count_words, counted
 from infergate.errors import BrokenReply
 
 MAX_ITEMS = 4096
@@ -59,8 +59,7 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     status = read(_status, body)
     if status is not None and status.status == "failed":
         raise BrokenReply("The backend's response has failed.")
-    usage = read_usage(reply.get("usage", NULL))
-    return Reply(body, usage or NO_USAGE, m.string_model(reply))
+    return Reply(body, read_usage(reply.get("usage", NULL)), m.string_model(reply))
 
 
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
@@ -192,8 +191,17 @@ _REPEATED: dict[str, Any] = {
     "tool_choice": "auto",
     "tools": [],
     "top_p": None,
+    "top_logprobs": 0,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
     "max_output_tokens": None,
+    "max_tool_calls": None,
     "previous_response_id": None,
+    "conversation": None,
+    "prompt": None,
+    "prompt_cache_key": None,
+    "safety_identifier": None,
+    "user": None,
     "text": {"format": {"type": "text"}},
     "truncation": "disabled",
 }
@@ -217,6 +225,9 @@ def _response(text: str, usage: Usage, model: str, ask: Ask, stamp: Stamp) -> di
         "incomplete_details": None,
         "model": model,
         **repeated,
+        "background": False,
+        "store": False,
+        "service_tier": None,
         "reasoning": {"effort": None, "summary": None},
         "output": [
             {

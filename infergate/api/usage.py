@@ -92,6 +92,18 @@ def counted(prompt: int, completion: int) -> Usage:
     return Usage(prompt, completion, prompt + completion, "counted")
 
 
+def settled(
+    prompt: int | None, completion: int | None, prompt_estimate: int, tokens: int, cached: int = 0
+) -> Usage:
+    """The usage of a stream: what the backend said, and for what it did not say (None) what was
+    counted here."""
+    if prompt is not None and completion is not None:
+        return usage_of(prompt, completion, cached)
+    prompt = prompt_estimate if prompt is None else prompt
+    completion = tokens if completion is None else completion
+    return Usage(prompt, completion, prompt + completion, "counted", cached)
+
+
 def estimate_prompt(body: bytes) -> int:
     """The tokens of a prompt by the body that went to the backend: one for each four bytes, without
     its images and the like, which stand in ``data:`` URLs."""

@@ -352,6 +352,18 @@ class EndsOfTheirOwn(SynchronousTestCase):
             self.running.wait(0.2)
             self.assertTrue(self.running.backend.closed)
 
+    def test_body_that_breaks_after_that_event_is_whole(self) -> None:
+        """However its connection ends: nothing of the answer can be missing."""
+        for path, body, name in self.STREAMS:
+            for end in ("reset", "close"):
+                self.start(path, body)
+                self.running.backend.begin()
+                last = b'event: %b\ndata: {"type":"%b"}\n\n' % (name, name)
+                self.running.backend.piece(last)
+                getattr(self.running.backend, end)()
+                self.assertEqual((self.client.answer.body, self.client.answer.whole), (last, True))
+                self.assertEqual(self.running.outcomes, ["ok"])
+
     def test_body_without_framing_is_whole_with_that_event(self) -> None:
         """A body that ends where its connection does is whole with that event, and cut without."""
         for path, body, name in self.STREAMS:

@@ -1,0 +1,59 @@
+"""A prompt in each of its forms."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+from msgspec import Raw
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.api.batches import BATCH
+from infergate.api.prompts import check_items, prompt_texts, several
+
+
+def raw(value: object) -> Raw:
+    return Raw(json.dumps(value).encode())
+
+
+class Items(SynchronousTestCase):
+    def test_strings_integers_arrays_and_objects(self) -> None:
+        """All of them, mixed too, and in any number."""
+        for items in ([], ["a"], [1, -2], [[1], {}], ["a", 1, [None], {"a": 1.5}]):
+            self.assertEqual(check_items(raw(items)), len(items))
+        self.assertEqual(check_items(Raw(b"[ 1 ,\n2 ]")), 2)
+
+    def test_what_is_no_prompt_is_named_by_its_place(self) -> None:
+        """In an array of any length."""
+        for wrong in (None, True, False, 1.5, 1e300):
+            for before in (["a"], [5] * BATCH):
+                error = self.assertRaises(
+                    msgspec.ValidationError, check_items, raw([*before, wrong])
+                )
+                self.assertIn(f"[{len(before)}]", str(error))
+
+
+class Several(SynchronousTestCase):
+    def test_lists_of_prompts_are_told_from_lists_of_tokens(self) -> None:
+        """By what they begin with."""
+        for prompt in (["a"], [[1]], [{}]):
+            self.assertTrue(several(raw(prompt)))
+        self.assertTrue(several(Raw(b'[ \r\n\t"a"]')))
+        for prompt in ("a", {}, [1, 2], []):  # type: ignore[assignment]
+            self.assertFalse(several(raw(prompt)))
+        self.assertFalse(several(None))
+
+
+class Texts(SynchronousTestCase):
+    def test_text_of_each_prompt(self) -> None:
+        """Tokens as their numbers, and of an object its text."""
+        for prompt, texts in (
+            ("a", ["a"]),
+            (["a", "b"], ["a", "b"]),
+            ([1, 22], ["1 22"]),
+            ([[1, 2], [3]], ["1 2", "3"]),
+            ({"prompt_string": "a"}, ["a"]),
+            ([{"prompt_string": "a"}, {}, {"prompt_string": 5}], ["a", "", ""]),
+        ):
+            self.assertEqual(list(prompt_texts(raw(prompt))), texts)
+        self.assertEqual(list(prompt_texts(None)), [])

@@ -1,0 +1,73 @@
+"""The short cut for events that differ in their text alone."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.api.repeats import Repeats
+
+
+def learnt(data: bytes) -> Repeats:
+    repeats = Repeats(b"delta")
+    repeats.learn(data)
+    return repeats
+
+
+class Same(SynchronousTestCase):
+    def test_another_text_is_the_same_event(self) -> None:
+        """Whatever stands around it."""
+        repeats = learnt(b'{"type":"t","delta":"a","index":0}')
+        self.assertTrue(repeats.same(b'{"type":"t","delta":" blue ","index":0}'))
+
+    def test_all_else_is_another_event(self) -> None:
+        """An empty text, one with something escaped or beyond ASCII, and another member."""
+        repeats = learnt(b'{"type":"t","delta":"a","index":0}')
+        for other in (
+            b'{"type":"t","delta":"","index":0}',
+            b'{"type":"t","delta":"\\n","index":0}',
+            b'{"type":"t","delta":"b\\","index":0}',
+            b'{"type":"t","delta":"b","x":"c","index":0}',
+            b'{"type":"t","delta":"\xc3\xa9","index":0}',
+            b'{"type":"t","delta":"\xff","index":0}',
+            b'{"type":"t","delta":"a\x00","index":0}',
+            b'{"type":"u","delta":"a","index":0}',
+            b'{"type":"t","delta":"a","index":1}',
+            b'{"type":"t","delta":"a","ind',
+            b'{"type":"t","delta":',
+            b"",
+        ):
+            self.assertFalse(repeats.same(other), other)
+
+    def test_nothing_is_the_same_before_an_event_was_learnt(self) -> None:
+        """Nor after it was forgotten, or one without such a text."""
+        data = b'{"delta":"a"}'
+        repeats = Repeats(b"delta")
+        self.assertFalse(repeats.same(data))
+        repeats.learn(data)
+        repeats.forget()
+        self.assertFalse(repeats.same(data))
+        for without in (
+            b'{"delta":5}',
+            b'{"delta":""}',
+            b'{"x":"delta"}',
+            b'{"x":"\\"delta\\":\\"a\\""}',
+        ):
+            repeats.learn(data)
+            repeats.learn(without)
+            self.assertFalse(repeats.same(data), without)
+
+    @given(st.text(), st.text(), st.sampled_from(["delta", "x"]))
+    def test_only_the_text_differs(self, first: str, second: str, name: str) -> None:
+        """Two events that are the same say the same, but for one string that is not empty."""
+        one, other = (
+            json.dumps({"a": {name: text}, "delta": "d", "b": first}).encode()
+            for text in (first, second)
+        )
+        if learnt(one).same(other):
+            said = json.loads(other)
+            self.assertEqual((said["delta"], said["b"]), ("d", first))
+            self.assertTrue(said["a"][name] or not first)
