@@ -106,13 +106,15 @@ class Metrics:
         )  # fmt: skip
         requests = Counter(
             "infergate_requests_total", "Exchanges that have ended.",
-            ("route", "status", "outcome"), registry=self.others,
+            ("route", "status", "outcome"), registry=None,
         )  # fmt: skip
         # Finding a child costs more than using it; labels are out of bounded sets, and so is this.
         self._count = cache(requests.labels)
         self._in_flight = self._streams = 0
         self.watch("infergate_requests_in_flight", "Exchanges under way.", lambda: self._in_flight)
         self.watch("infergate_streams_in_flight", "Streams under way.", lambda: self._streams)
+        self._expected = _Expected(requests)
+        self.others.register(self._expected)
         self.callers = CallerMetrics(self.others)
         self._models: dict[str, str] = {}
         Info("infergate_build", "What runs.", registry=self.others).info(
@@ -147,8 +149,7 @@ class Metrics:
 
     def expect(self, routes: Iterable[str]) -> None:
         """Count what may come of the operations at these routes from now on, and from 0."""
-        for route, ending in product(routes, ENDINGS):
-            self._count(route, *ending)
+        self._expected.labels += [(route, *ending) for route, ending in product(routes, ENDINGS)]
 
     def began(self, record: Record) -> None:
         self._in_flight += 1
@@ -213,6 +214,27 @@ def exemplar_of(record: Record) -> Exemplar | None:
     else:
         exemplar = Exemplar("request_id", record.request_id, time.time())
     return exemplar if exemplar.fits else None
+
+
+class _Expected(Collector):
+    """A counter that is there from the start, with 0, under all labels in `labels`.
+
+    The hundreds of counts are made by the first scrape, and not at the start, when nobody has
+    asked for them yet.
+    """
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self.labels: list[tuple[str, ...]] = []
+
+    def describe(self) -> Iterable[Metric]:
+        """Called when this is registered: the names alone, so that no other metric has them."""
+        return self._counter.describe()
+
+    def collect(self) -> Iterable[Metric]:
+        while self.labels:
+            self._counter.labels(*self.labels.pop(0))
+        return self._counter.collect()
 
 
 class _Watched(Collector):

@@ -13,7 +13,10 @@ from infergate.api.chat import CHAT
 from infergate.api.operation import Ask, Rules, Stamp, read_request
 from infergate.api.reply import CHAT_KIND, as_chunks, shape_reply
 from infergate.errors import GatewayError
+from tests.e2e.harness import OFF
 from tests.unit.api.shapes import BODIES, REPLIES
+
+skip = OFF
 
 ROUTE = CHAT.routes[0]
 RULES = Rules("default", 1000)
