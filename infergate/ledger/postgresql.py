@@ -46,9 +46,10 @@ _ADD = (
     f"unnest({', '.join(f'%s::{name}[]' for name in _TYPES)}) {ADD_UP}"
 )
 
+_TABLES = ("infergate_usage", "infergate_batches", "infergate_schema")
+
 _USABLE = """SELECT bool_and(has_table_privilege(name, privilege))
-    FROM unnest(ARRAY['infergate_usage', 'infergate_batches']) AS name,
-    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS privilege"""
+    FROM unnest(%s::text[]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS privilege"""
 
 
 _MADE = """SELECT EXISTS (SELECT FROM pg_class
@@ -152,6 +153,11 @@ def _conninfo(url: str) -> str:
 
 def _migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
     """Bring the tables to our version; one process at a time, and all others wait for it."""
+    if _one(connection, _MADE) and not _one(connection, _USABLE, [list(_TABLES)]):
+        raise StoreRefused(
+            "the role may not use the tables: GRANT SELECT, INSERT, UPDATE ON "
+            f"{', '.join(_TABLES)} TO {_name(connection, 'current_user')}"
+        )
     version = _version(connection)
     if missing_migrations(version):
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
@@ -161,11 +167,6 @@ def _migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
                 _make(connection, version)
         except psycopg.errors.InsufficientPrivilege:
             raise StoreRefused(_may_not_create(connection)) from None
-    if not _one(connection, _USABLE):
-        raise StoreRefused(
-            f"the role may not use the tables: GRANT SELECT, INSERT, UPDATE ON infergate_usage, "
-            f"infergate_batches TO {_name(connection, 'current_user')}"
-        )
 
 
 def _make(connection: psycopg.Connection[tuple[Any, ...]], version: int) -> None:
@@ -199,8 +200,10 @@ def _name(connection: psycopg.Connection[tuple[Any, ...]], expression: str) -> s
     return quoting.Identifier(str(name)).as_string(connection)
 
 
-def _one(connection: psycopg.Connection[tuple[Any, ...]], sql: str) -> Any:
-    row = connection.execute(sql).fetchone()
+def _one(
+    connection: psycopg.Connection[tuple[Any, ...]], sql: str, parameters: Sequence[Any] = ()
+) -> Any:
+    row = connection.execute(sql, parameters).fetchone()
     return None if row is None else row[0]
 
 
