@@ -1,4 +1,16 @@
-"""A stream on its way through: from `collect()` to `request.write`, event by whole event."""
+"""A stream on its way through, event by whole event.
+
+What becomes of a chunk that the backend sends, once a stream is in its stride:
+
+    Call.read               treq's `collect` hands it to the relay
+    Relay._relay_events     the scanner is fed
+    Scanner.feed            gives out what has become whole, all of it or less a usage chunk
+    Reader.hear             learns from each event: tokens, usage, the end
+    Request.write           frames it for the client, at once
+
+Flow control goes the other way: `Call` is the push producer of the client's connection, so a client
+that reads slowly pauses the backend, and the idle deadline with it.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +39,12 @@ HELD_COMMENTS = 65536
 
 
 class Pulse:
-    """A comment to a streaming client after each `interval` seconds of silence; 0 for none.
+    """Keep-alive: a comment to a streaming client after each `interval` seconds of silence; 0 for
+    none.
 
-    The first one commits the status, if nothing else has by then.
+    The first one commits the status, if nothing else has by then. The worker makes a pulse when
+    the request goes out, the relay calls `postpone` whenever it has written, and the worker calls
+    `stop` however the exchange ends.
     """
 
     def __init__(self, request: Request, deadlines: Deadlines, interval: float) -> None:
@@ -59,6 +74,11 @@ class Pulse:
 
 class Relay:
     """Passes on each event of one stream the moment it is whole, and judges its end.
+
+    What is judged, in this order: an error of the backend's own, which it may have told the client
+    already; an answer that is not whole; a good answer whose end, ``[DONE]``, the backend left out.
+    The first two leave the client with an error event and a connection that is cut, so that nobody
+    can take the answer for whole.
 
     The status is committed by the first whole event: comments before it wait, so that a
     failure before it still has its true status.
@@ -113,6 +133,7 @@ class Relay:
         finally:
             self._over = True
             self._deadlines.forget(self)
+            # Also where the stream was cut or the client left: the tokens were made.
             if not self._failed_at_once():
                 self._record.usage = scanner.reader.usage(self._prompt_estimate)
             if self._record.model is None and scanner.reader.model is not None:

@@ -1,4 +1,16 @@
-"""The worker: a checked request in, an answer out, from the backend or as an echo."""
+"""The worker: a checked request in, an answer out, from the backend or as an echo.
+
+Written once for all operations: what tells them apart is in the `Operation` that is handed in. An
+exchange with the backend goes through these, in this order:
+
+    Ask.body                the members that go on, written anew
+    Backend.send            the request out, the response's head in
+    accepted                a refusal or a failure of the backend becomes an error
+    Relay.run               a stream: passed on event by event; or, where it turns out to be none,
+    Call.read_all           a whole body, which
+    Operation.shape         holds to the contract, and
+    send                    answers with, as a stream where one was asked for
+"""
 
 from __future__ import annotations
 
@@ -61,6 +73,8 @@ class EchoWorker:
         if operation.echo is None:
             raise NoBackend
         reply = operation.echo(ask, _stamp(request))
+        # The client may read slowly, and the prompt may be large.
+        ask = ask.without_members()
         _write_down(reply, request)
         request.record.model_accepted = True
         await send(reply, operation, ask, request)
@@ -77,6 +91,10 @@ class EchoWorker:
 @implementer(IWorker)
 class BackendWorker:
     """Turns a request into a call of the backend, and its answer into the client's.
+
+    The gateway calls `answer` or `models` once for each request that it has let in, and cancels it
+    when the client leaves. What they raise the gateway turns into the answer: `GatewayError`, in
+    most cases one of the backend's failures. `ready` is for the probes.
 
     `max_response` and `max_event` are in bytes, `keepalive` in seconds. The header fields named in
     `forward` go on to the backend, those in `give_back` back to the client.
@@ -152,7 +170,11 @@ class BackendWorker:
         pulse: Pulse,
         prompt_estimate: int,
     ) -> bytes | None:
-        """Pass a stream on; where the backend answered with something else, that is returned."""
+        """Pass a stream on; where the backend answered with something else, that is returned.
+
+        Some backends declare their streams to be JSON or plain text, and some answer with plain
+        JSON though a stream was asked for. Which of the two it is shows in the first bytes.
+        """
         assert operation.reader is not None
         reader = operation.reader(ask)
         request.error_event = partial(_error_event, operation, reader)

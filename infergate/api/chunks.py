@@ -1,4 +1,13 @@
-"""The chunks of a streamed completion, of ``/v1/chat/completions`` and ``/v1/completions``."""
+"""The chunks of a streamed completion, of ``/v1/chat/completions`` and ``/v1/completions``.
+
+A chunk as llama.cpp and vLLM send it, of a chat and of a text:
+
+    {"id":...,"choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}
+    {"id":...,"choices":[{"index":0,"text":" word","finish_reason":null}]}
+
+Each choice ends with a chunk that has its ``finish_reason``. Then comes, where it was asked for,
+one with the usage, ``{"choices":[],"usage":{...}}``, and ``data: [DONE]``.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +85,8 @@ _TEXT = re.compile(rb'[^"\\\x00-\x1f]+')
 
 @attrs.define(eq=False)
 class ChunkReader:
-    """Reads one stream of chunks; a `Scanner` calls `hear`.
+    """Reads one stream of chunks; a `Scanner` calls `hear` with each, and `usage` and `finished`
+    may be asked at any time.
 
     With `strip_usage`, a chunk that holds usage and no choice is taken out, whole. What it says is
     recorded all the same. With `several_prompts` each choice accounts for a prompt of its own.
@@ -115,6 +125,8 @@ class ChunkReader:
         return bool(self._finished) and all(self._finished.values())
 
     def usage(self, prompt_estimate: int) -> Usage:
+        """The best that is known: the usage chunks, else what stood beside choices, else the
+        timings of llama.cpp, else the deltas that were counted here."""
         if self._apart is not None:
             return self._apart
         if self._beside:
@@ -173,6 +185,7 @@ class ChunkReader:
             self._finished.setdefault(index, False)
 
     def _key(self, choice: _Choice) -> bytes:
+        """What a choice is told from the others by: its index, as it is written."""
         index = b"0" if choice.index is _ABSENT else bytes(choice.index)
         return index if index in self._finished or len(self._finished) < MAX_CHOICES else _OTHERS
 
@@ -240,6 +253,8 @@ def _is_error(chunk: _Object) -> bool:
 
 
 def _brings_token(choice: _Choice) -> bool:
+    """Whether a choice brings something that the model said. The first chunk of a choice most often
+    brings a role alone, and the last a ``finish_reason``."""
     if _says(choice.text):
         return True
     delta = choice.delta
@@ -259,4 +274,5 @@ def _says(raw: Raw) -> bool:
 
 
 def _is_text(raw: Raw) -> bool:
+    """Whether a member is a string, and not empty."""
     return raw is not _ABSENT and memoryview(raw)[0] == _QUOTE and raw != _EMPTY

@@ -70,14 +70,17 @@ def judge(members: dict[str, Raw], table: Sequence[Member], rules: Rules) -> dic
 
 
 def boolean(member: Member, raw: Raw, rules: Rules) -> bool:
+    """``true`` or ``false``."""
     return _boolean.decode(raw)
 
 
 def text(member: Member, raw: Raw, rules: Rules) -> str:
+    """A string."""
     return _string.decode(raw)
 
 
 def number_from_zero(member: Member, raw: Raw, rules: Rules) -> float:
+    """A number from 0 that a double can hold."""
     value: float = _from_zero.decode(raw)
     return value
 
@@ -180,6 +183,7 @@ _stream_options = msgspec.json.Decoder(StreamOptions)
 
 
 def stream_options(member: Member, raw: Raw, rules: Rules) -> StreamOptions:
+    """An object; bounded, since it is taken apart to ask for the usage."""
     options: StreamOptions = _stream_options.decode(raw)
     if bytes(raw).count(b":") > MAX_MEMBERS:
         raise wrong(member, f"it has more than {MAX_MEMBERS} members")

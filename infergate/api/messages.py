@@ -3,6 +3,11 @@
 What the gateway judged is what the backend reads. A member given twice is a text that two
 parsers may read in two ways, so a message that does it with a member that is judged is refused.
 No text of a message becomes a Python string before the echo asks for it.
+
+Ten megabytes hold 400,000 messages. So a batch of them is judged as a whole first, by counting in
+its text, which C does: where ``"content":"`` stands as often as there are messages, and
+``"content"`` no more often, each content is a string, and none is there twice. Only what counting
+cannot acquit is looked at message by message, and only what that cannot acquit name by name.
 """
 
 from __future__ import annotations
@@ -82,6 +87,7 @@ def check_messages(raw: Raw) -> None:
 
 
 def _check_batch(batch: bytes, messages: list[_Message], first: int, seeker: _Seeker) -> None:
+    """Judge some messages, and the text in which they stand; `first` is the number of the first."""
     text = _without_spelled_letters(batch)
     with_content = len([1 for message in messages if message.content is not _ABSENT])
     contents, tools = text.count(b'"content"'), text.count(b'"tool_calls"')
@@ -161,6 +167,7 @@ def _good_parts(contents: list[Raw]) -> bool:
 
 
 def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
+    """Judge an array of content parts, to which `path` leads from ``messages``."""
     count = 0
     try:
         for batch, parts in in_batches(raw, _parts.decode, OBJECT_END):
@@ -192,7 +199,11 @@ def _are_strings(text: bytes, name: bytes, there: int, count: int) -> bool:
 
 
 class _Seeker:
-    """Looks for an object that has one of some names twice, in one request."""
+    """Looks for an object that has one of some names twice, in one request.
+
+    `seek` is called with each batch that counting could not acquit. It looks at no more than
+    `MAX_NAMES_SOUGHT` names in all, and takes what it can no longer look at for a fault.
+    """
 
     def __init__(self) -> None:
         self._left = MAX_NAMES_SOUGHT
@@ -206,6 +217,7 @@ class _Seeker:
             self._seek_in(bytes(item), judged, f"{path}[{index}]")
 
     def _seek_in(self, item: bytes, judged: Collection[bytes], path: str) -> None:
+        """Look at the names of one object, in the order of its text."""
         seen = set()
         for name in islice(member_names(item), self._left + 1):
             self._left -= 1

@@ -154,6 +154,7 @@ def _shape_choices(raw: Raw, kind: Kind) -> Raw:
 
 
 def _filled_choices(raw: Raw) -> Raw:
+    """The choices, of which some lack something, with that filled in. Others keep their bytes."""
     filled: list[bytes] = []
     for text, choices in in_batches(raw, _choices.decode, OBJECT_END):
         for item, choice in zip(_items.decode(text), choices, strict=True):

@@ -21,7 +21,7 @@ USAGE = event(
 )
 
 
-class Setting(SynchronousTestCase):
+class StreamCase(SynchronousTestCase):
     """One stream, from a backend whose head is here."""
 
     def setUp(self) -> None:
@@ -68,8 +68,8 @@ class Setting(SynchronousTestCase):
         self.assertEqual(len(self.running.records), 1)
 
 
-class Passing(Setting):
-    def test_at_once(self) -> None:
+class Passing(StreamCase):
+    def test_event_is_passed_on_when_it_is_whole(self) -> None:
         """Each event is passed on the moment it is whole, its bytes unchanged."""
         first = b'data: {"choices" : [ ] }\r\n\r\n'
         self.backend.piece(first[:9])
@@ -82,7 +82,7 @@ class Passing(Setting):
         self.backend.piece(second[20:])
         self.assertEqual(self.body, first + second)
 
-    def test_head(self) -> None:
+    def test_stream_is_held_back_and_kept_by_nobody(self) -> None:
         """The answer is an event stream that nobody on the way holds back or keeps."""
         self.backend.piece(ROLE)
         headers = self.client.answer.headers
@@ -96,7 +96,7 @@ class Passing(Setting):
         self.assertEqual(headers["content-type"], "Text/Event-Stream; charset=utf-8")
         self.assertEqual({"set-cookie", "server"} & set(headers), set())
 
-    def test_ended(self) -> None:
+    def test_nothing_comes_after_done(self) -> None:
         """The stream ends with [DONE], and nothing comes after it."""
         self.backend.piece(delta("hi") + DONE + delta("never"))
         self.assertEqual(self.body, delta("hi") + DONE)
@@ -108,7 +108,7 @@ class Passing(Setting):
         self.assertFalse(self.client.closed)
         self.assert_over()
 
-    def test_last_line_end(self) -> None:
+    def test_line_end_after_done_is_whole(self) -> None:
         """The line end after [DONE] is passed on whole, also where it comes in two pieces."""
         self.backend.piece(b"data: [DONE]\r\n\r")
         self.assertEqual(self.body, b"data: [DONE]\r\n\r\n")
@@ -117,14 +117,14 @@ class Passing(Setting):
         self.backend.end()
         self.assertEqual(self.body, b"data: [DONE]\r\n\r\n")
 
-    def test_line_end_of_another_event(self) -> None:
+    def test_line_end_in_two_pieces_is_passed_on_once(self) -> None:
         """That of an event before it, in two pieces, is passed on once."""
         self.backend.piece(b"data: 1\r\n\r")
         self.backend.piece(b"\ndata: [DONE]\r\n\r\n")
         self.assertEqual(self.body, b"data: 1\r\n\r\ndata: [DONE]\r\n\r\n")
         self.assertTrue(self.client.answer.whole)
 
-    def test_connections_reused(self) -> None:
+    def test_clients_connection_is_used_again_and_the_backends_is_not(self) -> None:
         """After a stream that ended well the client's connection serves the next request; the
         backend's does not, which some backends close without having said so."""
         self.backend.piece(delta("hi") + DONE)
@@ -133,7 +133,7 @@ class Passing(Setting):
         self.assertFalse(self.client.closed)
         self.assertEqual(self.running.port.attempts, 2)
 
-    def test_backend_that_does_not_end(self) -> None:
+    def test_body_that_goes_on_after_done_is_not_waited_for(self) -> None:
         """A backend that keeps its body open after [DONE] does not keep the client waiting."""
         self.backend.piece(DONE)
         self.assertTrue(self.client.answer.whole)
@@ -141,7 +141,7 @@ class Passing(Setting):
         self.assertTrue(self.backend.closed)
         self.assertEqual(self.running.outcomes, ["ok"])
 
-    def test_done_added(self) -> None:
+    def test_done_is_added_where_it_was_left_out(self) -> None:
         """A backend that ends its stream properly, only without [DONE], has not failed."""
         self.backend.piece(delta("hi") + FINISH)
         self.backend.end()
@@ -149,7 +149,7 @@ class Passing(Setting):
         self.assertTrue(self.client.answer.whole)
         self.assertEqual(self.running.outcomes, ["ok"])
 
-    def test_head_request_of_http_1_0(self) -> None:
+    def test_http_1_0_client_gets_the_events_and_a_close(self) -> None:
         """An HTTP/1.0 client gets the same events, and the end of the connection."""
         self.start(version="1.0")
         self.backend.piece(delta("hi") + DONE)
@@ -159,13 +159,13 @@ class Passing(Setting):
         self.assertFalse(self.client.wire.aborted)
 
 
-class Accounting(Setting):
+class Accounting(StreamCase):
     def tokens(self) -> tuple[object, ...]:
         line = self.running.line
         names = ("usage_source", "prompt_tokens", "completion_tokens", "total_tokens")
         return tuple(line[name] for name in names)
 
-    def test_asked_for(self) -> None:
+    def test_usage_chunk_is_taken_out_for_who_did_not_ask(self) -> None:
         """The backend is asked for usage, and its chunk taken out for a client that did not ask."""
         sent = self.backend.request.json
         self.assertEqual(sent["stream_options"], {"include_usage": True})
@@ -175,7 +175,7 @@ class Accounting(Setting):
         self.assertEqual(self.body, delta("hi") + FINISH + DONE)
         self.assertEqual(self.tokens(), ("backend", 3, 5, 8))
 
-    def test_wanted(self) -> None:
+    def test_usage_chunk_is_for_who_asked(self) -> None:
         """A client that asked for it gets it."""
         self.start(members={"stream_options": {"include_usage": True, "x": 1}})
         self.assertEqual(
@@ -211,7 +211,7 @@ class Accounting(Setting):
             self.backend.reset()
             self.assertEqual(self.tokens(), ("none", 0, 0, 0))
 
-    def test_first_token(self) -> None:
+    def test_first_token_is_the_first_delta_that_says_something(self) -> None:
         """The first token is the first delta that says something."""
         self.running.wait(1)
         self.backend.piece(b": comment\n\n" + ROLE)
@@ -226,14 +226,14 @@ class Accounting(Setting):
         )
         self.assertEqual(self.running.line["backend_ms"], 4000)
 
-    def test_in_flight(self) -> None:
+    def test_running_stream_is_counted_as_one(self) -> None:
         """While it runs a stream is counted as one."""
         self.assertEqual(self.running.in_flight, (1, 1))
         self.backend.piece(DONE)
         self.assertEqual(self.running.in_flight, (0, 0))
 
 
-class BeforeTheFirstEvent(Setting):
+class BeforeTheFirstEvent(StreamCase):
     """A failure before the first whole event has its true status."""
 
     def assert_status(self, status: int, code: str) -> None:
@@ -243,12 +243,12 @@ class BeforeTheFirstEvent(Setting):
         self.assertTrue(answer.whole)
         self.assertEqual(self.running.line["status"], status)
 
-    def test_nothing(self) -> None:
+    def test_empty_stream_is_a_backend_error(self) -> None:
         """A stream that ends before it has begun is a backend error."""
         self.backend.end()
         self.assert_status(502, "backend_error")
 
-    def test_comments(self) -> None:
+    def test_comments_alone_commit_no_status(self) -> None:
         """Comments alone commit nothing; they come with the first event."""
         self.backend.piece(b": working\n\n")
         self.assertEqual(self.client.received, b"")
@@ -259,7 +259,7 @@ class BeforeTheFirstEvent(Setting):
         self.backend.piece(b": on it\n\n" + ROLE)
         self.assertEqual(self.body, b": working\n\n: on it\n\n" + ROLE)
 
-    def test_many_comments(self) -> None:
+    def test_comments_are_not_held_without_an_end(self) -> None:
         """Comments without an end are not held without an end."""
         comment = b": " + b"x" * 60000 + b"\n\n"
         for _ in range(3):
@@ -291,13 +291,13 @@ class BeforeTheFirstEvent(Setting):
         self.assert_status(502, "backend_error")
         self.assertNotIn(b"canary", self.client.answer.body)
 
-    def test_half_an_event(self) -> None:
+    def test_half_an_event_is_none(self) -> None:
         """Half an event is none."""
         self.backend.piece(delta("hi")[:-1])
         self.backend.close()
         self.assert_status(502, "backend_error")
 
-    def test_silence(self) -> None:
+    def test_silence_is_a_timeout(self) -> None:
         """Silence is a timeout, and asks no SDK to try again."""
         self.running.wait(60.1)
         self.assert_status(504, "gateway_timeout")
@@ -377,10 +377,10 @@ class EndsOfTheirOwn(SynchronousTestCase):
                 self.assertTrue(self.client.answer.body.startswith(event))
 
 
-class Breaking(Setting):
+class Breaking(StreamCase):
     """A failure once the stream has begun."""
 
-    def test_reset(self) -> None:
+    def test_stream_cut_by_its_backend_is_a_backend_error(self) -> None:
         """A backend that is reset or closes before the end has cut its stream short."""
         for end in ("reset", "close", "end"):
             self.start()
@@ -388,13 +388,13 @@ class Breaking(Setting):
             getattr(self.backend, end)()
             self.assert_broken("backend_error", "backend_error", delta("hi"))
 
-    def test_broken_chunk(self) -> None:
+    def test_broken_chunk_is_a_backend_error(self) -> None:
         """So has one that breaks the protocol."""
         self.backend.piece(delta("hi"))
         self.backend.send(b"zz\r\n")
         self.assert_broken("backend_error", "backend_error", delta("hi"))
 
-    def test_stalled(self) -> None:
+    def test_stalled_stream_is_a_timeout(self) -> None:
         """One that stalls for STREAM_IDLE_TIMEOUT is a timeout."""
         self.start(timeouts=Timeouts(idle=5))
         self.backend.piece(delta("hi"))
@@ -404,7 +404,7 @@ class Breaking(Setting):
         self.running.wait(5.1)
         self.assert_broken("gateway_timeout", "timeout", delta("hi") + b": on it\n\n" * 3)
 
-    def test_total(self) -> None:
+    def test_endless_stream_is_a_timeout(self) -> None:
         """One that never ends is a timeout after REQUEST_TIMEOUT."""
         self.start(timeouts=Timeouts(total=10, idle=5))
         events = b""
@@ -421,7 +421,7 @@ class Breaking(Setting):
         self.backend.piece(delta("hi") + b"data: " + b"x" * 401 + b"\n\n" + DONE)
         self.assert_broken("backend_error", "backend_error", delta("hi"))
 
-    def test_backends_own_error(self) -> None:
+    def test_backends_own_error_is_passed_on_once(self) -> None:
         """An error event of the backend's own is passed on once, and no [DONE] after it."""
         error = event({"error": {"message": "out of memory", "code": 500}})
         for rest in (b"", DONE, delta("never") + DONE):
@@ -457,7 +457,7 @@ class Breaking(Setting):
         self.assertNotIn(b"most recent", self.body)
         self.assert_broken("backend_error", "backend_error", delta("hi"))
 
-    def test_http_1_0(self) -> None:
+    def test_http_1_0_client_is_reset(self) -> None:
         """An HTTP/1.0 client is reset, since it would take the end for the right one."""
         self.start(version="1.0")
         self.backend.piece(delta("hi"))
@@ -467,7 +467,7 @@ class Breaking(Setting):
         self.assertTrue(self.body.startswith(delta("hi")))
         self.assertNotIn(b"[DONE]", self.body)
 
-    def test_unframed(self) -> None:
+    def test_body_without_framing_needs_done(self) -> None:
         """A backend whose body ends where its connection does may have been cut: without [DONE]
         that is a failure."""
         for end, whole in ((FINISH, False), (FINISH + DONE, True)):
@@ -479,7 +479,7 @@ class Breaking(Setting):
             self.assertEqual(self.client.answer.whole, whole)
 
 
-class Leaving(Setting):
+class Leaving(StreamCase):
     def test_leaves(self) -> None:
         """A client that leaves in the middle ends the backend's work, and is accounted for."""
         for leave in ("close", "reset"):
@@ -506,7 +506,7 @@ class Leaving(Setting):
         self.assertEqual(self.running.line["bytes_out"], len(delta("hi")))
 
 
-class FlowControl(Setting):
+class FlowControl(StreamCase):
     def test_paused(self) -> None:
         """While the client does not read, the backend is not read either; then nothing is lost."""
         self.backend.piece(delta("a"))
@@ -562,7 +562,7 @@ class FlowControl(Setting):
         self.assertEqual(self.running.outcomes, ["ok"])
 
 
-class KeepAlive(Setting):
+class KeepAlive(StreamCase):
     """SSE_KEEPALIVE: comments in the silence."""
 
     def start(self, *headers: str, **settings: Any) -> None:
@@ -570,7 +570,7 @@ class KeepAlive(Setting):
         settings.setdefault("timeouts", Timeouts(response=100, idle=100))
         super().start(*headers, **settings)
 
-    def test_silence(self) -> None:
+    def test_silence_is_a_timeout(self) -> None:
         """A client hears from us each so many seconds, also while the backend thinks."""
         self.start(begin=False)
         self.running.wait(4.9)

@@ -34,7 +34,7 @@ from tests.unit.inmemory import (
 
 
 class Interfaces(SynchronousTestCase):
-    def test_interfaces(self) -> None:
+    def test_both_workers_provide_the_interface(self) -> None:
         """Both workers do the same for the gateway."""
         echo, backend = EchoWorker("default"), Running(backend=True).worker
         self.assertIsInstance(backend, BackendWorker)
@@ -42,7 +42,7 @@ class Interfaces(SynchronousTestCase):
             verifyObject(IWorker, worker)
 
 
-class Setting(SynchronousTestCase):
+class BackendCase(SynchronousTestCase):
     def start(self, **settings: Any) -> None:
         self.running = Running(backend=True, **settings)
         self.client = self.running.connect()
@@ -65,8 +65,8 @@ class Setting(SynchronousTestCase):
         return answer
 
 
-class Plain(Setting):
-    def test_sent(self) -> None:
+class Plain(BackendCase):
+    def test_backend_gets_members_and_headers_of_the_contract(self) -> None:
         """The backend gets the members as they came and the headers of the contract, and nothing
         else of the client's."""
         backend = self.asked(
@@ -107,7 +107,7 @@ class Plain(Setting):
             },
         )
 
-    def test_answered(self) -> None:
+    def test_reply_is_the_backends_under_the_requests_id(self) -> None:
         """The reply is the backend's under the request's id, and so are its tokens."""
         backend = self.asked("X-Request-ID: my-id", model="tiny")
         self.running.wait(2)
@@ -131,7 +131,7 @@ class Plain(Setting):
         ):
             self.assertEqual(line[name], value, name)
 
-    def test_content_type(self) -> None:
+    def test_content_type_of_a_reply_reaches_the_client(self) -> None:
         """The backend's Content-Type reaches the client, where it is that of a reply."""
         for sent, received in (
             ("application/json; charset=utf-8", "application/json; charset=utf-8"),
@@ -142,14 +142,14 @@ class Plain(Setting):
             self.asked().answer(completion(), kind=sent)
             self.assertEqual(self.client.answer.headers["content-type"], received)
 
-    def test_keeps_the_connection(self) -> None:
+    def test_second_request_goes_over_the_same_connections(self) -> None:
         """A second request goes over the same two connections."""
         self.asked().answer(completion())
         self.asked().answer(completion())
         self.assertEqual([answer.status for answer in self.client.answers()], [200, 200])
         self.assertEqual(self.running.port.attempts, 1)
 
-    def test_no_usage(self) -> None:
+    def test_no_number_is_made_up(self) -> None:
         """Where the backend counted nothing no number is made up."""
         self.asked().answer(completion(usage=None))
         self.assertEqual(self.client.answer.json["usage"]["total_tokens"], 0)
@@ -181,7 +181,7 @@ class Plain(Setting):
         self.assert_failed(502, "backend_error")
 
 
-class Statuses(Setting):
+class Statuses(BackendCase):
     def test_any_success_is_one(self) -> None:
         """A completion that came under any 2xx is answered with 200."""
         for status in (200, 201, 202, 206):
@@ -189,7 +189,7 @@ class Statuses(Setting):
             self.asked().answer(completion(), status=status)
             self.assertEqual(self.client.answer.status, 200)
 
-    def test_failed(self) -> None:
+    def test_other_status_is_a_backend_error_with_its_words(self) -> None:
         """Any status but a success and the refusals below is a backend error, with what the
         backend says of it."""
         error = {"message": "Out of memory.", "code": "oom"}
@@ -205,7 +205,7 @@ class Statuses(Setting):
             advice = None if status in (503, 529) else "false"
             self.assertEqual(answer.headers.get("x-should-retry"), advice)
 
-    def test_failed_without_words(self) -> None:
+    def test_page_and_words_about_the_key_are_not_shown(self) -> None:
         """A page or a traceback is not shown, and what is said of the gateway's own key is not
         either: there is the status alone."""
         for status, body in (
@@ -222,7 +222,7 @@ class Statuses(Setting):
             if status != 204:
                 self.assertIn(str(status), answer.json["message"])
 
-    def test_failed_at_length(self) -> None:
+    def test_failure_is_not_read_without_an_end(self) -> None:
         """What such a status says is not read without an end: its connection is closed."""
         backend = self.asked()
         backend.send(b"HTTP/1.1 500 No\r\nContent-Length: 1000000000\r\n\r\n")
@@ -230,7 +230,7 @@ class Statuses(Setting):
         self.running.wait(0)
         self.assertTrue(backend.closed)
 
-    def test_rejected(self) -> None:
+    def test_refusal_of_the_clients_is_passed_on(self) -> None:
         """A refusal for the client's fault is passed on: status, message, error object."""
         for status in (400, 404, 409, 413, 415, 422, 429, 501):
             self.start()
@@ -242,7 +242,7 @@ class Statuses(Setting):
             self.assertEqual(answer.json["backend_error"], error)
             self.assertNotIn("x-should-retry", answer.headers)
 
-    def test_rejected_openai(self) -> None:
+    def test_refusal_in_the_other_format_is_the_backends_object(self) -> None:
         """In the other format the error is the backend's own, its code and type included."""
         for error, status in (({"message": "No.", "code": 7, "type": "x"}, 422), (None, 404)):
             self.start(error_format="openai")
@@ -250,7 +250,7 @@ class Statuses(Setting):
             shown = self.client.answer.json["error"]
             self.assertEqual(shown if error else shown["code"], error or "backend_rejected")
 
-    def test_retry_after(self) -> None:
+    def test_retry_after_reaches_the_client_once(self) -> None:
         """The backend's own Retry-After reaches the client as it came, once."""
         for status in (429, 400):
             self.start()
@@ -258,7 +258,7 @@ class Statuses(Setting):
             backend.answer(b"{}", "Retry-After: Wed, 21", "Retry-After: 9", status=status)
             self.assertEqual(self.client.answer.headers["retry-after"], "Wed, 21")
 
-    def test_rejected_without_words(self) -> None:
+    def test_refusal_without_words_says_its_status(self) -> None:
         """A refusal that says nothing fit to be shown still says its status."""
         for body in (b"", b"<html>canary</html>", b"[]", b'{"error":"Traceback canary'):
             self.start()
@@ -268,7 +268,7 @@ class Statuses(Setting):
             self.assertIn("404", answer.json["message"])
             self.assertNotIn("backend_error", answer.json)
 
-    def test_rejected_at_length(self) -> None:
+    def test_endless_reason_does_not_change_the_refusal(self) -> None:
         """A refusal whose reason is endless, or cut, is still the refusal that it is."""
         self.asked().answer(b"x" * (REJECTION_BYTES + 1), status=400)
         answer = self.assert_failed(400, "backend_rejected", "client_error")
@@ -303,13 +303,13 @@ class Statuses(Setting):
         self.assertTrue(backend.closed)
         self.assertEqual(self.running.clock.getDelayedCalls(), [])
 
-    def test_own_limit_and_the_backends(self) -> None:
+    def test_refusal_says_how_the_caller_stands(self) -> None:
         """A refusal by the backend still says how the caller stands with the gateway."""
         self.start(rate="5/second")
         self.asked().answer(b"{}", status=429)
         self.assertEqual(self.client.answer.headers["x-ratelimit-remaining-requests"], "4")
 
-    def test_model_label(self) -> None:
+    def test_refused_model_becomes_no_label(self) -> None:
         """A model that the backend refuses becomes no label."""
         self.asked(model="typo").answer(b"{}", status=404)
         self.asked(model="real").answer(completion())
@@ -318,8 +318,8 @@ class Statuses(Setting):
         self.assertIn(b'gen_ai_request_model="real"', text)
 
 
-class Failures(Setting):
-    def test_refused(self) -> None:
+class Failures(BackendCase):
+    def test_backend_that_takes_no_connection_is_unavailable(self) -> None:
         """A backend that takes no connection is unavailable; an SDK may try again."""
         self.running.port.refuse(2)
         self.client.send(chat())
@@ -327,7 +327,7 @@ class Failures(Setting):
         self.assertNotIn("x-should-retry", answer.headers)
         self.assertEqual(self.running.port.attempts, 2)
 
-    def test_never_an_echo(self) -> None:
+    def test_failure_is_never_answered_with_an_echo(self) -> None:
         """No failure of the backend is ever answered with an echo."""
         for fail in ("close", "reset"):
             self.start()
@@ -336,7 +336,7 @@ class Failures(Setting):
             self.assertEqual(answer.headers["x-should-retry"], "false")
             self.assertNotIn(b"canary", answer.body)
 
-    def test_timeout(self) -> None:
+    def test_silent_backend_is_a_timeout(self) -> None:
         """A backend that is silent is a timeout, and its connection is closed."""
         self.start(timeouts=Timeouts(response=2))
         backend = self.asked()
@@ -346,7 +346,7 @@ class Failures(Setting):
         self.assertTrue(backend.closed)
         self.assertFalse(self.client.closed)
 
-    def test_timeout_in_the_reply(self) -> None:
+    def test_backend_that_stops_in_its_reply_is_a_timeout(self) -> None:
         """So is one that stops in the middle of its reply."""
         self.start(timeouts=Timeouts(idle=2))
         backend = self.asked()
@@ -357,7 +357,7 @@ class Failures(Setting):
         self.running.wait(0)
         self.assertTrue(backend.closed)
 
-    def test_cut(self) -> None:
+    def test_reply_cut_short_is_a_backend_error(self) -> None:
         """A reply that is cut short is a backend error."""
         backend = self.asked()
         backend.begin(kind="application/json")
@@ -365,7 +365,7 @@ class Failures(Setting):
         backend.close()
         self.assert_failed(502, "backend_error")
 
-    def test_streamed_failures(self) -> None:
+    def test_stream_fails_with_its_true_status_before_its_first_event(self) -> None:
         """Before its first event a stream fails like anything else, with its true status."""
         self.running.port.refuse(2)
         self.client.send(chat(stream=True))
@@ -378,7 +378,7 @@ class Failures(Setting):
         self.assert_failed(502, "backend_error")
 
 
-class Leaving(Setting):
+class Leaving(BackendCase):
     def assert_left(self, backend: Any) -> None:
         self.running.wait(0)
         self.assertTrue(backend.closed)
@@ -428,7 +428,7 @@ class Leaving(Setting):
         self.assertEqual(self.running.outcomes, ["client_disconnected"])
 
 
-class JSONInsteadOfAStream(Setting):
+class JSONInsteadOfAStream(BackendCase):
     def test_reply_declared_too_large_is_refused_unread(self) -> None:
         """A reply that is no stream has its bound here too, and is not waited for."""
         self.start(max_response=100)
@@ -439,7 +439,7 @@ class JSONInsteadOfAStream(Setting):
         self.assert_failed(502, "backend_error")
         self.assertTrue(backend.closed)
 
-    def test_one_chunk(self) -> None:
+    def test_plain_reply_to_a_stream_is_one_chunk(self) -> None:
         """A backend that answers a stream request with plain JSON gives one chunk, and the end."""
         backend = self.asked("X-Request-ID: my-id", stream=True)
         self.assertEqual(backend.request.headers["accept"], "text/event-stream")
@@ -509,7 +509,7 @@ class JSONInsteadOfAStream(Setting):
         self.assert_failed(502, "backend_error")
 
 
-class Models(Setting):
+class Models(BackendCase):
     def models(self, *headers: str) -> Any:
         self.client.send(request("GET", "/v1/models", *headers))
         return self.running.port.connections[-1]
@@ -668,7 +668,7 @@ class Ready(SynchronousTestCase):
         self.assertEqual(len(clients[0].answers()), 0)
 
 
-class Memory(Setting):
+class Memory(BackendCase):
     """An exchange that has ended holds no memory, and nothing of it waits for the garbage
     collector: a prompt is large, and many of them are more than a machine has."""
 
@@ -709,7 +709,7 @@ class Memory(Setting):
         backend.end()
         self.assert_nothing_left("ok", seen=2)
 
-    def test_refused(self) -> None:
+    def test_backend_that_takes_no_connection_is_unavailable(self) -> None:
         """One that the gateway refuses, or the backend."""
         self.client.send(chat(n=0))
         self.asked().answer(b"{}", status=500)

@@ -71,7 +71,7 @@ class RefusalTests(SynchronousTestCase):
             for text in texts.split():
                 self.assert_refused(with_member(name, text.encode()), code, name)
 
-    def test_parts_of_members(self) -> None:
+    def test_param_leads_into_a_member(self) -> None:
         """The param leads into a member that is an array or an object."""
         self.assert_refused(with_member("stop", b'["a",5]'), "invalid_stop", "stop[1]")
         for text in (b"1", b'"true"', b"{}"):
@@ -116,7 +116,7 @@ class RefusalTests(SynchronousTestCase):
                 of_messages(good, message), "invalid_messages", f"messages[1]{path}"
             )
 
-    def test_absent(self) -> None:
+    def test_required_members_are_missed(self) -> None:
         """Messages are required, and so is a model where there is no default; null is absent."""
         for body in (b"{}", b'{"messages":null}'):
             self.assert_refused(body, "invalid_messages", "messages")
@@ -147,12 +147,12 @@ class RefusalTests(SynchronousTestCase):
         ):
             self.assertIn("null", self.assertRaises(InvalidRequest, parse, body).message)
 
-    def test_no_object(self) -> None:
+    def test_json_that_is_no_object_is_an_invalid_request(self) -> None:
         """JSON that is no object is an invalid request, and no member is to blame."""
         for body in (b"[]", b'"a"', b"1", b"null", HI):
             self.assert_refused(body, "invalid_request", None)
 
-    def test_syntax_first(self) -> None:
+    def test_bad_syntax_is_that_before_anything_else(self) -> None:
         """What is not JSON is that before anything else, and wherever the fault stands."""
         for body in (
             b"",
@@ -168,7 +168,7 @@ class RefusalTests(SynchronousTestCase):
             error = self.assertRaises(InvalidJSON, parse, body)
             self.assertEqual((error.code, error.status), ("invalid_json", 400))
 
-    def test_order(self) -> None:
+    def test_first_member_at_fault_is_named_in_the_order_of_the_contract(self) -> None:
         """Of several faults the first in the order of the contract is named, not of the body."""
         body = b'{"n":0,"stream_options":5,"top_p":"a","stream":1,"messages":5,"model":5}'
         for name in ("model", "messages", "stream", "top_p", "n", "stream_options"):
@@ -178,7 +178,7 @@ class RefusalTests(SynchronousTestCase):
             body = json.dumps(good).encode()
         parse(body)
 
-    def test_twice_in_a_message(self) -> None:
+    def test_message_with_a_judged_name_twice_is_refused(self) -> None:
         """A message that two parsers may read in two ways is refused, however it is spelled."""
         for message, path in (
             ('{"role":"user","content":"a","content":"b"}', ".content"),
@@ -202,7 +202,7 @@ class RefusalTests(SynchronousTestCase):
 
 
 class AcceptTests(SynchronousTestCase):
-    def test_smallest(self) -> None:
+    def test_one_message_is_enough(self) -> None:
         """One message is enough; the model is the default, and nothing streams."""
         request = parse({"messages": [{"role": "user", "content": "hi"}]})
         self.assertEqual((request.model, request.stream), ("default", False))
@@ -246,7 +246,7 @@ class AcceptTests(SynchronousTestCase):
         ):
             parse(of_messages(message))
 
-    def test_names_twice_elsewhere(self) -> None:
+    def test_name_twice_elsewhere_does_no_harm(self) -> None:
         """A name that stands twice, but not as a judged member of one message, does no harm."""
         for message in (
             '{"role":"user","content":"\\"role\\": \\"content\\", \\"role\\""}',
@@ -261,7 +261,7 @@ class AcceptTests(SynchronousTestCase):
         ):
             parse(of_messages(message, message))
 
-    def test_texts(self) -> None:
+    def test_role_and_text_of_each_message_can_be_had(self) -> None:
         """The role and the text of every message can be had, text parts in lines, and "" where
         there is none."""
         request = parse(
@@ -298,13 +298,13 @@ class AcceptTests(SynchronousTestCase):
             self.assertEqual(parse(body, off).body(), body)
             self.assertTrue(parse(body, off).wants_usage)
 
-    def test_repr(self) -> None:
+    def test_repr_of_a_request_shows_no_prompt(self) -> None:
         """A request that ends up in a log does not take its prompt there."""
         self.assertNotIn("hi", repr(parse(with_member("x", b'"hi"'))))
 
 
 class BackendBodyTests(SynchronousTestCase):
-    def test_byte_for_byte(self) -> None:
+    def test_members_reach_the_backend_byte_for_byte(self) -> None:
         """Every member reaches the backend in the bytes it came in, in the same order."""
         texts = {
             "tools": b'[ {"b" : 1.0, "a":1E400,\n"b":2} ]',
@@ -320,7 +320,7 @@ class BackendBodyTests(SynchronousTestCase):
         expected = b",".join(b'"%b":%b' % (n.encode(), t) for n, t in texts.items())
         self.assertEqual(parse(body).body(), b"{%b}" % expected)
 
-    def test_model_filled_in(self) -> None:
+    def test_default_model_is_filled_in(self) -> None:
         """The backend is told the default model where the client named none."""
         for body in (with_member("x", b"1"), with_member("model", b"null"), NO_MODEL):
             self.assertEqual(json.loads(parse(body).body())["model"], "default")
@@ -332,7 +332,7 @@ class BackendBodyTests(SynchronousTestCase):
             self.assertNotIn("model", json.loads(request.body()))
             self.assertIsNone(request.model)
 
-    def test_null_is_absent(self) -> None:
+    def test_null_of_a_checked_member_is_left_out(self) -> None:
         """A null among the checked members is left out; any other is passed on."""
         nulls = ("stream", "max_tokens", "temperature", "top_p", "stop", "n", "stream_options")
         document = {"messages": json.loads(HI), "seed": None, **dict.fromkeys(nulls)}
@@ -341,13 +341,13 @@ class BackendBodyTests(SynchronousTestCase):
             {"messages": json.loads(HI), "seed": None, "model": "default"},
         )
 
-    def test_last_wins(self) -> None:
+    def test_last_of_a_member_given_twice_is_judged_and_sent(self) -> None:
         """Of a member given twice the last is judged, and the backend never sees the other."""
         body = b'{"n":"a","messages":5,"x":1,"n":2,"x":3,"m\\u0065ssages":%b}' % HI
         self.assertEqual(parse(body).body(), b'{"n":2,"messages":%b,"x":3,"model":"default"}' % HI)
         self.assertRaises(InvalidRequest, parse, b'{"messages":%b,"n":2,"n":"a"}' % HI)
 
-    def test_usage_asked_for(self) -> None:
+    def test_stream_is_asked_for_its_usage(self) -> None:
         """A stream is asked for its usage, whatever the client said, and the client's other
         stream options stay as they were."""
         for given_text, read in (
@@ -363,7 +363,7 @@ class BackendBodyTests(SynchronousTestCase):
             self.assertTrue(request.stream)
             self.assertIn(b'"stream_options":' + read, members)
 
-    def test_options_without_stream(self) -> None:
+    def test_options_without_a_stream_are_made_unambiguous(self) -> None:
         """Without a stream nothing is asked for, and no option can be read in two ways."""
         body = with_member("stream_options", b'{"include_usage":false,"include_usage":true}')
         self.assertIn(b'"stream_options":{"include_usage":true}', parse(body).body())
@@ -383,7 +383,9 @@ anything = st.recursive(
 
 class AnyBodyTests(SynchronousTestCase):
     @given(st.dictionaries(names, anything, max_size=5), anything)
-    def test_never_anything_else(self, members: dict[str, Any], messages: Any) -> None:
+    def test_any_document_is_a_request_or_a_400(
+        self, members: dict[str, Any], messages: Any
+    ) -> None:
         """Whatever comes in, there is a request or the client is told what is wrong."""
         for document in (members, members | {"messages": messages}, messages):
             try:
@@ -396,7 +398,9 @@ class AnyBodyTests(SynchronousTestCase):
                 list(texts_of(request.members["messages"]))
 
     @given(st.dictionaries(texts.map("x{}".format), anything, max_size=4), st.booleans())
-    def test_passed_on(self, members: dict[str, Any], spaced: bool) -> None:
+    def test_any_unchecked_member_is_passed_on_byte_for_byte(
+        self, members: dict[str, Any], spaced: bool
+    ) -> None:
         """Whatever a member holds that is not checked, the backend gets it byte for byte."""
         indent = 1 if spaced else None
         written = {
@@ -421,7 +425,9 @@ class AnyBodyTests(SynchronousTestCase):
         st.booleans(),
         st.sampled_from(['\\"', "\\u0022"]),
     )
-    def test_one_reading(self, pairs: list[tuple[str, str]], spaced: bool, quote: str) -> None:
+    def test_message_let_through_has_one_reading(
+        self, pairs: list[tuple[str, str]], spaced: bool, quote: str
+    ) -> None:
         """A message that is let through reads the same to a parser that takes the first of two
         members and to one that takes the last."""
         separators = (", ", ": ") if spaced else (",", ":")

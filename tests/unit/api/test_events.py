@@ -192,7 +192,7 @@ def noise() -> st.SearchStrategy[bytes]:
 
 class PropertyTests(SynchronousTestCase):
     @given(st.data(), streams(), st.booleans(), st.sampled_from([b"", b"data: {", b"x\r\ny"]))
-    def test_streams(
+    def test_split_changes_nothing(
         self, data: st.DataObject, blocks: list[Block], strip: bool, tail: bytes
     ) -> None:
         """However a stream is split, the client gets its bytes less exactly the usage chunk
@@ -220,16 +220,20 @@ class PropertyTests(SynchronousTestCase):
         )
 
     @given(st.data(), noise(), st.booleans())
-    def test_noise(self, data: st.DataObject, stream: bytes, strip: bool) -> None:
+    def test_noise_is_never_an_exception_and_no_split_changes_it(
+        self, data: st.DataObject, stream: bytes, strip: bool
+    ) -> None:
         """Whatever comes in, nothing is raised and no split changes what is given out."""
         expected, whole = scan([stream], strip_usage=strip)
         out, scanner = scan(data.draw(splits(stream)), strip_usage=strip)
         self.assertEqual((out, facts(scanner)), (expected, facts(whole)))
-        if not strip and not (scanner.done or (scanner.error is not None)):
+        if not strip and not scanner.over:
             self.assertEqual(out, stream[: len(stream) - scanner.pending])
 
     @given(st.data(), noise(), st.integers(0, 200))
-    def test_limit(self, data: st.DataObject, stream: bytes, limit: int) -> None:
+    def test_limit_does_not_depend_on_the_split(
+        self, data: st.DataObject, stream: bytes, limit: int
+    ) -> None:
         """Which event is too large, and what is given out before it, does not depend on the
         split."""
 
@@ -279,7 +283,9 @@ def alike(draw: st.DrawFn) -> bytes:
 
 class AlikeTests(SynchronousTestCase):
     @given(st.lists(alike(), max_size=12), st.booleans())
-    def test_as_if_alone(self, events: list[bytes], strip: bool) -> None:
+    def test_chunk_is_taken_for_what_it_is_whichever_came_before(
+        self, events: list[bytes], strip: bool
+    ) -> None:
         """Each chunk is taken for what it is, whichever came before it."""
         passed, scanner = scan([b": hi\n\n", *events], strip_usage=strip)
         alone = [scan([b": hi\n\n", one], strip_usage=strip) for one in events]
@@ -291,7 +297,7 @@ class AlikeTests(SynchronousTestCase):
         self.assertEqual(scanner.reader.finished, any(one.reader.finished for _, one in alone))
         self.assertEqual(reported(scanner) is None, all(reported(one) is None for _, one in alone))
 
-    def test_after_many(self) -> None:
+    def test_end_and_error_are_seen_after_many_alike(self) -> None:
         """So are the end and an error that come after many alike."""
         many = [event(delta(content=word)) for word in ("a", "b", "c")]
         self.assertTrue(scan([*many, DONE])[1].done)
@@ -304,14 +310,14 @@ class AlikeTests(SynchronousTestCase):
                 scanner.reader.tokens, 3 + (error != event({"error": {"message": "x"}}))
             )
 
-    def test_empty_text(self) -> None:
+    def test_empty_text_is_no_token(self) -> None:
         """A chunk with an empty text is no token, though it is like the others."""
         texts = [event(delta(content=text)) for text in ("a", "b", "", "c")]
         self.assertEqual(scan(texts)[1].reader.tokens, 3)
 
 
 class EventTests(SynchronousTestCase):
-    def test_whole_events_only(self) -> None:
+    def test_event_goes_out_when_its_empty_line_is_there(self) -> None:
         """An event goes out the moment its empty line is there, and not a byte before."""
         scanner = scanner_of(MIB, False)
         self.assertEqual(scanner.feed(b": hi\n\ndata: 1\n\ndata: 2\n"), b": hi\n\ndata: 1\n\n")
@@ -319,7 +325,7 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(scanner.feed(b"\n"), b"data: 2\n\n")
         self.assertEqual((scanner.events, scanner.pending), (2, 0))
 
-    def test_carriage_return(self) -> None:
+    def test_carriage_return_ends_a_line_at_once(self) -> None:
         """A CR ends a line at once; the LF of a CRLF that comes in two pieces follows later."""
         scanner = scanner_of(MIB, False)
         self.assertEqual(scanner.feed(b"data: 1\r\n\r"), b"data: 1\r\n\r")
@@ -331,25 +337,25 @@ class EventTests(SynchronousTestCase):
         end = b"data: [DONE]\r\r"
         self.assertEqual(scanner.feed(end + b"data: 5\n\n"), end)
 
-    def test_byte_order_mark(self) -> None:
+    def test_byte_order_mark_belongs_to_no_field(self) -> None:
         """A byte order mark before the first event is passed on and belongs to no field."""
         stream = b"\xef\xbb\xbf" + DONE
         for pieces in ([stream], singly(stream)):
             out, scanner = scan(pieces)
             self.assertEqual((out, scanner.done), (stream, True))
 
-    def test_several_data_lines(self) -> None:
+    def test_several_data_lines_are_one_document(self) -> None:
         """Data in several lines is one document, whatever ends the lines."""
         for end in (b"\n", b"\r\n", b"\r"):
             lines = [b'data: {"choices": [', b'data:{"delta": {"content": "x"}}]}', b"", b""]
             self.assertEqual(scan([end.join(lines)])[1].reader.tokens, 1)
 
-    def test_empty_data_line(self) -> None:
+    def test_event_without_data_is_passed_on(self) -> None:
         """An event with nothing in its data is passed on like any other."""
         out, scanner = scan([b"data:\n\n", b"data\n\n", b"id: 4\n\n"])
         self.assertEqual((out, scanner.events), (b"data:\n\ndata\n\nid: 4\n\n", 3))
 
-    def test_large_event(self) -> None:
+    def test_large_event_arrives_unchanged(self) -> None:
         """An event of a MiB arrives unchanged, a few bytes at a time."""
         large = event(delta(content="x" * MIB))
         out, scanner = scan(
@@ -357,7 +363,7 @@ class EventTests(SynchronousTestCase):
         )
         self.assertEqual((out == large, scanner.reader.tokens), (True, 1))
 
-    def test_too_large(self) -> None:
+    def test_event_over_the_limit_is_a_fault(self) -> None:
         """An event over the limit is a fault, whole or not; what stood before it is ready."""
         first = b"data: 1\n\n"
         for rest in (b"data: 345678", b"data: 345678\n\n"):
@@ -369,7 +375,7 @@ class EventTests(SynchronousTestCase):
             self.assertRaises(EventTooLarge, scanner.feed, b"\n\n")
             self.assertEqual(scanner.ready, b"")
 
-    def test_at_the_limit(self) -> None:
+    def test_empty_line_does_not_count_towards_the_limit(self) -> None:
         """The limit counts an event's lines and not the empty one that ends it."""
         self.assertEqual(scan([b"data: 345\r\n\r\n"] * 2, limit=11)[0], b"data: 345\r\n\r\n" * 2)
 
@@ -393,7 +399,7 @@ class BeginningTests(SynchronousTestCase):
 
 
 class EndTests(SynchronousTestCase):
-    def test_done(self) -> None:
+    def test_done_goes_out_and_nothing_after_it(self) -> None:
         """``[DONE]`` goes out, with or without the space; nothing goes out after it."""
         for end in (b"data: [DONE]\n\n", b"data:[DONE]\r\n\r\n", b"id: 1\ndata: [DONE]\n: x\n\n"):
             for pieces in (
@@ -427,7 +433,7 @@ class EndTests(SynchronousTestCase):
             out, scanner = scan([stream])
             self.assertEqual((out, scanner.ended), (stream, False))
 
-    def test_finished(self) -> None:
+    def test_finished_stream_needs_no_done(self) -> None:
         """A stream with a finish reason needs no ``[DONE]``, but must not end inside an event."""
         finish = event({"choices": [{"delta": {}, "finish_reason": "length"}]})
         for tail, complete in ((b"", True), (b"\n\r\n", True), (b" ", True), (b"data: [", False)):
@@ -469,14 +475,14 @@ class EndTests(SynchronousTestCase):
         self.assertFalse(scan(finish)[1].complete())
         self.assertTrue(scan([*finish, DONE])[1].complete())
 
-    def test_unfinished(self) -> None:
+    def test_stream_without_an_end_was_cut_short(self) -> None:
         """A stream without ``[DONE]`` or a finish reason was cut short; an empty reason is none."""
         for reason in (None, "", 1):
             document = {"choices": [{"delta": {"content": "x"}, "finish_reason": reason}]}
             self.assertFalse(scan([event(document)])[1].complete())
         self.assertFalse(scan([])[1].complete())
 
-    def test_error_event(self) -> None:
+    def test_error_of_the_backends_own_goes_out_once(self) -> None:
         """The backend's own error, in any of its forms, goes out once and nothing after it."""
         finish = event({"choices": [{"finish_reason": "stop"}]})
         for error in (
@@ -508,7 +514,7 @@ class EndTests(SynchronousTestCase):
                 self.assertEqual(out, b"data: 1\n\n")
                 self.assertTrue(scanner.error is not None and not scanner.error_shown)
 
-    def test_no_error(self) -> None:
+    def test_null_error_is_none(self) -> None:
         """A null error, an error in another place or a field named error is none."""
         for fine in (
             event({"error": None}),
@@ -522,7 +528,7 @@ class EndTests(SynchronousTestCase):
 
 
 class AccountTests(SynchronousTestCase):
-    def test_token_deltas(self) -> None:
+    def test_deltas_that_say_something_are_tokens(self) -> None:
         """Content, reasoning, refusals and tool calls count; roles and empty members do not."""
         for member in ("content", "reasoning", "reasoning_content", "refusal"):
             self.assertEqual(scan([event(delta(**{member: "x"}))])[1].reader.tokens, 1)
@@ -536,7 +542,7 @@ class AccountTests(SynchronousTestCase):
         self.assertEqual(scan([event(delta(content=True))])[1].reader.tokens, 0)
         self.assertEqual(scan([b": content\n\n", DONE])[1].reader.tokens, 0)
 
-    def test_usage_chunk(self) -> None:
+    def test_usage_chunk_is_for_who_asked(self) -> None:
         """A chunk of usage alone is recorded, and kept for a client that asked for it."""
         stream = event(delta(content="x")) + event({"choices": [], "usage": USAGE, "timings": {}})
         for strip, out in ((True, event(delta(content="x"))), (False, stream)):
@@ -544,7 +550,7 @@ class AccountTests(SynchronousTestCase):
                 self.assertEqual(scan(pieces, strip_usage=strip)[0], out)
                 self.assertEqual(scan(pieces, strip_usage=strip)[1].reader.usage(0), READ)
 
-    def test_split_line_end_of_usage_chunk(self) -> None:
+    def test_usage_chunk_goes_with_both_halves_of_its_line_end(self) -> None:
         """A usage chunk is removed with both halves of its last CRLF, and no byte more."""
         scanner = scanner_of(MIB, True)
         extra = event({"choices": [], "usage": USAGE}).replace(b"\n", b"\r\n")
@@ -582,7 +588,7 @@ class AccountTests(SynchronousTestCase):
         nonsense = event({**delta(content="x"), "timings": {"prompt_n": "3"}})
         self.assertEqual(scan([nonsense])[1].reader.usage(9).source, "counted")
 
-    def test_usage_beside_choices(self) -> None:
+    def test_usage_beside_choices_is_recorded_and_stays(self) -> None:
         """Usage beside a choice is recorded, the last one counts, and the chunk stays."""
         first = event({**delta(content="x"), "usage": {**USAGE, "completion_tokens": 1}})
         last = event({**delta(), "usage": USAGE})
@@ -590,7 +596,7 @@ class AccountTests(SynchronousTestCase):
         self.assertTrue(out.startswith(first + last))
         self.assertEqual(reported(scanner), READ)
 
-    def test_nonsense_usage(self) -> None:
+    def test_nonsense_usage_hides_nothing(self) -> None:
         """Usage that makes no sense is ignored, and does not hide what stands beside it."""
         nonsense: list[object] = [None, 1, "many", [], {}]
         counts: list[object] = ["7", -1, 1.5, True, [], 10**400]
@@ -600,14 +606,14 @@ class AccountTests(SynchronousTestCase):
             scanner = scan([event({**delta(content="x"), "usage": usage})], strip_usage=True)[1]
             self.assertEqual((reported(scanner), scanner.reader.tokens), (None, 1))
 
-    def test_partial_usage(self) -> None:
+    def test_count_left_out_is_0_and_total_the_sum(self) -> None:
         """A count that the backend left out is 0, and a total left out is the sum."""
         self.assertEqual(read_usage(b'{"prompt_tokens": 7}'), Usage(7, 0, 7, "backend"))
         self.assertEqual(
             read_usage(b'{"prompt_tokens":7,"completion_tokens":3,"total_tokens":null}'), READ
         )
 
-    def test_usage_of_other_shapes(self) -> None:
+    def test_choices_of_unknown_shape_do_not_hide_usage(self) -> None:
         """Choices of an unknown shape do not hide usage; only an empty list makes it extra."""
         stream = event({"choices": [], "usage": None})
         self.assertEqual(scan([stream], strip_usage=True)[0], stream)
@@ -617,7 +623,7 @@ class AccountTests(SynchronousTestCase):
             out, scanner = scan([stream], strip_usage=True)
             self.assertEqual((out, reported(scanner)), (stream, READ))
 
-    def test_counted(self) -> None:
+    def test_stream_without_usage_is_counted(self) -> None:
         """Without usage from the backend its deltas are counted, from the first event on beside an
         estimate of the prompt, and are said to be."""
         self.assertEqual(scan([b": x\n\n"])[1].reader.usage(5), NO_USAGE)
@@ -625,7 +631,7 @@ class AccountTests(SynchronousTestCase):
         counted = scan([event(delta(content="x")) * 3])[1].reader.usage(5)
         self.assertEqual(counted, Usage(5, 3, 8, "counted"))
 
-    def test_hostile_data(self) -> None:
+    def test_data_that_no_parser_likes_is_passed_on(self) -> None:
         """Data that is no JSON, or JSON that no parser likes, goes on and counts as nothing."""
         for data in (b"<html>", b"{", b"\xff", b'{"choices":' + b"[" * 10000, b'{"object":"\xff"}'):
             out, scanner = scan([b"data: %b\n\n" % data])

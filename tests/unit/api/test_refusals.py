@@ -23,7 +23,7 @@ from infergate.errors import BackendError, BackendRejected
 
 
 class ReadRefusalTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_message_is_found_in_every_form(self) -> None:
         """The message is found in the forms of OpenAI, llama.cpp, vLLM, FastAPI and others."""
         old = b'{"object":"error","message":"a","type":"t","code":400}'
         for body, message, detail in (
@@ -48,7 +48,7 @@ class ReadRefusalTests(SynchronousTestCase):
             passed = None if said.detail is None else bytes(said.detail)
             self.assertEqual((said.message, passed), (message, detail), body)
 
-    def test_nothing_else(self) -> None:
+    def test_page_traceback_or_broken_json_never_passes(self) -> None:
         """No page, no traceback and no broken JSON ever passes."""
         traceback = "Traceback (most recent call last):\n  File"
         for body in (
@@ -75,12 +75,12 @@ class ReadRefusalTests(SynchronousTestCase):
         ):
             self.assertEqual(read_refusal(body), Said(), body)
 
-    def test_bounds(self) -> None:
+    def test_long_message_is_cut_and_large_object_left_out(self) -> None:
         """A long message is cut, and a large object left out."""
         said = read_refusal(b'{"error":{"message":"%b"}}' % (b"a" * MAX_DETAIL))
         self.assertEqual((said.message, said.detail), ("a" * MAX_MESSAGE, None))
 
-    def test_detail_is_raw(self) -> None:
+    def test_error_object_passes_byte_for_byte(self) -> None:
         """The object passes byte for byte, numbers that Python could not hold included."""
         detail = read_refusal(b'{"error":{"a":1e999, "b":%b}}' % (b"9" * 400)).detail
         self.assertEqual(detail, Raw(b'{"a":1e999, "b":%b}' % (b"9" * 400)))

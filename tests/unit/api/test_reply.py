@@ -45,7 +45,7 @@ def with_usage(text: bytes) -> bytes:
 
 
 class ShapeTests(SynchronousTestCase):
-    def test_only_the_id(self) -> None:
+    def test_whole_reply_changes_in_its_id_alone(self) -> None:
         """Of a whole reply the id alone is replaced; every other byte of a value stays."""
         body = (
             b'{ "x":1E400, "id":"%b","object":"o","created":1.0,"model":"b",\n"choices":[ '
@@ -59,7 +59,7 @@ class ShapeTests(SynchronousTestCase):
         self.assertEqual(reply, compact.replace(b'"usage": ', b'"usage":') % b"r-1")
         self.assertEqual(usage, Usage(1, 2, 9, "backend"))
 
-    def test_filled_in(self) -> None:
+    def test_what_was_left_out_is_filled_in(self) -> None:
         """What the backend left out or gave as null is there, and no number is made up."""
         for body in (
             b'{"choices":[{"message":{"content":"a"}},{"message":{},"finish_reason":"length"}]}',
@@ -86,7 +86,7 @@ class ShapeTests(SynchronousTestCase):
             )
             self.assertEqual(usage, NO_USAGE)
 
-    def test_members_of_a_filled_choice(self) -> None:
+    def test_filled_choice_keeps_its_other_members(self) -> None:
         """A choice that something is filled in to keeps its other members byte for byte."""
         reply, _ = shape(b'{"choices":[{"message":{ "content" : "\\/" },"logprobs":{"a":1.0}}]}')
         self.assertIn(b'{"message":{ "content" : "\\/" },"logprobs":{"a":1.0},', reply)
@@ -108,14 +108,14 @@ class ShapeTests(SynchronousTestCase):
             self.assertEqual(read, usage, text)
             self.assertIn(b'"usage":' + text, reply)
 
-    def test_no_usage_object(self) -> None:
+    def test_usage_that_is_no_object_is_none(self) -> None:
         """A usage that is no object is as good as none."""
         for text in (b"null", b"5", b"[]", b'"a"'):
             reply, usage = shape(with_usage(text))
             self.assertEqual(usage, NO_USAGE)
             self.assertEqual(json.loads(reply)["usage"]["total_tokens"], 0)
 
-    def test_no_completion(self) -> None:
+    def test_reply_that_is_no_completion_is_the_backends_error(self) -> None:
         """A reply that is no completion is the backend's error, whatever its status was."""
         good = b'"choices":[%b]' % CHOICE
         for body in (
@@ -162,7 +162,7 @@ class ShapeTests(SynchronousTestCase):
             ),
         )
     )
-    def test_any_reply(self, document: dict[str, Any]) -> None:
+    def test_any_reply_is_a_completion_or_an_error(self, document: dict[str, Any]) -> None:
         """Whatever a backend answers, it is a completion or the backend's error."""
         try:
             reply, _ = shape(json.dumps(document).encode())
@@ -212,7 +212,7 @@ class EchoTests(SynchronousTestCase):
             reply, _ = self.echo(messages)
             self.assertEqual(reply["choices"][0]["message"]["content"], content)
 
-    def test_no_user(self) -> None:
+    def test_echo_without_a_user_message_is_empty(self) -> None:
         """Without a user message nothing stands after the colon."""
         reply, _ = self.echo([{"role": "system", "content": "a"}])
         self.assertEqual(reply["choices"][0]["message"]["content"], "Echo: ")
@@ -231,7 +231,7 @@ class ChunkTests(SynchronousTestCase):
             self.assertNotIn(b"\n", event)
         return [json.loads(event[6:]) for event in events]
 
-    def test_chunk(self) -> None:
+    def test_whole_reply_is_in_one_chunk(self) -> None:
         """The whole reply is in one chunk, with each message as a delta."""
         body = b'{"choices":[{"message":{"role":"assistant","content":"a"},"logprobs":{"b":1}}],'
         (chunk,) = self.events(body + b'"usage":%b,"system_fingerprint":"f"}' % USAGE)
@@ -271,7 +271,7 @@ class ChunkTests(SynchronousTestCase):
                 },
             )
 
-    def test_tool_calls(self) -> None:
+    def test_tool_calls_are_numbered(self) -> None:
         """Tool calls are numbered, as clients of a stream need them to be."""
         (chunk,) = self.events(
             b'{"choices":[{"message":{"content":null,"tool_calls":'
@@ -282,21 +282,21 @@ class ChunkTests(SynchronousTestCase):
             [(call["id"], call["index"]) for call in calls], [("a", 0), ("b", 5), ("c", 2)]
         )
 
-    def test_odd_tool_calls(self) -> None:
+    def test_tool_calls_that_are_none_are_passed_on(self) -> None:
         """Tool calls that are none are passed on as they are."""
         for text in (b"null", b"[]", b"5", b"[null]"):
             body = b'{"choices":[{"message":{"tool_calls":%b}}]}' % text
             (chunk,) = self.events(body)
             self.assertEqual(chunk["choices"][0]["delta"]["tool_calls"], json.loads(text))
 
-    def test_lines(self) -> None:
+    def test_reply_in_many_lines_is_one_event(self) -> None:
         """A backend that writes its JSON in many lines does not break the event."""
         body = json.dumps(json.loads(with_usage(USAGE)) | {"x": {"y": [1, "a\n"]}}, indent=2)
         self.assertEqual(
             self.events(body.encode()), self.events(body.replace("\n", "\r\n").encode())
         )
 
-    def test_echo(self) -> None:
+    def test_echo_streams_as_a_reply_does(self) -> None:
         """The echo streams as a backend's plain reply does."""
         assert CHAT.echo is not None
         request = ask(b'{"messages":[{"role":"user","content":"a"}]}')

@@ -93,7 +93,7 @@ class ReadObjectTests(SynchronousTestCase):
     def refused(self, text: bytes) -> str:
         return str(self.assertRaises(NotJSON, read_object, text))
 
-    def test_broken(self) -> None:
+    def test_broken_json_is_refused_wherever_it_stands(self) -> None:
         """Whatever breaks RFC 8259 is refused, at the top, inside a member, and behind a value
         that is no object."""
         for text in BROKEN:
@@ -101,7 +101,7 @@ class ReadObjectTests(SynchronousTestCase):
             self.refused(b'{"b":' + text + b"}")
             self.refused(b"[0," + text + b"]")
 
-    def test_bytes_kept(self) -> None:
+    def test_members_keep_their_bytes(self) -> None:
         """A member keeps its very bytes, spaces and unusual spellings included."""
         members = read_object(b' {"a" : [1.0,\n 1E5 ] , "b":"\\u0041\\/","c":{ } } \r\n')
         assert members is not None
@@ -110,18 +110,18 @@ class ReadObjectTests(SynchronousTestCase):
             {"a": b"[1.0,\n 1E5 ]", "b": b'"\\u0041\\/"', "c": b"{ }"},
         )
 
-    def test_last_wins(self) -> None:
+    def test_last_of_a_name_given_twice_is_kept(self) -> None:
         """Of a member given twice there is only the last, however its name is spelled."""
         members = read_object(b'{"a":1,"\\u0061":2}')
         assert members is not None
         self.assertEqual([(n, bytes(raw)) for n, raw in members.items()], [("a", b"2")])
 
-    def test_no_object(self) -> None:
+    def test_json_that_is_no_object_is_told_apart(self) -> None:
         """Valid JSON that is no object is told from what is not JSON."""
         for text in (b"[]", b'"a"', b"5", b"null", b" true ", b"[[1],{}]"):
             self.assertIsNone(read_object(text))
 
-    def test_depth(self) -> None:
+    def test_depth_is_bounded_and_strings_have_none(self) -> None:
         """Two hundred levels are read, one more is not, and brackets in strings are no level."""
         for opening, closing in ((b"[", b"]"), (b'{"a":', b"}"), (b'[{"]":', b"}]")):
             step = 2 if opening.startswith(b"[{") else 1
@@ -132,7 +132,7 @@ class ReadObjectTests(SynchronousTestCase):
             read_object(b'{"a":[' + text + b"," + nested(MAX_DEPTH - 2, b"[", b"]") + b"]}")
             self.refused(b'{"a":[' + text + b"," + nested(MAX_DEPTH - 1, b"[", b"]") + b"]}")
 
-    def test_depth_after_width(self) -> None:
+    def test_deepest_place_counts_wherever_it_stands(self) -> None:
         """The depth is that of the deepest place, wherever it stands among flat ones."""
         flat = b",".join([b'{"a":[]},[[],""]'] * 50)
         for depth, fine in ((MAX_DEPTH - 2, True), (MAX_DEPTH - 1, False)):
@@ -141,7 +141,7 @@ class ReadObjectTests(SynchronousTestCase):
                 text = b'{"a":[' + text + b"]}"
                 self.assertTrue(read_object(text)) if fine else self.refused(text)
 
-    def test_bombs(self) -> None:
+    def test_hundred_thousand_levels_are_refused(self) -> None:
         """A hundred thousand levels are refused like 201, closed or not."""
         for text in (
             b"[" * 100_000,
@@ -152,7 +152,7 @@ class ReadObjectTests(SynchronousTestCase):
         ):
             self.refused(text)
 
-    def test_long_numbers(self) -> None:
+    def test_number_has_up_to_400_digits(self) -> None:
         """A number has up to 400 digits, whatever else stands in it or beside it."""
         longest = b"9" * MAX_NUMBER
         for number in (longest, b"-" + longest, b"1.5E-" + b"0" * (MAX_NUMBER - 2)):
@@ -160,7 +160,7 @@ class ReadObjectTests(SynchronousTestCase):
             self.refused(b'{"a":' + number + b"0}")
             self.refused(b'{"a":["",' + number + b'0,"b"]}')
 
-    def test_says_why(self) -> None:
+    def test_reason_is_one_that_a_client_can_use(self) -> None:
         """The reason is one that a client can use."""
         self.assertIn("byte 7", self.refused(b'{"a":"b\xff"}'))
         self.assertIn("trailing comma", self.refused(b'{"a":1,}'))
@@ -170,7 +170,7 @@ class ReadObjectTests(SynchronousTestCase):
     @given(
         st.dictionaries(st.text('a {["\\\n\0é\u2028\U0001f600'), values, max_size=5), st.booleans()
     )
-    def test_any_object(self, document: dict[str, object], escaped: bool) -> None:
+    def test_any_object_is_read(self, document: dict[str, object], escaped: bool) -> None:
         """Any object is read, and each of its members says what it said before."""
         text = json.dumps(document, ensure_ascii=escaped).encode()
         members = read_object(text)
@@ -181,7 +181,7 @@ class ReadObjectTests(SynchronousTestCase):
         )
 
     @given(st.binary(max_size=30) | st.text('{}[]",:\\u0e1-. ', max_size=30).map(str.encode))
-    def test_any_bytes(self, text: bytes) -> None:
+    def test_any_bytes_are_read_or_refused(self, text: bytes) -> None:
         """Whatever comes in, there is an answer or `NotJSON`, and never more than Python's own
         parser would read."""
         try:
