@@ -14,6 +14,7 @@ from twisted.internet.defer import (
     Deferred,
     TimeoutError,  # noqa: A004  # that of addTimeout
     fail,
+    succeed,
 )
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -86,13 +87,18 @@ class RedisLink:
     def start(self) -> None:
         self._attempt()
 
-    def stop(self) -> None:
+    def stop(self) -> Deferred[None]:
+        """End the connection, once Redis has answered what it was told last: the charges of the
+        last exchanges among it."""
         self._stopped = True
         if self._next is not None and self._next.active():
             self._next.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
-        self._drop()
+        last: Deferred[Any] = succeed(None)
+        if self._protocol is not None:
+            last = self._answered(self._protocol, self._protocol.ping())
+        return last.addBoth(lambda _: self._drop())
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
         """What `script` answers. Fails with `RedisAway`, after `ANSWER` seconds at the most."""
@@ -171,7 +177,7 @@ class RedisLink:
         """Redis is away from now on; the log says so once."""
         self._drop()
         self._end_first()
-        if not self._said_away:
+        if not self._said_away and not self._stopped:
             self._said_away = True
             _log.warn("SHARED_STATE: Redis at {shown} is away: {why}", shown=self._shown, why=why)
         self._later(AGAIN, self._attempt)

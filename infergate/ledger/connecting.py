@@ -53,7 +53,12 @@ class UsageDB:
 
 def parse_usage_db(text: str) -> UsageDB:
     """A `USAGE_DB`; raises `ValueError` with what is allowed."""
-    if not text.isprintable() or (_URL.match(text) and not _POSTGRESQL.match(text)):
+    if (
+        not text.isprintable()
+        # What SQLite would take for a database in memory, gone with each connection.
+        or text == ":memory:"
+        or (_URL.match(text) and not _POSTGRESQL.match(text))
+    ):
         raise ValueError("must be the path of an SQLite file, or postgresql://...")
     return UsageDB(text)
 

@@ -96,6 +96,23 @@ class Connected(Links):
         self.assertEqual(self.successResultOf(asked)[0], 1)
         self.assertEqual(self.said(), [])
 
+    def test_stop_waits_for_the_last_answer(self) -> None:
+        """The charge of the last exchange is not lost with the connection; nor does a Redis that
+        says nothing hold up the stop."""
+        for answers in (True, False):
+            self.setUp()
+            self.connect()
+            self.ask().addErrback(lambda failure: failure.trap(RedisAway))
+            stopped = self.link.stop()
+            self.assertNoResult(stopped)
+            if answers:
+                self.answer(b":1\r\n+PONG\r\n")
+            else:
+                self.clock.advance(ANSWER)
+            self.successResultOf(stopped)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            self.assertEqual(self.said(), [])
+
     def test_no_answer_in_time(self) -> None:
         """A request waits a tenth of a second; those that come after it do not wait at all."""
         self.connect()

@@ -22,7 +22,7 @@ class Names(SynchronousTestCase):
 
     def test_other_urls_are_wrong(self) -> None:
         """A database that is not supported is not taken for the name of a file."""
-        for text in ("mysql://host/db", "sqlite:///usage.db", "HTTP://host"):
+        for text in ("mysql://host/db", "sqlite:///usage.db", "HTTP://host", ":memory:"):
             error = self.assertRaises(ValueError, parse_usage_db, text)
             self.assertIn("postgresql://", str(error))
 
