@@ -197,6 +197,8 @@ class SecretTests(SynchronousTestCase):
             served.stop()
         secrets = {**secret, "token": token, "signature": token.rpartition(".")[2]}
         self.assertEqual(len(secret) + 1, 12)
+        # The 415 names the coding that it refuses: the client's own word, and no log has it.
+        answers.pop("content coding")
         for name, answer in answers.items():
             self.assertNone(secrets, answer.decode("latin-1"), f"the answer to {name}")
         hidden = {name: text for name, text in secrets.items() if name != "reply"}
