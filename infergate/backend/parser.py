@@ -59,6 +59,17 @@ class Head(Struct, frozen=True):
     keep_alive: bool
 
 
+def _only_chunk(data: bytes) -> bytes:
+    """The chunk that `data` is from its size line to its CRLF, as nearly every read of a stream is;
+    ``b""`` where it is anything else."""
+    line = _SIZE_LINE.match(data)
+    if line is None or line.end() > MAX_SIZE_LINE:
+        return b""
+    start, end = line.end(), len(data) - 2
+    whole = end - start == int(line[1], 16) and data.endswith(b"\r\n")
+    return data[start:end] if whole else b""
+
+
 def parse_head(lines: bytes) -> Head:
     """The head of a response out of all of its lines, the empty one included; raises `Broken`."""
     line = _STATUS_LINE.match(lines)
@@ -223,6 +234,8 @@ class Reader:
         still under way, then its data, then its CRLF. `5\\r\\nhel` gives `hel` and leaves 4: `lo`
         and the CRLF.
         """
+        if not (self._left or self._held) and (chunk := _only_chunk(data)):
+            return chunk
         if self._held:
             data, self._held = self._held + data, b""
         chunks = []
