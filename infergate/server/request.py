@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from time import time
@@ -375,11 +374,13 @@ def _request_id(fields: dict[bytes, list[bytes]]) -> str:
 
 
 def _make_ids() -> Iterator[str]:
-    """Random ones, as `uuid.uuid4` makes them, with one system call for 256."""
+    """Random ones, such as `uuid.uuid4` makes (RFC 9562, 5.4), with one system call for 256: three
+    hexadecimal digits follow the version, 4, and three follow the variant, here always 8."""
     while True:
-        block = os.urandom(4096)
-        for at in range(0, len(block), 16):
-            yield str(uuid.UUID(bytes=block[at : at + 16], version=4))
+        digits = os.urandom(4096).hex()
+        for at in range(0, len(digits), 32):
+            one = digits[at : at + 32]
+            yield f"{one[:8]}-{one[8:12]}-4{one[13:16]}-8{one[17:20]}-{one[20:]}"
 
 
 _new_ids = _make_ids()

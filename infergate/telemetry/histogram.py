@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-import attrs
+from msgspec import Struct
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -21,8 +21,7 @@ EXEMPLAR_CHARACTERS = 128
 """The longest label set of an exemplar, names and values together (OpenMetrics 1.0)."""
 
 
-@attrs.frozen
-class Exemplar:
+class Exemplar(Struct, frozen=True, gc=False):
     """An exchange that a value is an example of: by the `name` of an id, the id, and when it
     ended, in seconds since 1970."""
 

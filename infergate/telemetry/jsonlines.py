@@ -7,7 +7,9 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
-import msgspec
+from msgspec import Struct
+from msgspec.json import Encoder
+from msgspec.structs import asdict
 from twisted.logger import LogEvent
 
 from infergate.telemetry.escaping import escaped
@@ -15,53 +17,97 @@ from infergate.telemetry.record import Record
 from infergate.telemetry.repeats import message_of
 
 
+class RequestLine(Struct, gc=False):
+    """The line of an exchange: its members under the names and in the order of the contract."""
+
+    event: str
+    time: str
+    level: str
+    request_id: str
+    client: str
+    caller: str | None
+    method: str | None
+    path: str | None
+    operation: str | None
+    status: int | None
+    outcome: str
+    error: str | None
+    cause: str | None
+    backend_status: int | None
+    model: str | None
+    stream: bool
+    latency_ms: float | None
+    ttft_ms: float | None
+    backend_ms: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    usage_source: str
+    bytes_in: int
+    bytes_out: int
+    retry_count: int | None
+    trace_id: str | None
+    span_id: str | None
+
+
+_encoder = Encoder()
+
+
 def json_line(event: LogEvent) -> str:
     """The line of an event: of an exchange (its `event` is ``request``), or of anything else
     (``log``). Whatever it quotes, it is one line, and no terminal obeys anything in it."""
-    line: dict[str, object] = {"event": "log", "time": _time(event), "level": level_name(event)}
     record = event.get("record")
     if isinstance(record, Record):
-        line["event"] = "request"
-        line.update(fields(record))
-    else:
-        line["message"] = message_of(event)
-        if "request_id" in event:
-            line["request_id"] = event["request_id"]
-        line.update(traceback_of(event))
+        return escaped(_json(_request_line(record, _time(event), level_name(event)))) + "\n"
+    line: dict[str, object] = {"event": "log", "time": _time(event), "level": level_name(event)}
+    line["message"] = message_of(event)
+    if "request_id" in event:
+        line["request_id"] = event["request_id"]
+    line.update(traceback_of(event))
     return escaped(_json(line)) + "\n"
 
 
 def fields(record: Record) -> dict[str, object]:
-    """What the log says of one exchange, under the names and in the order of the contract. What is
-    not known is None, and not zero. No prompt, reply, key or token is in a record."""
+    """What the log says of one exchange, but for when and how loudly. What is not known is None,
+    and not zero. No prompt, reply, key or token is in a record."""
+    line = asdict(_request_line(record, "", ""))
+    return {name: line[name] for name in RequestLine.__struct_fields__[3:]}
+
+
+def _request_line(record: Record, time: str, level: str) -> RequestLine:
+    # By position, and made into text by an encoder that is made once: with a dictionary, each name
+    # would be looked up and escaped for each line.
     usage = record.usage
-    return {
-        "request_id": record.request_id,
-        "client": record.client,
-        "caller": record.caller,
-        "method": record.method,
-        "path": record.path,
-        "operation": record.operation,
-        "status": record.status,
-        "outcome": record.outcome,
-        "error": record.error,
-        "cause": record.cause,
-        "backend_status": record.backend_status,
-        "model": record.model,
-        "stream": record.stream,
-        "latency_ms": _milliseconds(record.duration),
-        "ttft_ms": _milliseconds(record.first_token_seconds),
-        "backend_ms": _milliseconds(record.backend_seconds),
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "usage_source": usage.source,
-        "bytes_in": record.bytes_in,
-        "bytes_out": record.bytes_out,
-        "retry_count": record.retry_count,
-        "trace_id": record.trace_id,
-        "span_id": record.span_id,
-    }
+    return RequestLine(
+        "request",
+        time,
+        level,
+        record.request_id,
+        record.client,
+        record.caller,
+        record.method,
+        record.path,
+        record.operation,
+        record.status,
+        record.outcome,
+        record.error,
+        record.cause,
+        record.backend_status,
+        record.model,
+        record.stream,
+        _milliseconds(record.duration),
+        _milliseconds(record.first_token_seconds),
+        _milliseconds(record.backend_seconds),
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.source,
+        record.bytes_in,
+        record.bytes_out,
+        record.retry_count,
+        record.trace_id,
+        record.span_id,
+    )
 
 
 def level_name(event: LogEvent) -> str:
@@ -76,12 +122,13 @@ def traceback_of(event: LogEvent) -> dict[str, Any]:
     return {} if failure is None else {"traceback": failure.getTraceback()}
 
 
-def _json(line: dict[str, object]) -> str:
+def _json(line: RequestLine | dict[str, object]) -> str:
     try:
-        return msgspec.json.encode(line).decode("utf-8")
+        return _encoder.encode(line).decode("utf-8")
     except UnicodeEncodeError:
         # Half a surrogate pair, such as a file name can hold: written as such a half is escaped.
-        return msgspec.json.encode({name: _whole(value) for name, value in line.items()}).decode()
+        members = line if isinstance(line, dict) else asdict(line)
+        return _encoder.encode({name: _whole(value) for name, value in members.items()}).decode()
 
 
 def _whole(value: object) -> object:
