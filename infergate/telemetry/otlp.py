@@ -3,15 +3,18 @@
 Needs the extra ``otlp``; imported only where something is pushed. A message is put together out of
 parts that are made one by one, since all at once would keep the event loop for too long: in
 protobuf, elements of a list that are written one after the other are the list.
+
+Attributes are written here too, byte for byte: as objects of the library, which copies them into
+each span, they would be most of what a trace costs.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
 from infergate import __version__
 
@@ -20,44 +23,52 @@ Value = str | int | float | bool
 SCOPE = InstrumentationScope(name="infergate", version=__version__)
 
 # In all of these messages the first field says what the elements of the second are of: a resource
-# of its scopes, a scope of its metrics or spans. Both are of wire type 2: a length, then as many
-# bytes.
+# of its scopes, a scope of its metrics or spans; in an attribute they are its name and its value.
 _FIRST, _SECOND = b"\x0a", b"\x12"
 
 
 def message(resource: Mapping[str, Value], elements: Iterable[bytes]) -> bytes:
     """The body of a push: metrics or spans, each a serialized message, of one process, of which
     `resource` are the attributes."""
-    scope = _field(_FIRST, SCOPE.SerializeToString())
-    scope += b"".join(_field(_SECOND, element) for element in elements)
-    process = _field(_FIRST, Resource(attributes=attributes(resource)).SerializeToString())
-    return _field(_FIRST, process + _field(_SECOND, scope))
+    scope = field(_FIRST, SCOPE.SerializeToString())
+    scope += b"".join([field(_SECOND, element) for element in elements])
+    known = b"".join(field(_FIRST, unique_attribute(*item)) for item in resource.items())
+    return field(_FIRST, field(_FIRST, known) + field(_SECOND, scope))
 
 
-def attributes(known: Mapping[str, Value]) -> list[KeyValue]:
-    """Attributes as OTLP has them."""
-    return [attribute(name, value) for name, value in known.items()]
+@lru_cache(1024, typed=True)
+def attribute(name: str, value: Value) -> bytes:
+    """One attribute, a `KeyValue`; one of few values, which is written once."""
+    return unique_attribute(name, value)
 
 
-@lru_cache(4096)
-def attribute(name: str, value: Value) -> KeyValue:
-    """One attribute; most have few values, and are made once. Nobody may change it."""
+def unique_attribute(name: str, value: Value) -> bytes:
+    """The same for a value that hardly ever comes again."""
     if isinstance(value, str):
-        known = AnyValue(string_value=value)
+        known = field(b"\x0a", value.encode("utf-8", "replace"))
     elif isinstance(value, bool):
-        known = AnyValue(bool_value=value)
+        known = b"\x10\x01" if value else b"\x10\x00"
     elif isinstance(value, int):
-        known = AnyValue(int_value=value)
+        known = b"\x18" + _varint(value)
     else:
-        known = AnyValue(double_value=value)
-    return KeyValue(key=name, value=known)
+        known = b"\x21" + struct.pack("<d", value)
+    return field(_FIRST, name.encode("ascii")) + field(_SECOND, known)
 
 
-def _field(tag: bytes, data: bytes) -> bytes:
-    """A field of a message: its tag, the length of its bytes as a varint, and these."""
-    size, length = len(data), bytearray()
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return tag + bytes(length) + data
+def field(tag: bytes, data: bytes) -> bytes:
+    """A field of a message: its tag, the length of its bytes, and these."""
+    length = len(data)
+    return tag + (_SMALL[length] if length < 0x80 else _varint(length)) + data
+
+
+_SMALL = tuple(bytes((number,)) for number in range(0x80))
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, the last ones first, and a bit that says that more follow."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

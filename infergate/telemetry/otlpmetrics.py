@@ -18,7 +18,7 @@ from prometheus_client import Metric as Family
 
 from infergate.telemetry.histogram import Histogram, Series
 from infergate.telemetry.metrics import Metrics
-from infergate.telemetry.otlp import attributes
+from infergate.telemetry.otlp import attribute
 
 NAMES = {
     "http_server_request_duration_seconds": ("http.server.request.duration", "s"),
@@ -119,4 +119,7 @@ def _attributes(labels: Mapping[str, str]) -> list[KeyValue]:
     """An empty label is an attribute that is not there; a status is a number."""
     known = {ATTRIBUTES.get(name, name): value for name, value in labels.items() if value}
     status = "http.response.status_code"
-    return attributes({n: int(v) if n == status else v for n, v in known.items()})
+    return [
+        KeyValue.FromString(attribute(name, int(value) if name == status else value))
+        for name, value in known.items()
+    ]

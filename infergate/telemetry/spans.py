@@ -1,19 +1,29 @@
 """One record into its spans, as messages of OTLP: our part of a trace.
 
 A server span by OpenTelemetry's HTTP conventions, and within it, where the backend was called, a
-client span by those for generative AI. Needs the extra ``otlp``; imported only where traces are
-pushed.
+client span by those for generative AI. The messages are written byte for byte: as objects of the
+protobuf library, the two spans of a request take 65 us in place of 15. Needs the extra ``otlp``;
+imported only where traces are pushed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from struct import pack
 
 from infergate.telemetry.metrics import METHODS, gen_ai_operation
-from infergate.telemetry.otlp import Value, attributes
+from infergate.telemetry.otlp import attribute, field, unique_attribute
+from infergate.telemetry.record import Record
 from infergate.telemetry.tracing import Ended
+
+# The fields of a `Span`, by their tags: number and wire type.
+_TRACE_ID, _SPAN_ID, _STATE, _PARENT_ID, _NAME = b"\x0a", b"\x12", b"\x1a", b"\x22", b"\x2a"
+_START, _END, _ATTRIBUTE, _EVENT = b"\x39", b"\x41", b"\x4a", b"\x5a"
+_SERVER, _CLIENT = b"\x30\x02", b"\x30\x03"
+_FAILED = b"\x7a\x02\x18\x02"
+
+# The fields of its `Event`.
+_EVENT_TIME, _EVENT_NAME = b"\x09", b"\x12"
 
 FAILURES = frozenset(
     {"backend_error", "backend_unavailable", "timeout", "internal_error", "overloaded", "shutdown"}
@@ -24,83 +34,108 @@ did wrong is none, and neither is that it left."""
 
 def spans(ended: Ended, backend: tuple[str, int] | None) -> Iterator[bytes]:
     """The serialized spans of an exchange; `backend` is the backend's host and port."""
-    yield _server_span(ended).SerializeToString()
+    yield _server_span(ended)
     if ended.record.backend_began is not None:
-        yield _client_span(ended, backend).SerializeToString()
+        yield _client_span(ended, backend)
 
 
-def _server_span(ended: Ended) -> Span:
+def _server_span(ended: Ended) -> bytes:
     record = ended.record
     method = record.method if record.method in METHODS else "_OTHER"
-    known: dict[str, Value | None] = {
-        "http.request.method": method,
-        "http.request.method_original": record.method if method == "_OTHER" else None,
-        "http.route": record.route if record.route != "other" else None,
-        "url.path": record.path,
-        "url.scheme": record.scheme,
-        "client.address": record.client,
-        "http.response.status_code": record.status,
-        "infergate.request_id": record.request_id,
-        "infergate.caller": record.caller,
-        "infergate.outcome": record.outcome,
-    }
-    name = method if method != "_OTHER" else "HTTP"
-    span = _span(ended, Span.SPAN_KIND_SERVER, known)
-    span.name = f"{name} {record.route}" if record.route != "other" else name
-    span.span_id = bytes.fromhex(record.span_id or "")
-    if record.trace is not None:
-        span.parent_span_id = bytes.fromhex(record.trace.parent_id)
-    span.start_time_unix_nano = ended.at(record.opened)
-    span.end_time_unix_nano = ended.at(record.closed or record.opened)
-    return span
+    known = [
+        attribute("http.request.method", method),
+        attribute("url.scheme", record.scheme),
+        attribute("http.response.status_code", record.status or 0),
+        attribute("infergate.outcome", record.outcome),
+        unique_attribute("client.address", record.client),
+        unique_attribute("infergate.request_id", record.request_id),
+    ]
+    name = "HTTP" if method == "_OTHER" else method
+    if record.route != "other":
+        name = f"{name} {record.route}"
+        known.append(attribute("http.route", record.route))
+    if record.path is not None:
+        known.append(unique_attribute("url.path", record.path))
+    if method == "_OTHER" and record.method is not None:
+        known.append(unique_attribute("http.request.method_original", record.method))
+    if record.caller is not None:
+        known.append(unique_attribute("infergate.caller", record.caller))
+    parent = None if record.trace is None else record.trace.parent_id
+    end = record.closed or record.opened
+    return b"".join(
+        (
+            _SERVER,
+            _ids(record, record.span_id, parent),
+            _named(name, ended.at(record.opened), ended.at(end)),
+            *_attributes(record, known),
+        )
+    )
 
 
-def _client_span(ended: Ended, backend: tuple[str, int] | None) -> Span:
+def _client_span(ended: Ended, backend: tuple[str, int] | None) -> bytes:
     record, usage = ended.record, ended.record.usage
     assert record.backend_began is not None
-    operation = None if record.operation is None else gen_ai_operation(record.operation)
-    counted = operation is not None and usage.source != "none"
-    host, port = backend or (None, None)
-    known: dict[str, Value | None] = {
-        "gen_ai.operation.name": operation,
-        "gen_ai.provider.name": None if operation is None else "openai",
-        "gen_ai.request.model": record.model,
-        "gen_ai.usage.input_tokens": usage.prompt_tokens if counted else None,
-        "gen_ai.usage.output_tokens": usage.completion_tokens if counted else None,
-        "http.response.status_code": record.backend_status,
-        "server.address": host,
-        "server.port": port,
-    }
-    span = _span(ended, Span.SPAN_KIND_CLIENT, known)
-    span.name = " ".join(filter(None, (operation or record.method, record.model)))
-    span.span_id = bytes.fromhex(record.backend_span_id or "")
-    span.parent_span_id = bytes.fromhex(record.span_id or "")
-    span.start_time_unix_nano = ended.at(record.backend_began)
+    known = []
+    name = record.method or ""
+    if record.operation is not None:
+        name = gen_ai_operation(record.operation)
+        known.append(attribute("gen_ai.operation.name", name))
+        known.append(attribute("gen_ai.provider.name", "openai"))
+        if usage.source != "none":
+            known.append(attribute("gen_ai.usage.input_tokens", usage.prompt_tokens))
+            known.append(attribute("gen_ai.usage.output_tokens", usage.completion_tokens))
+    if record.model is not None:
+        name = f"{name} {record.model}"
+        known.append(attribute("gen_ai.request.model", record.model))
+    if record.backend_status is not None:
+        known.append(attribute("http.response.status_code", record.backend_status))
+    if backend is not None:
+        known.append(attribute("server.address", backend[0]))
+        known.append(attribute("server.port", backend[1]))
     end = record.backend_ended or record.closed or record.backend_began
-    span.end_time_unix_nano = ended.at(end)
-    for name, at in (
+    events = (
         ("first_byte", record.backend_head),
         ("first_token", record.first_token),
         ("end", end),
-    ):
-        if at is not None:
-            span.events.add(name=name, time_unix_nano=ended.at(at))
-    return span
-
-
-def _span(ended: Ended, kind: Span.SpanKind.ValueType, known: dict[str, Value | None]) -> Span:
-    """What both spans have in common."""
-    record = ended.record
-    failed = record.outcome in FAILURES or (record.status or 0) >= 500
-    if failed:
-        known["error.type"] = record.error
-    span = Span(
-        trace_id=bytes.fromhex(record.trace_id or ""),
-        kind=kind,
-        attributes=attributes({name: value for name, value in known.items() if value is not None}),
     )
+    return b"".join(
+        (
+            _CLIENT,
+            _ids(record, record.backend_span_id, record.span_id),
+            _named(name, ended.at(record.backend_began), ended.at(end)),
+            *_attributes(record, known),
+            *(_event(what, ended.at(at)) for what, at in events if at is not None),
+        )
+    )
+
+
+def _ids(record: Record, span_id: str | None, parent_id: str | None) -> bytes:
+    """The trace, the span, the span above it, and the state that a client sent."""
+    ids = field(_TRACE_ID, bytes.fromhex(record.trace_id or ""))
+    ids += field(_SPAN_ID, bytes.fromhex(span_id or ""))
+    if parent_id is not None:
+        ids += field(_PARENT_ID, bytes.fromhex(parent_id))
     if record.trace is not None and record.trace.tracestate is not None:
-        span.trace_state = record.trace.tracestate.decode("ascii")
+        ids += field(_STATE, record.trace.tracestate)
+    return ids
+
+
+def _named(name: str, start: int, end: int) -> bytes:
+    text = field(_NAME, name.encode("utf-8", "replace"))
+    return text + _START + pack("<Q", start) + _END + pack("<Q", end)
+
+
+def _attributes(record: Record, known: list[bytes]) -> Iterator[bytes]:
+    """The attributes, and the status where the exchange was an error."""
+    failed = record.outcome in FAILURES or (record.status or 0) >= 500
+    if failed and record.error is not None:
+        known.append(attribute("error.type", record.error))
+    for one in known:
+        yield field(_ATTRIBUTE, one)
     if failed:
-        span.status.code = Status.STATUS_CODE_ERROR
-    return span
+        yield _FAILED
+
+
+def _event(name: str, at: int) -> bytes:
+    event = _EVENT_TIME + pack("<Q", at) + field(_EVENT_NAME, name.encode("ascii"))
+    return field(_EVENT, event)

@@ -55,13 +55,17 @@ class Tracer:
 
     def began(self, record: Record) -> None:
         trace = record.trace
-        if trace is None:
-            record.trace_id = self._id(128)
-        record.span_id, record.backend_span_id = self._id(64), self._id(64)
-        assert record.trace_id is not None
-        sampled = self._sampler(record.trace_id, None if trace is None else trace.sampled)
+        # All three ids at once. That one of them is 0, which is none, does not happen.
+        digits = f"{self._random.getrandbits(256):064x}"
+        trace_id = digits[:32] if trace is None else trace.trace_id
+        record.trace_id, record.span_id, record.backend_span_id = (
+            trace_id,
+            digits[32:48],
+            digits[48:],
+        )
+        sampled = self._sampler(trace_id, None if trace is None else trace.sampled)
         record.sampled = sampled
-        text = f"00-{record.trace_id}-{record.backend_span_id}-{'01' if sampled else '00'}"
+        text = f"00-{trace_id}-{digits[48:]}-{'01' if sampled else '00'}"
         record.traceparent = text.encode("ascii")
 
     def ended(self, record: Record) -> None:
@@ -71,10 +75,6 @@ class Tracer:
             record.span_id = None
         elif record.sampled:
             self._export(Ended(record, time.time_ns() - int(self._now() * 1e9)))
-
-    def _id(self, bits: int) -> str:
-        """An id that is not 0, in hexadecimal digits."""
-        return f"{self._random.getrandbits(bits) or 1:0{bits // 4}x}"
 
 
 def always(trace_id: str, parent: bool | None) -> bool:

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 try:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     from infergate.telemetry import otlp
@@ -33,8 +34,21 @@ class Messages(SynchronousTestCase):
                 (attribute,) = resource.resource.attributes
                 self.assertEqual(attribute.value.string_value, "mine")
 
-    def test_attributes_keep_their_kind(self) -> None:
-        """A truth is no number, and a number no text."""
-        known = {"text": "a", "whole": 1, "part": 0.5, "truth": True}
-        kinds = [one.value.WhichOneof("value") for one in otlp.attributes(known)]
-        self.assertEqual(kinds, ["string_value", "int_value", "double_value", "bool_value"])
+    def test_attributes_are_what_the_library_would_write(self) -> None:
+        """A truth is no number, a number no text, and a broken text loses nothing else."""
+        for value, known in (
+            ("", AnyValue(string_value="")),
+            ("a" * 300, AnyValue(string_value="a" * 300)),
+            ("gut\u00e4", AnyValue(string_value="gut\u00e4")),
+            ("half \ud800", AnyValue(string_value="half ?")),
+            (0, AnyValue(int_value=0)),
+            (127, AnyValue(int_value=127)),
+            (128, AnyValue(int_value=128)),
+            (2**40, AnyValue(int_value=2**40)),
+            (0.5, AnyValue(double_value=0.5)),
+            (True, AnyValue(bool_value=True)),
+            (False, AnyValue(bool_value=False)),
+        ):
+            expected = KeyValue(key="a.name", value=known)
+            for write in (otlp.attribute, otlp.unique_attribute):
+                self.assertEqual(KeyValue.FromString(write("a.name", value)), expected)
