@@ -334,7 +334,7 @@ class Gateway:
 
 def _hint(path: str, known: Collection[str]) -> str | None:
     """What a 404 says where something better than its usual sentence is known."""
-    if path.startswith("/v1/responses/"):
+    if path.startswith("/v1/responses/") and "/v1/responses" in known:
         return "Stored responses are not carried: nobody can tell whose they are."
     meant = likely_path(path, known)
     return None if meant is None else f"There is nothing at this path: use {meant}."

@@ -68,6 +68,8 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
     if _size(response["output"]) > MAX_ITEMS:
         raise BrokenReply(f"The backend's response has more than {MAX_ITEMS} items.")
     unfinished = {**response, "status": "in_progress", "output": [], "usage": None}
+    if "completed_at" in unfinished:
+        unfinished["completed_at"] = None
     events: list[tuple[str, dict[str, Any]]] = [
         ("response.created", {"response": unfinished}),
         ("response.in_progress", {"response": unfinished}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -38,6 +38,7 @@ from zope.interface import implementer
 from infergate.access.auth import IAuthenticator
 from infergate.access.keysfile import keys_from_text
 from infergate.access.ratelimit import parse_rate
+from infergate.api.operations import NAMES
 from infergate.backend.call import Timeouts
 from infergate.compose import compose
 from infergate.server.connection import Connection, EdgeLimits
@@ -506,6 +507,7 @@ class Running:
         max_response: int = 1 << 20,
         max_event: int = 1 << 16,
         keepalive: float = 0,
+        routes: Collection[str] = NAMES,
         framing: Limits | None = None,
         wrap: Callable[[Any], Any] | None = None,
         **limits: Any,
@@ -528,6 +530,7 @@ class Running:
             request_timeout=timeouts.total,
             backend_retries=retries,
             default_model=default_model,
+            routes=frozenset(routes),
             max_tokens_limit=1000,
             max_body_bytes=framing.body,
             max_response_bytes=max_response,

@@ -231,6 +231,8 @@ class Echo(DialectTestCase):
         body = {**ASKED, "stream": True}
         events = streamed(PATH, body, echo(asked(PATH, body), STAMP))
         self.assertEqual(events[-1]["type"], "response.completed")
+        self.assertIsNone(events[0]["response"]["completed_at"])
+        self.assertTrue(events[-1]["response"]["completed_at"])
         self.assertEqual([e["delta"] for e in events if "delta" in e], ["Echo: hi"])
 
     def test_count(self) -> None:
