@@ -34,34 +34,46 @@ local function bounds(window, second)
 end
 """
 
+# What is asked and answered is one text each: txredisapi encodes each argument by itself, and takes
+# an iteration of the event loop for each text of an answer but the last.
+_SPLIT = """
+local function split(text)
+  local words = {}
+  for word in string.gmatch(text, '%S+') do words[#words + 1] = word end
+  return words
+end
+"""
+
 ASK = (
     BOUNDS
+    + _SPLIT
     + """
 -- KEYS: the rate's, then one for each budget.
--- ARGV: take (1 or 0), costs (1 or 0), requests of the rate (0: none), its period in seconds;
--- then for each budget: window, tokens, what this process knows to be used, in the window that
--- began then.
+-- ARGV, one text with blanks between: take (1 or 0), costs (1 or 0), requests of the rate (0:
+-- none), its period in seconds; then for each budget: window, tokens, what this process knows to be
+-- used, in the window that began then.
 -- Answers: allowed by the rate (1 or 0), microseconds of the bucket that are used; then for each
 -- budget: tokens used, seconds until its window is over.
+local words = split(ARGV[1])
 local time = redis.call('TIME')
 local second, micro = tonumber(time[1]), tonumber(time[2])
 local answer, over = {1, '0'}, false
 local at = 5
 for index = 2, #KEYS do
-  local window, count = ARGV[at], tonumber(ARGV[at + 1])
+  local window, count = words[at], tonumber(words[at + 1])
   local began, ends = bounds(window, second)
   local key = KEYS[index] .. ':' .. string.format('%.0f', began)
   local used = tonumber(redis.call('GET', key))
   if not used then
-    used = tonumber(ARGV[at + 3]) == began and tonumber(ARGV[at + 2]) or 0
-    if used > 0 then redis.call('SET', key, ARGV[at + 2], 'EX', ends - second + 1) end
+    used = tonumber(words[at + 3]) == began and tonumber(words[at + 2]) or 0
+    if used > 0 then redis.call('SET', key, words[at + 2], 'EX', ends - second + 1) end
   end
   if used >= count then over = true end
   answer[#answer + 1] = string.format('%.0f', used)
   answer[#answer + 1] = string.format('%.6f', ends - second - micro / 1000000)
   at = at + 4
 end
-local count, full = tonumber(ARGV[3]), tonumber(ARGV[4]) * 1000000
+local count, full = tonumber(words[3]), tonumber(words[4]) * 1000000
 if count > 0 then
   -- The generic cell rate algorithm: how much of the bucket was used, and when that was true.
   local used, cost = 0, full / count
@@ -73,31 +85,33 @@ if count > 0 then
   end
   -- A thousandth of a request is what rounding may add up to.
   local allowed = used + cost <= full + cost / 1000
-  if allowed and ARGV[1] == '1' and not (over and ARGV[2] == '1') then
+  if allowed and words[1] == '1' and not (over and words[2] == '1') then
     used = used + cost
     redis.call('SET', KEYS[1], string.format('%.0f %.0f %.6f', second, micro, used),
       'PX', math.ceil(used / 1000) + 1)
   end
   answer[1], answer[2] = allowed and 1 or 0, string.format('%.6f', used)
 end
-return answer
+return table.concat(answer, ' ')
 """
 )
 
 CHARGE = (
     BOUNDS
+    + _SPLIT
     + """
 -- KEYS: one for each budget.
--- ARGV: tokens; then for each budget: window, what this process knows to be used, these tokens
--- included, in the window that began then.
+-- ARGV, one text with blanks between: tokens; then for each budget: window, what this process knows
+-- to be used, these tokens included, in the window that began then.
+local words = split(ARGV[1])
 local second = tonumber(redis.call('TIME')[1])
 for index = 1, #KEYS do
-  local began, ends = bounds(ARGV[index * 3 - 1], second)
+  local began, ends = bounds(words[index * 3 - 1], second)
   local key = KEYS[index] .. ':' .. string.format('%.0f', began)
   if redis.call('EXISTS', key) == 1 then
-    redis.call('INCRBY', key, ARGV[1])
+    redis.call('INCRBY', key, words[1])
   else
-    local known = tonumber(ARGV[index * 3 + 1]) == began and ARGV[index * 3] or ARGV[1]
+    local known = tonumber(words[index * 3 + 1]) == began and words[index * 3] or words[1]
     redis.call('SET', key, known)
   end
   redis.call('EXPIRE', key, ends - second + 1)

@@ -95,8 +95,9 @@ class SharedLimits:
             used, began = local.used(account, budget.window), local.began(budget.window)
             arguments += [budget.window, budget.count, used, began]
         keys = [f"infergate:rate:{count}/{period}:{kept_key(account.bucket)}", *_keys(account)]
-        allowed, bucket, *spent = await self._link.run(ASK, keys, arguments)
-        decision = None if rate is None else _decision(rate, bool(allowed), float(bucket))
+        answer = await self._link.run(ASK, keys, [_text(arguments)])
+        allowed, bucket, *spent = answer.split()
+        decision = None if rate is None else _decision(rate, allowed == "1", float(bucket))
         tokens = []
         for budget, used, reset in zip(budgets, spent[::2], spent[1::2], strict=True):
             tokens.append(Spent(budget, int(used), float(reset)))
@@ -109,13 +110,17 @@ class SharedLimits:
         for budget in account.policy.tokens:
             used, began = local.used(account, budget.window), local.began(budget.window)
             arguments += [budget.window, used, began]
-        charging = self._link.run(CHARGE, _keys(account), arguments)
+        charging = self._link.run(CHARGE, _keys(account), [_text(arguments)])
         charging.addErrback(lambda failure: self._owe(account, tokens))
 
     def _owe(self, account: Account, tokens: int) -> None:
         _, owed = self._owed.get(account.bucket, (account, 0))
         if owed or len(self._owed) < MAX_OWED:
             self._owed[account.bucket] = account, owed + tokens
+
+
+def _text(arguments: Sequence[Any]) -> str:
+    return " ".join(map(str, arguments))
 
 
 def _is_limited(account: Account) -> bool:

@@ -92,8 +92,8 @@ class Connected(Links):
         asked = self.ask()
         sent = self.endpoint.transports[-1].value()
         self.assertIn(b"EVAL\r\n$8\r\nreturn 1\r\n", sent)
-        self.answer(b"*2\r\n:1\r\n$3\r\n2.5\r\n")
-        self.assertEqual(self.successResultOf(asked)[0], 1)
+        self.answer(b"$5\r\n1 2.5\r\n")
+        self.assertEqual(self.successResultOf(asked), "1 2.5")
         self.assertEqual(self.said(), [])
 
     def test_stop_waits_for_the_last_answer(self) -> None:

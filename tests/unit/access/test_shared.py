@@ -32,7 +32,7 @@ class Link:
         if not self.up:
             return fail(RedisAway())
         self.run_with.append((script, keys, arguments))
-        return succeed(self.answer)
+        return succeed(" ".join(map(str, self.answer)))
 
 
 class Shared(SynchronousTestCase):
@@ -70,7 +70,7 @@ class Asking(Shared):
             ],
         )
         day, month = self.local.began("day"), self.local.began("month")
-        self.assertEqual(arguments, [1, 1, 60, 60, "day", 100, 7, day, "month", 900, 7, month])
+        self.assertEqual(arguments, [f"1 1 60 60 day 100 7 {day} month 900 7 {month}"])
         self.assertEqual(verdict.rate, Decision(True, 60, 59, 1.0, 0))
         self.assertEqual([spent.used for spent in verdict.tokens], [40, 400])
         self.assertEqual(verdict.tokens[0].reset, 3600.5)
@@ -98,7 +98,7 @@ class Asking(Shared):
         look = self.limits.look(self.alice)
         assert isinstance(look, Deferred)
         self.assertIsNone(self.successResultOf(look).refused_by)
-        self.assertEqual(self.link.run_with[0][2][:2], [0, 0])
+        self.assertTrue(self.link.run_with[0][2][0].startswith("0 0 "))
 
     def test_names_of_any_length_are_keys(self) -> None:
         """A token's `sub` may be 8 KB long, and hold anything."""
@@ -142,4 +142,4 @@ class Away(Shared):
         self.assertIs(script, CHARGE)
         self.assertEqual(keys, ["infergate:tokens:day:alice", "infergate:tokens:month:alice"])
         day, month = self.local.began("day"), self.local.began("month")
-        self.assertEqual(arguments, [7, "day", 7, day, "month", 7, month])
+        self.assertEqual(arguments, [f"7 day 7 {day} month 7 {month}"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.ledger.entry import Key
-from infergate.ledger.gathering import Batch, Gathering, Sums
+from infergate.ledger.gathering import MAX_ROWS, Batch, Gathering, Sums
 from tests.unit.ledger.records import ended, refused, used
 
 AT = 1_790_000_000.0  # 2026-09-21T14:13:20Z
@@ -71,6 +71,10 @@ class Adding(SynchronousTestCase):
 
 
 class Bound(SynchronousTestCase):
+    def test_ten_minutes_of_a_hundred_requests_a_second_find_a_place(self) -> None:
+        """Each of them of a caller of its own, as if none shared a row with another."""
+        self.assertGreaterEqual(MAX_ROWS, 10 * 60 * 100)
+
     def test_rows_are_bounded_and_requests_of_known_rows_are_not(self) -> None:
         """When memory is full, what adds to a row that is there still finds its place."""
         gathering = Gathering(max_rows=2)
