@@ -34,6 +34,9 @@ CHECK_BEATS = 10
 SILENCE = 10.0
 """Seconds that a call may wait for a database that says nothing."""
 
+ANSWER = 1.0
+"""Seconds that a caller who asks for its usage waits for the database."""
+
 STOP = 5.0
 """Seconds that a stop waits for what is not written yet."""
 
@@ -101,8 +104,14 @@ class Ledger:
 
     async def usage(self, caller: str | None, since: int) -> Usage:
         """What `caller`, or everybody, has used since the hour of `since`, what is not written
-        yet included. Raises `StoreAway`."""
-        written = await self._ask(queries.usage, self._store.fetch, caller, since)
+        yet included. Raises `StoreAway`, after `ANSWER` seconds at the most."""
+        if not self.up:
+            raise StoreAway("the database is away")
+        asked = self._ask(queries.usage, self._store.fetch, caller, since)
+        try:
+            written = await asked.addTimeout(ANSWER, self._clock)
+        except TimeoutError:
+            raise StoreAway(f"no answer within {ANSWER} s") from None
         return written + self._pending_usage(caller, since)
 
     def tokens_now(self, since: int) -> dict[str, int]:

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from infergate.ledger.gathering import Batch, Gathering
 from infergate.ledger.queries import Usage
 from infergate.ledger.schema import IStore, StoreAway
-from infergate.ledger.writer import BEAT, CHECK_BEATS, CLOSE, SILENCE, STOP, Ledger
+from infergate.ledger.writer import ANSWER, BEAT, CHECK_BEATS, CLOSE, SILENCE, STOP, Ledger
 from tests.unit.ledger.records import ended, refused, used
 
 NOON = 1_790_002_800.0
@@ -237,6 +237,20 @@ class Reading(Ledgers):
         self.ledger.add(ended(caller="bob", usage=used(1, 1)))
         tokens = Deferred.fromCoroutine(self.ledger.tokens(0))
         self.assertEqual(self.successResultOf(tokens), {"alice": 108, "bob": 2})
+
+    def test_slow_database_holds_up_no_caller(self) -> None:
+        """Who asks for its usage is told after a second that nobody knows; one that is known to
+        be away is not asked at all."""
+        self.thread.quick = False
+        slow = Deferred.fromCoroutine(self.ledger.usage(None, 0))
+        self.assertNoResult(slow)
+        self.clock.advance(ANSWER)
+        self.failureResultOf(slow, StoreAway)
+        self.store.away = "gone"
+        self.thread.work()
+        self.thread.quick = True
+        self.beats(CHECK_BEATS + 1)
+        self.failureResultOf(Deferred.fromCoroutine(self.ledger.usage(None, 0)), StoreAway)
 
     def test_database_that_is_away_fails_the_question(self) -> None:
         """Nobody makes up a number."""
