@@ -157,7 +157,8 @@ def compose(
     if settings.backend_url is not None:
         about = "Whether the backend can be reached."
         metrics.watch("infergate_backend_up", about, reachability.value)
-    metrics.expect(ROUTES)
+    operations = ROUTES.items()
+    metrics.expect(path for path, (operation, _) in operations if operation.name in settings.routes)
     return Wired(
         worker=worker,
         admission=admission,

@@ -39,8 +39,14 @@ class Part(Protocol):
 class GatewayService(Service):
     """Owns the ports, which listen already, and ends their connections in an orderly way.
 
+    twistd calls `setServiceParent`, then `startService` once the reactor runs, and `stopService`
+    when it is to end; the process waits for its Deferred, which never fails.
+
     On stop the port stays open while requests run: probes see 503 on ``/readyz``, anything new
-    is refused, what runs gets `drain_timeout` seconds and is then told that it is over.
+    is refused, what runs gets `drain_timeout` seconds and is then told that it is over. What `edge`
+    serves is drained; the listener of the metrics, `metrics_edge`, answers to the end, since an
+    operator wants to see a drain. The `parts` are stopped last, in the reverse order of their
+    start, so that the ledger and the last push have every exchange in them.
     """
 
     def __init__(
@@ -69,7 +75,11 @@ class GatewayService(Service):
         self._warnings = warnings
 
     def setServiceParent(self, parent: object) -> None:
-        """Becoming part of the application is the moment to say how it logs."""
+        """Become part of the application, which from then on logs by `observer`.
+
+        twistd asks the application for its observer only after the service was made, and would
+        else write lines of its own form.
+        """
         if self._observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
@@ -82,8 +92,9 @@ class GatewayService(Service):
             _log.warn("{warning}", warning=warning)
         for part in self._parts:
             part.start()
-        # What is here now stays; without it a full collection is short enough for no stream to
-        # notice.
+        # All objects that there are by now stay until the end: modules, settings, routes. A full
+        # garbage collection that need not look at them takes a millisecond in place of forty, in
+        # which no stream would go on.
         gc.collect()
         gc.freeze()
 
@@ -92,8 +103,11 @@ class GatewayService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        """First what runs, then the ports, then what lives on behind them."""
         drained = self._edge.drain()
         if not await self._in_time(drained, self._drain_timeout):
+            # A drain fires once for each time that it is asked for: this one is for those who are
+            # told now that it is over.
             _log.warn("The drain timeout has passed; ending what still runs")
             drained = self._edge.drain()
             self._edge.stop_requests()

@@ -1,6 +1,7 @@
 """What is known afterwards: one record a request, and every view of it.
 
-push          metrics and spans, pushed to a collector
+push          when metrics and spans are pushed
+collector     where they are pushed
 spans         one record into its spans
 tracing       which requests are traced, by what ids
 otlpmetrics   the metrics as messages of OTLP

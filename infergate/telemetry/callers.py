@@ -70,7 +70,8 @@ class CallerMetrics:
         self._registry.register(_Budgets(lambda: standings(frozenset(self._names))))
 
     def ended(self, record: Record) -> None:
-        """Account for an exchange that has been closed."""
+        """Account for an exchange that has been closed: for the limit that refused it, where one
+        did, and for its caller, where it was an operation of a caller that is known by name."""
         if record.limit is not None:
             self._limited.labels(record.limit).inc()
         if record.caller_label is None or record.operation is None:

@@ -58,6 +58,10 @@ def _weight(parameters: list[bytes]) -> float:
 class Exposition:
     """The text of `metrics` for whoever scrapes, in one of two forms, rationed by `clock`.
 
+    The gateway calls `text` for each scrape, and answers when its Deferred fires, which never
+    fails. Each form has a budget of its own: a second scraper that wants the other one is not made
+    to wait by the first.
+
     With each scrape `look` is called: whoever has to ask somebody for a metric asks then, and the
     text shows what is known by now.
     """
@@ -87,6 +91,8 @@ class _Form:
         self._waiting: list[Deferred[bytes]] = []
 
     def text(self) -> Deferred[bytes]:
+        """A new text where the budget allows one, else the last; one that is being written is
+        waited for. The budget grows by `SHARE` of the time that passes, up to `BURST`."""
         now = self._clock.seconds()
         self._budget = min(self._budget + SHARE * (now - self._asked), BURST)
         self._asked = now

@@ -53,8 +53,10 @@ class Series:
 class Histogram(Collector):
     """All series of one name. `bounds` are the upper ends of the buckets but for the last.
 
-    `observe` is called with a value and the values of the labels, which must come out of bounded
-    sets: a series is never forgotten.
+    `observe` is called with a value and the values of the labels, in the order of their names,
+    which must come out of bounded sets: a series is never forgotten. An exemplar, where one comes
+    with the value, takes the place of the last one of the same bucket. `text` writes all of it.
+    A histogram without labels is there from the start, with zeros.
     """
 
     def __init__(
@@ -92,6 +94,9 @@ class Histogram(Collector):
             yield self._series_text(series, exemplars)
 
     def _series_text(self, series: Series, exemplars: bool) -> str:
+        """One series: a line for each bucket, which counts all values up to its end, then their
+        number and their sum. Labels stand in the order of their names, ``le`` behind them: it is
+        the last of all names that are used here."""
         labels = zip(self.label_names, series.labels, strict=True)
         head = ",".join(f'{name}="{escape(value)}"' for name, value in sorted(labels))
         bucket = f"{self.name}_bucket{{{head + ',' if head else ''}le="

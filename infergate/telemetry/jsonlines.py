@@ -54,8 +54,11 @@ _encoder = Encoder()
 
 
 def json_line(event: LogEvent) -> str:
-    """The line of an event: of an exchange (its `event` is ``request``), or of anything else
-    (``log``). Whatever it quotes, it is one line, and no terminal obeys anything in it."""
+    """The line of an event, with its line end: of an exchange (its `event` is ``request``), or of
+    anything else (``log``).
+
+    Whatever it quotes, it is one line, and no terminal obeys anything in it.
+    """
     record = event.get("record")
     if isinstance(record, Record):
         return escaped(_json(_request_line(record, _time(event), level_name(event)))) + "\n"
@@ -136,6 +139,11 @@ def _whole(value: object) -> object:
 
 
 def _time(event: LogEvent) -> str:
+    """When an event was logged, in UTC, to the millisecond: ``2026-11-23T02:55:46.250Z``.
+
+    Rounded down, so that no line is of a second that has not begun; microseconds are rounded first,
+    since 0.250 as a float is a little less.
+    """
     milliseconds = round(event.get("log_time", 0.0) * 1_000_000) // 1000
     return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
 

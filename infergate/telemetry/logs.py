@@ -35,8 +35,13 @@ _LEVELS = {
 
 
 class RequestLog:
-    """Emits one event for each closed record; `probes` says whether probes that succeed are of
-    level ``info``, as everything else is, or of ``debug``."""
+    """Emits one event for each closed record; `compose` has it called once for each, after the
+    metrics.
+
+    `probes` says whether probes that succeed are of level ``info``, as everything else is, or of
+    ``debug``. The event holds the record itself: an observer that writes nothing of it costs no
+    more than a look at its level.
+    """
 
     def __init__(self, *, probes: bool) -> None:
         self._probe_level = LogLevel.info if probes else LogLevel.debug
@@ -65,12 +70,14 @@ class RequestLog:
 def observer(
     write: Callable[[str], object], line: Callable[[LogEvent], str], level: str
 ) -> ILogObserver:
-    """An observer that hands each event from `level` up to `write`, as the text that `line` makes
-    of it."""
-    lowest = LogLevel.levelWithName(level)
-    predicate = LogLevelFilterPredicate(lowest)
-    # It has a line for each interim response, and who publishes keys could send thousands.
-    predicate.setLogLevelForNamespace("twisted.web._newclient", max(lowest, LogLevel.warn))
+    """The observer of the application: of each event from `level` up, it hands the text that `line`
+    makes of it to `write`.
+
+    Twisted calls it for every event of the process, whoever logs it: Twisted itself, Python's
+    warnings, what something prints. Events that are not to be written cost no text. What `write`
+    raises is caught by Twisted, and costs that event alone.
+    """
+    predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
 
     @provider(ILogObserver)
     def write_line(event: LogEvent) -> None:

@@ -59,7 +59,7 @@ _GEN_AI = ("gen_ai_operation_name", "gen_ai_request_model", "error_type")
 
 
 class Metrics:
-    """The metrics of one process.
+    """The metrics of one process. All calls come from the reactor's thread.
 
     `began` is called with the record of each exchange at its beginning, `stream_began` where it
     turns out to be for a stream, `ended` once the record is closed. Parts that have metrics of
@@ -159,7 +159,11 @@ class Metrics:
         self._streams += 1
 
     def ended(self, record: Record) -> None:
-        """Account for an exchange that has been closed."""
+        """Account for an exchange that has been closed; called once for each.
+
+        Nothing here looks at what a client sent but through a bounded set: an unknown method is
+        ``other``, the route is one of ours, the model one that the backend accepted.
+        """
         self._in_flight -= 1
         self._streams -= record.stream
         error = record.error or ""
@@ -175,6 +179,11 @@ class Metrics:
             self._operation_ended(record, error, exemplar)
 
     def _operation_ended(self, record: Record, error: str, exemplar: Exemplar | None) -> None:
+        """What the conventions for generative AI ask of an operation, and what was our part of it.
+
+        Tokens are recorded where somebody counted them. The time of a token is the time after the
+        first one, divided by the others: a stream of one token has none.
+        """
         assert record.operation is not None
         assert record.closed is not None
         operation = gen_ai_operation(record.operation)
@@ -193,6 +202,8 @@ class Metrics:
                 self._per_token.observe(pause, labels, exemplar)
 
     def _model_label(self, record: Record) -> str:
+        """A model's name while there are places for names, and ``other`` from then on. Only a
+        request that the backend accepted can take a place: else anybody could use them up."""
         if record.model is None:
             return ""
         label = self._models.get(record.model)

@@ -45,6 +45,7 @@ ATTRIBUTES = {
     "gen_ai_token_type": "gen_ai.token.type",
 }
 
+# Values count from the start of the process, as on `/metrics`.
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 
 

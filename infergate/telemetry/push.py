@@ -1,110 +1,34 @@
-"""What is known afterwards, pushed to a collector by OTLP over HTTP, from the reactor itself.
+"""When something is pushed to a collector: metrics regularly, spans soon after they ended, and what
+is left at the stop.
 
-The exporters of OpenTelemetry's SDK send from a thread, under time-outs of their own: the process
-could not end before they had passed. Here a push is a request like any other, and is cancelled
-when its time is up.
+What a collector does not take is lost: it is the data that a collector which hangs may cost, and
+nothing else. A pusher holds a bounded number of exchanges, has one push under way at a time, and
+makes what it pushes in slices.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from gzip import compress
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
-from twisted.internet.protocol import Protocol
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
-from zope.interface import implementer
 
-from infergate import __version__
+from infergate.telemetry.collector import Collector
 from infergate.telemetry.slices import in_slices
 from infergate.telemetry.tracing import Ended
 
 INTERVAL = 60.0
 """Seconds between two pushes of metrics, OpenTelemetry's own default."""
 
-TIMEOUT = 10.0
-"""Seconds that a collector gets for one push, OpenTelemetry's own default."""
-
-LARGE = 1024
-"""Bytes from which on a message is compressed, where that was asked for."""
-
 LAST_PUSH = 1.0
 """Seconds for the push at the stop, which the process waits for."""
 
 _log = Logger(namespace="infergate")
-
-
-class Collector:
-    """One endpoint of a collector, for one signal.
-
-    `agent` sends the body of a request at once. `headers` go with each request; their values are
-    secrets. A push gets `timeout` seconds.
-    """
-
-    def __init__(
-        self,
-        agent: IAgent,
-        clock: IReactorTime,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        *,
-        timeout: float = TIMEOUT,
-        gzip: bool = False,
-    ) -> None:
-        self._timeout = timeout
-        self._gzip = gzip
-        self._agent = agent
-        self._clock = clock
-        self._url = url.encode("ascii")
-        self._headers = {
-            "Content-Type": "application/x-protobuf",
-            "User-Agent": f"infergate/{__version__}",
-            **(headers or {}),
-        }
-        self._reached = True
-
-    def push(self, message: bytes, seconds: float | None = None) -> Deferred[bool]:
-        """Send a message of protobuf's; fires with whether the collector took it.
-
-        Never fails, and has fired after so many seconds. Cancelled, the request is aborted. The log
-        has one line when the collector begins to refuse, and one when it takes something again.
-        """
-        headers = Headers({name: [value] for name, value in self._headers.items()})
-        if self._gzip and len(message) >= LARGE:
-            message = compress(message, compresslevel=1)
-            headers.setRawHeaders("Content-Encoding", ["gzip"])
-        request = self._agent.request(b"POST", self._url, headers, _Body(message))
-        request.addTimeout(self._timeout if seconds is None else seconds, self._clock)
-        return request.addCallbacks(self._answered, self._failed)
-
-    def _answered(self, response: IResponse) -> bool:
-        response.deliverBody(_Unread())
-        if response.code == 200:
-            return self._say(None)
-        return self._say(f"it answered with status {response.code}")
-
-    def _failed(self, failure: Failure) -> bool:
-        if failure.check(CancelledError):
-            return False
-        # The class alone: the text may hold the URL, and the URL a password.
-        return self._say(type(failure.value).__name__)
-
-    def _say(self, fault: str | None) -> bool:
-        reached = fault is None
-        if reached != self._reached:
-            self._reached = reached
-            if reached:
-                _log.info("The OTLP collector takes what is pushed again")
-            else:
-                _log.warn("The OTLP collector does not take what is pushed: {why}", why=fault)
-        return reached
 
 
 class MetricsPusher:
@@ -180,6 +104,8 @@ class SpanPusher:
         self._stopping = False
 
     def add(self, ended: Ended) -> None:
+        """Have an exchange pushed. The timer begins with the first that waits, so that none waits
+        longer than `delay`; a whole batch waits for nothing but the push before it."""
         if len(self._waiting) >= self._room:
             return
         self._waiting.append(ended)
@@ -267,29 +193,3 @@ def push_parts(
         return False
 
     return in_slices(parts, clock).addCallback(push).addErrback(failed)
-
-
-@implementer(IBodyProducer)
-class _Body:
-    """The body of a push, written at once."""
-
-    def __init__(self, body: bytes) -> None:
-        self.length = len(body)
-        self._body = body
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Nothing is left to hold back."""
-
-    resumeProducing = stopProducing = pauseProducing
-
-
-class _Unread(Protocol):
-    """Closes the connection of an answer whose status says enough."""
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.loseConnection()

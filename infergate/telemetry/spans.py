@@ -40,6 +40,9 @@ def spans(ended: Ended, backend: tuple[str, int] | None) -> Iterator[bytes]:
 
 
 def _server_span(ended: Ended) -> bytes:
+    """The request as the client saw it. Attributes of few values are written once and kept; those
+    that are a request's own are written anew. Of an unknown method the name says no more than
+    ``HTTP``, since clients could make up names without end."""
     record = ended.record
     method = record.method if record.method in METHODS else "_OTHER"
     known = [
@@ -73,6 +76,8 @@ def _server_span(ended: Ended) -> bytes:
 
 
 def _client_span(ended: Ended, backend: tuple[str, int] | None) -> bytes:
+    """The call of the backend. What is no operation, such as the list of models, is named by its
+    method. The last event is the end of the answer, which may come before the client has it."""
     record, usage = ended.record, ended.record.usage
     assert record.backend_began is not None
     known = []
@@ -121,6 +126,7 @@ def _ids(record: Record, span_id: str | None, parent_id: str | None) -> bytes:
 
 
 def _named(name: str, start: int, end: int) -> bytes:
+    """The name of a span and its two timestamps, which are fixed numbers of 64 bits."""
     text = field(_NAME, name.encode("utf-8", "replace"))
     return text + _START + pack("<Q", start) + _END + pack("<Q", end)
 

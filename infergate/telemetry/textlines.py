@@ -33,7 +33,11 @@ _LEVEL_COLOURS = {"warn": YELLOW, "error": RED, "critical": RED}
 
 
 class TextLines:
-    """Makes a line of each event; `colours` says whether the terminal shows any."""
+    """Makes a line of each event, with its line end; `colours` says whether the terminal shows any.
+
+    The log's observer calls it with each event that is to be written. Times of day are local: who
+    looks at a terminal looks at the clock beside it.
+    """
 
     def __init__(self, *, colours: bool) -> None:
         self._colours = colours

@@ -11,8 +11,9 @@ from infergate.backend.endpoint import api_base, host_and_port
 from infergate.otel import Signal, Telemetry
 from infergate.settings import Settings
 from infergate.sources import SettingsError
+from infergate.telemetry.collector import Collector
 from infergate.telemetry.metrics import Metrics
-from infergate.telemetry.push import Collector, MetricsPusher, Pushers, SpanPusher
+from infergate.telemetry.push import MetricsPusher, Pushers, SpanPusher
 from infergate.telemetry.tracing import Tracer
 from infergate.wiring.servers import Servers
 

@@ -1,140 +1,23 @@
-"""What is known afterwards, pushed to a collector that may take nothing."""
+"""When something is pushed to a collector."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from gzip import decompress
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.logger import LogEvent, Logger
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.iweb import IAgent, IBodyProducer
-from zope.interface import implementer
-from zope.interface.verify import verifyObject
-
 from infergate.telemetry import push
-from infergate.telemetry.push import (
-    INTERVAL,
-    LARGE,
-    LAST_PUSH,
-    TIMEOUT,
-    Collector,
-    MetricsPusher,
-    Pushers,
-    SpanPusher,
-)
+from infergate.telemetry.collector import TIMEOUT
+from infergate.telemetry.push import INTERVAL, LAST_PUSH, MetricsPusher, Pushers, SpanPusher
 from infergate.telemetry.record import Record
 from infergate.telemetry.tracing import Ended
+from tests.unit.telemetry.pushing import Response, Setting
 
 PARTS = (b"mes", b"", b"sage")
 
-URL = "http://collector:4318/v1/metrics"
-
-
-class Response:
-    """An answer, whose body is delivered over `transport`."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-        self.transport = StringTransport()
-
-    def deliverBody(self, protocol: Any) -> None:
-        protocol.makeConnection(self.transport)
-
-
-@implementer(IAgent)
-class Agent:
-    """Takes requests, each of which hangs until the test answers it."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[bytes, bytes, dict[bytes, list[bytes]], bytes]] = []
-        self.answers: list[Deferred[Any]] = []
-        self.aborted = 0
-
-    def request(self, method: Any, uri: Any, headers: Any = None, bodyProducer: Any = None) -> Any:
-        verifyObject(IBodyProducer, bodyProducer)
-        body = io.BytesIO()
-        bodyProducer.startProducing(body)
-        assert len(body.getvalue()) == bodyProducer.length
-        fields = dict(headers.getAllRawHeaders())
-        self.requests.append((method, uri, fields, body.getvalue()))
-        self.answers.append(Deferred(self._aborted))
-        return self.answers[-1]
-
-    def _aborted(self, _: Any) -> None:
-        self.aborted += 1
-
-
-class Setting(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.agent = Agent()
-        self.collector = Collector(self.agent, self.clock, URL, {"api-key": "canary"})
-        self.events: list[LogEvent] = []
-        self.patch(push, "_log", Logger(observer=self.events.append))
-
-
-class Collectors(Setting):
-    def pushed(self, answer: Any) -> bool:
-        """Push, and answer with a response or an error."""
-        pushed = self.collector.push(b"message", 10)
-        self.agent.answers[-1].callback(answer)
-        return self.successResultOf(pushed)
-
-    def test_message_is_posted_as_protobuf(self) -> None:
-        """The body goes to the collector's URL with its media type and the headers asked for."""
-        self.assertTrue(self.pushed(Response(200)))
-        ((method, uri, headers, body),) = self.agent.requests
-        self.assertEqual((method, uri, body), (b"POST", URL.encode(), b"message"))
-        self.assertEqual(headers[b"Content-Type"], [b"application/x-protobuf"])
-        self.assertEqual(headers[b"Api-Key"], [b"canary"])
-
-    def test_connection_of_an_answer_is_closed(self) -> None:
-        """The body of an answer is not read, however long it is."""
-        response = Response(200)
-        self.pushed(response)
-        self.assertTrue(response.transport.disconnecting)
-
-    def test_push_never_fails_and_says_so_once(self) -> None:
-        """What the collector does not take is lost, with one line in the log each way."""
-        for answer in (Response(503), Failure(ConnectError("canary")), Response(400)):
-            self.assertFalse(self.pushed(answer))
-        for _ in range(3):
-            self.assertTrue(self.pushed(Response(200)))
-        self.assertEqual([event["log_level"].name for event in self.events], ["warn", "info"])
-        self.assertEqual(self.events[0]["why"], "it answered with status 503")
-        self.assertNotIn("canary", str(self.events))
-
-    def test_collector_that_hangs_is_left_in_time(self) -> None:
-        """Its request is aborted when its time is up."""
-        pushed = self.collector.push(b"message", 10)
-        self.clock.advance(9.9)
-        self.assertNoResult(pushed)
-        self.clock.advance(0.1)
-        self.assertFalse(self.successResultOf(pushed))
-        self.assertEqual(self.agent.aborted, 1)
-        self.assertEqual(self.events[0]["why"], "TimeoutError")
-
-    def test_large_message_is_compressed_where_that_was_asked_for(self) -> None:
-        """A small one would only grow."""
-        collector = Collector(self.agent, self.clock, URL, gzip=True)
-        for message in (b"x" * LARGE, b"x" * (LARGE - 1)):
-            collector.push(message)
-        (*_, headers, body), (*_, plain, small) = self.agent.requests
-        self.assertEqual(
-            (headers[b"Content-Encoding"], decompress(body)), ([b"gzip"], b"x" * LARGE)
-        )
-        self.assertNotIn(b"Content-Encoding", plain)
-        self.assertEqual(small, b"x" * (LARGE - 1))
-
 
 class MetricsPushers(Setting):
+    module = push
+
     def setUp(self) -> None:
         super().setUp()
         self.pusher = MetricsPusher(self.collector, self.clock, lambda: iter(PARTS), b"".join)
@@ -196,6 +79,8 @@ class MetricsPushers(Setting):
 
 
 class SpanPushers(Setting):
+    module = push
+
     def setUp(self) -> None:
         super().setUp()
         self.pusher = SpanPusher(
@@ -294,6 +179,8 @@ class SpanPushers(Setting):
 
 
 class Together(Setting):
+    module = push
+
     def test_all_are_stopped_at_the_same_time(self) -> None:
         """Two that hang take no longer than one."""
         pushers = Pushers(
