@@ -123,8 +123,12 @@ def _rows(
         fetch = database.reader().fetch
         return queries.report(fetch, question.by, question.since, question.until)
     except OSError as why:
-        raise SettingsError(
-            "USAGE_DB", database.path, f"cannot be read: {why.strerror or why}"
-        ) from None
+        raise _unreadable(database, f"cannot be read: {why.strerror or why}") from None
     except (StoreAway, StoreRefused) as why:
-        raise SettingsError("USAGE_DB", database.path, str(why)) from None
+        raise _unreadable(database, str(why)) from None
+
+
+def _unreadable(database: UsageDB, why: str) -> SettingsError:
+    """Names a file by its path, whatever stands in it; of a URL nothing is shown."""
+    where = "" if database.path is None else f"{database.path}: "
+    return SettingsError("USAGE_DB", None, f"{where}{why}")

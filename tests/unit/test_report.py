@@ -80,7 +80,7 @@ class Command(SynchronousTestCase):
         known = "--usage-db=usage.db"
         for arguments, words in (
             ([], "USAGE_DB: is not set"),
-            (["--usage-db=none.db"], "USAGE_DB='none.db': cannot be read: No such file"),
+            (["--usage-db=no@ne.db"], "USAGE_DB: no@ne.db: cannot be read: No such file"),
             (["--usage-db=mysql://x"], "must be the path of an SQLite file"),
             (["--usage-db=."], "cannot be read: Is a directory"),
             ([known, "--by=colour"], "out of caller, model, operation, day, hour"),
