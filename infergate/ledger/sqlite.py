@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -117,26 +119,41 @@ class SqliteReader:
         """As `IStore.fetch` does; also raises `OSError` where there is no such file."""
         with open(self._path, "rb"):
             pass
-        try:
-            return self._fetch("mode=ro", sql, parameters)
-        except sqlite3.Error as why:
-            # In a folder that may not be written to, a WAL file without a writer cannot be opened
-            # the usual way. Where there is a writer there is a log beside the file, and what stands
-            # in that would be missed.
-            if Path(f"{self._path}-wal").exists():
-                raise StoreAway(str(why)) from None
-        try:
-            return self._fetch("immutable=1", sql, parameters)
-        except sqlite3.Error as why:
-            raise StoreAway(str(why)) from None
+        # In a folder that may not be written to, a file in WAL mode cannot be opened the usual way
+        # unless a writer has it open. What a writer that was killed has left in its log counts too:
+        # then both are read where they can be put together.
+        log = Path(f"{self._path}-wal")
+        for read in (_read_only, _copied if log.exists() else _immutable):
+            try:
+                return read(self._path, sql, parameters)
+            except sqlite3.Error as why:
+                reason = str(why)
+        raise StoreAway(reason)
 
-    def _fetch(self, mode: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        uri = f"file:{quote(os.path.abspath(self._path))}?{mode}"
-        connection = sqlite3.connect(uri, uri=True, timeout=5)
-        try:
-            return connection.execute(sql, parameters).fetchall()
-        finally:
-            connection.close()
+
+def _read_only(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return _fetch(path, "mode=ro", sql, parameters)
+
+
+def _immutable(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return _fetch(path, "immutable=1", sql, parameters)
+
+
+def _copied(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    with TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "copy")
+        for suffix in ("", "-wal"):
+            shutil.copyfile(path + suffix, copy + suffix)
+        return _fetch(copy, "mode=rw", sql, parameters)
+
+
+def _fetch(path: str, mode: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    uri = f"file:{quote(os.path.abspath(path))}?{mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=5)
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    finally:
+        connection.close()
 
 
 def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 from unittest import mock
@@ -154,6 +155,20 @@ class Reading(Files):
         self.store.add(batch(1, "alice"))
         self.store.close()
         self.assertEqual(queries.usage(SqliteReader(self.path).fetch, None, 0).requests, 1)
+
+    def test_reads_what_a_killed_writer_left_in_its_log(self) -> None:
+        """Where the folder may not be written to, the file and its log are read side by side."""
+        self.store.add(batch(1, "alice"))
+        other = self.mktemp()
+        for suffix in ("", "-wal"):
+            shutil.copyfile(self.path + suffix, other + suffix)
+
+        def refuse(path: str, *arguments: object) -> None:
+            raise sqlite3.OperationalError("unable to open database file")
+
+        with mock.patch("infergate.ledger.sqlite._read_only", refuse):
+            fetch = SqliteReader(other).fetch
+            self.assertEqual(queries.usage(fetch, None, 0).requests, 1)
 
     def test_names_with_marks_of_a_url(self) -> None:
         """A path is never taken for a URL with a query."""
