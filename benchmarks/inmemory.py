@@ -11,6 +11,7 @@ chunks, each handed over in a read of its own.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -89,16 +90,16 @@ class Wire(StringTransport):
 
 
 class Reactor(MemoryReactorClock):
-    """Connects at once to a backend whose end of each connection is in `backends`, by the
-    descriptor of a pipe with nothing to read, so that a poll of it finds nothing."""
+    """Connects at once to a backend whose end of each connection is in `backends`. Each has the
+    descriptor of a socket on which nothing comes or waits to be sent, for who asks the kernel."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._quiet, self._held_open = os.pipe()
+        self._quiet, self._far_end = socket.socketpair()
         self.backends: list[Wire] = []
 
     def wire(self) -> Wire:
-        return Wire(self, self._quiet)
+        return Wire(self, self._quiet.fileno())
 
     def connectTCP(self, host: str, port: int, factory: Any, *args: Any, **named: Any) -> Any:
         connector = super().connectTCP(host, port, factory, *args, **named)

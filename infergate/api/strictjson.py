@@ -181,6 +181,8 @@ def _check_numbers(text: bytes) -> None:
 
 
 def _has_long_number(text: bytes) -> bool:
+    if len(text) <= MAX_NUMBER:
+        return False
     return _TOO_MANY_DIGITS in text.translate(_ZEROS, _NO_DIGIT_IN_A_NUMBER)
 
 

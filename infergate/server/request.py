@@ -271,7 +271,8 @@ class Request(WebRequest):
     ) -> None:
         """Send a whole answer; returns when the last of it is out of our hands."""
         self.begin(status, content_type, headers, body)
-        await self.drained()
+        if self.channel is not None and self.channel.paused:
+            await self.drained()
         if self.method == b"HEAD":
             return
         for start in range(WRITE_CHUNK, len(body), WRITE_CHUNK):

@@ -61,7 +61,10 @@ def json_line(event: LogEvent) -> str:
     """
     record = event.get("record")
     if isinstance(record, Record):
-        return escaped(_json(_request_line(record, _time(event), level_name(event)))) + "\n"
+        text = _json(_request_line(record, _time(event), level_name(event)))
+        # JSON escapes every control character of ASCII but the last one.
+        good = text.isascii() and "\x7f" not in text
+        return (text if good else escaped(text)) + "\n"
     line: dict[str, object] = {"event": "log", "time": _time(event), "level": level_name(event)}
     line["message"] = message_of(event)
     if "request_id" in event:
