@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from infergate.api import members as m
 from infergate.api.anthropic_events import MessageReader, error_event, read_counts
+from infergate.api.batches import OBJECT_END, in_batches
 from infergate.api.messages import texts
-from infergate.api.objects import NULL, event, is_array, is_string, read, read_reply, read_values
+from infergate.api.objects import (
+    NULL,
+    event,
+    is_array,
+    is_string,
+    read_reply,
+    read_values,
+    text_of,
+)
 from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.usage import NO_USAGE, count_words, counted
 from infergate.errors import BrokenReply
@@ -24,8 +34,13 @@ _SYSTEM = m.Member("system", "invalid_system", m.string_or_array)
 _MAX = m.Member("max_tokens", "invalid_max_tokens", m.tokens_from_zero, required=True)
 _TABLE = (m.MESSAGES, _SYSTEM, _MAX, m.STREAM, m.TEMPERATURE, m.TOP_P)
 _COUNT_TABLE = (m.MESSAGES, _SYSTEM, m.STREAM, m.TEMPERATURE, m.TOP_P)
-_string = msgspec.json.Decoder(str)
-_blocks = msgspec.json.Decoder(list[Any])
+
+
+class _Block(Struct, gc=False):
+    text: Raw = NULL
+
+
+_blocks = msgspec.json.Decoder(list[_Block])
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
@@ -141,11 +156,13 @@ def _echo(ask: Ask, stamp: Stamp) -> Reply:
 
 def _system(raw: Raw) -> str:
     """The text of ``system``."""
-    if is_string(raw):
-        return _string.decode(raw)
-    blocks = read(_blocks, raw) or []
-    said = [block.get("text") for block in blocks if isinstance(block, dict)]
-    return "\n".join(text for text in said if isinstance(text, str))
+    if not is_array(raw):
+        return text_of(raw)
+    said: list[str] = []
+    with suppress(msgspec.ValidationError):
+        for _, blocks in in_batches(raw, _blocks.decode, OBJECT_END):
+            said += [text_of(block.text) for block in blocks if is_string(block.text)]
+    return "\n".join(said)
 
 
 MESSAGES = Operation(

@@ -11,7 +11,7 @@ from infergate.api.chat import DONE, settle_usage
 from infergate.api.chunks import ChunkReader
 from infergate.api.events import Reader
 from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
-from infergate.api.prompts import prompt_texts, several
+from infergate.api.prompts import several, words_and_last
 from infergate.api.reply import TEXT_KIND, as_chunks, own_reply, shape_reply
 from infergate.api.usage import count_words, counted
 
@@ -51,9 +51,7 @@ def _reader(ask: Ask) -> Reader:
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
     """The last prompt itself, its words and those of the others counted as tokens."""
-    asked, last = 0, ""
-    for prompt in prompt_texts(ask.members.get("prompt")):
-        asked, last = asked + count_words(prompt), prompt
+    asked, last = words_and_last(ask.members.get("prompt"))
     text = f"Echo: {last}"
     usage = counted(asked, count_words(text))
     return own_reply({"text": text, "logprobs": None}, usage, ask, stamp, TEXT_KIND)

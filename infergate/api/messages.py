@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -56,6 +57,7 @@ _messages = msgspec.json.Decoder(list[_Message])
 _parts = msgspec.json.Decoder(list[_Part])
 _part_arrays = msgspec.json.Decoder(list[list[_Part]])
 _objects = msgspec.json.Decoder(list[dict[str, Raw]])
+_object_arrays = msgspec.json.Decoder(list[list[dict[str, Raw]]])
 _items = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
 
@@ -159,11 +161,19 @@ def _good_parts(contents: list[Raw]) -> bool:
         arrays = _part_arrays.decode(text)
     except msgspec.ValidationError:
         return False
-    text = _without_spelled_letters(text)
     parts = list(chain.from_iterable(arrays))
-    with_text = sum(part.text is not _ABSENT for part in parts)
-    there = text.count(b'"text"')
-    return text.count(b'"type"') == len(parts) and _are_strings(text, b"text", there, with_text)
+    plain = _without_spelled_letters(text)
+    there, with_text = plain.count(b'"text"'), sum(part.text is not _ABSENT for part in parts)
+    if not _are_strings(plain, b"text", there, with_text) and not all(map(_has_good_text, parts)):
+        return False
+    if plain.count(b'"type"') == len(parts) and there == with_text:
+        return True
+    # The results of tools have parts of their own inside, with types and texts.
+    return _says_all(_object_arrays.decode(text), text)
+
+
+def _has_good_text(part: _Part) -> bool:
+    return part.text is _ABSENT or memoryview(part.text)[0] in (_QUOTE, _N)
 
 
 def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
@@ -185,7 +195,7 @@ def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
 
 def _check_text(parts: list[_Part], path: str, first: int) -> None:
     for index, part in enumerate(parts, first):
-        if part.text is not _ABSENT and memoryview(part.text)[0] not in (_QUOTE, _N):
+        if not _has_good_text(part):
             raise BadMessage(f"{path}[{index}].text", "expected a string")
 
 
@@ -230,7 +240,7 @@ class _Seeker:
             raise BadMessage(path, "it has too many members to find one that is there twice")
 
 
-def _says_all(objects: list[dict[str, Raw]], text: bytes) -> bool:
+def _says_all(objects: list[Any], text: bytes) -> bool:
     """Whether `objects`, which have each member once, are all that `text` says. Written again
     they have no fewer quotes than the text, unless a member was passed over."""
     return rb"\u0022" not in text and text.count(b'"') == msgspec.json.encode(objects).count(b'"')

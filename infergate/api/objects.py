@@ -13,6 +13,7 @@ from infergate.errors import BrokenReply
 NULL = Raw(b"null")
 
 T = TypeVar("T")
+_string = msgspec.json.Decoder(str)
 _values = msgspec.json.Decoder(dict[str, Any])
 
 _QUOTE, _BRACKET, _BRACE = b'"[{'
@@ -100,6 +101,11 @@ def is_string(raw: Raw) -> bool:
 
 def is_array(raw: Raw) -> bool:
     return memoryview(raw)[0] == _BRACKET
+
+
+def text_of(raw: Raw) -> str:
+    """A string; "" for anything else."""
+    return _string.decode(raw) if is_string(raw) else ""
 
 
 def in_one_line(text: bytes) -> bytes:

@@ -1,17 +1,22 @@
 """A prompt as ``/v1/completions`` takes it: a text, tokens, an object of llama.cpp's with images
-beside the text, or an array of such."""
+beside the text, or an array of such.
+
+Ten megabytes hold five million tokens. An array is judged in batches, each of which msgspec reads
+at once where all of its items are of one kind.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from infergate.api.batches import SCALAR_END, in_batches
+from infergate.api.batches import OBJECT_END, SCALAR_END, in_batches
 from infergate.api.objects import is_array, is_object, is_string, read
+from infergate.api.usage import count_words
 
 
 class _Prompt(Struct, gc=False):
@@ -20,65 +25,94 @@ class _Prompt(Struct, gc=False):
     prompt_string: str = ""
 
 
-_prompt_string = msgspec.json.Decoder(_Prompt)
-_plain = msgspec.json.Decoder(list[str | int])
+class _Object(Struct, gc=False):
+    """An object of which nothing is read."""
+
+
+_ARRAY_END = re.compile(rb"\]()[ \t\r\n]*,")
+_FIRST = re.compile(rb"\[[ \t\r\n]*(.)", re.DOTALL)
+
+_kinds: tuple[msgspec.json.Decoder[list[Any]], ...] = (
+    msgspec.json.Decoder(list[int]),
+    msgspec.json.Decoder(list[str]),
+    msgspec.json.Decoder(list[_Object]),
+    msgspec.json.Decoder(list[list[Raw]]),
+    msgspec.json.Decoder(list[str | int | _Object | list[Raw]]),
+)
+_strings = msgspec.json.Decoder(list[str])
+_tokens = msgspec.json.Decoder(list[list[int]])
+_objects = msgspec.json.Decoder(list[_Prompt])
 _items = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
-_NUMBER = re.compile(rb"-?[0-9]+")
-_DIGITS = b"-0123456789"
-_FRACTION = (b".", b"e", b"E")
+_prompt = msgspec.json.Decoder(_Prompt)
+_SPACES = bytes.maketrans(b",\t\r\n", b"    ")
 
 
 def check_items(array: Raw) -> int:
     """How many prompts or tokens an array holds, which all must be strings, integers, arrays or
     objects: what is inside of these is the backend's to judge. Raises `msgspec.ValidationError`."""
-    return sum(len(items) for _, items in in_batches(array, _decode, SCALAR_END))
+    return sum(len(items) for _, items in in_batches(array, _decode, _item_end(array)))
 
 
 def _decode(batch: bytes | memoryview) -> list[Any]:
-    try:
-        return _plain.decode(batch)
-    except msgspec.ValidationError:
-        pass
-    items = _items.decode(batch)
-    for index, item in enumerate(items):
-        if not _is_prompt(item):
-            raise msgspec.ValidationError(
-                f"Expected a string, an integer, an array or an object - at `$[{index}]`"
-            )
-    return items
+    """The items of a batch, as far as it takes to know what they are."""
+    for decoder in _kinds[:-1]:
+        with suppress(msgspec.ValidationError):
+            return decoder.decode(batch)
+    # A mixture; or this says which item is at fault.
+    return _kinds[-1].decode(batch)
 
 
-def _is_prompt(item: Raw) -> bool:
-    text = bytes(item)
-    if text[:1] in (b'"', b"[", b"{"):
-        return True
-    return text[0] in _DIGITS and not any(mark in text for mark in _FRACTION)
+def _item_end(array: Raw) -> re.Pattern[bytes]:
+    """What ends an item of an array, most likely: all are as the first one is."""
+    first = _first(array)
+    return {b"{": OBJECT_END, b"[": _ARRAY_END}.get(first, SCALAR_END)
+
+
+def _first(array: Raw) -> bytes:
+    first = _FIRST.match(memoryview(array))
+    return b"" if first is None else first[1]
 
 
 def several(prompt: Raw | None) -> bool:
     """Whether a prompt that was judged is a list of prompts, and not one of tokens."""
     if prompt is None or not is_array(prompt):
         return False
-    inner = bytes(memoryview(prompt)[1:64]).lstrip(b" \t\r\n")
-    return inner[:1] in (b'"', b"[", b"{")
+    return _first(prompt) in (b'"', b"[", b"{")
 
 
-def prompt_texts(prompt: Raw | None) -> Iterator[str]:
-    """The text of a prompt that was judged, or of each of several: tokens as their numbers."""
+def words_and_last(prompt: Raw | None) -> tuple[int, str]:
+    """For the echo of a prompt that was judged: the words of all prompts in it, and the text of the
+    last one, tokens being their numbers."""
     if prompt is None:
-        return
+        return 0, ""
     if not several(prompt):
-        yield _text(prompt)
-        return
-    for _, items in in_batches(prompt, _items.decode, SCALAR_END):
-        yield from map(_text, items)
+        text = _text(prompt)
+        return count_words(text), text
+    words, last = 0, ""
+    for batch, items in in_batches(prompt, _items.decode, _item_end(prompt)):
+        words += _words(batch, items)
+        last = _text(items[-1]) if items else last
+    return words, last
+
+
+def _words(batch: bytes, items: list[Raw]) -> int:
+    if (strings := read(_strings, batch)) is not None:
+        return count_words("\n".join(strings))
+    if (tokens := read(_tokens, batch)) is not None:
+        return sum(map(len, tokens))
+    if (objects := read(_objects, batch)) is not None:
+        return count_words("\n".join(one.prompt_string for one in objects))
+    return sum(count_words(_text(item)) for item in items)
 
 
 def _text(prompt: Raw) -> str:
     if is_string(prompt):
         return _string.decode(prompt)
     if is_object(prompt):
-        said = read(_prompt_string, prompt)
+        said = read(_prompt, prompt)
         return "" if said is None else said.prompt_string
-    return " ".join(number.decode() for number in _NUMBER.findall(bytes(prompt)))
+    numbers = bytes(prompt).translate(_SPACES, b"[]").strip()
+    while b"  " in numbers:
+        numbers = numbers.replace(b"  ", b" ")
+    return numbers.decode("utf-8", "replace")

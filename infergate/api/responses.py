@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from infergate.api import members as m
-from infergate.api.objects import NULL, event, is_array, is_string, read, read_reply, read_values
+from infergate.api.batches import OBJECT_END, in_batches
+from infergate.api.objects import (
+    NULL,
+    event,
+    is_array,
+    is_string,
+    read,
+    read_reply,
+    read_values,
+    text_of,
+)
 from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.response_events import ResponseReader, error_event, read_usage
 from infergate.api.usage import Usage, count_words, counted
@@ -24,7 +36,6 @@ _MAX = m.Member("max_output_tokens", "invalid_max_tokens", m.tokens)
 _TABLE = (_INPUT, _MAX, m.STREAM, m.TEMPERATURE, m.TOP_P)
 _COUNT_TABLE = (_INPUT, m.STREAM, m.TEMPERATURE, m.TOP_P)
 _string = msgspec.json.Decoder(str)
-_items = msgspec.json.Decoder(list[Any])
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
@@ -148,37 +159,57 @@ def _part_events(part: dict[str, Any], at: dict[str, Any]) -> list[tuple[str, di
     ]
 
 
-def _asked(members: dict[str, Raw]) -> list[tuple[str, str]]:
+class _Part(Struct, gc=False):
+    text: Raw = NULL
+
+
+class _Item(Struct, gc=False):
+    role: Raw = NULL
+    content: Raw = NULL
+
+
+_parts = msgspec.json.Decoder(list[_Part])
+_items = msgspec.json.Decoder(list[_Item])
+
+
+def _asked(members: dict[str, Raw]) -> Iterator[tuple[str, str]]:
     """Of each message of the input, its role and its text."""
-    asked = []
     instructions = members.get("instructions", NULL)
     if is_string(instructions):
-        asked.append(("developer", _string.decode(instructions)))
+        yield "developer", _string.decode(instructions)
     given = members.get("input", NULL)
     if is_string(given):
-        asked.append(("user", _string.decode(given)))
+        yield "user", _string.decode(given)
     elif is_array(given):
-        asked += [_said(item) for item in read(_items, given) or [] if isinstance(item, dict)]
-    return asked
+        # An item that is no object ends it: the echo has nothing to say about it.
+        with suppress(msgspec.ValidationError):
+            for _, items in in_batches(given, _items.decode, OBJECT_END):
+                for item in items:
+                    if item.content is not NULL:
+                        yield text_of(item.role), _content(item.content)
 
 
-def _said(item: dict[str, Any]) -> tuple[str, str]:
-    """The role and the text of one item of the input, "" where it has none."""
-    content = item.get("content")
-    if isinstance(content, list):
-        said = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "\n".join(text for text in said if isinstance(text, str))
-    return str(item.get("role")), content if isinstance(content, str) else ""
+def _content(raw: Raw) -> str:
+    """The text of an item of the input, "" where it has none."""
+    if not is_array(raw):
+        return text_of(raw)
+    said: list[str] = []
+    with suppress(msgspec.ValidationError):
+        for _, parts in in_batches(raw, _parts.decode, OBJECT_END):
+            said += [text_of(part.text) for part in parts if is_string(part.text)]
+    return "\n".join(said)
 
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
     """The prompt itself, its words counted as tokens."""
-    asked = _asked(ask.members)
-    words = sum(count_words(text) for _, text in asked)
+    words, prompt = 0, ""
+    for role, said in _asked(ask.members):
+        words += count_words(said)
+        if role == "user":
+            prompt = said
     if ask.route.path == COUNT_PATH:
         counted_words = {"object": "response.input_tokens", "input_tokens": words}
         return Reply(msgspec.json.encode(counted_words), model=ask.model)
-    prompt = next((text for role, text in reversed(asked) if role == "user"), "")
     text = f"Echo: {prompt}"
     usage = counted(words, count_words(text))
     model = ask.model or UNKNOWN_MODEL

@@ -79,6 +79,16 @@ class CheckTests(SynchronousTestCase):
             check(*[message] * 1500)
         check('{"role":"a","content":"b","x":[' + ",".join(['{"role":1}'] * 10_000) + "]}")
 
+    def test_parts_within_parts_are_not_the_messages_own(self) -> None:
+        """The results of tools hold parts, with types and texts that are not those of the message;
+        what is wrong beside them is found all the same."""
+        inner = '{"type":"tool_result","content":[{"type":"text","text":"a"}]}'
+        result = f'{{"role":"user","content":[{inner}]}}'
+        check(*[result] * 300)
+        for bad, path in BAD[4:6] + BAD[9:]:
+            error = self.assertRaises(BadMessage, check, *[result] * 200, bad, *[result] * 200)
+            self.assertEqual(error.path, f"[200]{path}")
+
     def test_search_for_a_repeated_name_is_bounded(self) -> None:
         """A message of very many members, one of which may be there twice, is refused."""
         many = ",".join(['"x":1'] * (MAX_NAMES_SOUGHT + 1)) + "}"

@@ -9,7 +9,7 @@ from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.batches import BATCH
-from infergate.api.prompts import check_items, prompt_texts, several
+from infergate.api.prompts import check_items, several, words_and_last
 
 
 def raw(value: object) -> Raw:
@@ -45,15 +45,27 @@ class Several(SynchronousTestCase):
 
 
 class Texts(SynchronousTestCase):
-    def test_text_of_each_prompt(self) -> None:
-        """Tokens as their numbers, and of an object its text."""
-        for prompt, texts in (
-            ("a", ["a"]),
-            (["a", "b"], ["a", "b"]),
-            ([1, 22], ["1 22"]),
-            ([[1, 2], [3]], ["1 2", "3"]),
-            ({"prompt_string": "a"}, ["a"]),
-            ([{"prompt_string": "a"}, {}, {"prompt_string": 5}], ["a", "", ""]),
+    def test_words_of_all_prompts_and_text_of_the_last(self) -> None:
+        """Tokens count as words and are shown as their numbers, and of an object there is its
+        text."""
+        for prompt, words, last in (
+            ("a b", 2, "a b"),
+            (["a", "b c"], 3, "b c"),
+            ([1, 22], 2, "1 22"),
+            ([[1, 2], [3, -4]], 4, "3 -4"),
+            (["a b", [1, 2], {"prompt_string": "c"}], 5, "c"),
+            ({"prompt_string": "a"}, 1, "a"),
+            ([{"prompt_string": "a b"}, {}], 2, ""),
+            ([{"prompt_string": "a"}, {"prompt_string": 5}], 1, ""),
+            ([{"prompt_string": 5}], 0, ""),
         ):
-            self.assertEqual(list(prompt_texts(raw(prompt))), texts)
-        self.assertEqual(list(prompt_texts(None)), [])
+            self.assertEqual(words_and_last(raw(prompt)), (words, last), prompt)
+        self.assertEqual(words_and_last(None), (0, ""))
+        self.assertEqual(words_and_last(Raw(b"[ 1 ,\n2 ]")), (2, "1 2"))
+        self.assertEqual(words_and_last(Raw(b'{"a":1e999}')), (0, ""))
+
+    def test_large_arrays_are_counted_to_the_end(self) -> None:
+        """Cut into batches they have the same words."""
+        for item, words in (("a b", 2), ([1, 2, 3], 3), ({"prompt_string": "a"}, 1)):
+            prompt = [item] * 20_000
+            self.assertEqual(words_and_last(raw(prompt))[0], 20_000 * words)
