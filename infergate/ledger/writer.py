@@ -107,7 +107,7 @@ class Ledger:
         yet included. Raises `StoreAway`, after `ANSWER` seconds at the most."""
         if not self.up:
             raise StoreAway("the database is away")
-        asked = self._ask(queries.usage, self._store.fetch, caller, since)
+        asked = self._in_time(queries.usage, self._store.fetch, caller, since)
         try:
             written = await asked.addTimeout(ANSWER, self._clock)
         except TimeoutError:
@@ -124,7 +124,7 @@ class Ledger:
 
     async def tokens(self, since: int) -> dict[str, int]:
         """The same while the gateway runs, what is not written yet included."""
-        tokens = await self._ask(queries.tokens, self._store.fetch, since)
+        tokens = await self._in_time(queries.tokens, self._store.fetch, since)
         for key, sums in self._unwritten(since):
             used = sums.prompt_tokens + sums.completion_tokens
             tokens[key.caller] = tokens.get(key.caller, 0) + used
@@ -208,17 +208,26 @@ class Ledger:
             self._write_or_stop()
 
     def _ask(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        """One call of the database, whose success or failure says whether it is up."""
-        silence = self._clock.callLater(SILENCE, self._store.abort)
+        """One call of the database, whose success or failure says whether it is up. Not for
+        questions: a database that is locked or full still answers those."""
 
         def ended(result: T | Failure) -> T | Failure:
-            if silence.active():
-                silence.cancel()
             if isinstance(result, Failure):
                 if result.check(StoreAway):
                     self._turn(False, result.getErrorMessage())
             else:
                 self._turn(True)
+            return result
+
+        return self._in_time(function, *arguments).addBoth(ended)
+
+    def _in_time(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """One call of the database; one that says nothing is given up."""
+        silence = self._clock.callLater(SILENCE, self._store.abort)
+
+        def ended(result: T | Failure) -> T | Failure:
+            if silence.active():
+                silence.cancel()
             return result
 
         return self._in_thread(function, *arguments).addBoth(ended)

@@ -161,6 +161,24 @@ class Away(Ledgers):
         self.assertEqual(len(self.said()), 2, self.said())
         self.assertIn("database is locked", self.said()[0])
 
+    def test_database_that_only_answers_questions_is_still_away(self) -> None:
+        """A file that is locked can be read, and the log does not say that it is back."""
+
+        def locked(batch: Batch) -> None:
+            raise StoreAway("database is locked")
+
+        add, self.store.rows = self.store.add, [("alice", 1)]
+        self.store.add = locked  # type: ignore[method-assign]
+        self.ledger.add(ended())
+        self.beats()
+        self.successResultOf(Deferred.fromCoroutine(self.ledger.tokens(0)))
+        self.beats(3)
+        self.assertFalse(self.ledger.up)
+        self.assertEqual(len(self.said()), 1)
+        self.store.add = add  # type: ignore[method-assign]
+        self.beats()
+        self.assertTrue(self.ledger.up)
+
     def test_seen_without_traffic(self) -> None:
         """A database that goes away at night is in the log before the first request."""
         self.store.away = "connection refused"
