@@ -6,11 +6,12 @@ ten seconds before it connects again, and verify no certificate: what connects i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
 from twisted.internet.defer import (
+    CancelledError,
     Deferred,
     TimeoutError,  # noqa: A004  # that of addTimeout
     fail,
@@ -26,6 +27,9 @@ from infergate.access.shared import RedisAway
 
 ANSWER = 0.1
 """Seconds that a question may take. After that Redis counts as away."""
+
+ITERATION = 0.001
+"""Seconds that let the event loop read its sockets before a timer runs."""
 
 AGAIN = 0.5
 """Seconds after which one that is away is asked again."""
@@ -117,12 +121,21 @@ class RedisLink:
         which is no fault of Redis's."""
         asked: Deferred[Any] = Deferred()
 
+        # Timers run before sockets are read: an answer that came while the event loop was busy is
+        # there one iteration after the time for it has passed.
+        def overdue() -> None:
+            timers.append(self._clock.callLater(ITERATION, answer.cancel))
+
+        timers = [self._clock.callLater(ANSWER, overdue)]
+
         def succeeded(value: Any) -> None:
+            _cancel(timers)
             if not asked.called:
                 asked.callback(value)
 
         def failed(failure: Failure) -> None:
-            if failure.check(TimeoutError):
+            _cancel(timers)
+            if failure.check(CancelledError):
                 why = f"no answer within {ANSWER} s"
             else:
                 why = _reason(failure)
@@ -131,7 +144,6 @@ class RedisLink:
             if not asked.called:
                 asked.errback(RedisAway(why))
 
-        answer.addTimeout(ANSWER, self._clock)
         answer.addCallbacks(succeeded, failed)
         return asked
 
@@ -245,6 +257,12 @@ class _Factory(Factory):
 
     def stopTrying(self) -> None:
         """Called by txredisapi before that; there is nothing here that tries."""
+
+
+def _cancel(timers: Iterable[IDelayedCall]) -> None:
+    for timer in timers:
+        if timer.active():
+            timer.cancel()
 
 
 async def _awaited(value: Deferred[None] | None) -> None:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from infergate.access.redislink import AGAIN, ANSWER, CONNECT, PROBE, Login, RedisLink
+from infergate.access.redislink import AGAIN, ANSWER, CONNECT, ITERATION, PROBE, Login, RedisLink
 from infergate.access.shared import RedisAway
 
 OK = b"+OK\r\n"
@@ -80,6 +80,11 @@ class Links(SynchronousTestCase):
     def answer(self, data: bytes) -> None:
         self.endpoint.transports[-1].protocol.dataReceived(data)
 
+    def overdue(self) -> None:
+        """The time for an answer passes, and one iteration of the event loop."""
+        self.clock.advance(ANSWER)
+        self.clock.advance(ITERATION)
+
     def ask(self) -> Deferred[Any]:
         return self.link.run("return 1", ["infergate:key"], [7])
 
@@ -108,7 +113,7 @@ class Connected(Links):
             if answers:
                 self.answer(b":1\r\n+PONG\r\n")
             else:
-                self.clock.advance(ANSWER)
+                self.overdue()
             self.successResultOf(stopped)
             self.assertEqual(self.clock.getDelayedCalls(), [])
             self.assertEqual(self.said(), [])
@@ -117,12 +122,22 @@ class Connected(Links):
         """A request waits a tenth of a second; those that come after it do not wait at all."""
         self.connect()
         asked = self.ask()
-        self.clock.advance(ANSWER)
+        self.overdue()
         self.failureResultOf(asked, RedisAway)
         self.assertFalse(self.link.up)
         self.failureResultOf(self.ask(), RedisAway)
         self.assertEqual(len(self.said()), 1)
         self.assertIn("cache:6379 is away: no answer within 0.1 s", self.said()[0])
+
+    def test_answer_that_was_there_in_time_counts(self) -> None:
+        """One that came while the event loop was busy is read before anybody is given up."""
+        self.connect()
+        asked = self.ask()
+        self.clock.advance(10 * ANSWER)
+        self.answer(b":1\r\n")
+        self.clock.advance(ITERATION)
+        self.assertEqual(self.successResultOf(asked), 1)
+        self.assertTrue(self.link.up)
 
     def test_error_is_away_too(self) -> None:
         """One that became a replica, or is loading, is connected to anew."""
@@ -151,7 +166,7 @@ class Connected(Links):
         """So that a Redis that hangs is seen before the next request."""
         self.connect()
         self.clock.advance(PROBE)
-        self.clock.advance(ANSWER)
+        self.overdue()
         self.assertFalse(self.link.up)
 
 
@@ -192,7 +207,7 @@ class Away(Links):
         self.link.start()
         asked = self.ask()
         self.assertNoResult(asked)
-        self.clock.advance(ANSWER)
+        self.overdue()
         self.failureResultOf(asked, RedisAway)
 
     def test_stopped_link_tries_no_more(self) -> None:
