@@ -1,0 +1,178 @@
+"""The last hour and the last exchanges, out of the record and of nothing else.
+
+Always kept, in a bounded memory of under 2 MiB, so that whoever opens the page sees what was:
+only the sending costs nothing while nobody looks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from infergate.telemetry.record import Record
+
+LAST_EXCHANGES = 200
+"""Exchanges that the page can show whole."""
+
+INTERVAL = 10
+"""Seconds that one point of a plot stands for."""
+
+POINTS = 3600 // INTERVAL
+"""Points of a plot: an hour."""
+
+MAX_CALLERS = 100
+"""Names of callers whose usage is kept; those of others add up under ``other``."""
+
+LIMITS = {
+    "rate_limit_exceeded": "rate",
+    "token_limit_exceeded": "tokens",
+    "concurrency_limit_exceeded": "concurrent",
+    "overloaded": "max_concurrent",
+}
+"""The limit that each error code speaks of, by the names of `infergate_limited_total`."""
+
+# Upper bounds of a histogram from 1 ms to 20 minutes, each a fifth above the one before: a
+# percentile read from it is at most that much too high.
+_BOUNDS = tuple(0.001 * 1.2**power for power in range(77))
+
+
+class _Durations:
+    """A histogram of seconds, for its percentiles."""
+
+    __slots__ = ("_counts", "_total")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BOUNDS) + 1)
+        self._total = 0
+
+    def add(self, seconds: float) -> None:
+        self._counts[bisect_left(_BOUNDS, seconds)] += 1
+        self._total += 1
+
+    def percentile(self, share: float) -> float | None:
+        """Seconds that `share` of all took at most; None where there are none."""
+        if not self._total:
+            return None
+        left = share * self._total
+        for count, bound in zip(self._counts, (*_BOUNDS, _BOUNDS[-1]), strict=True):
+            left -= count
+            if left <= 0:
+                return round(bound, 4)
+        return round(_BOUNDS[-1], 4)
+
+
+@attrs.define
+class _Interval:
+    """What ended within one `INTERVAL`; `began` is in Unix seconds."""
+
+    began: int
+    outcomes: Counter[str] = attrs.field(factory=Counter)
+    latencies: _Durations = attrs.field(factory=_Durations)
+    first_tokens: _Durations = attrs.field(factory=_Durations)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, record: Record) -> None:
+        self.outcomes[record.outcome] += 1
+        self.latencies.add(record.duration)
+        if record.first_token is not None:
+            self.first_tokens.add(record.first_token - record.opened)
+        self.prompt_tokens += record.usage.prompt_tokens
+        self.completion_tokens += record.usage.completion_tokens
+
+    def point(self) -> dict[str, Any]:
+        """The same as one point of the plots: times in seconds, counts of the whole interval."""
+        return {
+            "time": self.began,
+            "seconds": INTERVAL,
+            "outcomes": dict(self.outcomes),
+            "latency": [self.latencies.percentile(share) for share in (0.5, 0.9, 0.99)],
+            "first_token": [self.first_tokens.percentile(share) for share in (0.5, 0.9, 0.99)],
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+        }
+
+
+class History:
+    """Told of every exchange: `began` when it opens, `ended` once its record is closed.
+
+    `now` is the calendar's clock, in Unix seconds. `shown` says which records the page is about:
+    neither probes nor the page itself.
+    """
+
+    def __init__(self, now: Callable[[], float], shown: Callable[[Record], bool]) -> None:
+        self._now = now
+        self._shown = shown
+        self.last: deque[tuple[float, Record]] = deque(maxlen=LAST_EXCHANGES)
+        """When each of the last exchanges ended, and its record; the latest stands last."""
+        self.ended_count = 0
+        """Exchanges that were ever put into `last`: who read it before knows what is new."""
+        self.in_flight: set[Record] = set()
+        self.limited: Counter[str] = Counter()
+        self._points: deque[dict[str, Any]] = deque(maxlen=POINTS)
+        self._interval = _Interval(self._begin())
+        self._callers: dict[str, list[int]] = {}
+
+    def began(self, record: Record) -> None:
+        self.in_flight.add(record)
+
+    def ended(self, record: Record) -> None:
+        self.in_flight.discard(record)
+        if not self._shown(record):
+            return
+        self._roll()
+        self._interval.add(record)
+        self.last.append((self._now(), record))
+        self.ended_count += 1
+        if record.error in LIMITS:
+            self.limited[LIMITS[record.error]] += 1
+        if record.caller is not None:
+            self._use(record.caller, record)
+
+    def new_since(self, count: int) -> list[tuple[float, Record]]:
+        """The exchanges that ended since `ended_count` was `count`, the last 200 at the most."""
+        missed = min(self.ended_count - count, len(self.last))
+        return [self.last[index] for index in range(len(self.last) - missed, len(self.last))]
+
+    def point(self) -> dict[str, Any]:
+        """The interval under way, as a point of the plots."""
+        self._roll()
+        return self._interval.point()
+
+    def points(self) -> list[dict[str, Any]]:
+        """The last hour: one point for each interval in which something ended."""
+        self._roll()
+        return list(self._points)
+
+    def callers(self) -> list[dict[str, Any]]:
+        """Requests and tokens of each caller since the process started, most tokens first."""
+        ordered = sorted(self._callers.items(), key=lambda item: (-item[1][1], item[0]))
+        return [
+            {"caller": caller, "requests": requests, "tokens": tokens}
+            for caller, (requests, tokens) in ordered
+        ]
+
+    def _use(self, caller: str, record: Record) -> None:
+        if caller not in self._callers and len(self._callers) >= MAX_CALLERS:
+            caller = "other"
+        used = self._callers.setdefault(caller, [0, 0])
+        used[0] += 1
+        used[1] += record.usage.total_tokens
+
+    def _begin(self) -> int:
+        now = int(self._now())
+        return now - now % INTERVAL
+
+    def _roll(self) -> None:
+        """Close the interval whose time is over, and forget what is older than an hour."""
+        begin = self._begin()
+        if begin != self._interval.began:
+            if self._interval.outcomes:
+                self._points.append(self._interval.point())
+            self._interval = _Interval(begin)
+        while self._points and self._points[0]["time"] < begin - 3600:
+            self._points.popleft()

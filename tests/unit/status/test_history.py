@@ -1,0 +1,127 @@
+"""The last hour and the last exchanges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.api.usage import Usage
+from infergate.status.history import INTERVAL, LAST_EXCHANGES, MAX_CALLERS, History
+from infergate.telemetry.record import Record
+
+
+class Remembering(SynchronousTestCase):
+    """A history on a clock of the test's."""
+
+    def setUp(self) -> None:
+        self.now = 1_000_000.0
+        self.history = History(lambda: self.now, lambda record: record.path != "/healthz")
+
+    def exchange(self, seconds: float = 0.5, **facts: Any) -> Record:
+        """An exchange that took `seconds`."""
+        record = Record(0, "192.0.2.1", f"r{self.history.ended_count}", **facts)
+        self.history.began(record)
+        record.status = record.status or 200
+        record.close(seconds)
+        self.history.ended(record)
+        return record
+
+
+class Exchanges(Remembering):
+    def test_the_last_200_are_kept(self) -> None:
+        """The page can open each of the last 200 exchanges, the latest last."""
+        records = [self.exchange() for _ in range(LAST_EXCHANGES + 5)]
+        self.assertEqual([record for _, record in self.history.last], records[5:])
+
+    def test_what_is_new_since_then(self) -> None:
+        """A reader gets each exchange once, and the last 200 where it missed more."""
+        self.exchange()
+        count = self.history.ended_count
+        self.assertEqual(self.history.new_since(count), [])
+        later = [self.exchange() for _ in range(3)]
+        self.assertEqual([record for _, record in self.history.new_since(count)], later)
+        for _ in range(LAST_EXCHANGES + 50):
+            self.exchange()
+        self.assertEqual(len(self.history.new_since(count)), LAST_EXCHANGES)
+
+    def test_probes_are_not_shown(self) -> None:
+        """A probe each second pushes no request out of the list."""
+        self.exchange(path="/healthz")
+        self.assertEqual((len(self.history.last), self.history.points()), (0, []))
+
+    def test_in_flight_until_it_ends(self) -> None:
+        """An exchange counts as in flight from its beginning to its end."""
+        record = Record(0, "192.0.2.1", "r")
+        self.history.began(record)
+        self.assertEqual(self.history.in_flight, {record})
+        record.close(1)
+        self.history.ended(record)
+        self.assertEqual(self.history.in_flight, set())
+
+
+class Plots(Remembering):
+    def test_one_point_for_each_interval(self) -> None:
+        """What ends within ten seconds is one point: outcomes, percentiles, tokens."""
+        for milliseconds in range(1, 101):
+            self.exchange(
+                milliseconds / 100, first_token=milliseconds / 1000, usage=Usage(2, 3, 5, "backend")
+            )
+        self.exchange(outcome="timeout")
+        point = self.history.point()
+        self.assertEqual(point["outcomes"], {"ok": 100, "timeout": 1})
+        self.assertEqual((point["prompt_tokens"], point["completion_tokens"]), (200, 300))
+        for share, seconds in zip((0.5, 0.9, 0.99), point["latency"], strict=True):
+            self.assertTrue(share <= seconds <= 1.21 * share, (share, seconds))
+        for share, seconds in zip((0.05, 0.09, 0.099), point["first_token"], strict=True):
+            self.assertTrue(share <= seconds <= 1.21 * share, (share, seconds))
+
+    def test_no_percentile_of_nothing(self) -> None:
+        """Where nothing ended there is no time to tell."""
+        self.assertEqual(self.history.point()["latency"], [None, None, None])
+
+    def test_the_last_hour_is_kept(self) -> None:
+        """What is older than an hour goes, also where nothing has come since."""
+        for _ in range(400):
+            self.exchange()
+            self.now += INTERVAL
+        points = self.history.points()
+        self.assertEqual(len(points), 360)
+        self.assertEqual(points[-1]["time"], self.now - INTERVAL)
+        self.now += 1800
+        self.assertEqual(len(self.history.points()), 180)
+
+    def test_an_exchange_of_ten_minutes_and_more(self) -> None:
+        """A time beyond the last bound counts as that bound."""
+        self.exchange(10_000)
+        self.assertGreater(self.history.point()["latency"][0], 600)
+
+
+class Callers(Remembering):
+    def test_usage_by_caller(self) -> None:
+        """Requests and tokens add up by caller, most tokens first."""
+        self.exchange(caller="bob", usage=Usage(1, 1, 2, "backend"))
+        self.exchange(caller="alice", usage=Usage(2, 3, 5, "backend"))
+        self.exchange(caller="bob")
+        self.assertEqual(
+            self.history.callers(),
+            [
+                {"caller": "alice", "requests": 1, "tokens": 5},
+                {"caller": "bob", "requests": 2, "tokens": 2},
+            ],
+        )
+
+    def test_callers_are_bounded(self) -> None:
+        """However many names come, a hundred are kept and the others add up."""
+        for number in range(MAX_CALLERS + 10):
+            self.exchange(caller=f"caller {number}")
+        callers = self.history.callers()
+        self.assertEqual(len(callers), MAX_CALLERS + 1)
+        self.assertIn({"caller": "other", "requests": 10, "tokens": 0}, callers)
+
+    def test_limits_that_were_hit(self) -> None:
+        """Each refusal counts for the limit that it speaks of."""
+        self.exchange(error="rate_limit_exceeded")
+        self.exchange(error="overloaded")
+        self.exchange(error="invalid_json")
+        self.assertEqual(self.history.limited, {"rate": 1, "max_concurrent": 1})
