@@ -54,7 +54,7 @@ setup(
     # An explicit package_dir: without it an editable install of a flat layout hides the plugin.
     package_dir={"": "."},
     packages=[*find_packages(include=["infergate", "infergate.*"]), "twisted.plugins"],
-    package_data={"infergate": ["py.typed"]},
+    package_data={"infergate": ["py.typed", "status/*"]},
     entry_points={"console_scripts": ["infergate = infergate.console:main"]},
     install_requires=[
         "twisted[tls]>=26.10.0",  # fixed header smuggling, issue 12754

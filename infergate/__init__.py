@@ -24,6 +24,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     worker               a checked request in, an answer out: echo or backend
     acceptance           whether the backend took the request
     relay                a stream on its way through
+    status               the status page and its feed
     access               who may come in, and how much
     server backend       HTTP towards clients; HTTP towards the backend
     ledger               usage that lasts, in SQLite or PostgreSQL

@@ -29,6 +29,7 @@ from infergate.server.parser import Limits
 from infergate.server.routes import Routes
 from infergate.service import Part
 from infergate.settings import Settings
+from infergate.status.site import StatusSite
 from infergate.stores import Stores
 from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.lag import Lag
@@ -101,6 +102,16 @@ def compose(
     callers.watch(metrics, stores)
     tracer, pushers = pushing.telemetry(settings, servers, telemetry or Telemetry(), metrics)
     metrics.callers.watch(lambda names: local.standings(admission.roster.policies, names))
+    status = StatusSite(
+        {
+            "backend": settings.backend_url or "echo",
+            "operations": [name for name in NAMES if name in settings.routes],
+            "keys_needed": settings.needs_key,
+            "prompt_box": settings.metrics_listen is None,
+        },
+        lambda: worker.ready(),
+        clock,
+    )
     gateway = Gateway(
         worker,
         admission,
@@ -115,18 +126,25 @@ def compose(
         metrics_apart=settings.metrics_listen is not None,
         ledger=ledger,
         shut=set(NAMES) - settings.routes,
+        status=status,
     )
 
     def began(record: Record) -> None:
         metrics.began(record)
+        status.began(record)
         if tracer is not None:
             tracer.began(record)
+
+    def forgotten(record: Record) -> None:
+        metrics.forgotten(record)
+        status.forgotten(record)
 
     def ended(record: Record) -> None:
         if tracer is not None:
             tracer.ended(record)
         metrics.ended(record)
         reachability.ended(record)
+        status.ended(record)
         if ledger is not None:
             ledger.add(record)
         log(record)
@@ -140,6 +158,7 @@ def compose(
             servers.deadlines,
             began=began,
             ended=ended,
+            forgotten=forgotten,
             trusted_proxies=settings.trusted_proxies,
             error_format=settings.error_format,
             origins=origins,
@@ -149,6 +168,7 @@ def compose(
             (gateway.metrics_app, NO_ORIGINS),
         )
     )
+    status.look_at(front)
     metrics.watch(
         "infergate_connections",
         "Open client connections.",

@@ -29,6 +29,7 @@ from infergate.errors import (
     NotFound,
     Overloaded,
     ShuttingDown,
+    Unauthorized,
     UpgradeNotSupported,
     release,
 )
@@ -38,6 +39,8 @@ from infergate.ledger.writer import Ledger
 from infergate.relay import MODEL_NAME
 from infergate.server.request import Request
 from infergate.server.routes import likely_path
+from infergate.status.site import StatusSite
+from infergate.status.visitors import accepts_html, at_the_machine
 from infergate.telemetry.exposition import (
     OPENMETRICS,
     TEXT,
@@ -54,7 +57,10 @@ LIMITED = frozenset({MODELS_PATH, MODEL_ROUTE, *ROUTES})
 PROBES = frozenset({"/healthz", "/readyz", "/readyz/self", "/health", "/v1/health"})
 """Routes for those who ask whether the process lives or can serve: no key, no limit."""
 
-OPEN_WHILE_DRAINING = PROBES | {"/metrics"}
+PAGES = frozenset({"/", "/status", "/status/events"})
+"""The status page, its feed, and what leads there."""
+
+OPEN_WHILE_DRAINING = PROBES | PAGES | {"/metrics"}
 
 USAGE_PATH = "/v1/usage"
 
@@ -88,6 +94,7 @@ class Gateway:
         metrics_apart: bool = False,
         ledger: Ledger | None = None,
         shut: Collection[str] = (),
+        status: StatusSite,
     ) -> None:
         self._worker = worker
         self._admission = admission
@@ -97,6 +104,7 @@ class Gateway:
         self._max_body = max_body
         self._ledger = ledger
         self._metrics_apart = metrics_apart
+        self._status = status
         self._shut = {path for path, (operation, _) in ROUTES.items() if operation.name in shut}
         known = {rule.rule for rule in type(self).app.url_map.iter_rules()} - self._shut
         self._known = known - {"/metrics"} if metrics_apart else known
@@ -149,6 +157,31 @@ class Gateway:
     async def metrics_alone(self, request: Request) -> None:
         await self._serve(request, self._metrics_text, "/metrics")
 
+    @app.route("/", methods=["GET"])
+    async def root(self, request: Request) -> None:
+        await self._serve(request, self._root, "/")
+
+    @app.route("/status", methods=["GET"])
+    async def status(self, request: Request) -> None:
+        await self._serve(request, self._status_page, "/status")
+
+    @app.route("/status/events", methods=["GET"])
+    async def status_events(self, request: Request) -> None:
+        await self._serve(request, self._status_events, "/status/events")
+
+    # Where there is a listener apart, whoever reaches it may see all this.
+    @metrics_app.route("/", methods=["GET"])
+    async def root_apart(self, request: Request) -> None:
+        await self._serve(request, self._lead_to_page, "/")
+
+    @metrics_app.route("/status", methods=["GET"])
+    async def status_apart(self, request: Request) -> None:
+        await self._serve(request, self._status.page, "/status")
+
+    @metrics_app.route("/status/events", methods=["GET"])
+    async def status_events_apart(self, request: Request) -> None:
+        await self._serve(request, self._status.watch, "/status/events")
+
     @app.handle_errors(HTTPException)
     def unroutable(self, request: Any, failure: Failure) -> None:
         """No route, or none for this method; also what Klein would answer with a redirect."""
@@ -198,7 +231,7 @@ class Gateway:
                 raise NotFound
             request.record.route = route
             request.record.operation = ROUTES[route][0].name if route in ROUTES else None
-            request.record.probe = route in OPEN_WHILE_DRAINING
+            request.record.probe = route in PROBES or route == "/metrics"
             if request.site.draining and route not in OPEN_WHILE_DRAINING:
                 await self._refuse_draining(request, route)
             if request.above_limit and route not in PROBES:
@@ -316,6 +349,52 @@ class Gateway:
             request.record.cause = state
         body = b'{"status":"%b"}' % state.encode("ascii")
         await request.answer(body, status=200 if state == "ready" else 503)
+
+    async def _root(self, request: Request) -> None:
+        try:
+            await self._let_see(request)
+        except GatewayError:
+            request.record.route = "other"
+            raise NotFound from None
+        await self._lead_to_page(request)
+
+    async def _lead_to_page(self, request: Request) -> None:
+        """Lead a person to the status page."""
+        assert request.head is not None
+        if not accepts_html(request.head.fields):
+            request.record.route = "other"
+            raise NotFound
+        await request.answer(b"", status=303, headers=[(b"Location", b"/status")])
+
+    async def _status_page(self, request: Request) -> None:
+        await self._let_see(request)
+        await self._status.page(request)
+
+    async def _status_events(self, request: Request) -> None:
+        await self._let_see(request)
+        await self._status.watch(request)
+
+    async def _let_see(self, request: Request) -> None:
+        """Raise unless who asks may see the status page on the main port. Its answers are for no
+        page of another origin."""
+        request.extra_fields.clear()
+        if self._metrics_apart:
+            request.record.route = "other"
+            raise NotFound
+        assert request.head is not None
+        assert request.channel is not None
+        fields = request.head.fields
+        names = (b"authorization", b"x-api-key", b"api-key")
+        has_key = any(name in fields for name in names)
+        if not has_key and at_the_machine(request.channel.peer, fields):
+            return
+        if self._admission.roster.authenticator is None:
+            raise NotFound
+        try:
+            await self._admission.admit(request, to="status", basic=True)
+        except Unauthorized as error:
+            error.headers = [(b"WWW-Authenticate", b'Basic realm="infergate", charset="UTF-8"')]
+            raise
 
     async def _metrics_with_key(self, request: Request) -> None:
         if self._metrics_apart:

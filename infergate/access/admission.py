@@ -76,16 +76,23 @@ class Admission:
         self._learn(roster.names)
 
     async def admit(
-        self, request: Request, *, to: str | None = None, limited: bool = False, costs: bool = False
+        self,
+        request: Request,
+        *,
+        to: str | None = None,
+        limited: bool = False,
+        costs: bool = False,
+        basic: bool = False,
     ) -> Account:
         """Let `request` in to the operation or page `to`, if it is one that a key may be without.
 
         Where it is `limited`, each of its answers but a 401 says how its caller stands, and one
-        that `costs` tokens is let in only while its caller has some left. Raises `Unauthorized`,
+        that `costs` tokens is let in only while its caller has some left. With `basic` the key may
+        be a browser's password. Raises `Unauthorized`,
         `AddressNotAllowed`, `RouteNotAllowed`, `RateLimited`, `TokenLimited` and
         `LimitsUnavailable`.
         """
-        account = await self._identify(request, limited=limited)
+        account = await self._identify(request, limited=limited, basic=basic)
         _write_down(account, request.record)
         try:
             if not allows_address(account.policy, request.record.client):
@@ -135,7 +142,7 @@ class Admission:
         """How the account stands with its limits; raises `LimitsUnavailable`."""
         return await _now(self._limits.look(account))
 
-    async def _identify(self, request: Request, *, limited: bool) -> Account:
+    async def _identify(self, request: Request, *, limited: bool, basic: bool) -> Account:
         roster = self.roster
         address = limit_key(request.record.client)
         if roster.authenticator is None:
@@ -143,7 +150,7 @@ class Admission:
         assert request.head is not None
         fields = request.head.fields
         try:
-            name = roster.authenticator.authenticate(credentials(fields))
+            name = roster.authenticator.authenticate(credentials(fields, basic=basic))
             return roster.account(await name if isinstance(name, Deferred) else name, fields)
         except KeyExpired as error:
             request.record.caller = error.caller

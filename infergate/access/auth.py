@@ -6,6 +6,7 @@ slow password hash would add nothing but its cost to each request.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import time
@@ -25,6 +26,7 @@ TOKEN = rf"([!-+\--~]{{1,{MAX_TOKEN_BYTES}}})"
 _CREDENTIALS = re.compile(rb"(?:bearer|api-key) +" + TOKEN.encode(), re.IGNORECASE)
 # What `Authorization` begins with where it is meant for us: the scheme as a whole word.
 _SCHEME = re.compile(rb"(?:bearer|api-key)(?![\w!#$%&'*+.^`|~-])", re.IGNORECASE)
+_BASIC = re.compile(rb"basic +([A-Za-z0-9+/=]{1,16384})", re.IGNORECASE)
 _BARE = re.compile(TOKEN.encode())
 
 
@@ -40,7 +42,7 @@ class IAuthenticator(Interface):
         """
 
 
-def credentials(fields: Mapping[bytes, Sequence[bytes]]) -> str:
+def credentials(fields: Mapping[bytes, Sequence[bytes]], *, basic: bool = False) -> str:
     """Take the token out of a request's header fields, whose names are in lower case.
 
     Credentials are ``Authorization: Bearer T`` or ``Authorization: Api-Key T``, the scheme in
@@ -49,8 +51,13 @@ def credentials(fields: Mapping[bytes, Sequence[bytes]]) -> str:
     of these that is there decides. An `Authorization` of another scheme, such as the Basic that
     a proxy in front asked for, is passed over. Raises `Unauthorized` where there are none, or
     where those that decide are malformed or there twice.
+
+    With `basic` the password of ``Authorization: Basic`` is a token too, whatever the user's name
+    (RFC 7617): a browser can put no other credentials on a page that it opens.
     """
     authorization = fields.get(b"authorization", ())
+    if basic and len(authorization) == 1 and (match := _BASIC.fullmatch(authorization[0])):
+        return _token(_BARE, [_password(match[1])])
     if any(_SCHEME.match(value) for value in authorization):
         return _token(_CREDENTIALS, authorization)
     for name in (b"x-api-key", b"api-key"):
@@ -58,6 +65,13 @@ def credentials(fields: Mapping[bytes, Sequence[bytes]]) -> str:
         if values:
             return _token(_BARE, values)
     raise Unauthorized
+
+
+def _password(encoded: bytes) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True).partition(b":")[2]
+    except ValueError:
+        raise Unauthorized from None
 
 
 def _token(form: re.Pattern[bytes], values: Sequence[bytes]) -> str:

@@ -52,6 +52,7 @@ from infergate.server.phases import (
     IDLE,
     LINGERING,
     QUEUED,
+    WATCHING,
     Phase,
 )
 from infergate.server.places import Places
@@ -237,7 +238,9 @@ class Connection(Protocol):
         """The client has closed its writing side, or the whole connection: from here they look
         alike. Over TLS and PROXY this is not called: there either end closes both directions."""
         self._half_closed = True
-        if self.phase in (QUEUED, ANSWERING):
+        if self.phase is WATCHING:
+            self.abort()
+        elif self.phase in (QUEUED, ANSWERING):
             if not self._closed_with_its_request():
                 self.abort()
         elif self.phase in (HEAD, BODY):
@@ -329,6 +332,11 @@ class Connection(Protocol):
         else:
             self._await_request()
 
+    def watch(self) -> None:
+        """The answer that has begun is an event stream about the gateway itself: no deadline holds
+        for it, and no drain waits for it."""
+        self._enter(WATCHING)
+
     def cut(self, *, reset: bool) -> None:
         """Close in mid-answer, called by `Request.break_off`: with a FIN, or with a reset."""
         if reset:
@@ -343,7 +351,7 @@ class Connection(Protocol):
     @property
     def busy(self) -> bool:
         """A request is running, or what was written may not be out yet."""
-        return self.phase is not IDLE
+        return self.phase not in (IDLE, WATCHING)
 
     def take_turn(self) -> None:
         """Serve the next request out of what has been read."""
@@ -365,6 +373,9 @@ class Connection(Protocol):
 
     def shut_down(self) -> None:
         """The gateway is shutting down, and waits no longer."""
+        if self.phase is WATCHING:
+            self.abort()
+            return
         record = self._request and self._request.record
         begun = record and record.operation is not None and record.backend_began is not None
         self._stop(CutByShutdown() if begun else ShuttingDown())

@@ -28,7 +28,8 @@ class Edge(Site):
     """The factory of the connections in front of one resource.
 
     `tap` listens with it, and Twisted calls `buildProtocol` for each client. `began` and `ended`
-    are called with the record of each exchange, once each. At the end the service calls `drain`,
+    are called with the record of each exchange, once each; in place of `ended` `forgotten`, where
+    it turns out to be none that is accounted for. At the end the service calls `drain`,
     then `stop_requests` when it has waited long enough, then `abort`; `end` does it all at once.
     """
 
@@ -42,6 +43,7 @@ class Edge(Site):
         *,
         began: Callable[[Record], None],
         ended: Callable[[Record], None],
+        forgotten: Callable[[Record], None] = lambda record: None,
         trusted_proxies: Networks = (),
         error_format: str = "code",
         origins: Origins = NO_ORIGINS,
@@ -52,6 +54,7 @@ class Edge(Site):
         self.deadlines = deadlines
         self.began = began
         self.ended = ended
+        self.forgotten = forgotten
         self.trusted_proxies = trusted_proxies
         self.error_format = error_format
         self.origins = origins
@@ -97,6 +100,11 @@ class Edge(Site):
         """Close the record of an exchange that ended at `at`; once is enough."""
         if record.close(at):
             self.ended(record)
+
+    def forget(self, record: Record, at: float) -> None:
+        """Close a record that neither the log nor a metric is to know."""
+        if record.close(at):
+            self.forgotten(record)
 
     def queue(self, connection: Connection) -> None:
         """Let `connection`, on which more requests have arrived, serve its next one in its turn.

@@ -17,6 +17,8 @@ phase, and sets the deadline that goes with it:
     ANSWERING  | REQUEST_TIMEOUT, from the      | answers 504, or cuts the   | DELIVERING, when the
                | first byte of the head; it     | answer that has begun      | answer is written
                | bounds HEAD and BODY too       |                            |
+    WATCHING   | none: an event stream about    | -                          | CLOSED, when either
+               | the gateway itself             |                            | side ends it
     DELIVERING | the same: each sweep looks how | cuts the connection        | IDLE or QUEUED, when
                | much the client has taken      |                            | the client has it
     LINGERING  | REQUEST_TIMEOUT, where an      | cuts the connection        | CLOSED
@@ -48,9 +50,10 @@ class Phase(IntEnum):
     HEAD = 2
     BODY = 3
     ANSWERING = 4
-    DELIVERING = 5
-    LINGERING = 6
-    CLOSED = 7
+    WATCHING = 5
+    DELIVERING = 6
+    LINGERING = 7
+    CLOSED = 8
 
 
 IDLE: Final = Phase.IDLE
@@ -58,6 +61,7 @@ QUEUED: Final = Phase.QUEUED
 HEAD: Final = Phase.HEAD
 BODY: Final = Phase.BODY
 ANSWERING: Final = Phase.ANSWERING
+WATCHING: Final = Phase.WATCHING
 DELIVERING: Final = Phase.DELIVERING
 LINGERING: Final = Phase.LINGERING
 CLOSED: Final = Phase.CLOSED

@@ -73,6 +73,7 @@ class Front(Protocol):
 
     def began(self, record: Record) -> None: ...
     def conclude(self, record: Record, at: float) -> None: ...
+    def forget(self, record: Record, at: float) -> None: ...
 
 
 class Channel(Protocol):
@@ -95,6 +96,7 @@ class Channel(Protocol):
     def drained(self) -> Callable[[], Deferred[None]]: ...
     def settle_persistence(self, request: Request, *, framed: bool) -> bool: ...
     def conclude(self, record: Record) -> None: ...
+    def watch(self) -> None: ...
     def cut(self, *, reset: bool) -> None: ...
 
 
@@ -260,6 +262,14 @@ class Request(WebRequest):
             first = body[:WRITE_CHUNK]
             self.record.bytes_out += len(first)
             self.channel.write_batched(head + first)
+
+    def watch(self, headers: HeaderList) -> None:
+        """Begin an event stream about the gateway itself, which `write` goes on with: no exchange
+        that is accounted for, bounded by no deadline, and waited for by no drain."""
+        self.begin(200, EVENT_STREAM, headers)
+        self.site.forget(self.record, self.site.deadlines.now())
+        if self.channel is not None and self.method != b"HEAD":
+            self.channel.watch()
 
     async def answer(
         self,

@@ -16,7 +16,7 @@ EVERY = 1.0
 """Seconds between two lines."""
 
 Watcher = Callable[[bytes], None]
-"""Takes one event, whole; what it does with it for a browser that does not read is its own affair."""
+"""Takes one whole event; a browser that does not read is its own affair."""
 
 
 class Feed:

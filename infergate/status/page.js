@@ -165,7 +165,13 @@ function grid() {
 
 function drawPlots() {
   const { times, at } = grid();
-  const now = Date.now();
+  // All of them before the first is measured: they share the width.
+  for (const plot of PLOTS) {
+    if (plot.figure) continue;
+    plot.figure = element("figure");
+    plot.figure.append(element("figcaption", plot.title));
+    byId("plots").append(plot.figure);
+  }
   for (const plot of PLOTS) {
     const series = plot.series();
     const names = series.map(([name]) => name).join();
@@ -176,11 +182,6 @@ function drawPlots() {
     }
     plot.names = names;
     plot.drawn?.destroy();
-    if (!plot.figure) {
-      plot.figure = element("figure");
-      plot.figure.append(element("figcaption", plot.title));
-      byId("plots").append(plot.figure);
-    }
     const axis = { stroke: style("--soft"), grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line") } };
     plot.drawn = new uPlot(
       {

@@ -158,6 +158,10 @@ class Metrics:
         """The request of `record`, which has begun, asks for a stream, as `record.stream` says."""
         self._streams += 1
 
+    def forgotten(self, record: Record) -> None:
+        """Take back that an exchange began: it is none that is accounted for."""
+        self._in_flight -= 1
+
     def ended(self, record: Record) -> None:
         """Account for an exchange that has been closed; called once for each.
 

@@ -142,7 +142,6 @@ class Routes(SynchronousTestCase):
             ("/nope", None),
             ("/v1/chat", None),
             ("/v1/", None),
-            ("/", None),
         ):
             answer = Running().ask(request("POST", path))
             self.assertEqual((answer.status, answer.code), (404, "not_found"), path)

@@ -85,8 +85,12 @@ class RoutesTests(SynchronousTestCase):
             "/health",
             "/v1/health",
             "/metrics",
+            "/",
+            "/status",
+            "/status/events",
         }
         self.assertEqual(paths, others | set(ROUTES))
         self.assertEqual(
-            {path for _, path in Routes(Gateway.metrics_app)._endpoints}, {b"/metrics"}
+            {path for _, path in Routes(Gateway.metrics_app)._endpoints},
+            {b"/", b"/metrics", b"/status", b"/status/events"},
         )

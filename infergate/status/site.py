@@ -1,0 +1,119 @@
+"""The page and its feed, as the gateway serves them: what is now, and what was."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timezone
+from time import time
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from infergate import __version__
+from infergate.server.edge import Edge
+from infergate.server.request import Request
+from infergate.status.feed import Feed
+from infergate.status.history import History
+from infergate.status.page import document, headers
+from infergate.telemetry.jsonlines import fields
+from infergate.telemetry.record import Record
+
+HTML = b"text/html; charset=utf-8"
+
+FEED_HEADERS = ((b"Cache-Control", b"no-store"), (b"X-Accel-Buffering", b"no"))
+
+
+class StatusSite:
+    """The status page of one gateway.
+
+    `compose` makes it, calls `began`, `ended` and `forgotten` with the records of all exchanges,
+    and `look_at` with the listener whose clients it is about. The gateway calls `page` and `watch`
+    for those who may see it. `facts` are members of the feed's ``state`` that never change;
+    `readiness` asks for the word that ``/readyz`` says.
+    """
+
+    def __init__(
+        self,
+        facts: dict[str, Any],
+        readiness: Callable[[], Awaitable[str]],
+        clock: IReactorTime,
+    ) -> None:
+        self._facts = {"version": __version__, "started": time(), **facts}
+        self._readiness = readiness
+        self._edges: list[Edge] = []
+        self._word = "ready"
+        self._history = History(time, is_shown)
+        self._feed = Feed(self._history, self._state, _line, time, clock)
+        self.began = self._history.began
+        self.ended = self._history.ended
+        self.forgotten = self._history.in_flight.discard
+
+    def look_at(self, edge: Edge) -> None:
+        """Have the page tell of the clients of `edge`."""
+        self._edges.append(edge)
+
+    async def page(self, request: Request) -> None:
+        """Answer with the page."""
+        await request.answer(document(), content_type=HTML, headers=headers())
+
+    async def watch(self, request: Request) -> None:
+        """Answer with the feed, until either side ends it."""
+        await self._ask()
+        request.watch(FEED_HEADERS)
+        if request.method == b"HEAD":
+            return
+
+        def send(event: bytes) -> None:
+            # One line less is better than to hold lines for a browser that does not read.
+            if request.channel is not None and not request.channel.paused:
+                request.write(event)
+
+        stop = self._feed.watch(send)
+        try:
+            await request.notifyFinish()  # fails when the client leaves
+        finally:
+            stop()
+
+    async def _ask(self) -> None:
+        self._word = await self._readiness()
+
+    def _state(self) -> dict[str, Any]:
+        """What is now. The backend's state is asked for, and is as of the last answer."""
+        Deferred.fromCoroutine(self._ask())
+        under_way = self._history.in_flight
+        waiting = {"client_body": 0, "backend_head": 0, "first_token": 0}
+        for record in under_way:
+            wait = _waits_for(record)
+            if wait is not None:
+                waiting[wait] += 1
+        draining = any(edge.draining for edge in self._edges)
+        reading = sum(connection.paused for edge in self._edges for connection in edge.connections)
+        return {
+            **self._facts,
+            "state": "draining" if draining else self._word,
+            "streams": sum(record.stream for record in under_way),
+            "waiting": {**waiting, "client_reading": reading},
+        }
+
+
+def is_shown(record: Record) -> bool:
+    """Whether an exchange is one that the page is about."""
+    return not record.probe and record.route not in ("/metrics", "/status", "/")
+
+
+def _waits_for(record: Record) -> str | None:
+    """What an operation that is under way waits for."""
+    if record.operation is None:
+        return None
+    if record.backend_began is None:
+        return "client_body"
+    if record.backend_status is None:
+        return "backend_head"
+    return "first_token" if record.stream and record.first_token is None else None
+
+
+def _line(ended: float, record: Record) -> dict[str, Any]:
+    """The log line of an exchange that ended at a time in Unix seconds."""
+    moment = datetime.fromtimestamp(ended, timezone.utc).isoformat(timespec="milliseconds")
+    return {"time": moment.removesuffix("+00:00") + "Z", **fields(record)}
