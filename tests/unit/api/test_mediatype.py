@@ -67,7 +67,7 @@ class MediaTypes(SynchronousTestCase):
             message = self.refusal(JSON, codings)
             self.assertIn("gzip", message)
             self.assertIn("uncompressed", message)
-        for coding in (b"<b>", b"x" * 500, b"\x1b[2J"):
+        for coding in (b"<b>", b"x" * 500, b"\x1b[2J", b"canary"):
             message = self.refusal(JSON, [coding])
             self.assertIn("uncompressed", message)
             self.assertNotIn(coding.decode(), message)
