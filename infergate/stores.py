@@ -5,7 +5,6 @@ Opened by `tap`, since both need more than a clock: a thread, and a connection t
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +46,16 @@ def open_stores(settings: Settings, reactor: Any) -> Stores:
 def _ledger(database: UsageDB, reactor: Any) -> Ledger:
     """The ledger, with its tables made where the database can be reached. One that is away says so
     in the log once the gateway runs; one that will never do stops the start."""
+    away = False
     try:
         store = database.store()
-        with suppress(StoreAway):
-            store.prepare()
+        store.prepare()
+    except StoreAway:
+        away = True
     except StoreRefused as why:
         raise SettingsError("USAGE_DB", database.path, str(why)) from None
-    return Ledger(store, OneThread("ledger", reactor.callFromThread), reactor)
+    in_thread = OneThread("ledger", reactor.callFromThread)
+    return Ledger(store, in_thread, reactor, was_away=away)
 
 
 def _redis(settings: Settings, reactor: Any) -> RedisLink | None:

@@ -68,8 +68,11 @@ class Ledger:
         clock: IReactorTime,
         wall: Callable[[], float] = time.time,
         gathering: Gathering | None = None,
+        *,
+        was_away: bool = False,
     ) -> None:
         self._store = store
+        self._was_away = was_away
         self._in_thread = in_thread
         self._clock = clock
         self._wall = wall
@@ -116,7 +119,10 @@ class Ledger:
 
     def tokens_now(self, since: int) -> dict[str, int]:
         """The tokens of every caller since the hour of `since`. Blocks, and is for the time before
-        `start`, when nothing is pending. Raises `StoreAway`."""
+        `start`, when nothing is pending. Raises `StoreAway`, at once where it was away just now:
+        to try again may take another five seconds."""
+        if self._was_away:
+            raise StoreAway("the database is away")
         try:
             return queries.tokens(self._store.fetch, since)
         finally:

@@ -256,6 +256,14 @@ class Reading(Ledgers):
         tokens = Deferred.fromCoroutine(self.ledger.tokens(0))
         self.assertEqual(self.successResultOf(tokens), {"alice": 108, "bob": 2})
 
+    def test_start_does_not_wait_twice_for_a_database_that_is_away(self) -> None:
+        """Budgets are read before the gateway listens, unless there is nobody to ask."""
+        self.store.rows = [("alice", 7)]
+        self.assertEqual(self.ledger.tokens_now(0), {"alice": 7})
+        self.assertEqual(self.store.closed, 1)
+        away = Ledger(self.store, self.thread, self.clock, was_away=True)
+        self.assertRaises(StoreAway, away.tokens_now, 0)
+
     def test_slow_database_holds_up_no_caller(self) -> None:
         """Who asks for its usage is told after a second that nobody knows; one that is known to
         be away is not asked at all."""
