@@ -57,6 +57,8 @@ class Ledger:
     """What `USAGE_DB` keeps. `start` comes first, then `add` for each exchange that has ended and
     any question, `stop` last; all of it in the reactor's thread, and `add` never waits.
 
+    `was_away`: the database could not be reached when its tables were to be made.
+
     `up` says whether the last call of the database went well, `pending` how many requests are not
     written yet, `lost` how many found no place in memory while it was away.
     """
