@@ -261,6 +261,42 @@ class Outages(Shared):
         self.redis.start()
         wait_for(lambda: self.up(process), 1.5, "Redis to be up")
 
+    def test_certificate_is_verified(self) -> None:
+        """Over TLS Redis is there for who trusts its certificate, and away for all others."""
+        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        key, certificate = folder / "key.pem", folder / "cert.pem"
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"),
+                *("-addext", "subjectAltName=DNS:localhost"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        port = free_port()
+        secured = self.stack.enter_context(
+            redis(
+                *("--tls-port", str(port), "--tls-auth-clients", "no"),
+                *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+                *("--tls-ca-cert-file", str(certificate)),
+            )
+        )
+        wait_for(lambda: secured.process.poll() is None, 1, "Redis with TLS")
+        state = f"rediss://localhost:{port}"
+        trusting = self.gateway(
+            "rate=5/hour", SHARED_STATE=state, SHARED_STATE_CA_FILE=str(certificate)
+        )
+        self.assertEqual(ask(trusting.url)[0], 200)
+        keys = f"alice:{ALICE} rate=5/hour\nbob:{BOB}\n"
+        other = gateway(
+            {"API_KEYS_FILE": "keys", "SHARED_STATE": state, "LOG_FORMAT": "json"},
+            files={"keys": keys},
+        )
+        self.stack.enter_context(running(other))
+        wait_for(lambda: self.lines(other), 3, "the line")
+        self.assertIn("certificate verify failed", self.lines(other)[0])
+
     def test_wrong_password_is_mended_in_redis(self) -> None:
         """The gateway need not be restarted, and shows no password."""
         self.redis.command("config", "set", "requirepass", "right")
