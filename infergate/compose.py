@@ -19,7 +19,7 @@ from infergate.access.roster import Roster
 from infergate.api.operation import Rules
 from infergate.api.operations import NAMES, ROUTES
 from infergate.backend.agent import Pool
-from infergate.gateway import Gateway
+from infergate.gateway import PAGES, Gateway
 from infergate.otel import Telemetry
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.connection import EdgeLimits
@@ -151,6 +151,7 @@ def compose(
         for ending in record.endings:
             ending(record)
 
+    closed = frozenset(path.encode("ascii") for path in PAGES)
     front, metrics_edge = (
         Edge(
             Routes(app),
@@ -164,7 +165,7 @@ def compose(
             origins=origins,
         )
         for app, origins in (
-            (gateway.app, settings.cors_origins),
+            (gateway.app, attrs.evolve(settings.cors_origins, closed=closed)),
             (gateway.metrics_app, NO_ORIGINS),
         )
     )

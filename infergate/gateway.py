@@ -208,7 +208,7 @@ class Gateway:
             request.record.route = request.path.decode("ascii")
         preflight = None
         if request.method == b"OPTIONS":
-            preflight = request.site.origins.preflight_fields(request.head.fields)
+            preflight = request.site.origins.preflight_fields(request.head.fields, request.path)
         if preflight is not None:
             request.begin(204, b"", preflight, b"")
         elif methods is not None:

@@ -47,15 +47,17 @@ _FIELD_NAMES = re.compile(rb"[\w!#$%&'*+.^`|~-]+(?:[ \t]*,[ \t]*[\w!#$%&'*+.^`|~
 
 @attrs.frozen
 class Origins:
-    """The origins that are listed; `any_origin` stands for all there are."""
+    """The origins that are listed; `any_origin` stands for all there are. The paths in `closed`
+    are for pages of the gateway's own origin alone, whichever others are listed."""
 
     listed: frozenset[bytes] = frozenset()
     any_origin: bool = False
+    closed: frozenset[bytes] = frozenset()
 
-    def answer_fields(self, fields: Fields) -> HeaderList:
+    def answer_fields(self, fields: Fields, path: bytes) -> HeaderList:
         """The header fields that every answer to a request with these `fields` carries: none
         where it comes from no page, or from a page of an origin that is not listed."""
-        origin = self._allowed(fields)
+        origin = self._allowed(fields, path)
         if origin is None:
             return []
         return [
@@ -64,10 +66,10 @@ class Origins:
             (b"Vary", b"Origin"),
         ]
 
-    def preflight_fields(self, fields: Fields) -> HeaderList | None:
+    def preflight_fields(self, fields: Fields, path: bytes) -> HeaderList | None:
         """What the answer to an ``OPTIONS`` request with these `fields` carries beside
         `answer_fields`; None where it is no preflight, or not of a listed origin."""
-        if self._allowed(fields) is None or b"access-control-request-method" not in fields:
+        if b"access-control-request-method" not in fields or self._allowed(fields, path) is None:
             return None
         answer = [
             (b"Access-Control-Allow-Methods", METHODS),
@@ -78,10 +80,10 @@ class Origins:
             answer.append((b"Access-Control-Allow-Headers", asked))
         return answer
 
-    def _allowed(self, fields: Fields) -> bytes | None:
+    def _allowed(self, fields: Fields, path: bytes) -> bytes | None:
         """What to name as the allowed origin."""
         origins = fields.get(b"origin", ())
-        if len(origins) != 1:
+        if len(origins) != 1 or path in self.closed:
             return None
         if self.any_origin:
             return b"*"

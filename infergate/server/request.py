@@ -145,8 +145,6 @@ class Request(WebRequest):
         self._answering: Deferred[None] | None = None
         self._unframed = False
         fields = head.fields if head is not None else {}
-        if b"origin" in fields:
-            self.extra_fields += self.site.origins.answer_fields(fields)
         self.record = Record(
             opened=opened,
             client=client_address(
@@ -162,6 +160,8 @@ class Request(WebRequest):
             self.method, self.uri, self.clientproto = head.method, head.target, head.version
             self.path = head.target.partition(b"?")[0]
             self.record.method = head.method.decode("ascii")
+            if b"origin" in fields:
+                self.extra_fields += self.site.origins.answer_fields(fields, self.path)
             # A refused target may be of another form, with a password in it.
             if self.path.startswith(b"/") or self.path == b"*":
                 self.record.path = self.path.decode("ascii")

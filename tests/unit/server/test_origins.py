@@ -151,4 +151,17 @@ class Pages(SynchronousTestCase):
 
     def test_no_origins_by_default(self) -> None:
         """Unset, no page of another origin may call."""
-        self.assertEqual(NO_ORIGINS.answer_fields({b"origin": [b"https://a"]}), [])
+        self.assertEqual(NO_ORIGINS.answer_fields({b"origin": [b"https://a"]}, b"/"), [])
+
+    def test_status_page_is_closed_to_every_other_origin(self) -> None:
+        """What the operator sees, no page of another origin may read, listed or not."""
+        for path in ("/", "/status", "/status/events"):
+            for method in ("GET", "OPTIONS"):
+                running = Running(cors="*")
+                data = request(
+                    method, path, ORIGIN, "Accept: text/html", "Access-Control-Request-Method: GET"
+                )
+                client = running.connect("127.0.0.1")
+                client.send(data)
+                self.assertNotIn(b"Access-Control", client.received, (method, path))
+                self.assertNotIn(b" 204 ", client.received)
