@@ -97,3 +97,34 @@ REPLIES: dict[str, Callable[[int], bytes]] = {
     "empty objects": _filled(b'{"choices":[' + _CHOICE + b'],"x":[', b"{}", b"]}"),
 }
 """The same of a backend's replies to a chat."""
+
+
+_SYSTEM = b'{"max_tokens":5,"messages":[{"role":"user","content":"a"}],"system":['
+
+OTHERS: dict[str, dict[str, Callable[[int], bytes]]] = {
+    "/v1/completions": {
+        "tokens": _filled(b'{"prompt":[', b"1", b"]}"),
+        "prompts": _filled(b'{"prompt":[', b'"a"', b"]}"),
+        "lists of tokens": _filled(b'{"prompt":[', b"[1,1,1]", b"]}"),
+        "empty lists": _filled(b'{"prompt":[', b"[]", b"]}"),
+        "objects": _filled(b'{"prompt":[', b'{"prompt_string":"a"}', b"]}"),
+        "a mixture": _filled(b'{"prompt":[', b'1,"a"', b"]}"),
+    },
+    "/v1/embeddings": {"texts": _filled(b'{"input":[', b'"a"', b"]}")},
+    "/v1/responses": {
+        "items": _filled(b'{"input":[', b'{"role":"user","content":"a"}', b"]}"),
+        "empty items": _filled(b'{"input":[', b"{}", b"]}"),
+    },
+    "/v1/messages": {
+        "system blocks": _filled(_SYSTEM, b'{"type":"text","text":"a"}', b"]}"),
+        "results of tools": _filled(
+            b'{"max_tokens":5,"messages":[',
+            b'{"role":"user","content":[{"type":"tool_result","content":[{"type":"text"}]}]}',
+            b"]}",
+        ),
+    },
+    "/v1/rerank": {"documents": _filled(b'{"query":"a","documents":[', b'"a"', b"]}")},
+    "/tokenize": {"pieces": _filled(b'{"content":[', b'"a"', b"]}")},
+    "/infill": {"tokens": _filled(b'{"prompt":[', b"1", b"]}")},
+}
+"""By its route, bodies of another operation."""
