@@ -59,10 +59,12 @@ WORD = chunk(delta(content="word "))
 
 class ClientTests(SynchronousTestCase):
     def begin(self, *script: object, **settings: str) -> None:
-        """Start a backend that answers so, and a gateway that has opened all that it keeps."""
+        """Start a backend that answers so, and a gateway that has opened all that it keeps. No
+        scrape has the backend asked how it is: it would answer that in the same way."""
         self.backend = FaultyBackend(script)  # type: ignore[arg-type]
         self.addCleanup(self.backend.stop)
-        self.gateway = gateway({"BACKEND_URL": self.backend.url, **settings})
+        settings = {"BACKEND_URL": self.backend.url, "BACKEND_HEALTH_PATH": "", **settings}
+        self.gateway = gateway(settings)
         self.addCleanup(self.gateway.kill)
         self.backend.scripts["warm"] = (stream(ROLE, STOP, DONE),)
         self.assertEqual(ask(self.gateway.port, "warm", stream=True).ended, "last_chunk")
@@ -112,10 +114,12 @@ class LeavingTests(ClientTests):
         self.leave(PLAIN_HEAD, HOLD, streams=False, sent=len(PLAIN_HEAD))
 
     def test_before_the_first_token_streamed(self) -> None:
-        """So is one whose stream holds no token yet."""
+        """So is one whose stream holds no token yet; its prompt is accounted for."""
         begun = STREAM_HEAD + chunk(ROLE)
         self.leave(begun, HOLD, streams=True, sent=len(begun))
-        self.assertEqual({line["usage_source"] for line in self.leavers()}, {"none"})
+        self.assertEqual({line["usage_source"] for line in self.leavers()}, {"counted"})
+        self.assertEqual({line["completion_tokens"] for line in self.leavers()}, {0})
+        self.assertGreater(min(line["prompt_tokens"] for line in self.leavers()), 0)
 
     def test_in_mid_body_plain(self) -> None:
         """A backend in the midst of a plain body is let go at once."""
