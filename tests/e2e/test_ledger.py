@@ -258,6 +258,18 @@ class Sqlite(Ledgers):
         lines = [line for process in processes for line in process.requests()]
         self.assertEqual(in_sqlite(self.path), logged(lines))
 
+    def test_budget_goes_on_after_a_restart(self) -> None:
+        """What was used up stays used up, from the first request on."""
+        files = {"keys": f"alice:{KEYS['alice']} tokens=3/day\n"}
+        settings = {"USAGE_DB": str(self.path), "API_KEYS_FILE": "keys"}
+        fields = {"Authorization": f"Bearer {KEYS['alice']}"}
+        for expected in ([200, 429], [429]):
+            process = gateway(settings, files=files)
+            with running(process):
+                found = [chat(process.url, {"model": "m"}, fields)[0] for _ in expected]
+                self.assertEqual(found, expected)
+                process.stop()
+
     def test_report_while_the_gateway_runs(self) -> None:
         """`infergate usage` sums what has been written so far."""
         process = self.gateway(str(self.path))

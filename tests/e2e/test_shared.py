@@ -111,15 +111,17 @@ class Shared(SynchronousTestCase):
         self.addCleanup(self.stack.close)
         self.redis: Redis = self.stack.enter_context(redis())
 
-    def gateway(self, rules: str, **settings: str) -> Process:
+    def gateway(self, rules: str, port: int = 0, **settings: str) -> Process:
         keys = f"alice:{ALICE} {rules}\nbob:{BOB}\n"
-        process = gateway(
+        process = Process(
+            "infergate",
             {
                 "API_KEYS_FILE": "keys",
                 "SHARED_STATE": self.redis.url(),
                 "LOG_FORMAT": "json",
                 **settings,
             },
+            port=port,
             files={"keys": keys},
         )
         self.stack.enter_context(running(process))
@@ -174,14 +176,18 @@ class AcrossProcesses(Shared):
         self.assertIn(b'"used":%d' % (3 * statuses[200]), usage)
 
     def test_killed_gateway_costs_what_it_held(self) -> None:
-        """The other one takes over, and what was used stays used."""
+        """The other one takes over, and then the restarted one too; what was used stays used."""
         processes = [self.gateway("tokens=9000/day") for _ in range(2)]
         url = self.stack.enter_context(haproxy([process.port for process in processes]))
         load = Load(url)
         time.sleep(0.5)
         processes[0].process.kill()
+        processes[0].process.wait()
+        time.sleep(1)
+        restarted = self.gateway("tokens=9000/day", port=processes[0].port)
         time.sleep(1)
         load.stop()
+        self.assertTrue([line for line in restarted.requests() if line["status"] == 200])
         failed = sum(count for status, count in load.statuses.items() if status != 200)
         self.assertLessEqual(failed, 4)
         usage = get(processes[1].url + "/v1/usage", {"Authorization": f"Bearer {ALICE}"})[2]
