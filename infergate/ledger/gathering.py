@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import attrs
 from msgspec import Struct
@@ -13,6 +14,10 @@ from infergate.telemetry.record import Record
 MAX_ROWS = 65_536
 """Rows held while the database is away: ten minutes of 100 requests a second, each of another
 caller, model and outcome, in some 35 MB. As a rule many requests share a row."""
+
+MAX_BATCH = 1_000
+"""Rows of one batch. To make it takes the event loop some milliseconds; after a long outage of the
+database there may be many of them."""
 
 MAX_MODELS = 10_000
 """Names that the backend accepted; clients choose them, so they must not be endless."""
@@ -113,11 +118,12 @@ class Gathering:
         return OTHER
 
     def take(self, process: str, number: int) -> Batch:
-        """All rows so far as a batch; from here on it begins anew."""
+        """The rows that have waited longest, `MAX_BATCH` at the most, as a batch."""
         rows: dict[Key, Sums] = {}
-        for key, sums in self._rows.items():
+        for key in list(islice(self._rows, MAX_BATCH)):
+            sums = self._rows.pop(key)
+            self.requests -= sums.requests
             clean = Key(key.hour, *map(stored, key[1:]))
             # Two names may be one once they are written as the database takes them.
             rows.setdefault(clean, Sums()).add(sums)
-        self._rows, self.requests = {}, 0
         return Batch(process, number, tuple(sorted(rows.items(), key=lambda row: row[0])))

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from infergate.ledger import queries
 from infergate.ledger.entry import Key
-from infergate.ledger.gathering import Batch, Gathering, Sums
+from infergate.ledger.gathering import MAX_BATCH, Batch, Gathering, Sums
 from infergate.ledger.queries import Usage
 from infergate.ledger.schema import IStore, StoreAway
 from infergate.telemetry.record import Record
@@ -189,6 +189,9 @@ class Ledger:
         self._batch = None
         if self._stopped is not None:
             self._write_or_stop()
+        elif len(self._gathering) >= MAX_BATCH:
+            # After an outage there is more than goes into one.
+            self._write()
 
     def _not_written(self, failure: Failure) -> None:
         self._writing = False

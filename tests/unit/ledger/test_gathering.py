@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.ledger.entry import Key
-from infergate.ledger.gathering import MAX_ROWS, Batch, Gathering, Sums
+from infergate.ledger.gathering import MAX_BATCH, MAX_ROWS, Batch, Gathering, Sums
 from tests.unit.ledger.records import ended, refused, used
 
 AT = 1_790_000_000.0  # 2026-09-21T14:13:20Z
@@ -68,6 +68,16 @@ class Adding(SynchronousTestCase):
         gathering.take("process", 1)
         self.assertEqual((len(gathering), gathering.requests), (0, 0))
         self.assertEqual(gathering.take("process", 2).rows, ())
+
+    def test_batch_is_bounded(self) -> None:
+        """After a long outage what has waited longest goes first, the rest with the next."""
+        gathering = Gathering()
+        for number in range(MAX_BATCH + 5):
+            gathering.add(ended(caller=f"caller-{number:05}"), AT)
+        first, second = gathering.take("process", 1), gathering.take("process", 2)
+        self.assertEqual((first.requests, second.requests), (MAX_BATCH, 5))
+        self.assertEqual(second.rows[0][0].caller, f"caller-{MAX_BATCH:05}")
+        self.assertEqual((len(gathering), gathering.requests), (0, 0))
 
 
 class Bound(SynchronousTestCase):
