@@ -287,6 +287,29 @@ class Figures(Accounts):
 class Bounds(Accounts):
     """Nobody can make the figures endless."""
 
+    def test_ten_thousand_odd_requests_make_no_series_beyond_the_bound(self) -> None:
+        """Whatever models, methods, callers and ids clients make up."""
+        self.metrics.callers.learn(["alice", "bob"])
+        outcomes = (NotFound(), BackendError(), None)
+        for number in range(10_000):
+            error = outcomes[number % 3]
+            self.account(
+                request_id=f"id-{number}",
+                path=f"/{number}",
+                method=f"M{number}" if number % 2 else "POST",
+                model=f"model-{number}",
+                model_accepted=number % 4 != 0,
+                caller=f"caller-{number}",
+                caller_label=f"caller-{number}",
+                **({} if error is None else self.failed(error)),
+            )
+        for name in ("gen_ai_request_model", "http_request_method", "caller"):
+            self.assertLessEqual(len(self.labels(name)), MAX_MODELS + 1, name)
+        series = sum(len(histogram.series()) for histogram in self.metrics.histograms)
+        self.assertLess(series, 1000)
+        samples = sum(len(family.samples) for family in self.metrics.others.collect())
+        self.assertLess(samples, 100)
+
     def test_methods(self) -> None:
         """An unknown method is `other`, and so is none."""
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
