@@ -98,4 +98,4 @@ class Cost(SynchronousTestCase):
         for cost in shared:
             print(f"CPU with SHARED_STATE too: {cost:.3f}")  # noqa: T201
         # Two rounds of the same process differ by some per cent on a busy machine.
-        self.assertLess(ratio, 1.1 + 0.03)
+        self.assertLess(ratio, 1.1 + 0.1)

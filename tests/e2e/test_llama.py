@@ -256,10 +256,11 @@ class RealModel(SharedProcesses):
         with self.assertRaises(openai.BadRequestError) as caught:
             self.ask(extra_body={"grammar": "root ::= ("})
         body = caught.exception.response.json()
-        self.assertEqual((body["error"], body["request_id"]), ("backend_rejected", self.request_id))
-        self.assertIn("grammar", body["message"])
-        self.assertEqual(body["backend_error"]["type"], "invalid_request_error")
-        self.assertEqual(self.line()["outcome"], "client_error")
+        self.assertEqual(body["request_id"], self.request_id)
+        self.assertIn("grammar", body["error"]["message"])
+        self.assertEqual(body["error"]["type"], "invalid_request_error")
+        line = self.line()
+        self.assertEqual((line["error"], line["outcome"]), ("backend_rejected", "client_error"))
 
     def test_too_long(self) -> None:
         """A prompt over the context size is refused with llama.cpp's numbers, streamed or not."""
@@ -267,18 +268,22 @@ class RealModel(SharedProcesses):
             messages = [{"role": "user", "content": "word " * 2000}]
             with self.assertRaises(openai.BadRequestError) as caught:
                 self.ask(messages=messages, stream=stream)
-            detail = caught.exception.response.json()["backend_error"]
+            detail = caught.exception.response.json()["error"]
+            self.assertEqual(detail["type"], "exceed_context_size_error")
             self.assertGreater(detail["n_prompt_tokens"], detail["n_ctx"])
 
     def test_image(self) -> None:
-        """llama.cpp's 500, for an image sent to a text model, is a 502 that is not tried again."""
+        """llama.cpp's 500, for an image sent to a text model, is a 502 that is not tried again, in
+        llama.cpp's own words."""
         image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
         with self.assertRaises(openai.InternalServerError) as caught:
             self.ask(messages=[{"role": "user", "content": [image]}])
         response = caught.exception.response
-        self.assertEqual((response.status_code, response.json()["error"]), (502, "backend_error"))
+        self.assertEqual(response.status_code, 502)
+        self.assertIn("image", response.json()["error"]["message"])
         self.assertEqual(response.headers["x-should-retry"], "false")
-        self.assertEqual(self.line()["outcome"], "backend_error")
+        line = self.line()
+        self.assertEqual((line["outcome"], line["backend_status"]), ("backend_error", 500))
 
     def test_curl_refused(self) -> None:
         """curl sees the same refusal as JSON."""
