@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import subprocess
@@ -9,22 +10,29 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.access.policy import WINDOWS
+from infergate.access.account import of_caller
+from infergate.access.limits import LocalLimits, token_headers
+from infergate.access.policy import WINDOWS, Caller, Policy, TokenLimit
+from infergate.access.ratelimit import Rate
 from infergate.access.scripts import BOUNDS
+from infergate.access.shared import SharedLimits
 from infergate.access.windows import bounds
 from tests.e2e.harness import OFF, Process, chat, gateway, get, running, wait_for
 from tests.e2e.servers import NO_REDIS, Redis, free_port, redis
 
 ALICE = "sk-alice-0123456789"
 BOB = "sk-bob-01234567890"
+
+LEFT = b"x-ratelimit-remaining-tokens"
 
 NO_HAPROXY = None if shutil.which("haproxy") else "needs HAProxy: apt install haproxy"
 
@@ -150,6 +158,48 @@ class Scripts(Shared):
                 found = self.redis.command("eval", script, "0", window, str(second))
                 began, ends = map(int, found.split())
                 self.assertEqual((began, ends), bounds(window, second), (window, second))
+
+    def test_counts_as_the_memory_of_a_process_does(self) -> None:
+        """The same requests are refused, with the same left and the same time to wait."""
+        policy = Policy(rate=Rate(7, 3600), tokens=(TokenLimit(40, "day"), TokenLimit(90, "month")))
+        alice = of_caller(Caller("alice", policy))
+        local = LocalLimits(time.monotonic, time.time)
+        shared = SharedLimits(CommandLine(self.redis), LocalLimits(time.monotonic, time.time))
+        chance = random.Random(13)
+        for _ in range(40):
+            costs = chance.random() < 0.8
+            verdicts = []
+            for limits in (local, shared):
+                asked = limits.ask(alice, costs)
+                verdicts.append(
+                    self.successResultOf(asked) if isinstance(asked, Deferred) else asked
+                )
+            mine, theirs = verdicts
+            self.assertEqual(mine.refused_by, theirs.refused_by)
+            self.assertAlmostEqual(mine.retry_after, theirs.retry_after, delta=2)
+            self.assertEqual(dict(token_headers(mine.tokens))[LEFT],
+                             dict(token_headers(theirs.tokens))[LEFT])  # fmt: skip
+            assert mine.rate is not None
+            assert theirs.rate is not None
+            self.assertEqual(mine.rate.remaining, theirs.rate.remaining)
+            if mine.refused_by is None:
+                tokens = chance.randrange(12)
+                local.charge(alice, tokens)
+                shared.charge(alice, tokens)
+        self.assertIsNotNone(mine.refused_by)
+
+
+class CommandLine:
+    """A link to Redis by its command line."""
+
+    up = True
+
+    def __init__(self, server: Redis) -> None:
+        self._server = server
+
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
+        words = [*keys, *map(str, arguments)]
+        return succeed(self._server.command("eval", script, str(len(keys)), *words))
 
 
 class AcrossProcesses(Shared):
