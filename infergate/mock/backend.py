@@ -3,14 +3,14 @@
 What it says depends on the request alone: ``Mock: `` and the last user content, a word a
 chunk. How it says it is a `Script`: the options of ``twistd infergate-mock`` for every
 request, and over them, for one, the members of the object ``mock`` in its body, which the
-gateway forwards like any member that it does not know.
+gateway forwards like any member that it does not know. A chat is spoken here, all else in `doors`.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,10 @@ from twisted.web.http import Request
 from twisted.web.server import Site
 from zope.interface import implementer
 
-CREATED = 1_700_000_000  # a constant, so that two answers to one request are the same bytes
+from infergate.mock.doors import CREATED, DOORS, Asked, Door, texts
+
+CHAT_PATH = "/v1/chat/completions"
+
 FLUSH = 0.05
 """Seconds that what was written gets to leave the process before a reset discards it."""
 
@@ -68,7 +71,9 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _about("chunks before the failure, the one with the role included; 0: no headers either"),
     ] = 2
     usage: Annotated[bool, _about("false: leave usage out")] = True
-    done: Annotated[bool, _about("false: leave data: [DONE] out")] = True
+    done: Annotated[
+        bool, _about("false: leave out what ends a stream, such as data: [DONE] or message_stop")
+    ] = True
     plain: Annotated[bool, _about("true: answer a stream request with plain JSON")] = False
     gzip: Annotated[bool, _about("true: compress the body")] = False
     received: Annotated[bool, _about("true: show the request in a plain reply")] = False
@@ -110,15 +115,35 @@ class Reply:
     ending: str = "finish"
 
 
-def reply_to(body: bytes, script: Script) -> tuple[Script, Reply]:
-    """The answer to a chat request, and the script that it follows."""
+@attrs.frozen
+class _Answer:
+    """What is said to one request, and how an error would be said to it."""
+
+    streamed: bool
+    plain: Callable[[], bytes]
+    events: Callable[[], Iterator[bytes]]
+    door: Door
+
+    def error(self, status: int, message: str) -> bytes:
+        return _encode(self.door.error(_error(status, message)))
+
+
+def reply_to(body: bytes, script: Script, path: str = CHAT_PATH) -> tuple[Script, Reply]:
+    """The answer to a request, and the script that it follows."""
     try:
-        request = _decode(body)
-        if request.mock:
-            script = msgspec.convert({**msgspec.structs.asdict(script), **request.mock}, Script)
+        door = DOORS.get(path)
+        if door is None:
+            request = _decode(body)
+            script = _told(script, request.mock)
+            answer = _chat_answer(request, script, body)
+        else:
+            members = _decode_any(body)
+            script = _told(script, members.get("mock"))
+            answer = _answer(door, members, script, body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
-        return script, _whole(400, _JSON, _error(400, str(why)))
-    reply = _reply(request, script, body)
+        said = (door or _CHAT).error(_error(400, str(why)))
+        return script, _whole(400, _JSON, _encode(said))
+    reply = _reply(answer, script)
     if script.retry_after != "":
         after = (b"Retry-After", str(script.retry_after).encode())
         reply = attrs.evolve(reply, headers=(*reply.headers, after))
@@ -130,6 +155,46 @@ def reply_to(body: bytes, script: Script) -> tuple[Script, Reply]:
     return script, reply
 
 
+def _told(script: Script, told: Any) -> Script:
+    """The script with what one request says of it."""
+    if not isinstance(told, dict):
+        return script
+    return msgspec.convert({**msgspec.structs.asdict(script), **told}, Script)
+
+
+def _chat_answer(request: _Request, script: Script, body: bytes) -> _Answer:
+    return _Answer(
+        request.stream,
+        lambda: _completion(request, script, body),
+        lambda: _events(request, script),
+        _CHAT,
+    )
+
+
+def _answer(door: Door, members: dict[str, Any], script: Script, body: bytes) -> _Answer:
+    """The same on any other route."""
+    asked = texts(members)
+    said = script.chunks and list(map("{} ".format, range(1, script.chunks + 1)))
+    words = said or re.findall(r"\S+\s*", f"Mock: {asked[-1] if asked else ''}")
+    prompt = sum(len(text.split()) for text in asked)
+    known = Asked(members, words, prompt, usage=script.usage, end=script.done)
+
+    def plain() -> bytes:
+        document = door.plain(known)
+        if script.received and isinstance(document, dict):
+            document["mock_received"] = msgspec.Raw(body)
+        return _encode(document)
+
+    streamed = members.get("stream") is True and door.events is not None
+    return _Answer(streamed, plain, lambda: (door.events or _no_events)(known), door)
+
+
+def _no_events(asked: Asked) -> Iterator[bytes]:
+    return iter(())
+
+
+_CHAT = Door(lambda asked: None)
+_decode_any = msgspec.json.Decoder(dict[str, Any]).decode
 _decode = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.encode
 
@@ -138,10 +203,9 @@ def _whole(status: int, content_type: bytes, body: bytes) -> Reply:
     return Reply(status, content_type, [body], len(body))
 
 
-def _reply(request: _Request, script: Script, body: bytes) -> Reply:
-    streamed = request.stream and not script.plain
+def _reply(answer: _Answer, script: Script) -> Reply:
+    streamed = answer.streamed and not script.plain
     content_type = _EVENTS if streamed else _JSON
-    failure = _error(500, "The mock was told to fail.")
     if script.fail == "html":
         return _whole(script.status or 500, b"text/html; charset=utf-8", _PAGE)
     if script.fail == "garbage":
@@ -151,23 +215,24 @@ def _reply(request: _Request, script: Script, body: bytes) -> Reply:
     if script.fail == "redirect":
         return Reply(script.status or 302, _JSON, [b""], 0, ((b"Location", b"/elsewhere"),))
     if script.status not in (0, 200):
-        return _whole(script.status, _JSON, _error(script.status, "The mock was told so."))
+        return _whole(script.status, _JSON, answer.error(script.status, "The mock was told so."))
     if streamed and script.fail != "cut_json":
-        events = _events(request, script)
+        events = answer.events()
         if script.fail == "error_event":
-            events = chain(islice(events, script.fail_after), [b"data: %b\n\n" % failure])
+            failure = answer.door.failure(_error(500, "The mock was told to fail."))
+            events = chain(islice(events, script.fail_after), [failure])
         return Reply(200, _EVENTS, events)
     if script.fail == "error_event":
-        return _whole(200, _JSON, failure)
-    document = _completion(request, script, body)
+        return _whole(200, _JSON, answer.error(500, "The mock was told to fail."))
+    document = answer.plain()
     if script.fail == "cut_json":
         return Reply(200, _JSON, [document], len(document) + 1, ending="close")
     return _whole(200, _JSON, document)
 
 
-def _error(status: int, message: str) -> bytes:
+def _error(status: int, message: str) -> dict[str, Any]:
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    return _encode({"error": {"message": message, "type": kind, "param": None, "code": None}})
+    return {"message": message, "type": kind, "param": None, "code": None}
 
 
 def _words(request: _Request, script: Script) -> Iterable[str]:
@@ -337,10 +402,10 @@ class Mock:
             self.app.resource(), reactor=self._clock, parsePOSTFormSubmission=False
         )
 
-    @app.route("/v1/chat/completions", methods=["POST"])
-    def chat(self, request: Any) -> Deferred[None]:
+    def answer(self, request: Any) -> Deferred[None]:
         """The ``x-mock-request-id`` of the answer is the X-Request-ID that came."""
-        script, reply = reply_to(request.content.read(), self._script)
+        path = request.path.decode("ascii")
+        script, reply = reply_to(request.content.read(), self._script, path)
         request.setResponseCode(reply.status)
         request.setHeader(b"Content-Type", reply.content_type)
         if reply.length is not None:
@@ -350,6 +415,9 @@ class Mock:
         for name, value in reply.headers:
             request.setHeader(name, value)
         return _Sender(request, reply, script, self._clock).sent
+
+    for _path in (CHAT_PATH, *DOORS):
+        app.route(_path, methods=["POST"])(answer)
 
     @app.route("/v1/models", methods=["GET"])
     def models(self, request: Any) -> bytes:
