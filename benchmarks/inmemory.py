@@ -5,7 +5,8 @@ connects bytes in memory; so it runs any version of the gateway, however that is
 `benchmarks.instructions` counts what it executes.
 
 With ``plain N`` it serves N plain requests after a warm-up, with ``chunk N`` one stream of N
-chunks, each handed over in a read of its own.
+chunks, each handed over in a read of its own; with ``responses N`` or ``messages N`` that stream
+is one of the dialect.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from twisted.python.failure import Failure
 from twisted.scripts.twistd import ServerOptions
 from zope.interface import implementer
 
-from benchmarks.question import KEY, question
-from benchmarks.replies import END, FINISH, HEAD, PLAIN, USAGE, chunk
+from benchmarks.question import KEY, question, stream_of
+from benchmarks.replies import END, ENDS, FINISH, HEAD, PLAIN, USAGE, chunk, delta
 
 WARM_UP_REQUESTS = 50
 WARM_UP_CHUNKS = 500
@@ -148,14 +149,22 @@ class InMemory:
 
     def chunks(self, count: int) -> None:
         """One stream of so many chunks."""
-        backend = self._ask(question(8080, stream=True))
+        texts = [chunk(number) for number in range(DIFFERENT_CHUNKS)]
+        self._stream(question(8080, stream=True), texts, FINISH + USAGE + END, count)
+
+    def deltas(self, path: str, count: int) -> None:
+        """The same in another dialect."""
+        texts = [delta(path, number) for number in range(DIFFERENT_CHUNKS)]
+        self._stream(stream_of(path), texts, ENDS[path], count)
+
+    def _stream(self, asked: bytes, texts: list[bytes], end: bytes, count: int) -> None:
+        backend = self._ask(asked)
         backend.protocol.dataReceived(HEAD)
         receive = backend.protocol.dataReceived
-        texts = cycle([chunk(number) for number in range(DIFFERENT_CHUNKS)])
-        for text in islice(texts, count):
+        for text in islice(cycle(texts), count):
             receive(text)
         self._reactor.advance(STEP)
-        backend.protocol.dataReceived(FINISH + USAGE + END)
+        backend.protocol.dataReceived(end)
         self._reactor.advance(STEP)
         answer = self._client.take()
         if answer.count(b"@") != count or not answer.endswith(b"\r\n0\r\n\r\n"):
@@ -188,11 +197,15 @@ def main(what: str, count: int) -> None:
         gateway = InMemory(everything_on(), os.path.join(directory, "requests.log"))
         gateway.plain(WARM_UP_REQUESTS)
         gateway.chunks(WARM_UP_CHUNKS)
+        for path in ENDS:
+            gateway.deltas(path, WARM_UP_CHUNKS)
         gateway.plain(WARM_UP_REQUESTS)
         if what == "plain":
             gateway.plain(count)
         elif what == "chunk":
             gateway.chunks(count)
+        elif f"/v1/{what}" in ENDS:
+            gateway.deltas(f"/v1/{what}", count)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,12 @@ TOLERANCE = 0.03
 """How far above the kept one a count may be. A lower one by as much is no failure, but ought to be
 kept, or the next change could lose as much unseen."""
 
-COUNTS = {"plain": 1000, "chunk": 20_000}
+COUNTS = {"plain": 1000, "chunk": 20_000, "responses": 20_000, "messages": 20_000}
 """Requests or chunks of one run. With ten times less, the noise would be over 1 %."""
+
+DIALECTS = ("responses", "messages")
+LIKE_A_CHAT = 1.15
+"""How many times the instructions of a chunk of a chat one of another dialect may take."""
 
 SECONDS = 600
 _COLLECTED = re.compile(r"Collected : (\d+)")
@@ -82,7 +86,7 @@ def measure(unpacked: Callable[[str], Path], root: Path = ROOT) -> dict[str, int
 def check(counts: dict[str, int], kept_file: Path = KEPT) -> bool:
     """Print each count; whether none is above what was kept, or nothing is to compare with."""
     kept = json.loads(kept_file.read_text()).get(interpreter())
-    good = True
+    good = _alike(counts)
     for what, count in counts.items():
         line = f"{what}: {count:,} instructions"
         if kept is None:
@@ -96,6 +100,17 @@ def check(counts: dict[str, int], kept_file: Path = KEPT) -> bool:
         elif change < -TOLERANCE:
             verdict = ": that much less ought to be kept (--keep)"
         print(f"{line}, {change:+.1%} of the {kept[what]:,} kept{verdict}")
+    return good
+
+
+def _alike(counts: dict[str, int]) -> bool:
+    """Print what a chunk of the other dialects takes beside one of a chat; whether it may."""
+    good = True
+    for what in DIALECTS:
+        if what in counts:
+            times = counts[what] / counts["chunk"]
+            good = good and times <= LIKE_A_CHAT
+            print(f"{what}: {times:.2f} times a chunk of a chat, {LIKE_A_CHAT} at most")
     return good
 
 

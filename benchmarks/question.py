@@ -15,9 +15,25 @@ def caller_key(number: int) -> str:
     return f"sk-bench-caller-{number:08}"
 
 
+_MESSAGES = [
+    {"role": "system", "content": _SYSTEM},
+    {"role": "user", "content": "Why is the sky blue, and why the sea?"},
+]
+ASKED: dict[str, dict[str, object]] = {
+    "/v1/responses": {"input": _MESSAGES},
+    "/v1/messages": {"messages": _MESSAGES, "max_tokens": 512},
+}
+"""The same, asked in other dialects, by the path."""
+
+
+def stream_of(path: str) -> bytes:
+    """The bytes of such a request, which asks for a stream."""
+    return _request(8080, path, {"model": "bench", **ASKED[path], "stream": True}, KEY)
+
+
 def question(port: int, prompt: str = "", *, stream: bool = False, key: str = KEY) -> bytes:
     """The bytes of the request; see `benchmarks.backend` for what `prompt` may ask for."""
-    document = {
+    document: dict[str, object] = {
         "model": "bench",
         "messages": [
             {"role": "system", "content": _SYSTEM},
@@ -27,9 +43,13 @@ def question(port: int, prompt: str = "", *, stream: bool = False, key: str = KE
         "max_tokens": 512,
         "stream": stream,
     }
+    return _request(port, "/v1/chat/completions", document, key)
+
+
+def _request(port: int, path: str, document: dict[str, object], key: str) -> bytes:
     body = json.dumps(document).encode()
     head = (
-        "POST /v1/chat/completions HTTP/1.1",
+        f"POST {path} HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
         "Accept: application/json",
         "User-Agent: benchmarks",

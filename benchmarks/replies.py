@@ -43,6 +43,33 @@ USAGE = _chunk(None, usage=True)
 END = _event(b"[DONE]") + b"0\r\n\r\n"
 
 
+def _named(data: bytes) -> bytes:
+    """An event that says its type twice, as an HTTP chunk."""
+    kind = json.loads(data)["type"].encode()
+    text = b"event: %b\ndata: %b\n\n" % (kind, data)
+    return b"%x\r\n%b\r\n" % (len(text), text)
+
+
+def delta(path: str, number: int) -> bytes:
+    """One delta of a stream in another dialect, as vLLM writes it, with ``@`` in its text."""
+    if path == "/v1/responses":
+        return _named(
+            b'{"content_index":0,"delta":"@%03d","item_id":"msg_1","logprobs":[],"output_index":0,'
+            b'"sequence_number":%d,"type":"response.output_text.delta"}' % (number, number)
+        )
+    return _named(
+        b'{"type":"content_block_delta","index":0,'
+        b'"delta":{"type":"text_delta","text":"@%03d"}}' % number
+    )
+
+
+ENDS = {
+    "/v1/responses": _named(b'{"type":"response.completed","response":{}}') + b"0\r\n\r\n",
+    "/v1/messages": _named(b'{"type":"message_stop"}') + b"0\r\n\r\n",
+}
+"""By the path, what ends such a stream well."""
+
+
 def chunk(microsecond: int) -> bytes:
     """One chunk of a stream, with the time at which it was written as its text."""
     return _BEFORE + b"%016d" % microsecond + _AFTER

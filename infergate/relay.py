@@ -220,7 +220,7 @@ class Relay:
                 self._send(ready)
         if self._record.first_token is None and scanner.reader.tokens:
             self._record.first_token = self._now()
-        if scanner.over or self._may_end_early:
+        if scanner.over or (self._may_end_early and scanner.reader.finished):
             self._look_for_the_end()
 
     def _look_for_the_end(self) -> None:

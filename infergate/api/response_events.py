@@ -93,7 +93,7 @@ class ResponseReader:
     @property
     def next_number(self) -> int:
         """The ``sequence_number`` of an event that the gateway adds."""
-        return self._last_number + 1
+        return max(self._last_number, self._repeats.number) + 1
 
     def usage(self, prompt_estimate: int) -> Usage:
         if not self._heard:
@@ -118,8 +118,7 @@ class ResponseReader:
             return FAIL
         if kind.endswith(".delta") and _says(said.delta):
             self.tokens += 1
-            if said.sequence_number == NULL:  # else no two events are the same
-                self._repeats.learn(data)
+            self._repeats.learn(data, numbered=said.sequence_number != NULL)
         self.finished = self.finished or kind in ENDS
         return PASS
 

@@ -280,13 +280,17 @@ def raw(port: int, data: bytes, seconds: float = 5.0, *, shut: bool = False) -> 
         return answer, False
 
 
-def post(body: bytes | dict[str, Any], *fields: str) -> bytes:
-    """The bytes of a chat request with `Content-Length`."""
+CHAT_PATH = "/v1/chat/completions"
+
+
+def post(body: bytes | dict[str, Any], *fields: str, path: str = CHAT_PATH) -> bytes:
+    """The bytes of a request with `Content-Length`, of a chat unless `path` says another."""
     if isinstance(body, dict):
-        body.setdefault("messages", [{"role": "user", "content": "hello"}])
+        if path == CHAT_PATH:
+            body.setdefault("messages", [{"role": "user", "content": "hello"}])
         body = json.dumps(body).encode()
     head = [
-        "POST /v1/chat/completions HTTP/1.1",
+        f"POST {path} HTTP/1.1",
         "Host: test",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.harness import post
+from tests.e2e.harness import CHAT_PATH, post
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Answer:
     @property
     def last_event(self) -> Any:
         """The document in the data of the last event."""
-        return json.loads(self.events[-1].removeprefix(b"data: "))
+        return json.loads(self.events[-1].rpartition(b"data: ")[2])
 
     @property
     def code(self) -> str:
@@ -50,10 +50,14 @@ def send(
     version: str = "1.1",
     seconds: float = 30.0,
     receive_buffer: int = 0,
+    path: str = CHAT_PATH,
     **members: Any,
 ) -> socket.socket:
-    """Send a chat request with these members; the connection, its answer still to come."""
-    request = post(members if body is None else body, f"X-Request-ID: {request_id}", *fields)
+    """Send a request with these members, of a chat unless `path` says another; the connection, its
+    answer still to come."""
+    request = post(
+        members if body is None else body, f"X-Request-ID: {request_id}", *fields, path=path
+    )
     connection = socket.socket()
     connection.settimeout(seconds)
     if receive_buffer:
@@ -75,7 +79,7 @@ def receive(
 
 
 def ask(port: int, request_id: str, *fields: str, **options: Any) -> Answer:
-    """One chat request and its answer."""
+    """One request and its answer."""
     return receive(send(port, request_id, *fields, **options))
 
 

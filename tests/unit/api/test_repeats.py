@@ -60,6 +60,33 @@ class Same(SynchronousTestCase):
             repeats.learn(without)
             self.assertFalse(repeats.same(data), without)
 
+    def test_number_may_differ_too(self) -> None:
+        """Before the text or behind it; what it was is known."""
+        for before, between, after in (
+            (b'{"delta":"', b'","sequence_number":', b',"x":1}'),
+            (b'{"sequence_number": ', b',"delta": "', b'"}'),
+        ):
+            texts = (b"a", b"7") if before.endswith(b'"') else (b"7", b"a")
+            repeats = Repeats(b"delta")
+            repeats.learn(before + texts[0] + between + texts[1] + after, numbered=True)
+            for number in (b"8", b"0", b"123456789"):
+                texts = (b" blue", number) if before.endswith(b'"') else (number, b" blue")
+                self.assertTrue(repeats.same(before + texts[0] + between + texts[1] + after))
+                self.assertEqual(repeats.number, int(number))
+            for number in (b"", b"08", b"-1", b"1.5", b"1e5", b"1" * 30, b'"8"', b"8,9", b"null"):
+                texts = (b" blue", number) if before.endswith(b'"') else (number, b" blue")
+                self.assertFalse(repeats.same(before + texts[0] + between + texts[1] + after))
+            for text in (b"", b"\\n", b'a"b', b"\x00"):
+                texts = (text, b"8") if before.endswith(b'"') else (b"8", text)
+                self.assertFalse(repeats.same(before + texts[0] + between + texts[1] + after))
+
+    def test_number_that_is_not_found_is_not_learnt(self) -> None:
+        """As where its name is escaped."""
+        repeats = Repeats(b"delta")
+        data = b'{"delta":"a","sequence\\u005fnumber":7}'
+        repeats.learn(data, numbered=True)
+        self.assertFalse(repeats.same(data))
+
     @given(st.text(), st.text(), st.sampled_from(["delta", "x"]))
     def test_only_the_text_differs(self, first: str, second: str, name: str) -> None:
         """Two events that are the same say the same, but for one string that is not empty."""

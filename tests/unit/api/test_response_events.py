@@ -173,6 +173,12 @@ EVENTS = [
     *(delta(text, item_id="i", output_index=0) for text in TEXTS),
     *(delta(text, sequence_number=n) for n, text in enumerate(TEXTS)),
     delta("a", "function_call_arguments"),
+    *(
+        event({"sequence_number": n, "type": "response.output_text.delta", "delta": text})
+        for n, text in enumerate(TEXTS, 40)
+    ),
+    delta("a", x={"sequence_number": 70}),
+    delta("a", sequence_number=5, x={"sequence_number": 70}),
     event({"type": "response.output_text.delta", "x": {"delta": "b"}, "delta": ""}),
     event({"type": "response.output_text.done", "delta": "a"}),
     event({"delta": "c"}),
@@ -201,3 +207,8 @@ class Properties(DialectTestCase):
         self.assertEqual(out, b": hi\n\n" + b"".join(events))
         self.assertEqual(scanner.reader.tokens, sum(one.reader.tokens for one in alone))
         self.assertEqual(scanner.reader.finished, any(one.reader.finished for one in alone))
+        numbers = [
+            one.reader.next_number for one in alone if isinstance(one.reader, ResponseReader)
+        ]
+        assert isinstance(scanner.reader, ResponseReader)
+        self.assertEqual(scanner.reader.next_number, max([0, *numbers]))
