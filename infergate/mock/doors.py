@@ -165,7 +165,7 @@ def _response(asked: Asked, status: str = "completed") -> dict[str, Any]:
 def _response_counts(asked: Asked) -> dict[str, Any]:
     return {
         **asked.counts("input_tokens", "output_tokens", "total_tokens"),
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens_details": {"reasoning_tokens": 0},
     }
 
