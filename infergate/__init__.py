@@ -9,6 +9,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     reload               files that are read again: keys, certificates
     certificates         those of one listener, which can be read again
     watching             files that are looked at once a second
+    sharing              ports that several processes listen on
     listening greeting   where to listen; the line that says what runs
     compose              wires the gateway out of its settings
     wiring               the parts of the gateway, each out of the settings
@@ -20,6 +21,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     values               what one setting may be
     command              what both twistd plugins need
     service              start, drain, stop
+    notify               what systemd is told of the service
     gateway              the Klein app: routes, and the order of the checks
     worker               a checked request in, an answer out: echo or backend
     acceptance           whether the backend took the request

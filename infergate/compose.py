@@ -209,4 +209,5 @@ def _limits(settings: Settings) -> EdgeLimits:
         keepalive_timeout=settings.keepalive_timeout,
         write_stall_timeout=settings.write_stall_timeout,
         request_timeout=settings.request_timeout,
+        connection_age=settings.max_connection_age,
     )

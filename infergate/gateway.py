@@ -334,11 +334,11 @@ class Gateway:
     async def _readyz_self(self, request: Request) -> None:
         """Whether this process can serve, whatever the backend says: all replicas share the one
         backend, and would all leave a load balancer at once."""
-        await self._answer_probe(request, "draining" if request.site.draining else "ready")
+        await self._answer_probe(request, "draining" if request.site.leaving else "ready")
 
     async def _readyz(self, request: Request) -> None:
         """Whether a request that came now could be answered, by the backend too."""
-        if request.site.draining:
+        if request.site.leaving:
             await self._readyz_self(request)
         else:
             await self._answer_probe(request, await self._worker.ready())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from twisted.application.service import Service
@@ -13,10 +13,12 @@ from twisted.internet.defer import (
     maybeDeferred,
 )
 from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from infergate.backend.agent import Pool
+from infergate.notify import Notifier
 from infergate.server.edge import Edge
 
 LAST_WORDS = 1.0
@@ -42,8 +44,11 @@ class GatewayService(Service):
     twistd calls `setServiceParent`, then `startService` once the reactor runs, and `stopService`
     when it is to end; the process waits for its Deferred, which never fails.
 
-    On stop the port stays open while requests run: probes see 503 on ``/readyz``, anything new
-    is refused, what runs gets `drain_timeout` seconds and is then told that it is over. What `edge`
+    On stop new requests are served as ever for `drain_delay` seconds, in which ``/readyz`` says no,
+    so that a load balancer looks elsewhere first. Then the port stays open while requests run, for
+    probes, unless it is one that other processes listen on too: then `let_go` has it accept nothing
+    more. Anything new is refused, what runs gets `drain_timeout` seconds and is then told that it
+    is over. What `edge`
     serves is drained; the listener of the metrics, `metrics_edge`, answers to the end, since an
     operator wants to see a drain. The `parts` are stopped last, in the reverse order of their
     start, so that the ledger and the last push have every exchange in them.
@@ -56,6 +61,9 @@ class GatewayService(Service):
         ports: Sequence[IListeningPort],
         *,
         drain_timeout: float,
+        drain_delay: float = 0.0,
+        let_go: Callable[[], Awaitable[None]] | None = None,
+        notifier: Notifier | None = None,
         observer: ILogObserver | None = None,
         metrics_edge: Edge | None = None,
         pools: Sequence[Pool] = (),
@@ -67,6 +75,9 @@ class GatewayService(Service):
         self._edge = edge
         self._ports = ports
         self._drain_timeout = drain_timeout
+        self._drain_delay = drain_delay
+        self._let_go = let_go
+        self._notifier = notifier
         self._observer = observer
         self._metrics_edge = metrics_edge
         self._pools = pools
@@ -97,14 +108,23 @@ class GatewayService(Service):
         # which no stream would go on.
         gc.collect()
         gc.freeze()
+        if self._notifier is not None:
+            self._notifier.ready()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
+        if self._notifier is not None:
+            self._notifier.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         """First what runs, then the ports, then what lives on behind them."""
+        if self._drain_delay:
+            self._edge.leaving = True
+            await deferLater(self._clock, self._drain_delay)
         drained = self._edge.drain()
+        if self._let_go is not None:
+            await self._let_go()
         if not await self._in_time(drained, self._drain_timeout):
             # A drain fires once for each time that it is asked for: this one is for those who are
             # told now that it is over.

@@ -75,6 +75,12 @@ class Settings:
         "ssl:443:privateKey=key.pem:certKey=cert.pem, tls:DIRECTORY:port=443, "
         "systemd:domain=INET:index=0, haproxy:tcp:8080",
     )
+    reuse_port: bool = _setting(
+        "listening",
+        values.boolean,
+        "true: several processes listen on the port (SO_REUSEPORT)",
+        False,
+    )
     routes: frozenset[str] = _setting(
         "listening",
         values.some_of(*NAMES),
@@ -174,6 +180,12 @@ class Settings:
     max_headers: int = _setting("limits", values.whole(1), "most header fields of a request", 100)
     max_requests_per_connection: int = _setting(
         "limits", values.whole(1), "requests after which a connection is closed", 10000
+    )
+    max_connection_age: float = _setting(
+        "limits",
+        values.seconds_or_none,
+        "seconds after which a connection's next answer closes it; 0: off",
+        0.0,
     )
     max_connections: int = _setting("limits", values.whole(1), "most open client connections", 1000)
     max_concurrent_requests: int = _setting(
@@ -298,6 +310,13 @@ class Settings:
         values.boolean,
         "true: successful probes and /metrics are logged at info; false: at debug",
         False,
+    )
+    drain_delay: float = _setting(
+        "deadlines",
+        values.seconds_or_none,
+        "seconds after SIGTERM in which requests are served as ever, while the probes of readiness "
+        "say draining already; DRAIN_TIMEOUT follows",
+        0.0,
     )
     drain_timeout: float = _setting(
         "deadlines", values.seconds_or_none, "seconds that running requests get after SIGTERM", 30.0

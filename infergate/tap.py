@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import LogEvent, Logger
@@ -26,6 +27,7 @@ from infergate.greeting import start_line, url
 from infergate.ledger.sqlite import network_file_system
 from infergate.listening import listen, listen_main
 from infergate.manual import help_text, option_parameters
+from infergate.notify import Notifier
 from infergate.otel import Telemetry, read_telemetry, variables
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
@@ -33,6 +35,7 @@ from infergate.reload import CertificateFiles, KeyFiles, Reloader
 from infergate.server.addresses import is_loopback
 from infergate.service import GatewayService
 from infergate.settings import Settings, load, names
+from infergate.sharing import is_shared, let_go, reactor_for
 from infergate.sources import SettingsError
 from infergate.stores import open_stores
 from infergate.telemetry.jsonlines import json_line
@@ -123,7 +126,8 @@ def _service(
         telemetry=telemetry,
     )
     main = Certificates(settings.listen or "", wired.front)
-    ports = [listen_main(main.reactor_for(reactor), settings, wired.front)]
+    ports = [listen_main(main.reactor_for(reactor_for(settings, reactor)), settings, wired.front)]
+    notifier = Notifier(os.environ, reactor)
     greeting = [start_line(settings, ports[0].getHost())]
     where = settings.metrics_listen
     apart = Certificates(where or "", wired.metrics_edge)
@@ -141,7 +145,11 @@ def _service(
         reactor,
         lambda read: deferToThreadPool(reactor, reactor.getThreadPool(), read),
     )
-    hangup = reloader.reload if reloader.has_sources else _nothing_to_reload
+    reload = reloader.reload if reloader.has_sources else _nothing_to_reload
+
+    def hangup() -> None:
+        notifier.reload(maybeDeferred(reload))
+
     reactor.callWhenRunning(_handle_signals, reactor, target, writer, wired.front.end, hangup)
     reactor.addSystemEventTrigger("after", "shutdown", writer.finish)
     shorten(reactor)
@@ -150,6 +158,9 @@ def _service(
         wired.front,
         ports,
         drain_timeout=settings.drain_timeout,
+        drain_delay=settings.drain_delay,
+        let_go=_let_go(settings, ports[0]),
+        notifier=notifier,
         observer=observer(writer.write, _line(settings, target), settings.log_level),
         metrics_edge=wired.metrics_edge,
         pools=wired.pools,
@@ -170,6 +181,11 @@ def _warnings(settings: Settings, port: IListeningPort, policies: Policies) -> I
             "127.0.0.1"
         )
     yield from _key_warnings(settings)
+    if settings.reuse_port and settings.metrics_listen is None:
+        yield (
+            "REUSE_PORT without METRICS_LISTEN: limits, usage and /metrics are each process's own, "
+            "and /metrics is that of whichever process is asked"
+        )
     lasting = policies.windows.intersection(LASTING)
     if lasting and settings.usage_db is None and settings.shared_state is None:
         yield (
@@ -205,6 +221,13 @@ def _key_warnings(settings: Settings) -> Iterator[str]:
             f"API_KEYS_FILE: {file.path} holds plain keys, and others on this machine may read "
             "it: take that right away, or write digests, which infergate key --hash makes"
         )
+
+
+def _let_go(settings: Settings, port: IListeningPort) -> Callable[[], Awaitable[None]] | None:
+    """What has the main port accept nothing more; None where it is nobody else's."""
+    if not is_shared(settings):
+        return None
+    return lambda: let_go(port, inherited=not settings.reuse_port)
 
 
 def _log_target(options: Options) -> Target:
@@ -259,7 +282,8 @@ def _handle_signals(
         elif number == signal.SIGINT:
             reactor.sigInt(number)
         else:
-            reactor.sigTerm(number)
+            # Not Twisted's own `sigTerm`, which has the process end as if by the signal.
+            reactor.callFromThread(reactor.stop)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)

@@ -95,6 +95,7 @@ class EdgeLimits:
     keepalive_timeout: float = 75
     write_stall_timeout: float = 60
     request_timeout: float = 600
+    connection_age: float = 0
 
 
 class Listener(Front, Interface):
@@ -143,6 +144,7 @@ class Connection(Protocol):
         self._served = 0
         self._persistent = True
         self._now = edge.deadlines.now
+        self._made = edge.deadlines.now()
         self._opened = 0.0
         """When the first byte of the present request came."""
         self._ends = NEVER
@@ -294,6 +296,12 @@ class Connection(Protocol):
         """The client takes less than is ready for it."""
         return self._flow.paused
 
+    @property
+    def _is_old(self) -> bool:
+        """Whether it is to be closed so that its client comes again, perhaps to another replica."""
+        age = self.edge.limits.connection_age
+        return age > 0 and self._now() - self._made > age
+
     def settle_persistence(self, request: Request, *, framed: bool) -> bool:
         """Whether the connection outlives the answer that now begins; `framed` says whether that
         answer will show where it ends."""
@@ -305,6 +313,7 @@ class Connection(Protocol):
             and not (self._half_closed and not self._parser.buffered)
             and not self.edge.draining
             and not self.above_limit
+            and not self._is_old
             and self._served + 1 < self.edge.limits.requests_per_connection
         )
         return self._persistent

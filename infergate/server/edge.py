@@ -61,6 +61,8 @@ class Edge(Site):
         self.connections: set[Connection] = set()
         self.places = Places(limits.connections, deadlines.soon)
         self.draining = False
+        self.leaving = False
+        """A drain will follow. Requests are served as ever, and probes of readiness say no."""
         self._emptied: Deferred[None] | None = None
         self._queue: deque[Connection] = deque()
         self._serving = False
@@ -134,7 +136,7 @@ class Edge(Site):
 
         The port stays open meanwhile for probes; what they hold open does not count.
         """
-        self.draining = True
+        self.leaving = self.draining = True
         for connection in list(self.connections):
             connection.close_idle()
         self._emptied = Deferred()

@@ -70,6 +70,7 @@ class Front(Protocol):
     error_format: str
     max_body: int
     draining: bool
+    leaving: bool
 
     def began(self, record: Record) -> None: ...
     def conclude(self, record: Record, at: float) -> None: ...

@@ -87,7 +87,7 @@ class StatusSite:
             wait = _waits_for(record)
             if wait is not None:
                 waiting[wait] += 1
-        draining = any(edge.draining for edge in self._edges)
+        draining = any(edge.leaving for edge in self._edges)
         reading = sum(connection.paused for edge in self._edges for connection in edge.connections)
         return {
             **self._facts,

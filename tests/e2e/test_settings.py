@@ -381,7 +381,7 @@ class LogTests(SynchronousTestCase):
         served = Quiet("infergate", {"LOG_LEVEL": "warn"}, port=free_port())
         with running(served):
             self.assertEqual(chat(served.url, {})[0], 200)
-            self.assertEqual(served.stop(), -15)
+            self.assertEqual(served.stop(), 0)
         self.assertEqual(served.log_text(), "")
 
 

@@ -59,8 +59,8 @@ class Reactor(MemoryReactorClock):
     def callFromThread(self, function: Any, *args: Any) -> None:
         function(*args)
 
-    def sigTerm(self, number: int) -> None:
-        self.signals.append(("term", number))
+    def stop(self) -> None:
+        self.signals.append(("stop", 0))
 
     def sigInt(self, number: int) -> None:
         self.signals.append(("int", number))
@@ -403,10 +403,11 @@ class Wiring(Setting):
             keepalive_timeout=9.0,
             write_stall_timeout=10.0,
             request_timeout=11.0,
+            max_connection_age=12.0,
         ):
             limits = self.edge(self.make()).limits
         self.assertEqual(
-            attrs.astuple(limits, recurse=False)[1:], (5, 6, 7.0, 8.0, 9.0, 10.0, 11.0)
+            attrs.astuple(limits, recurse=False)[1:], (5, 6, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0)
         )
         self.assertEqual(attrs.astuple(limits.framing), (1, 2, 3, 4))
 
@@ -647,12 +648,16 @@ class Process(Setting):
         self.assertEqual(set(self.handlers), {signal.SIGTERM, signal.SIGINT, *early})
 
     def test_first(self) -> None:
-        """The first signal drains, as twistd would."""
-        for number, kind in ((signal.SIGTERM, "term"), (signal.SIGINT, "int")):
+        """The first signal drains. SIGTERM is how a service is ended: the process ends as it
+        does when all went well, and not as if by the signal."""
+        for number, called in (
+            (signal.SIGTERM, ("stop", 0)),
+            (signal.SIGINT, ("int", signal.SIGINT)),
+        ):
             self.reactor.signals.clear()
             self.signals()
             self.handlers[number](number, None)
-            self.assertEqual(self.reactor.signals, [(kind, number)])
+            self.assertEqual(self.reactor.signals, [called])
             self.assertEqual(self.reactor.crashed, 0)
 
     def test_second(self) -> None:
@@ -667,8 +672,8 @@ class Process(Setting):
     def test_within(self) -> None:
         """One that interrupts the handling of the first is a second one, and no other first."""
         self.signals()
-        self.reactor.sigTerm = lambda number: (  # type: ignore[method-assign]
-            self.reactor.signals.append(("term", number)),
+        self.reactor.stop = lambda: (  # type: ignore[method-assign]
+            self.reactor.signals.append(("stop", 0)),
             self.handlers[signal.SIGTERM](signal.SIGTERM, None),
         )
         self.handlers[signal.SIGTERM](signal.SIGTERM, None)

@@ -1,0 +1,61 @@
+"""What systemd is told of the service: sd_notify(3), where ``NOTIFY_SOCKET`` is set."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+
+class Notifier:
+    """Tells systemd how the service is; without a ``NOTIFY_SOCKET`` in `environ` it tells nobody.
+
+    `GatewayService` calls `ready` once all ports listen and `stopping` at the first signal to end;
+    whoever reloads calls `reloading` before and `ready` after. From `ready` on the watchdog hears
+    from the event loop in half of its time, so that a process that hangs is restarted. None of
+    these fails: a service must not end because nobody listens.
+    """
+
+    def __init__(self, environ: Mapping[str, str], clock: IReactorTime) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self._watchdog = LoopingCall(self._send, "WATCHDOG=1")
+        self._watchdog.clock = clock
+        self._interval = _watchdog_seconds(environ) / 2 if self._address else 0.0
+
+    def ready(self) -> None:
+        self._send("READY=1")
+        if self._interval and not self._watchdog.running:
+            self._watchdog.start(self._interval)
+
+    def reloading(self) -> None:
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        self._send("STOPPING=1")
+
+    def reload(self, done: Deferred[None]) -> None:
+        """Say that the service reloads until `done` has fired."""
+        self.reloading()
+        done.addBoth(lambda _: self.ready())
+
+    def _send(self, state: str) -> None:
+        if not self._address:
+            return
+        # An address that begins with @ is an abstract one, of no file.
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            sender.sendto(state.encode("ascii"), address)
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float:
+    """Within what time the watchdog wants to hear from this process; 0 for not at all."""
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    meant = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return int(microseconds) / 1_000_000 if meant and microseconds.isdecimal() else 0.0
