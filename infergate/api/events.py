@@ -154,10 +154,12 @@ class Scanner:
             return False
         if self.certain:
             return True
-        rest = bytes(self._held).strip()
-        if self.ended or (rest and _is_done(*_read_fields(rest.splitlines()))):
+        if self.ended:
             return self.reader.done_is_an_end
-        return framed and not rest and self.reader.finished
+        rest = bytes(self._held).strip()
+        # At the end of a body ``data: [DONE]`` will do: its empty line is often forgotten.
+        at_an_end = _is_done(*_read_fields(rest.splitlines())) if rest else framed
+        return at_an_end and self.reader.finished
 
     def feed(self, data: bytes) -> bytes:
         """Give out what may go to the client now that `data` has arrived.

@@ -424,7 +424,9 @@ class EndTests(SynchronousTestCase):
                         (out, scanner.done, scanner.ended, scanner.complete()),
                         (b"", False, True, True),
                     )
-            self.assertTrue(scan([b"data: 1\n\ndata: %b" % near])[1].complete())
+            self.assertFalse(scan([b"data: 1\n\ndata: %b" % near])[1].complete())
+            finish = event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+            self.assertTrue(scan([finish + b"data: %b" % near])[1].complete(framed=False))
 
     def test_what_no_client_takes_for_done_is_passed_on(self) -> None:
         """Data that only resembles ``[DONE]`` is data like any other."""
