@@ -20,7 +20,7 @@ class Bounds(SynchronousTestCase):
     def test_in_utc(self) -> None:
         """Each window begins and ends where people expect, leap years and Sundays included."""
         for window, now, began, ends in (
-            ("minute", "2026-11-27T02:39:31.5", "2026-11-27T02:39", "2026-11-27T02:40"),
+            ("minute", "2026-11-27T02:39:31.500", "2026-11-27T02:39", "2026-11-27T02:40"),
             ("hour", "2026-11-27T02:39:31", "2026-11-27T02:00", "2026-11-27T03:00"),
             ("day", "2026-11-27T23:59:59.999", "2026-11-27T00:00", "2026-11-28T00:00"),
             ("week", "2026-11-29T23:59:59", "2026-11-23T00:00", "2026-11-30T00:00"),
