@@ -134,6 +134,8 @@ class BackendWorker:
         target = ask.route.target + _query(request)
         sending = self._backend.send(call, "POST", target, headers, body)
         del body
+        # A keep-alive comment may commit the status before there is a reader.
+        request.error_event = partial(_error_event, operation, None)
         pulse = Pulse(request, self._deadlines, self._keepalive if streams else 0)
         try:
             response = await sending

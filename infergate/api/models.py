@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from infergate.api.batches import OBJECT_END, in_batches
-from infergate.api.objects import array, is_array, joined, read, read_reply
+from infergate.api.objects import NULL, array, is_array, joined, read, read_reply
 from infergate.errors import BrokenReply
 
 MAX_ENTRIES = 10_000
@@ -40,7 +40,10 @@ def visible_models(listed: bytes, wanted: Callable[[str], bool]) -> bytes:
 def entry(listed: bytes, model: str) -> bytes | None:
     """The entry of one model, as it stands in the list, of OpenAI's array first; None where there
     is none. Raises `BackendError` as above."""
-    arrays = [raw for raw in read_reply(listed).values() if is_array(raw)]
+    members = read_reply(listed)
+    # llama.cpp's list has Ollama's array before OpenAI's.
+    ordered = [members.pop("data", NULL), *members.values()]
+    arrays = [raw for raw in ordered if is_array(raw)]
     return next((item for raw in arrays for name, item in _entries(raw) if name == model), None)
 
 

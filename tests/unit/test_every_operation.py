@@ -176,13 +176,30 @@ class Streams(Setting):
             self.assertEqual((line["completion_tokens"], line["usage_source"]), (1, "counted"))
             self.assertGreater(line["prompt_tokens"], 0)  # type: ignore[arg-type]
 
-    def assert_error_event(self, name: str, event: bytes, code: str) -> None:
+    def test_failure_after_a_comment_is_told_in_its_dialect(self) -> None:
+        """A comment commits the status before the backend has answered: a refusal, a failure and
+        a deadline are error events then."""
+        for name in BEGUN:
+            for status, code in ((429, "backend_rejected"), (500, "backend_error"), (0, "")):
+                body = {**BODIES[name], "stream": True}
+                running, client = self.ask(PATHS[name], body, keepalive=5)
+                running.pass_time(6, 1)
+                if status:
+                    running.backend.answer(b"{}", status=status)
+                else:
+                    running.pass_time(60, 1)
+                    code = "gateway_timeout"
+                said = client.answer.body.replace(b": keep-alive\n\n", b"")
+                self.assert_error_event(name, said, code, number=0)
+                self.assertFalse(client.answer.whole)
+
+    def assert_error_event(self, name: str, event: bytes, code: str, number: int = 5) -> None:
         lines = event.split(b"\n")
         named = name in ("responses", "messages")
         self.assertEqual(lines[:-3], [b"event: error"] if named else [])
         document = json.loads(lines[-3].removeprefix(b"data: "))
         if name == "responses":
-            self.assertEqual((document["type"], document["sequence_number"]), ("error", 5))
+            self.assertEqual((document["type"], document["sequence_number"]), ("error", number))
             self.assertEqual((document["code"], document["param"]), (code, None))
             self.assertEqual(document["error"]["message"], document["message"])
         elif name == "messages":

@@ -6,7 +6,8 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.models import visible_models
+from infergate.api.models import MAX_ENTRIES, entry, visible_models
+from infergate.errors import BackendError
 
 
 def visible(*names: str, **members: object) -> dict[str, list[object]]:
@@ -47,3 +48,24 @@ class Visible(SynchronousTestCase):
         self.assertEqual(
             visible("a", data=["a", "b", 7, None, {}, {"id": 3}, ["a"]]), {"data": ["a"]}
         )
+
+
+class OneEntry(SynchronousTestCase):
+    def test_as_it_stands_in_openais_array(self) -> None:
+        """Digit for digit, also where another array comes first, as in llama.cpp's list."""
+        body = (
+            b'{"models":[{"name":"m","model":"m"}],"object":"list","data":[{"id":"m", "n":1.50}]}'
+        )
+        self.assertEqual(entry(body, "m"), b'{"id":"m", "n":1.50}')
+        self.assertEqual(entry(b'{"models":[{"name":"m"}]}', "m"), b'{"name":"m"}')
+
+    def test_no_such_entry(self) -> None:
+        """Nothing, whatever the list holds."""
+        for body in (b"{}", b'{"data":[]}', b'{"data":null}', b'{"data":[5,{"id":null}]}'):
+            self.assertIsNone(entry(body, "m"))
+
+    def test_list_that_is_too_long_or_none(self) -> None:
+        """Is the backend's fault."""
+        many = b'{"data":[%b]}' % b",".join([b'"x"'] * (MAX_ENTRIES + 1))
+        for body in (b"no", b"[]", many):
+            self.assertRaises(BackendError, entry, body, "m")
