@@ -16,10 +16,10 @@ from twisted.internet.task import LoopingCall
 class Notifier:
     """Tells systemd how the service is; without a ``NOTIFY_SOCKET`` in `environ` it tells nobody.
 
-    `GatewayService` calls `ready` once all ports listen and `stopping` at the first signal to end;
-    whoever reloads calls `reloading` before and `ready` after. From `ready` on the watchdog hears
-    from the event loop in half of its time, so that a process that hangs is restarted. None of
-    these fails: a service must not end because nobody listens.
+    `tap` has `ready` called once all ports listen; `GatewayService` calls `stopping` at the first
+    signal to end; whoever reloads calls `reload`. From `ready` on the watchdog hears from the event
+    loop in half of its time, so that a process that hangs is restarted. None of these fails: a
+    service must not end because nobody listens.
     """
 
     def __init__(self, environ: Mapping[str, str], clock: IReactorTime) -> None:

@@ -108,8 +108,6 @@ class GatewayService(Service):
         # which no stream would go on.
         gc.collect()
         gc.freeze()
-        if self._notifier is not None:
-            self._notifier.ready()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]

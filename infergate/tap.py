@@ -151,6 +151,8 @@ def _service(
         notifier.reload(maybeDeferred(reload))
 
     reactor.callWhenRunning(_handle_signals, reactor, target, writer, wired.front.end, hangup)
+    # Not before the signals are handled: who is told that this process is ready may send one.
+    reactor.callWhenRunning(notifier.ready)
     reactor.addSystemEventTrigger("after", "shutdown", writer.finish)
     shorten(reactor)
     return GatewayService(
