@@ -153,6 +153,8 @@ def read_entry(text: str, *, rules: bool = True) -> Entry:
 
 
 def _named(name: str, *, key: bool = False) -> str:
+    """A name that may stand in logs, where a blank or a line end would forge more than a name.
+    With `key` it is that of a key, which ``*`` has none."""
     if not name or not name.isprintable() or " " in name:
         raise ValueError("the name before the colon is empty, or holds a blank or what is no text")
     if key and name == EVERYBODY:
@@ -161,6 +163,8 @@ def _named(name: str, *, key: bool = False) -> str:
 
 
 def _anonymous(digest: bytes) -> str:
+    """What a key without a name is called: enough of its digest to tell it from others, and far
+    too little to find the key by."""
     return f"key-{digest.hex()[:8]}"
 
 

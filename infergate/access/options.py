@@ -69,6 +69,10 @@ def _refused(word: str, allowed: str) -> ValueError:
     return ValueError(f"{word}: must be {allowed}")
 
 
+# Each of these takes an option as it stands there, for the message, and the value in it. Each gives
+# what the value means, or None for `off`, or raises `ValueError` with what is allowed.
+
+
 def _parse_rate(word: str, value: str) -> Rate | None:
     try:
         return None if value == "off" else parse_rate(value)
@@ -91,6 +95,8 @@ def _parse_concurrent(word: str, value: str) -> int | None:
 
 
 def _parse_models(word: str, value: str) -> tuple[str, ...]:
+    """Shell patterns of whole names. There is no ``off``, which may be the name of a model:
+    ``models=*`` lifts a default."""
     models = tuple(value.split(","))
     if not all(models) or not value.isprintable():
         raise _refused(word, "names of models, or patterns as in qwen*, separated by commas")
@@ -98,6 +104,8 @@ def _parse_models(word: str, value: str) -> tuple[str, ...]:
 
 
 def _parse_routes(word: str, value: str) -> frozenset[str]:
+    """Names of operations and pages; ``all`` stands for the operations alone, so that a key opens
+    a page only where the page is named."""
     names = frozenset(value.lower().split(","))
     allowed = ("all", *NAMES, *PAGES)
     if not names.issubset(allowed):
@@ -130,6 +138,8 @@ def _parse_from(word: str, value: str) -> Networks | None:
 
 
 def _parse_user(word: str, value: str) -> bytes | None:
+    """The name of a header field, in lower case. Never one that holds credentials: its value
+    stands in the log and in the ledger."""
     if value == "off":
         return None
     if not _FIELD.fullmatch(value) or value.lower() in _NOT_A_PERSON:
@@ -166,6 +176,8 @@ def make_policies(rules: Mapping[str, Options], rate: Rate | None) -> Policies:
 
 
 def _policy(options: Options, rate: Rate | None) -> Policy:
+    """The policy of `options`, to which the defaults have been added already. A `rate` that is
+    none of theirs is that of `RATE_LIMIT`, and refusals say so."""
     named = "rate" in options
     own_rate: Rate | None = options["rate"] if named else rate
     return Policy(
