@@ -103,6 +103,10 @@ def read_refusal(body: bytes) -> Said:
         return Said(_one_line(body))
     if refused is None:
         return Said()
+    # In a stream of ``/v1/responses`` the error of a response that has failed stands inside it.
+    failed = refused.get("response", _NULL)
+    if "error" not in refused and bytes(failed).startswith(b"{"):
+        refused = {name: raw for name, raw in _members(failed).items() if name == "error"}
     detail, members = _innermost(Raw(body), refused)
     message = _message(members)
     if message is None and members is not refused:
@@ -130,13 +134,18 @@ def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
         )
         if inner is None:
             break
-        try:
-            raw, members = inner, read_members(bytes(inner))
-        except NotJSON:
-            break
+        raw, members = inner, _members(inner)
         if outermost[1] is found[1] or _message(members) is not None:
             found = raw, members
     return found
+
+
+def _members(raw: Raw) -> dict[str, Raw]:
+    """The members of an object; none where there are too many."""
+    try:
+        return read_members(bytes(raw))
+    except NotJSON:
+        return {}
 
 
 def _message(members: dict[str, Raw]) -> str | None:

@@ -42,6 +42,12 @@ class ReadRefusalTests(SynchronousTestCase):
             (b'{"error":{"message":"a","error":{"x":1}}}', "a", b'{"message":"a","error":{"x":1}}'),
             (b'{"detail":{"error":{"message":"a"}}}', "a", b'{"message":"a"}'),
             (b"no slot is free\n", "no slot is free", None),
+            (
+                b'{"type":"response.failed","response":{"id":"r","error":{"message":"a"}}}',
+                "a",
+                b'{"message":"a"}',
+            ),
+            (b'{"type":"response.failed","response":{"id":"r","error":null}}', None, None),
             (b"{}", None, None),
         ):
             said = read_refusal(body)
