@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import attrs
+from msgspec import Struct
 
 from infergate.access.policy import Caller, Policy
 
 
-@attrs.frozen
-class Account:
+class Account(Struct, frozen=True, gc=False):
     """The one value that identification gives, and that an exchange keeps to its end, whatever is
     reloaded meanwhile.
 
-    `bucket` is what the limits count by: a caller, or an address where nobody needs a key. `caller`
-    is None for an address, which has no name and no tokens to spend.
+    `bucket` is what the limits count by: a caller, or an address where nobody needs a key. `name`
+    is that in the log, the ledger and ``/v1/usage``, `label` that in the metrics, which do not tell
+    the people behind a key apart; an address has neither, and no tokens to spend.
     """
 
     bucket: str
     policy: Policy
-    caller: Caller | None = None
-
-    @property
-    def name(self) -> str | None:
-        """The name in the log, the ledger and ``/v1/usage``."""
-        return None if self.caller is None else self.caller.full_name
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether it stands for the wrong credentials of an address."""
-        return self.bucket.startswith("refused ")
-
-    @property
-    def is_person(self) -> bool:
-        """Whether it is one of the many people behind a key."""
-        return self.caller is not None and self.caller.user is not None
+    name: str | None = None
+    label: str | None = None
+    is_person: bool = False
+    is_refused: bool = False
+    """Whether it stands for the wrong credentials of an address."""
 
 
 def of_caller(caller: Caller) -> Account:
     """The account of a key's or a token's caller."""
-    return Account(f"caller {caller.full_name}", caller.policy, caller)
+    name = caller.full_name
+    return Account(f"caller {name}", caller.policy, name, caller.name, caller.user is not None)
 
 
 def of_address(address: str, policy: Policy, *, refused: bool = False) -> Account:
     """The account of whoever comes from `address` where no key is needed, or with a wrong one."""
-    return Account(f"{'refused' if refused else 'address'} {address}", policy)
+    kind = "refused" if refused else "address"
+    return Account(f"{kind} {address}", policy, is_refused=refused)

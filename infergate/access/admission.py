@@ -214,8 +214,7 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
 
 
 def _write_down(account: Account, record: Record) -> None:
-    if account.caller is not None:
-        record.caller, record.caller_label = account.name, account.caller.name
+    record.caller, record.caller_label = account.name, account.label
 
 
 def _tell(request: Request, verdict: Verdict) -> None:

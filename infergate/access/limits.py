@@ -50,7 +50,9 @@ class ILimits(Interface):
 def waits(tokens: tuple[Spent, ...], costs: bool) -> list[float]:
     """The seconds until each budget that is used up, at N for one of N, is there again; none for
     what `costs` nothing."""
-    return [spent.reset for spent in tokens if spent.used >= spent.budget.count] if costs else []
+    if not costs:
+        return []
+    return [spent.reset for spent in tokens if spent.used >= spent.budget.count]
 
 
 def verdict(rate: Decision | None, tokens: tuple[Spent, ...], waits: list[float]) -> Verdict:
@@ -89,13 +91,16 @@ class LocalLimits:
         self._people = Spending(wall, PEOPLE)
 
     def ask(self, account: Account, costs: bool) -> Verdict:
+        tokens: tuple[Spent, ...] = ()
+        waiting: list[float] = []
         budgets = account.policy.tokens
-        if not budgets or account.name is None:
-            rate = self._rate(account, take=True)
-            return Verdict(rate) if rate is None or rate.allowed else verdict(rate, (), [])
-        tokens = self._spending(account).tightest(account.name, budgets)
-        waiting = waits(tokens, costs)
-        return verdict(self._rate(account, take=not waiting), tokens, waiting)
+        if budgets and account.name is not None:
+            tokens = self._spending(account).tightest(account.name, budgets)
+            waiting = waits(tokens, costs)
+        rate = self._rate(account, take=not waiting)
+        if not waiting and (rate is None or rate.allowed):
+            return Verdict(rate, tokens)
+        return verdict(rate, tokens, waiting)
 
     def look(self, account: Account) -> Verdict:
         return Verdict(self._rate(account, take=False), self._tokens(account))

@@ -22,7 +22,8 @@ _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
 _MICROSECONDS = 1_000_000
 
 
-@attrs.frozen
+# Each request looks its buckets up by it.
+@attrs.frozen(cache_hash=True)
 class Rate:
     """`count` requests in each `period` of seconds; the burst is `count` too."""
 

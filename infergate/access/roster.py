@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -13,6 +14,9 @@ from infergate.access.ratelimit import Rate
 
 MAX_PERSON = 128
 """Characters of the name of a person in a header field."""
+
+# Visible characters of ASCII alone: the name goes into logs and the ledger.
+_PERSON = re.compile(rb"[!-~]{1,%d}" % MAX_PERSON)
 
 
 @attrs.frozen(eq=False)
@@ -46,7 +50,4 @@ def _person(policy: Policy, fields: Mapping[bytes, Sequence[bytes]]) -> str | No
         return None
     values = fields.get(policy.user_field, ())
     person = values[0] if len(values) == 1 else b""
-    # Visible characters of ASCII alone: the name goes into logs and the ledger.
-    if 0 < len(person) <= MAX_PERSON and all(0x21 <= byte <= 0x7E for byte in person):
-        return person.decode("ascii")
-    return None
+    return person.decode("ascii") if _PERSON.fullmatch(person) else None
