@@ -89,7 +89,7 @@ def check(counts: dict[str, int], kept_file: Path = KEPT) -> bool:
     good = _alike(counts)
     for what, count in counts.items():
         line = f"{what}: {count:,} instructions"
-        if kept is None:
+        if kept is None or what not in kept:
             print(f"{line}; none are kept for {interpreter()}")
             continue
         change = count / kept[what] - 1

@@ -272,6 +272,26 @@ class OpenAIPython(Operations):
         self.assertEqual((line["completion_tokens"], line["usage_source"]), (8, "backend"))
         self.assertIsNotNone(line["ttft_ms"])
 
+    def test_one_model(self) -> None:
+        """`models.retrieve`, for which llama.cpp has no route: the entry of its list."""
+        process = self.gateways["text"]
+        found = self.client(process.url, {}).models.retrieve(MODEL)
+        self.assertEqual((found.id, found.object), (MODEL, "model"))
+        listed = self.client(self.backends["text"], {}).models.list().data
+        self.assertEqual(found.model_dump(), listed[0].model_dump())
+        with self.assertRaises(openai.NotFoundError):
+            self.client(process.url, {}).models.retrieve("org/other")
+
+    def test_stream_helper_fails_as_it_does_directly(self) -> None:
+        """`responses.stream()` needs indexes that llama.cpp's events lack; those that the gateway
+        makes have them (`test_helpers`)."""
+        for url in (self.backends["text"], self.gateways["text"].url):
+            with (
+                self.assertRaises(TypeError),
+                self.client(url, {}).responses.stream(model=MODEL, input=QUESTION) as stream,
+            ):
+                stream.until_done()
+
 
 class AnthropicPython(Operations):
     def client(self, url: str, fields: dict[str, str], **options: Any) -> anthropic.Anthropic:
