@@ -5,8 +5,8 @@ connects bytes in memory; so it runs any version of the gateway, however that is
 `benchmarks.instructions` counts what it executes.
 
 With ``plain N`` it serves N plain requests after a warm-up, with ``chunk N`` one stream of N
-chunks, each handed over in a read of its own; with ``responses N`` or ``messages N`` that stream
-is one of the dialect.
+chunks, each handed over in a read of its own, with ``chunk_of_many N`` ten in each read; with
+``responses N`` or ``messages N`` that stream is one of the dialect.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from benchmarks.replies import END, ENDS, FINISH, HEAD, PLAIN, USAGE, chunk, del
 WARM_UP_REQUESTS = 50
 WARM_UP_CHUNKS = 500
 DIFFERENT_CHUNKS = 100
+MANY = 10
 
 STEP = 0.001
 """Seconds that pass on the clock with each request or stream."""
@@ -147,22 +148,25 @@ class InMemory:
             if not answer.startswith(b"HTTP/1.1 200 "):
                 raise RuntimeError(f"not answered: {answer[:500]!r}")
 
-    def chunks(self, count: int) -> None:
-        """One stream of so many chunks."""
+    def chunks(self, count: int, at_once: int = 1) -> None:
+        """One stream of so many chunks, so many in each read."""
         texts = [chunk(number) for number in range(DIFFERENT_CHUNKS)]
-        self._stream(question(8080, stream=True), texts, FINISH + USAGE + END, count)
+        self._stream(question(8080, stream=True), texts, FINISH + USAGE + END, count, at_once)
 
     def deltas(self, path: str, count: int) -> None:
         """The same in another dialect."""
         texts = [delta(path, number) for number in range(DIFFERENT_CHUNKS)]
         self._stream(stream_of(path), texts, ENDS[path], count)
 
-    def _stream(self, asked: bytes, texts: list[bytes], end: bytes, count: int) -> None:
+    def _stream(
+        self, asked: bytes, texts: list[bytes], end: bytes, count: int, at_once: int = 1
+    ) -> None:
         backend = self._ask(asked)
         backend.protocol.dataReceived(HEAD)
         receive = backend.protocol.dataReceived
-        for text in islice(cycle(texts), count):
-            receive(text)
+        endless = cycle(texts)
+        for _ in range(count // at_once):
+            receive(b"".join(islice(endless, at_once)))
         self._reactor.advance(STEP)
         backend.protocol.dataReceived(end)
         self._reactor.advance(STEP)
@@ -204,6 +208,8 @@ def main(what: str, count: int) -> None:
             gateway.plain(count)
         elif what == "chunk":
             gateway.chunks(count)
+        elif what == "chunk_of_many":
+            gateway.chunks(count, MANY)
         elif f"/v1/{what}" in ENDS:
             gateway.deltas(f"/v1/{what}", count)
 

@@ -33,7 +33,13 @@ TOLERANCE = 0.03
 """How far above the kept one a count may be. A lower one by as much is no failure, but ought to be
 kept, or the next change could lose as much unseen."""
 
-COUNTS = {"plain": 1000, "chunk": 20_000, "responses": 20_000, "messages": 20_000}
+COUNTS = {
+    "plain": 1000,
+    "chunk": 20_000,
+    "chunk_of_many": 20_000,
+    "responses": 20_000,
+    "messages": 20_000,
+}
 """Requests or chunks of one run. With ten times less, the noise would be over 1 %."""
 
 DIALECTS = ("responses", "messages")
@@ -91,6 +97,9 @@ def check(counts: dict[str, int], kept_file: Path = KEPT) -> bool:
         line = f"{what}: {count:,} instructions"
         if kept is None or what not in kept:
             print(f"{line}; none are kept for {interpreter()}")
+            continue
+        if what not in kept:
+            print(f"{line}; it was not kept")
             continue
         change = count / kept[what] - 1
         good = good and change <= TOLERANCE

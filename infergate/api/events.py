@@ -242,9 +242,9 @@ class Scanner:
         """Learn what a whole event says; False where it is not for the client."""
         if self.over:
             return False
-        lines = event.split(b"\n") if _CR not in event else event.splitlines()
-        if len(lines) == 1 and event.startswith(b"data: "):
+        if event.startswith(b"data: ") and _LF not in event and _CR not in event:
             return self._hear(event[6:], b"")
+        lines = event.split(b"\n") if _CR not in event else event.splitlines()
         if len(lines) == 2 and event.startswith(b"event: ") and lines[1].startswith(b"data: "):
             return self._hear(lines[1][6:], lines[0][7:])
         lines = [line for line in lines if line and not line.startswith(b":")]

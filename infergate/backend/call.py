@@ -52,6 +52,11 @@ class Phase(Enum):
     OVER = auto()
 
 
+# An attribute of an enumeration takes six times as long as a name of the module, and each chunk of
+# a stream asks for one.
+NEW, ASKING, ANSWERED, READING, ENDING, OVER = Phase
+
+
 @implementer(IPushProducer)
 class Call:
     """One exchange with the backend, on behalf of the request of `record`.
@@ -98,7 +103,7 @@ class Call:
         self._record = record
         # When the time for all of the exchange is up.
         self._end = record.opened + timeouts.total
-        self._phase = Phase.NEW
+        self._phase = NEW
         # While asking: the attempt under way.
         self._attempt: Deferred[Any] | None = None
         # From answered on.
@@ -125,12 +130,12 @@ class Call:
         record = self._record
         if record.backend_began is None:
             record.backend_began = self._heard = self._now()
-        self._enter(Phase.ASKING)
+        self._enter(ASKING)
         self._attempt = attempt()
         try:
             response = await self._attempt
         except Exception as error:
-            self._enter(Phase.OVER)
+            self._enter(OVER)
             # Another attempt may last long.
             release(error)
             # None of these errors may be in a local variable: it would hold itself in memory.
@@ -149,7 +154,7 @@ class Call:
         if response.code >= 300:
             # A refusal has begun with its head, also of a stream.
             record.answer_began = self._heard
-        self._enter(Phase.ANSWERED)
+        self._enter(ANSWERED)
         return self._response
 
     async def read(self, collector: Callable[[bytes], None]) -> None:
@@ -211,9 +216,9 @@ class Call:
         it passes, so that a chunk costs no more than this. `begun` is false for as long as a
         stream has brought nothing but comments."""
         self._heard = self._now()
-        if begun and self._phase is Phase.ANSWERED:
+        if begun and self._phase is ANSWERED:
             self._record.answer_began = self._heard
-            self._enter(Phase.READING)
+            self._enter(READING)
 
     def finish(self) -> None:
         """All that matters has come: `read` returns now, and the body ends in its own time, so
@@ -223,11 +228,11 @@ class Call:
         if self._held:
             self.resumeProducing()
         self._heard = self._now()
-        self._stop_reading(Phase.ENDING)
+        self._stop_reading(ENDING)
 
     def discard(self) -> None:
         """Give the exchange up: close the connection, whatever of the response has come."""
-        self._enter(Phase.OVER)
+        self._enter(OVER)
         if self._response is not None:
             self._response.loseConnection()
 
@@ -237,7 +242,7 @@ class Call:
         """The client does not keep up: read no more of the backend. Called by the client's
         connection, in any phase."""
         self._held = True
-        if self._phase is Phase.READING:
+        if self._phase is READING:
             self._move_deadline()
         if self._response is not None:
             self._response.pauseProducing()
@@ -246,7 +251,7 @@ class Call:
         """The client takes bytes again: read on; the backend has all of its idle time before it."""
         self._held = False
         self._heard = self._now()
-        if self._phase is Phase.READING:
+        if self._phase is READING:
             self._move_deadline()
         if self._response is not None:
             self._response.resumeProducing()
@@ -270,7 +275,7 @@ class Call:
     @property
     def _patient(self) -> bool:
         """Whether the answer may take for as long as the backend is well."""
-        waiting = self._phase in (Phase.ASKING, Phase.ANSWERED)
+        waiting = self._phase in (ASKING, ANSWERED)
         return waiting and self._timeouts.response is None
 
     def _told(self, well: bool, asked: float) -> None:
@@ -287,15 +292,15 @@ class Call:
     def _give_up(self) -> None:
         """The time is up: whoever waits is told so, and the connection is closed."""
         phase = self._phase
-        self._passed = "STREAM_IDLE_TIMEOUT" if phase is Phase.READING else "BACKEND_TIMEOUT"
+        self._passed = "STREAM_IDLE_TIMEOUT" if phase is READING else "BACKEND_TIMEOUT"
         if self._now() >= self._end:
             self._passed = "REQUEST_TIMEOUT"
-        self._enter(Phase.OVER)
-        if phase is Phase.ASKING:
+        self._enter(OVER)
+        if phase is ASKING:
             assert self._attempt is not None
             self._attempt.cancel()
         elif self._done is not None:
-            self._stop_reading(Phase.OVER, late_error(self._passed))
+            self._stop_reading(OVER, late_error(self._passed))
         self.discard()
 
     # The phases.
@@ -303,7 +308,7 @@ class Call:
     def _enter(self, phase: Phase) -> None:
         """The one place that changes the phase."""
         self._phase = phase
-        if phase is Phase.OVER:
+        if phase is OVER:
             self.deadline = NEVER
             self._deadlines.forget(self)
         else:
@@ -313,9 +318,9 @@ class Call:
     def _move_deadline(self) -> None:
         """Set the deadline of the phase, as the table has it."""
         phase, limit = self._phase, self._timeouts.response
-        if phase is Phase.READING:
+        if phase is READING:
             due = self._end if self._held else self._heard + self._timeouts.idle
-        elif phase is Phase.ENDING:
+        elif phase is ENDING:
             self.deadline = self._heard + END_OF_BODY
             return
         elif limit is None:
@@ -337,8 +342,8 @@ class Call:
     def _ended(self, result: Any) -> None:
         """The body has ended, or its connection; `collect` says how."""
         if self._done is None or self._done.called:
-            self._enter(Phase.OVER)
+            self._enter(OVER)
         elif isinstance(result, Failure):
-            self._stop_reading(Phase.OVER, name_error(cast(Exception, result.value)))
+            self._stop_reading(OVER, name_error(cast(Exception, result.value)))
         else:
-            self._stop_reading(Phase.OVER)
+            self._stop_reading(OVER)

@@ -59,17 +59,6 @@ class Head(Struct, frozen=True):
     keep_alive: bool
 
 
-def _only_chunk(data: bytes) -> bytes:
-    """The chunk that `data` is from its size line to its CRLF, as nearly every read of a stream is;
-    ``b""`` where it is anything else."""
-    line = _SIZE_LINE.match(data)
-    if line is None or line.end() > MAX_SIZE_LINE:
-        return b""
-    start, end = line.end(), len(data) - 2
-    whole = end - start == int(line[1], 16) and data.endswith(b"\r\n")
-    return data[start:end] if whole else b""
-
-
 def parse_head(lines: bytes) -> Head:
     """The head of a response out of all of its lines, the empty one included; raises `Broken`."""
     line = _STATUS_LINE.match(lines)
@@ -234,11 +223,9 @@ class Reader:
         still under way, then its data, then its CRLF. `5\\r\\nhel` gives `hel` and leaves 4: `lo`
         and the CRLF.
         """
-        if not (self._left or self._held) and (chunk := _only_chunk(data)):
-            return chunk
         if self._held:
             data, self._held = self._held + data, b""
-        chunks = []
+        chunks: list[bytes] = []
         at, left, size = 0, self._left, len(data)
         while at < size:
             if not left:
@@ -255,8 +242,12 @@ class Reader:
                     self._read_trailers(data[at:])
                     break
             end = at + left - 2
-            chunks.append(data[at:end])
             after = data[end : end + 2]
+            if end + 2 == size and after == b"\r\n" and not chunks:
+                # Nearly every read of a stream is one whole chunk.
+                self._left = 0
+                return data[at:end]
+            chunks.append(data[at:end])
             if after == b"\r\n":
                 at, left = end + 2, 0
             elif after in (b"", b"\r"):
