@@ -56,6 +56,9 @@ BODIES: dict[str, Shape] = {
     "the same, escaped": _long_text(
         b'{"messages":[{"role":"user","content":"', rb"\u00e9\n", b'"}]}'
     ),
+    "the same, all letters escaped": _long_text(
+        b'{"messages":[{"role":"user","content":"', rb"\u0061", b'"}]}'
+    ),
     "many messages": _filled(b'{"messages":[', _MESSAGE, b"]}"),
     "messages with a member more": _filled(b'{"messages":[', _MESSAGE[:-1] + b',"x":1}', b"]}"),
     "empty objects in a message": _filled(_BEGIN + b',"x":[', b"{}", b"]" + _END),

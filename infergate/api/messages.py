@@ -163,13 +163,17 @@ def _good_parts(contents: list[Raw]) -> bool:
         return False
     parts = list(chain.from_iterable(arrays))
     plain = _without_spelled_letters(text)
-    there, with_text = plain.count(b'"text"'), sum(part.text is not _ABSENT for part in parts)
+    there, with_text = _count_names(plain, b"text"), _with_text(parts)
     if not _are_strings(plain, b"text", there, with_text) and not all(map(_has_good_text, parts)):
         return False
     if plain.count(b'"type"') == len(parts) and there == with_text:
         return True
     # The results of tools have parts of their own inside, with types and texts.
     return _says_all(_object_arrays.decode(text), text)
+
+
+def _with_text(parts: list[_Part]) -> int:
+    return len([1 for part in parts if part.text is not _ABSENT])
 
 
 def _has_good_text(part: _Part) -> bool:
@@ -182,8 +186,7 @@ def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
     try:
         for batch, parts in in_batches(raw, _parts.decode, OBJECT_END):
             text = _without_spelled_letters(batch)
-            with_text = sum(part.text is not _ABSENT for part in parts)
-            there = text.count(b'"text"')
+            there, with_text = _count_names(text, b"text"), _with_text(parts)
             if not _are_strings(text, b"text", there, with_text):
                 _check_text(parts, path, count)
             if text.count(b'"type"') != len(parts) or there != with_text:
@@ -246,21 +249,43 @@ def _says_all(objects: list[Any], text: bytes) -> bool:
     return rb"\u0022" not in text and text.count(b'"') == msgspec.json.encode(objects).count(b'"')
 
 
-_LETTERS = {
-    digits: b"%c" % code
-    for code in range(0x5F, 0x7B)
-    for digits in (b"%02x" % code, b"%02X" % code)
+# Each letter of a name that is judged, by its last two digits where it is spelled as \\u0061.
+_LETTER_OF = {
+    digits: letter.encode()
+    for letter in sorted(set("rolecontent_calls_typetext"))
+    for digits in (b"%02x" % ord(letter), b"%02X" % ord(letter))
 }
+# Bytes that stand in no JSON, for ``\\u00`` and the first of the two digits behind it.
+_STAND_INS = {b"5": b"\x01", b"6": b"\x02", b"7": b"\x03"}
 
 
 def _without_spelled_letters(text: bytes) -> bytes:
     """The text with each \\u0061 as the letter that it is, for the names that are judged may be
-    spelled so. Good for counting alone: behind an escaped backslash there was no letter."""
-    if b"\\" not in text or rb"\u00" not in text:
+    spelled so. Good for counting alone: behind an escaped backslash there was no letter.
+
+    Ten megabytes hold 1.6 million such letters: where they stand close together, none of them
+    becomes a Python object. Where they are far apart, looking at each is quicker.
+    """
+    spelled_letters = text.count(rb"\u00") if b"\\" in text else 0
+    if not spelled_letters:
         return text
-    head, *rest = text.split(rb"\u00")
-    letters = _LETTERS
-    return b"".join([head, *[letters.get(part[:2], b"?") + part[2:] for part in rest]])
+    if spelled_letters < len(text) // 32:
+        head, *rest = text.split(rb"\u00")
+        return b"".join([head, *[_LETTER_OF.get(part[:2], b"?") + part[2:] for part in rest]])
+    short = text.replace(rb"\u00", b"\x00")
+    for digit, byte in _STAND_INS.items():
+        short = short.replace(b"\x00" + digit, byte)
+    if any(byte in short for byte in _STAND_INS.values()):
+        for digits, letter in _LETTER_OF.items():
+            short = short.replace(_STAND_INS[digits[:1]] + digits[1:], letter)
+    return short
+
+
+def _count_names(text: bytes, name: bytes) -> int:
+    """How often a text has a member of this name, or more: never less. What a comma or a brace
+    follows is a value, as the second of these is: ``"type":"text"}``."""
+    quoted = b'"%b"' % name
+    return text.count(quoted) - text.count(quoted + b",") - text.count(quoted + b"}")
 
 
 def texts(raw: Raw) -> Iterator[tuple[str, str]]:

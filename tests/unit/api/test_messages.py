@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ BAD = [
     ('{"role":"user","content":[{"type":"a","text":5,"x":{"text":"a"}}]}', ".content[0].text"),
     ('{"role":"user","content":"a","r\\u006Fle":"b"}', ".role"),
     ('{"role":"user","content":"a","\\u0063ontent":"b"}', ".content"),
+    ('{"role":"user","content":"%s","\\u0063ontent":"b"}' % ("a" * 99), ".content"),
+    ('{"role":"user","content":[{"type":"text","text":"a","\\u0074ext":"b"}]}', ".content[0].text"),
     ('{"role":"assistant","tool_calls":[1],"tool_call\\u0073":[2]}', ".tool_calls"),
     ('{"role":"user","content":[{"type":"a","typ\\u0065":"b"}]}', ".content[0].type"),
 ]
@@ -130,3 +133,26 @@ class TextTests(SynchronousTestCase):
         for document in (strings, parts):
             raw = Raw(json.dumps(document).encode())
             self.assertEqual([text for _, text in texts(raw)], written)
+
+
+class SpelledLetters(SynchronousTestCase):
+    """Text in which letters are spelled as \\u0061."""
+
+    def test_text_of_spelled_letters_takes_no_more_memory_than_other_text(self) -> None:
+        """A body that is all escapes is judged in little more than three times its own size."""
+        spelled = rb"\u0041\u0061\u0074" * 50_000
+        for content in (b'"%b"' % spelled, b'[{"type":"text","text":"%b"}]' % spelled):
+            raw = Raw(b'[{"role":"user","content":%b}]' % content)
+            tracemalloc.start()
+            check_messages(raw)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            self.assertLess(peak, 4 * len(content))
+
+    def test_parts_of_type_text_are_judged_without_looking_at_their_names(self) -> None:
+        """The word in ``"type":"text"`` is not taken for a second member `text`."""
+        part = '{"type":"text","text":"a"}'
+        text = f'[{{"role":"user","content":[{",".join([part] * 5000)}]}}]'
+        self.patch(messages, "member_names", None)
+        self.patch(messages, "_says_all", None)
+        check_messages(Raw(text.encode()))
