@@ -137,6 +137,19 @@ def mixed(draw: st.DrawFn, events: list[bytes]) -> list[bytes]:
     return [block.replace(b"\n", ends) for block in blocks]
 
 
+def json_values() -> st.SearchStrategy[Any]:
+    """Anything that JSON can hold, types of parts and events among its texts."""
+    words = """output_text refusal reasoning_text text thinking tool_use message function_call
+        type content arguments name id input signature"""
+    text = st.sampled_from(words.split()) | st.text(max_size=5)
+    plain = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | text
+    return st.recursive(
+        plain,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=6),
+        max_leaves=20,
+    )
+
+
 class DialectTestCase(SynchronousTestCase):
     def assert_refused(
         self, path: str, body: bytes | dict[str, Any], code: str, rules: Rules = RULES

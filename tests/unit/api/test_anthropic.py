@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.unit.api.dialects import (
     HI,
     STAMP,
     DialectTestCase,
     asked,
     echoed,
+    json_values,
     operation_at,
     sent,
     shaped,
@@ -176,6 +180,12 @@ class AsStream(DialectTestCase):
         )
         starts = [e["content_block"] for e in events if e["type"] == "content_block_start"]
         self.assertEqual(starts[1], {"type": "tool_use", "id": "t", "name": "f", "input": {}})
+
+    @given(st.lists(json_values(), max_size=4), json_values())
+    def test_any_content_becomes_a_whole_stream(self, content: list[Any], usage: Any) -> None:
+        """Whatever its blocks and its usage are."""
+        events = self.events(*content, usage=usage)
+        self.assertEqual((events[0]["type"], events[-1]["type"]), ("message_start", "message_stop"))
 
     def test_content_of_unknown_shape_passes(self) -> None:
         """The stream is whole all the same, without a usage too."""

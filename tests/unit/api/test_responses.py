@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from infergate.api.operation import Rules
 from tests.unit.api.dialects import (
     HI,
@@ -12,6 +15,7 @@ from tests.unit.api.dialects import (
     DialectTestCase,
     asked,
     echoed,
+    json_values,
     operation_at,
     sent,
     shaped,
@@ -188,6 +192,15 @@ class AsStream(DialectTestCase):
         """What reached its limit says so in its last event."""
         self.assertEqual(self.kinds(status="incomplete")[-1], "incomplete")
 
+    @given(st.lists(json_values(), max_size=4), st.dictionaries(st.text(), json_values()))
+    def test_any_output_becomes_a_whole_stream(
+        self, output: list[Any], more: dict[str, Any]
+    ) -> None:
+        """Which ends in the response as it was."""
+        given = {**more, "output": output, "status": "completed", "error": None}
+        self.assertEqual(self.kinds(*output, **given | {"output": output})[-1], "completed")
+        self.assertEqual(self.events[-1]["response"]["output"], output)
+
     def test_output_of_unknown_shape_passes(self) -> None:
         """Nothing in it is understood, and the stream is whole all the same."""
         odd: Any = [5, None, {"content": [7]}, {"type": "message", "content": None}]
@@ -198,14 +211,14 @@ class AsStream(DialectTestCase):
 class Echo(DialectTestCase):
     def test_last_text_of_the_user(self) -> None:
         """All texts are counted, the last of the user's is given back."""
-        for given, said, words in (
+        for asked_for, said, words in (
             ("hi there", "hi there", 2),
             (HI, "hi there", 2),
             ([{"role": "user", "content": [{"type": "input_text", "text": "a b"}]}], "a b", 2),
             ([*HI, {"role": "assistant", "content": "x y z"}], "hi there", 5),
             ([5, {"type": "item_reference"}], "", 0),
         ):
-            answer, usage = echoed(PATH, {"input": given})
+            answer, usage = echoed(PATH, {"input": asked_for})
             text = answer["output"][0]["content"][0]["text"]
             self.assertEqual((text, usage.prompt_tokens), (f"Echo: {said}", words))
             self.assertEqual(usage.source, "counted")
