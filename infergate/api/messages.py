@@ -186,7 +186,8 @@ def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
     try:
         for batch, parts in in_batches(raw, _parts.decode, OBJECT_END):
             text = _without_spelled_letters(batch)
-            there, with_text = _count_names(text, b"text"), _with_text(parts)
+            there = _count_names(text, b"text")
+            with_text = _with_text(parts) if there else 0
             if not _are_strings(text, b"text", there, with_text):
                 _check_text(parts, path, count)
             if text.count(b'"type"') != len(parts) or there != with_text:

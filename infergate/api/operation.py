@@ -146,13 +146,13 @@ class Operation:
         return self.routes[0].path
 
 
-def read_request(operation: Operation, route: Route, body: bytes, rules: Rules) -> Ask:
-    """Read and judge a request body; raises `InvalidJSON`, and only when all of it is JSON
-    `InvalidRequest` for the first member at fault in the order of the contract."""
+def request_members(body: bytes) -> dict[str, Raw]:
+    """The members of a request's body, which are for the operation's `check` to judge. Raises
+    `InvalidJSON`, and where all of it is JSON but no object `InvalidRequest`."""
     try:
         members = read_object(body)
     except NotJSON as error:
         raise InvalidJSON(f"The body is not valid JSON: {error}.") from None
     if members is None:
         raise InvalidRequest("The body is JSON, but not an object.")
-    return operation.check(members, route, rules)
+    return members

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chat import CHAT
-from infergate.api.operation import Ask, Rules, Stamp, read_request
+from infergate.api.operation import Ask, Rules, Stamp, request_members
 from infergate.api.reply import CHAT_KIND, as_chunks, shape_reply
 from infergate.errors import GatewayError
 from tests.e2e.harness import OFF
@@ -58,7 +58,7 @@ class ScaleTests(SynchronousTestCase):
             "a hundred deep",
         ):
             body = BODIES[name](SIZE)
-            used = peak(lambda body=body: read_request(CHAT, ROUTE, body, RULES).body())  # type: ignore[misc]
+            used = peak(lambda body=body: CHAT.check(request_members(body), ROUTE, RULES).body())  # type: ignore[misc]
             self.assertLess(used, 3 * len(body) + SMALL, name)
 
     def test_echo_takes_memory_in_proportion(self) -> None:
@@ -68,7 +68,9 @@ class ScaleTests(SynchronousTestCase):
         assert echo is not None
         for name in ("smallest messages", "long content"):
             body = BODIES[name](SIZE)
-            used = peak(lambda body=body: echo(read_request(CHAT, ROUTE, body, RULES), STAMP))  # type: ignore[misc]
+            used = peak(
+                lambda body=body: echo(CHAT.check(request_members(body), ROUTE, RULES), STAMP)
+            )  # type: ignore[misc]
             self.assertLess(used, 4 * len(body) + SMALL, name)
 
     def test_replies_take_memory_in_proportion(self) -> None:

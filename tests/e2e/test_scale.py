@@ -15,7 +15,7 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chat import CHAT
-from infergate.api.operation import Ask, Operation, Route, Rules, Stamp, read_request
+from infergate.api.operation import Ask, Operation, Route, Rules, Stamp, request_members
 from infergate.api.operations import ROUTES
 from infergate.api.reply import CHAT_KIND, shape_reply
 from infergate.errors import GatewayError
@@ -40,7 +40,7 @@ MARGIN = 3
 
 
 def judge_body(body: bytes) -> None:
-    read_request(CHAT, ROUTE, body, RULES).body()
+    CHAT.check(request_members(body), ROUTE, RULES).body()
 
 
 def judge_reply(reply: bytes) -> None:
@@ -96,7 +96,7 @@ class ScaleTests(SynchronousTestCase):
             operation, route = ROUTES[path]
 
             def judge(body: bytes, operation: Operation = operation, route: Route = route) -> None:
-                read_request(operation, route, body, RULES).body()
+                operation.check(request_members(body), route, RULES).body()
 
             for name, make in bodies.items():
                 self.assert_bounded(judge, f"{path}: {name}", make)

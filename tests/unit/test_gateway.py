@@ -725,3 +725,20 @@ class Traces(SynchronousTestCase):
             line, seen = self.asked(*headers)
             self.assertIsNone(line["trace_id"])
             self.assertEqual({"traceparent", "tracestate"} & set(seen), set())
+
+
+class LargeBodies(SynchronousTestCase):
+    def test_large_body_is_read_and_judged_in_two_iterations(self) -> None:
+        """While a body of many megabytes is looked at, others have a turn in between; it is
+        answered all the same, and a client that leaves meanwhile is no fault."""
+        running = Running(framing=Limits(body=1 << 23))
+        later: list[Any] = []
+        self.patch(running.deadlines, "soon", later.append)
+        for leaves in (False, True):
+            client = running.connect()
+            client.send(chat(prompt="x" * (1 << 21)))
+            self.assertEqual((len(later), client.received), (1, b""))
+            if leaves:
+                client.close()
+            later.pop()()
+        self.assertEqual(running.outcomes, ["ok", "client_disconnected"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.events import Reader, Scanner
-from infergate.api.operation import Ask, Operation, Reply, Rules, Stamp, read_request
+from infergate.api.operation import Ask, Operation, Reply, Rules, Stamp, request_members
 from infergate.api.operations import ROUTES
 from infergate.api.usage import Usage
 from infergate.errors import BackendError, InvalidRequest
@@ -29,7 +29,7 @@ def asked(path: str, body: bytes | dict[str, Any], rules: Rules = RULES) -> Ask:
     """A request as it goes on."""
     operation, route = ROUTES[path]
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_request(operation, route, text, rules)
+    return operation.check(request_members(text), route, rules)
 
 
 def sent(path: str, body: bytes | dict[str, Any], rules: Rules = RULES) -> dict[str, Any]:

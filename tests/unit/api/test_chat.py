@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chat import CHAT
 from infergate.api.messages import texts as texts_of
-from infergate.api.operation import Ask, Rules, read_request
+from infergate.api.operation import Ask, Rules, request_members
 from infergate.errors import ClientError, InvalidJSON, InvalidRequest
 
 RULES = Rules(default_model="default", max_tokens_limit=1000)
@@ -32,7 +32,7 @@ HI = b'[{"role":"user","content":"hi"}]'
 
 def parse(body: bytes | dict[str, Any], rules: Rules = RULES) -> Ask:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_request(CHAT, CHAT.routes[0], text, rules)
+    return CHAT.check(request_members(text), CHAT.routes[0], rules)
 
 
 def with_member(name: str, text: bytes) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chat import CHAT
-from infergate.api.operation import Ask, Rules, Stamp, read_request
+from infergate.api.operation import Ask, Rules, Stamp, request_members
 from infergate.api.reply import (
     CHAT_KIND,
     as_chunks,
@@ -33,7 +33,7 @@ def shape(body: bytes) -> tuple[bytes, Usage]:
 
 
 def ask(body: bytes) -> Ask:
-    return read_request(CHAT, CHAT.routes[0], body, Rules("d", 1))
+    return CHAT.check(request_members(body), CHAT.routes[0], Rules("d", 1))
 
 
 def shaped(body: bytes) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.events import Scanner
-from infergate.api.operation import Rules, Stamp, read_request
+from infergate.api.operation import Rules, Stamp, request_members
 from infergate.api.operations import ROUTES
 from infergate.api.usage import Usage
 from infergate.errors import BackendError
@@ -49,7 +49,7 @@ def scanned(path: str, mock: dict[str, Any] | None = None) -> tuple[Scanner, byt
     operation, route = ROUTES[path]
     body = json.dumps(body_of(path, stream=True)).encode()
     assert operation.reader is not None
-    reader = operation.reader(read_request(operation, route, body, Rules(None, 1000)))
+    reader = operation.reader(operation.check(request_members(body), route, Rules(None, 1000)))
     scanner = Scanner(1 << 20, reader)
     stream = b"".join(answer(path, mock, stream=True).pieces)
     scanner.feed(stream)
@@ -65,7 +65,7 @@ class GoodAnswers(SynchronousTestCase):
             reply = answer(route.target, **body_of(path))
             self.assertEqual((reply.status, reply.content_type), (200, b"application/json"))
             body = json.dumps(body_of(path)).encode()
-            ask = read_request(operation, route, body, Rules(None, 1000))
+            ask = operation.check(request_members(body), route, Rules(None, 1000))
             usage = operation.shape(b"".join(reply.pieces), ask, Stamp("r", 1)).usage
             free = not route.costs
             self.assertEqual(usage.source, "none" if free else "backend", path)
@@ -175,7 +175,7 @@ class Failures(SynchronousTestCase):
         """The gateway takes none of them for an answer."""
         for path, (operation, route) in ROUTES.items():
             body = json.dumps(body_of(path)).encode()
-            ask = read_request(operation, route, body, Rules(None, 1000))
+            ask = operation.check(request_members(body), route, Rules(None, 1000))
             for fail in ("garbage", "empty", "error_event"):
                 reply = answer(route.target, {"fail": fail}, **body_of(path))
                 said = b"".join(reply.pieces)
