@@ -24,9 +24,10 @@ from benchmarks.bench import Bench, say
 from benchmarks.probe import Probe
 from benchmarks.processes import Server, free_port, scratch
 from benchmarks.question import question
+from benchmarks.replies import PLAIN
 from benchmarks.shapes import BODIES, EVENTS, MODEL_LISTS, REPLIES
 from benchmarks.targets import ROOT, TARGETS
-from benchmarks.watched import PATIENCE, Watched
+from benchmarks.watched import PATIENCE, Watched, prepare
 
 BODY = 10_000_000
 REPLY = 64 * 2**20 - 1024
@@ -70,7 +71,9 @@ class Cases:
 
     @contextmanager
     def gateway(self) -> Iterator[Watched]:
-        """A gateway from its start to its end."""
+        """A gateway from its start to its end, which begins with a good answer of the backend."""
+        _, _, good = PLAIN.partition(b"\r\n\r\n")
+        prepare(self._backend, good)
         with self._bench.running(TARGETS["infergate"], backend=self._backend) as gateway:
             assert gateway.server is not None
             yield Watched(gateway.port, self._backend, gateway.server)

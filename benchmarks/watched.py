@@ -25,7 +25,7 @@ class Watched:
 
     def prepare(self, reply: bytes, kind: str = "application/json") -> None:
         """What the backend answers from now on."""
-        _post(self._backend, "/next", reply, {"Content-Type": kind})
+        prepare(self._backend, reply, kind)
 
     def post(self, body: bytes, **headers: str) -> int:
         """The status with which a chat request is answered; 0 where there was no whole answer."""
@@ -46,6 +46,11 @@ class Watched:
 
     def get(self, path: str) -> int:
         return _request(self.port, "GET", path, None, {"Authorization": f"Bearer {KEY}"})
+
+
+def prepare(backend: int, reply: bytes, kind: str = "application/json") -> None:
+    """What the backend on this port answers from now on."""
+    _post(backend, "/next", reply, {"Content-Type": kind})
 
 
 def _post(port: int, path: str, body: bytes, headers: dict[str, str]) -> int:
