@@ -149,7 +149,7 @@ class Metrics:
 
     def expect(self, routes: Iterable[str]) -> None:
         """Count what may come of the operations at these routes from now on, and from 0."""
-        self._expected.labels += [(route, *ending) for route, ending in product(routes, ENDINGS)]
+        self._expected.routes += routes
 
     def began(self, record: Record) -> None:
         self._in_flight += 1
@@ -232,7 +232,7 @@ def exemplar_of(record: Record) -> Exemplar | None:
 
 
 class _Expected(Collector):
-    """A counter that is there from the start, with 0, under all labels in `labels`.
+    """The counter of requests, there with 0 for whatever may come of an operation at `routes`.
 
     The hundreds of counts are made by the first scrape, and not at the start, when nobody has
     asked for them yet.
@@ -240,15 +240,16 @@ class _Expected(Collector):
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self.labels: list[tuple[str, ...]] = []
+        self.routes: list[str] = []
 
     def describe(self) -> Iterable[Metric]:
         """Called when this is registered: the names alone, so that no other metric has them."""
         return self._counter.describe()
 
     def collect(self) -> Iterable[Metric]:
-        while self.labels:
-            self._counter.labels(*self.labels.pop(0))
+        for route, ending in product(self.routes, ENDINGS):
+            self._counter.labels(route, *ending)
+        self.routes.clear()
         return self._counter.collect()
 
 

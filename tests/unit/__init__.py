@@ -1,6 +1,6 @@
 """What works in memory: no socket, no sleep, no process.
 
-Properties are tried on 10 examples each, the same in every run; `INFERGATE_EXAMPLES` sets another
+Properties are tried on 5 examples each, the same in every run; `INFERGATE_EXAMPLES` sets another
 number, for a search that takes its time. ``.ci/run`` tries 200.
 """
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "unit",
-    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "10")),
+    max_examples=int(os.environ.get("INFERGATE_EXAMPLES", "5")),
     derandomize=True,
     database=None,
     deadline=None,
