@@ -74,11 +74,12 @@ class Feed:
             "state": {
                 **self._state(),
                 "in_flight": len(history.in_flight),
+                "recent": history.recent(),
                 "limited": dict(history.limited),
                 "callers": history.callers(),
             },
             "requests": [self._line(ended, record) for ended, record in history.new_since(since)],
-            "point": history.point(),
+            "points": history.latest(),
             **more,
         }
         return b"data: %b\n\n" % msgspec.json.encode(said)

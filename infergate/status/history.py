@@ -21,6 +21,9 @@ LAST_EXCHANGES = 200
 INTERVAL = 10
 """Seconds that one point of a plot stands for."""
 
+RECENT = 60
+"""Seconds that the percentiles of now are of."""
+
 POINTS = 3600 // INTERVAL
 """Points of a plot: an hour."""
 
@@ -53,6 +56,16 @@ class _Durations:
         self._counts[bisect_left(_BOUNDS, seconds)] += 1
         self._total += 1
 
+    def add_all(self, other: _Durations) -> None:
+        """Add what another histogram counted."""
+        both = zip(self._counts, other._counts, strict=True)
+        self._counts = [mine + theirs for mine, theirs in both]
+        self._total += other._total
+
+    def percentiles(self) -> list[float | None]:
+        """The 50th, 90th and 99th."""
+        return [self.percentile(share) for share in (0.5, 0.9, 0.99)]
+
     def percentile(self, share: float) -> float | None:
         """Seconds that `share` of all took at most; None where there are none."""
         if not self._total:
@@ -84,14 +97,15 @@ class _Interval:
         self.prompt_tokens += record.usage.prompt_tokens
         self.completion_tokens += record.usage.completion_tokens
 
-    def point(self) -> dict[str, Any]:
-        """The same as one point of the plots: times in seconds, counts of the whole interval."""
+    def point(self, now: float) -> dict[str, Any]:
+        """The same as one point of the plots: times in seconds, counts of as many `seconds` as
+        the interval lasted, or lasts by `now`."""
         return {
             "time": self.began,
-            "seconds": INTERVAL,
+            "seconds": min(INTERVAL, max(1.0, round(now - self.began, 1))),
             "outcomes": dict(self.outcomes),
-            "latency": [self.latencies.percentile(share) for share in (0.5, 0.9, 0.99)],
-            "first_token": [self.first_tokens.percentile(share) for share in (0.5, 0.9, 0.99)],
+            "latency": self.latencies.percentiles(),
+            "first_token": self.first_tokens.percentiles(),
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
         }
@@ -115,6 +129,7 @@ class History:
         self.limited: Counter[str] = Counter()
         self._points: deque[dict[str, Any]] = deque(maxlen=POINTS)
         self._interval = _Interval(self._begin())
+        self._closed: deque[_Interval] = deque(maxlen=RECENT // INTERVAL - 1)
         self._callers: dict[str, list[int]] = {}
 
     def began(self, record: Record) -> None:
@@ -138,10 +153,22 @@ class History:
         missed = min(self.ended_count - count, len(self.last))
         return [self.last[index] for index in range(len(self.last) - missed, len(self.last))]
 
-    def point(self) -> dict[str, Any]:
-        """The interval under way, as a point of the plots."""
+    def latest(self) -> list[dict[str, Any]]:
+        """The interval under way, as a point of the plots, and before it the one that closed last:
+        who reads them each second has missed what ended in that interval's last second."""
         self._roll()
-        return self._interval.point()
+        last = [self._points[-1]] if self._points else []
+        return [*last, self._interval.point(self._now())]
+
+    def recent(self) -> dict[str, list[float | None]]:
+        """Percentiles of what ended within the last minute: one interval alone has too few."""
+        self._roll()
+        latency, first_token = _Durations(), _Durations()
+        for interval in (*self._closed, self._interval):
+            if interval.began > self._interval.began - RECENT:
+                latency.add_all(interval.latencies)
+                first_token.add_all(interval.first_tokens)
+        return {"latency": latency.percentiles(), "first_token": first_token.percentiles()}
 
     def points(self) -> list[dict[str, Any]]:
         """The last hour: one point for each interval in which something ended."""
@@ -172,7 +199,8 @@ class History:
         begin = self._begin()
         if begin != self._interval.began:
             if self._interval.outcomes:
-                self._points.append(self._interval.point())
+                self._points.append(self._interval.point(begin))
+                self._closed.append(self._interval)
             self._interval = _Interval(begin)
         while self._points and self._points[0]["time"] < begin - 3600:
             self._points.popleft()

@@ -12,6 +12,7 @@ function element(name, text, className) {
 }
 
 const KEPT = 200;
+const INTERVAL = 10; // seconds of one point of a plot
 let requests = [];
 let points = [];
 let state = {};
@@ -63,7 +64,7 @@ function since(then) {
 
 const STATES = { ready: "good", draining: "middling", backend_loading: "middling", backend_unavailable: "poor" };
 
-function drawState() {
+function drawState(now) {
   const badge = byId("state");
   if (badge.textContent !== state.state) {
     badge.textContent = state.state;
@@ -71,12 +72,14 @@ function drawState() {
   }
   byId("facts").textContent =
     `version ${state.version} · backend ${state.backend} · up ${since(state.started)}`;
-  const recent = points.slice(-2);
-  const over = recent.reduce((sum, point) => sum + point.seconds, 0) || 1;
+  // The interval under way, and the one before it.
+  const begin = Math.floor(now / INTERVAL) * INTERVAL - INTERVAL;
+  const recent = points.filter((point) => point.time >= begin);
+  const over = now - begin;
   const count = (select) => recent.reduce((sum, point) => sum + select(point), 0);
   const all = (point) => Object.values(point.outcomes).reduce((sum, n) => sum + n, 0);
   const waiting = state.waiting ?? {};
-  const last = points[points.length - 1] ?? { latency: [], first_token: [] };
+  const { latency, first_token: firstToken } = state.recent;
   const tiles = [
     ["Requests a second", (count(all) / over).toFixed(1)],
     ["Tokens a second", whole(count((p) => p.prompt_tokens + p.completion_tokens) / over)],
@@ -86,8 +89,10 @@ function drawState() {
     ["Waiting: backend's head", whole(waiting.backend_head ?? 0)],
     ["Waiting: first token", whole(waiting.first_token ?? 0)],
     ["Waiting: client's reading", whole(waiting.client_reading ?? 0)],
-    ["Latency p50", seconds(last.latency[0]) || "–"],
-    ["First token p50", seconds(last.first_token[0]) || "–"],
+    ["Latency p50, last minute", seconds(latency[0]) || "–"],
+    ["Latency p99, last minute", seconds(latency[2]) || "–"],
+    ["First token p50, last minute", seconds(firstToken[0]) || "–"],
+    ["First token p99, last minute", seconds(firstToken[2]) || "–"],
     ...Object.entries(state.limited ?? {}).map(([name, n]) => [`Limit hit: ${name}`, whole(n)]),
   ];
   const list = byId("tiles");
@@ -153,14 +158,24 @@ const PLOTS = [
   },
 ];
 
+const SHORTEST = 600; // seconds that a plot shows at least
+
 function grid() {
-  // Every interval of the last hour: one in which nothing ended has no point of its own.
-  const step = points.length ? points[points.length - 1].seconds : 10;
-  const end = points.length ? points[points.length - 1].time : Math.floor(Date.now() / 1000);
+  // Every interval of the last hour, or since the first of which anything is known: one in which
+  // nothing ended has no point of its own.
+  const end = points[points.length - 1].time;
+  const begin = Math.max(end - HOUR, Math.min(points[0].time, end - SHORTEST));
   const known = new Map(points.map((point) => [point.time, point]));
   const times = [];
-  for (let time = end - HOUR + step; time <= end; time += step) times.push(time);
+  for (let time = begin + INTERVAL; time <= end; time += INTERVAL) times.push(time);
   return { times, at: (time) => known.get(time) };
+}
+
+// A value between two that are missing is the end of no line: without a dot it would not be seen.
+function alone(plot, index, shown) {
+  if (shown) return null;
+  const values = plot.data[index];
+  return [...values.keys()].filter((i) => (values[i] ?? null) !== null && (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null);
 }
 
 function drawPlots() {
@@ -182,17 +197,21 @@ function drawPlots() {
     }
     plot.names = names;
     plot.drawn?.destroy();
+    const clock = (time) => new Date(time * 1000).toTimeString();
     const axis = { stroke: style("--soft"), grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line") } };
     plot.drawn = new uPlot(
       {
         width: Math.max(200, plot.figure.clientWidth - 18),
         height: 180,
         cursor: { drag: { x: false, y: false } },
-        axes: [axis, { ...axis, size: 55 }],
+        axes: [
+          { ...axis, values: (_, times) => times.map((time) => clock(time).slice(0, 5)) },
+          { ...axis, size: 55 },
+        ],
         scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
         series: [
-          {},
-          ...series.map(([name], i) => ({ label: name, stroke: COLOURS[i % COLOURS.length], width: 2, spanGaps: false, points: { size: 5 } })),
+          { label: "at", value: (_, time) => (time === null ? "–" : clock(time).slice(0, 8)) },
+          ...series.map(([name], i) => ({ label: name, value: (_, value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(3)).toLocaleString("en")), stroke: COLOURS[i % COLOURS.length], width: 2, spanGaps: false, points: { size: 5, filter: alone } })),
         ],
       },
       data,
@@ -235,7 +254,7 @@ function row(request) {
   cell.append(opener);
   const tokens = request.usage_source === "none" ? "" : `${request.prompt_tokens}+${request.completion_tokens}`;
   made.append(
-    element("td", shown(request.time).slice(11, 19)),
+    element("td", new Date(request.time).toTimeString().slice(0, 8)),
     element("td", request.outcome, failed(request) ? "poor" : "good"),
     element("td", shown(request.status), "number"),
     element("td", request.operation ?? request.path ?? ""),
@@ -394,11 +413,10 @@ function hear(line) {
     requests = [];
     byId("requests").replaceChildren();
   }
-  const last = points[points.length - 1];
-  if (last && last.time === line.point.time) points[points.length - 1] = line.point;
-  else points.push(line.point);
-  points = points.filter((point) => point.time > line.point.time - HOUR);
-  drawState();
+  const known = new Set(line.points.map((point) => point.time));
+  points = points.filter((point) => !known.has(point.time)).concat(line.points);
+  points = points.filter((point) => point.time > line.time - HOUR);
+  drawState(line.time);
   drawCallers();
   drawBox();
   drawPlots();

@@ -68,7 +68,7 @@ class Plots(Remembering):
                 milliseconds / 100, first_token=milliseconds / 1000, usage=Usage(2, 3, 5, "backend")
             )
         self.exchange(outcome="timeout")
-        point = self.history.point()
+        point = self.history.latest()[-1]
         self.assertEqual(point["outcomes"], {"ok": 100, "timeout": 1})
         self.assertEqual((point["prompt_tokens"], point["completion_tokens"]), (200, 300))
         for share, seconds in zip((0.5, 0.9, 0.99), point["latency"], strict=True):
@@ -78,7 +78,7 @@ class Plots(Remembering):
 
     def test_no_percentile_of_nothing(self) -> None:
         """Where nothing ended there is no time to tell."""
-        self.assertEqual(self.history.point()["latency"], [None, None, None])
+        self.assertEqual(self.history.latest()[-1]["latency"], [None, None, None])
 
     def test_the_last_hour_is_kept(self) -> None:
         """What is older than an hour goes, also where nothing has come since."""
@@ -94,7 +94,34 @@ class Plots(Remembering):
     def test_an_exchange_of_ten_minutes_and_more(self) -> None:
         """A time beyond the last bound counts as that bound."""
         self.exchange(10_000)
-        self.assertGreater(self.history.point()["latency"][0], 600)
+        self.assertGreater(self.history.latest()[-1]["latency"][0], 600)
+
+    def test_interval_under_way_is_divided_by_what_has_passed_of_it(self) -> None:
+        """A rate does not fall each time that an interval begins; and who reads the feed each
+        second gets the last second of the interval that closed too."""
+        self.exchange()
+        self.now += 4
+        self.assertEqual(self.history.latest()[-1]["seconds"], 4)
+        self.exchange()
+        self.now += INTERVAL - 4
+        closed, under_way = self.history.latest()
+        self.assertEqual((closed["seconds"], closed["outcomes"]), (INTERVAL, {"ok": 2}))
+        self.assertEqual((under_way["seconds"], under_way["outcomes"]), (1, {}))
+
+    def test_percentiles_of_now_are_of_the_last_minute(self) -> None:
+        """Not of one interval, which may have just begun; older ones are forgotten."""
+        self.exchange(seconds=0.5)
+        self.now += 5 * INTERVAL
+        self.exchange(seconds=2.0)
+        low, _, high = self.history.recent()["latency"]
+        assert low is not None and high is not None
+        self.assertTrue(0.5 <= low <= 0.6 and 2.0 <= high <= 2.4, (low, high))
+        self.now += INTERVAL
+        low = self.history.recent()["latency"][0]
+        assert low is not None
+        self.assertGreaterEqual(low, 2.0)
+        self.now += 3600
+        self.assertEqual(self.history.recent()["latency"], [None, None, None])
 
 
 class Callers(Remembering):
