@@ -177,6 +177,13 @@ class Scanner:
             line_end = data.find(_LF)
             if line_end == last and data.startswith(b"data: {"):
                 return data if self._hear(data[6:last], b"") else b""
+            # "event: NAME" in one line, and "data: {...}" in the next.
+            if (
+                data.startswith(b"event: ")
+                and data.startswith(b"data: {", line_end + 1)
+                and data.find(_LF, line_end + 1) == last
+            ):
+                return data if self._hear(data[line_end + 7 : last], data[7:line_end]) else b""
             if data.find(b"\n\n") == last:
                 return data if self._take(data[:last]) else b""
             if line_end > 0 and b"\n\n\n" not in data:

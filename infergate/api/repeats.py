@@ -6,10 +6,9 @@ import re
 
 import attrs
 
-MAX_DIGITS = 15
-"""Digits of a number that is read here; a longer one is for the parser."""
-
 _TEXT = re.compile(rb'[^"\\\x00-\x1f]+')
+# A longer number is for the parser, and so is one with a needless 0, which is no JSON.
+_DIGITS = re.compile(rb"0|[1-9][0-9]{0,14}")
 _NUMBER = re.compile(rb'"sequence_number": ?([0-9]+)')
 
 
@@ -27,34 +26,38 @@ class Repeats:
     """
 
     member: bytes
-    number: int = attrs.field(default=-1, init=False)
-    """The ``sequence_number`` of the last event that was the same; -1 before there was one."""
 
     _before: bytes | None = attrs.field(default=None, init=False)
     _between: bytes | None = attrs.field(default=None, init=False)
     _after: bytes = attrs.field(default=b"", init=False)
+    # The bytes before and after what may differ.
+    _start: int = attrs.field(default=0, init=False)
+    _tail: int = attrs.field(default=0, init=False)
     _number_first: bool = attrs.field(default=False, init=False)
+    _digits: bytes = attrs.field(default=b"-1", init=False)
     _find: re.Pattern[bytes] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._find = re.compile(rb'"(?:%b)": ?"([^"\\\x00-\x1f]+)"' % self.member)
 
+    @property
+    def number(self) -> int:
+        """The ``sequence_number`` of the last event that was the same; -1 before there was one."""
+        return int(self._digits)
+
     def same(self, data: bytes) -> bool:
         """Whether `data` is the event that was learnt but for its text and its number."""
-        before, after = self._before, self._after
+        before = self._before
         if (
             before is None
             or not data.startswith(before)
-            or not data.endswith(after)
+            or not data.endswith(self._after)
             or not data.isascii()  # or else UTF-8, which is for the parser to judge
         ):
             return False
-        start, end = len(before), len(data) - len(after)
-        if self._between is None:
+        start, end, between = self._start, len(data) - self._tail, self._between
+        if between is None:
             return _TEXT.fullmatch(data, start, end) is not None
-        return self._same_with_number(data, start, end, self._between)
-
-    def _same_with_number(self, data: bytes, start: int, end: int, between: bytes) -> bool:
         # Neither a number nor such a text can hold what stands between them.
         at = data.find(between, start, end)
         if at < 0:
@@ -63,13 +66,9 @@ class Repeats:
             number, start = data[start:at], at + len(between)
         else:
             number, end = data[at + len(between) : end], at
-        # No number of JSON begins with a 0, but for 0 itself.
-        good = (
-            number.isdigit() and len(number) <= MAX_DIGITS and (number[0] != 48 or number == b"0")
-        )
-        if not good or _TEXT.fullmatch(data, start, end) is None:
+        if _DIGITS.fullmatch(number) is None or _TEXT.fullmatch(data, start, end) is None:
             return False
-        self.number = int(number)
+        self._digits = number
         return True
 
     def learn(self, data: bytes, *, numbered: bool = False) -> None:
@@ -82,6 +81,7 @@ class Repeats:
             return
         holes = sorted(found.span(1) for found in (text, number) if found is not None)
         self._before, self._after = data[: holes[0][0]], data[holes[-1][1] :]
+        self._start, self._tail = len(self._before), len(self._after)
         if number is not None:
             self._between = data[holes[0][1] : holes[1][0]]
             self._number_first = number.start(1) < text.start(1)

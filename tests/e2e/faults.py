@@ -644,7 +644,7 @@ def done_ends(d: Dialect) -> list[Fault]:
         events(
             "[DONE] unfinished, nothing finished",
             stream(d.said, b"data: [DONE]"),
-            gives=streamed(d.said + DONE),
+            gives=cut(d.said),
         ),
         events(
             "an error event and [DONE]",
