@@ -188,7 +188,7 @@ def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
             text = _without_spelled_letters(batch)
             there = _count_names(text, b"text")
             with_text = _with_text(parts) if there else 0
-            if not _are_strings(text, b"text", there, with_text):
+            if there and not _are_strings(text, b"text", there, with_text):
                 _check_text(parts, path, count)
             if text.count(b'"type"') != len(parts) or there != with_text:
                 seeker.seek(batch, _JUDGED_OF_PART, path=path, first=count)
@@ -286,7 +286,8 @@ def _count_names(text: bytes, name: bytes) -> int:
     """How often a text has a member of this name, or more: never less. What a comma or a brace
     follows is a value, as the second of these is: ``"type":"text"}``."""
     quoted = b'"%b"' % name
-    return text.count(quoted) - text.count(quoted + b",") - text.count(quoted + b"}")
+    count = text.count(quoted)
+    return count and count - text.count(quoted + b",") - text.count(quoted + b"}")
 
 
 def texts(raw: Raw) -> Iterator[tuple[str, str]]:
