@@ -28,7 +28,7 @@ class Options(OneLineOptions):
     program = "infergate-mock"
     synopsis = "[options]"
     longdesc = (
-        "An OpenAI-compatible backend that answers with the last user content, and is slow or "
+        "A backend with the routes of llama.cpp that answers with what was asked, and is slow or "
         "fails as told: by these options, or for one request by a body member such as "
         '"mock": {"fail": "reset", "fail_after": 3}.'
     )
