@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import socket
 import subprocess
 import time
-from pathlib import Path
-from typing import Any
 from unittest import skipUnless
-from urllib.parse import urlencode
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.e2e.harness import OFF, chat, gateway, get, mock, running, wait_for
-
-CONFIG = """
-global: {{scrape_interval: 1s}}
-scrape_configs:
-  - job_name: infergate
-    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
-"""
+from tests.e2e.harness import OFF, chat, gateway, get, mock, running
+from tests.e2e.prometheus import Prometheus
 
 
 class PrometheusTests(SynchronousTestCase):
@@ -43,53 +32,18 @@ class PrometheusTests(SynchronousTestCase):
         checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
         self.assertEqual((checked.returncode, checked.stdout, checked.stderr), (0, b"", b""))
 
-    def start(self) -> str:
-        """A Prometheus that scrapes the gateway each second; its URL."""
-        directory = Path(self.mktemp()).resolve()
-        directory.mkdir()
-        (directory / "config.yml").write_text(CONFIG.format(port=self.gateway.port))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        process = subprocess.Popen(
-            [
-                "prometheus",
-                f"--config.file={directory / 'config.yml'}",
-                f"--storage.tsdb.path={directory / 'data'}",
-                f"--web.listen-address={address}",
-                "--enable-feature=exemplar-storage",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        return f"http://{address}/api/v1"
-
-    def query(self, url: str, path: str, **arguments: str) -> Any:
-        try:
-            status, _, body = get(f"{url}/{path}?{urlencode(arguments)}")
-        except OSError:
-            return []
-        return json.loads(body).get("data", []) if status == 200 else []
-
     @skipUnless(shutil.which("prometheus"), "needs prometheus")
     def test_prometheus_has_what_the_gateway_shows(self) -> None:
         """Every metric is stored, no scrape fails, and an exemplar leads to a request."""
-        url = self.start()
-
-        def found() -> Any:
-            data = self.query(url, "query", query='up{job="infergate"}')
-            return data and data["result"] and data["result"][0]["value"][1] == "1"
-
-        wait_for(found, 30, "a scrape")
-        (sample,) = self.query(url, "query", query="sum(infergate_requests_total)")["result"]
+        prometheus = Prometheus.scraping(self.gateway.port)
+        self.addCleanup(prometheus.stop)
+        prometheus.wait_for_a_scrape()
+        (sample,) = prometheus.ask("query", query="sum(infergate_requests_total)")["result"]
         self.assertGreaterEqual(float(sample["value"][1]), 4)
-        names = set(self.query(url, "label/__name__/values"))
+        names = set(prometheus.ask("label/__name__/values"))
         shown = {name.partition("{")[0] for name in self.gateway.metrics()}
         self.assertEqual(shown - names, set())
-        examples = self.query(
-            url,
+        examples = prometheus.ask(
             "query_exemplars",
             query="gen_ai_server_request_duration_seconds_bucket",
             start=str(time.time() - 60),
