@@ -55,7 +55,7 @@ setup(
     package_dir={"": "."},
     packages=[*find_packages(include=["infergate", "infergate.*"]), "twisted.plugins"],
     package_data={"infergate": ["py.typed", "status/*"]},
-    entry_points={"console_scripts": ["infergate = infergate.console:main"]},
+    entry_points={"console_scripts": ["infergate = infergate.commands.console:main"]},
     install_requires=[
         "twisted[tls]>=26.10.0",  # fixed header smuggling, issue 12754
         "klein>=24.8.0",

@@ -3,25 +3,13 @@
 The plan of the house. Each room or module imports only what stands below it; what stands on
 one line never imports one another. Each room's docstring lists its modules the same way.
 
-    console              `infergate`, the command: twistd in the foreground, and what is beside it
-    report newkey        `infergate usage`: what the ledger holds; `infergate key`: a strong key
+    commands             `infergate`: the command and its subcommands
     tap                  `twistd infergate`: reads the settings and handles signals
-    reload               files that are read again: keys, certificates
-    certificates         those of one listener, which can be read again
-    watching             files that are looked at once a second
-    sharing              ports that several processes listen on
-    listening greeting   where to listen; the line that says what runs
     compose              wires the gateway out of its settings
     wiring               the parts of the gateway, each out of the settings
-    stores               what is kept outside the process: USAGE_DB and SHARED_STATE
-    otel                 the standard OTEL_* variables
-    manual dotenv        the settings as text for people; the file .env
-    settings             what was asked for: each setting, its default and what is allowed
-    sources              where a setting is written: option, environment, .env, a file of its own
-    values               what one setting may be
+    process              listening, reloading, draining: how the process lives
+    config               what was asked for: settings, where they are written, what they may be
     command              what both twistd plugins need
-    service              start, drain, stop
-    notify               what systemd is told of the service
     gateway              the Klein app: routes, and the order of the checks
     worker               a checked request in, an answer out: echo or backend
     acceptance           whether the backend took the request
@@ -33,7 +21,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     telemetry            what is known afterwards
     api                  what is said: pure, no socket, no clock
     reactor              Twisted made quicker
-    errors leftovers     every way to fail; quotes and ${NAME} that another program left
+    errors               every way to fail
 
 Beside them: `mock`, a backend to try things against.
 """

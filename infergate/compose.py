@@ -19,18 +19,17 @@ from infergate.access.roster import Roster
 from infergate.api.operation import Rules
 from infergate.api.operations import NAMES, ROUTES
 from infergate.backend.agent import Pool
+from infergate.config.otel import Telemetry
+from infergate.config.settings import Settings
 from infergate.gateway import PAGES, Gateway
-from infergate.otel import Telemetry
+from infergate.process.service import Part
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.connection import EdgeLimits
 from infergate.server.edge import Edge
 from infergate.server.origins import NO_ORIGINS
 from infergate.server.parser import Limits
 from infergate.server.routes import Routes
-from infergate.service import Part
-from infergate.settings import Settings
 from infergate.status.site import StatusSite
-from infergate.stores import Stores
 from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.lag import Lag
 from infergate.telemetry.logs import RequestLog
@@ -40,6 +39,7 @@ from infergate.wiring import callers, pushing
 from infergate.wiring.backing import backing
 from infergate.wiring.callers import Rosters
 from infergate.wiring.servers import Reach, Servers
+from infergate.wiring.stores import Stores
 from infergate.worker import IWorker
 
 if TYPE_CHECKING:

@@ -19,30 +19,30 @@ from twisted.logger import LogEvent, Logger
 from infergate.access.policy import Policies
 from infergate.access.windows import LASTING
 from infergate.backend.endpoint import backend_endpoint
-from infergate.certificates import Certificates
 from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
-from infergate.dotenv import misspelt, read_dotenv
-from infergate.greeting import start_line, url
+from infergate.config.dotenv import misspelt, read_dotenv
+from infergate.config.manual import help_text, option_parameters
+from infergate.config.otel import Telemetry, read_telemetry, variables
+from infergate.config.settings import Settings, load, names
+from infergate.config.sources import SettingsError
 from infergate.ledger.sqlite import network_file_system
-from infergate.listening import listen, listen_main
-from infergate.manual import help_text, option_parameters
-from infergate.notify import Notifier
-from infergate.otel import Telemetry, read_telemetry, variables
+from infergate.process.certificates import Certificates
+from infergate.process.greeting import start_line, url
+from infergate.process.listening import listen, listen_main
+from infergate.process.notify import Notifier
+from infergate.process.reload import CertificateFiles, KeyFiles, Reloader
+from infergate.process.service import GatewayService
+from infergate.process.sharing import is_shared, let_go, reactor_for
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
-from infergate.reload import CertificateFiles, KeyFiles, Reloader
 from infergate.server.addresses import is_loopback
-from infergate.service import GatewayService
-from infergate.settings import Settings, load, names
-from infergate.sharing import is_shared, let_go, reactor_for
-from infergate.sources import SettingsError
-from infergate.stores import open_stores
 from infergate.telemetry.jsonlines import json_line
 from infergate.telemetry.lines import STOPPED_READER, LogWriter
 from infergate.telemetry.logs import observer
 from infergate.telemetry.targets import LogFile, Target, reopen, target_of
 from infergate.telemetry.textlines import TextLines, shows_colours
+from infergate.wiring.stores import open_stores
 
 STDOUT = 1
 """The descriptor of standard output."""

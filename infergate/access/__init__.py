@@ -21,4 +21,5 @@ windows     the current minute, hour, day, week or month
 places      operations under way at once
 policy      what a caller may do, as one value
 ratelimit   how often a caller may come
+leftovers   quotes and ${NAME} that another program left
 """

@@ -23,10 +23,10 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from infergate.access.auth import MAX_TOKEN_BYTES, TOKEN, KeyRing
+from infergate.access.leftovers import check_meant
 from infergate.access.options import EVERYBODY, Options, make_policies, read_options
 from infergate.access.policy import Policies
 from infergate.access.ratelimit import Rate
-from infergate.leftovers import check_meant
 
 SHORT = 16
 """Characters of a plain key below which it is warned of: guessing gets near."""

@@ -5,5 +5,6 @@ Nothing here listens, connects or logs. What is made is started by `service`.
 pushing     what is pushed by OTLP, and what gives ids to traces
 backing     the worker, and how the backend is
 callers     who is known, what each may do, and where it is counted
+stores      what is kept outside the process: USAGE_DB and SHARED_STATE
 servers     the servers that a gateway reaches
 """

@@ -12,7 +12,7 @@ from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
 from infergate.backend.endpoint import api_base
 from infergate.backend.health import Health, connection, health_route
-from infergate.settings import Settings
+from infergate.config.settings import Settings
 from infergate.telemetry.reachability import Reachability
 from infergate.wiring.servers import Servers
 from infergate.worker import BackendWorker, EchoWorker, IWorker

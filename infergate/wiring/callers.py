@@ -13,11 +13,11 @@ from infergate.access.limits import ILimits, LocalLimits
 from infergate.access.policy import Policies, Policy
 from infergate.access.roster import Roster
 from infergate.access.shared import SharedLimits
-from infergate.service import Part
-from infergate.settings import Settings
-from infergate.stores import Stores
+from infergate.config.settings import Settings
+from infergate.process.service import Part
 from infergate.telemetry.metrics import Metrics
 from infergate.wiring.servers import Servers
+from infergate.wiring.stores import Stores
 
 if TYPE_CHECKING:
     from infergate.access.redislink import RedisLink

@@ -8,9 +8,9 @@ from functools import partial
 from time import time_ns
 
 from infergate.backend.endpoint import api_base, host_and_port
-from infergate.otel import Signal, Telemetry
-from infergate.settings import Settings
-from infergate.sources import SettingsError
+from infergate.config.otel import Signal, Telemetry
+from infergate.config.settings import Settings
+from infergate.config.sources import SettingsError
 from infergate.telemetry.collector import Collector
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.push import MetricsPusher, Pushers, SpanPusher

@@ -9,8 +9,8 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from infergate.backend.agent import OriginAgent, Pool
 from infergate.backend.endpoint import api_base
+from infergate.config.sources import SettingsError
 from infergate.reactor.deadlines import Deadlines
-from infergate.sources import SettingsError
 
 Reach = Callable[[str, Any], IStreamClientEndpoint]
 """How to connect to an HTTP URL or to ``unix:/path``. The second argument is what TLS trusts, a

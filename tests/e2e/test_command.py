@@ -28,7 +28,7 @@ class Console(Process):
     """One `infergate`, as a user would start it."""
 
     def command(self, plugin: str) -> list[str]:
-        return [sys.executable, "-c", "from infergate.console import main; main()"]
+        return [sys.executable, "-c", "from infergate.commands.console import main; main()"]
 
 
 class Elsewhere(Console):
@@ -59,7 +59,8 @@ class OnPath(Process):
 
 def ended(*arguments: str) -> tuple[int, str, str]:
     """The exit status, standard output and standard error of an `infergate` that ends by itself."""
-    command = [sys.executable, "-c", "from infergate.console import main; main()", *arguments]
+    program = "from infergate.commands.console import main; main()"
+    command = [sys.executable, "-c", program, *arguments]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
     return done.returncode, done.stdout, done.stderr

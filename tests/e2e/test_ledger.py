@@ -28,7 +28,7 @@ KEYS = {"alice": "sk-alice-0123456789", "bob": "sk-bob-01234567890"}
 OUTAGE = 600.0 if os.environ.get("INFERGATE_LONG") else 3.0
 """Seconds for which a database is locked, or a disk full, under 100 requests a second."""
 
-COMMAND = [sys.executable, "-c", "from infergate.console import main; main()"]
+COMMAND = [sys.executable, "-c", "from infergate.commands.console import main; main()"]
 """`infergate`, as it is installed."""
 
 Sums = dict[tuple[str, ...], tuple[int, int, int]]

@@ -14,7 +14,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.e2e.harness import OFF, gateway, running, wait_for
-from tests.unit.test_certificates import certificate
+from tests.unit.process.test_certificates import certificate
 
 skip = OFF
 

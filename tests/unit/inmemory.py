@@ -41,12 +41,12 @@ from infergate.access.ratelimit import parse_rate
 from infergate.api.operations import NAMES
 from infergate.backend.call import Timeouts
 from infergate.compose import compose
+from infergate.config.settings import Settings
+from infergate.process.service import GatewayService
 from infergate.server.connection import Connection, EdgeLimits
 from infergate.server.edge import Edge
 from infergate.server.origins import NO_ORIGINS, parse_origins
 from infergate.server.parser import Limits
-from infergate.service import GatewayService
-from infergate.settings import Settings
 from infergate.telemetry.jsonlines import fields
 from infergate.telemetry.record import Record
 

@@ -12,12 +12,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.compose import compose
+from infergate.config.settings import load
+from infergate.config.sources import SettingsError
 from infergate.ledger.sqlite import SqliteStore
 from infergate.ledger.writer import Ledger
-from infergate.settings import load
-from infergate.sources import SettingsError
-from infergate.stores import Stores
 from infergate.telemetry.record import Record
+from infergate.wiring.stores import Stores
 from tests.unit.inmemory import BackendPort, Client, Wire, chat, request
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate import settings
+from infergate.config import settings
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy"
 

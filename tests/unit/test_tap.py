@@ -25,11 +25,12 @@ from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate import __version__, service, tap
+from infergate import __version__, tap
 from infergate.access.auth import AnyOf
-from infergate.dotenv import read_dotenv
+from infergate.config.dotenv import read_dotenv
+from infergate.config.settings import Settings
+from infergate.process import service
 from infergate.server.edge import Edge
-from infergate.settings import Settings
 from infergate.tap import Options, makeService
 from infergate.telemetry import logs
 from infergate.telemetry.lines import LogWriter

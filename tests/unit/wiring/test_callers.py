@@ -12,12 +12,12 @@ from infergate.access.auth import AnyOf, KeyRing
 from infergate.access.limits import LocalLimits
 from infergate.access.ratelimit import Rate
 from infergate.access.roster import Roster
-from infergate.settings import load
-from infergate.stores import Stores
+from infergate.config.settings import load
 from infergate.telemetry.metrics import Metrics
 from infergate.wiring import callers
 from infergate.wiring.callers import Rosters
 from infergate.wiring.servers import Servers
+from infergate.wiring.stores import Stores
 from tests.unit.inmemory import BackendPort
 
 

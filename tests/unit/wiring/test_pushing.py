@@ -8,9 +8,9 @@ from unittest import mock
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.otel import Telemetry, read_telemetry
-from infergate.settings import load
-from infergate.sources import SettingsError
+from infergate.config.otel import Telemetry, read_telemetry
+from infergate.config.settings import load
+from infergate.config.sources import SettingsError
 from infergate.telemetry.metrics import Metrics
 from infergate.wiring.pushing import telemetry
 from infergate.wiring.servers import Servers

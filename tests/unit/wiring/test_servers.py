@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.sources import SettingsError
+from infergate.config.sources import SettingsError
 from infergate.wiring.servers import Servers
 from tests.unit.inmemory import BackendPort
 

@@ -1,0 +1,6 @@
+"""`infergate`: the command in the foreground, and what is beside it.
+
+console  the command: hands its options to twistd, or to a subcommand
+report   `infergate usage`: what the ledger holds
+newkey   `infergate key`: a strong key, and its line for the file
+"""

@@ -1,0 +1,9 @@
+"""What was asked for: one frozen value, and all that is known of each setting.
+
+manual    the settings as text for people: options, help, the example, the page
+otel      the standard OTEL_* variables
+dotenv    the file .env
+settings  each setting, its default and what is allowed
+sources   where a setting is written: option, environment, .env, a file of its own
+values    what one setting may be
+"""

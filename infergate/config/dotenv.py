@@ -1,0 +1,61 @@
+"""The file ``.env``: its names and values, and the names in it that are probably misspelt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+
+from infergate.config.sources import SettingsError
+
+NEARLY = 0.82
+"""How much two names must be alike for one to be a misspelling of the other. ``BACKNED_URL`` and
+``BACKEND_URL`` are by 0.91, ``HOSTNAME`` and ``HOST``, which are two things, by 0.67."""
+
+_OPENTELEMETRY = re.compile(
+    "OTEL_EXPORTER_OTLP_((METRICS|TRACES|LOGS)_)?"
+    "(ENDPOINT|PROTOCOL|HEADERS|TIMEOUT|COMPRESSION|INSECURE|CERTIFICATE)"
+)
+
+
+def read_dotenv(path: str | Path = ".env") -> dict[str, str]:
+    """The names and values of a ``.env`` file, without interpolation; none if it is missing.
+
+    Raises `SettingsError` where it cannot be read. `dotenv_values` would pass over a line that
+    it cannot parse, and a line with API_KEYS must not be lost for a missing quote.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            bindings = list(parse_stream(stream))
+    except FileNotFoundError:
+        return {}
+    except OSError as why:
+        raise SettingsError(str(path), None, f"cannot be read: {why.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(str(path), None, "must be UTF-8") from None
+    for binding in bindings:
+        if binding.error or (binding.key is not None and binding.value is None):
+            raise SettingsError(str(path), None, f"line {binding.original.line} is not NAME=value")
+    return {binding.key: binding.value or "" for binding in bindings if binding.key is not None}
+
+
+def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Each of `names` that is not `known` but nearly, in whatever case, and what it is nearest to.
+
+    Names that are like none are somebody else's: other programs read the same file. So do the
+    parts of OpenTelemetry, whose names are alike by more than letters that were mistaken.
+    """
+    likely = {}
+    for name in names:
+        if name not in known and not _OPENTELEMETRY.fullmatch(name):
+            nearest = max(known, key=lambda other: _alike(name, other))
+            if _alike(name, nearest) >= NEARLY:
+                likely[name] = nearest
+    return likely
+
+
+def _alike(name: str, other: str) -> float:
+    return SequenceMatcher(None, name.upper(), other).ratio()

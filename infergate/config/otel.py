@@ -1,0 +1,205 @@
+"""The standard ``OTEL_*`` variables: what is pushed, and where to.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+
+Read from the environment and ``.env``, as the settings are, but they are none: their names and
+meanings are OpenTelemetry's. Durations are milliseconds there, an empty variable is one that is not
+set, and what would be a secret is only in the values of header fields.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import attrs
+
+from infergate import __version__
+from infergate.config import values
+from infergate.config.sources import SettingsError
+from infergate.telemetry.tracing import Sampler, always, never, parent_based, ratio
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@attrs.frozen
+class Signal:
+    """Where the metrics or the traces are pushed: `setting` names the variable that says so.
+
+    `timeout` is in seconds; the values of `headers` are secrets; `trust` is a trust root of
+    Twisted's, None for the system's.
+    """
+
+    setting: str
+    url: str
+    headers: dict[str, str] = attrs.field(repr=False)
+    timeout: float
+    gzip: bool
+    trust: Any
+
+
+@attrs.frozen
+class Telemetry:
+    """All that is asked for; a signal that is not pushed is None. Times are in seconds."""
+
+    metrics: Signal | None = None
+    traces: Signal | None = None
+    resource: dict[str, str] = attrs.field(factory=dict)
+    metrics_interval: float = 60.0
+    sampler: Sampler = never
+    span_delay: float = 5.0
+    span_queue: int = 2048
+    span_batch: int = 512
+
+
+def read_telemetry(variables: Mapping[str, str | None]) -> Telemetry:
+    """What the variables ask for. Raises `SettingsError` for the first that is wrong, but for none
+    of a signal that is not pushed."""
+    read = _Variables(variables)
+    if read.text("OTEL_SDK_DISABLED", "").lower() == "true":
+        return Telemetry()
+    metrics, traces = read.signal("METRICS"), read.signal("TRACES")
+    if metrics is None and traces is None:
+        return Telemetry()
+    return Telemetry(
+        metrics,
+        traces,
+        read.resource(),
+        metrics_interval=read.seconds("OTEL_METRIC_EXPORT_INTERVAL", 60_000),
+        sampler=read.sampler() if traces is not None else never,
+        span_delay=read.seconds("OTEL_BSP_SCHEDULE_DELAY", 5_000),
+        span_queue=read.count("OTEL_BSP_MAX_QUEUE_SIZE", 2048),
+        span_batch=read.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512),
+    )
+
+
+class _Variables:
+    """The variables, each read as what it is."""
+
+    def __init__(self, variables: Mapping[str, str | None]) -> None:
+        self._variables = variables
+
+    def text(self, name: str, default: str) -> str:
+        return (self._variables.get(name) or "").strip() or default
+
+    def signal(self, kind: str) -> Signal | None:
+        """Where the signal METRICS or TRACES is pushed. Its own variables come before those of all
+        signals; its own endpoint is used as it stands, the general one is the base of a path."""
+        if "otlp" not in self.text(f"OTEL_{kind}_EXPORTER", "otlp").lower().split(","):
+            return None
+        own = f"OTEL_EXPORTER_OTLP_{kind}_ENDPOINT"
+        setting = own if self.text(own, "") else ENDPOINT
+        if not self.text(setting, ""):
+            return None
+        url = self._parsed(setting, values.url if setting == own else values.base_url)
+        if setting == ENDPOINT:
+            url += f"/v1/{kind.lower()}"
+        self._check_transport(kind)
+        certificate = self._of(kind, "CERTIFICATE")
+        return Signal(
+            setting,
+            url,
+            self._headers(self._of(kind, "HEADERS")),
+            self.seconds(self._of(kind, "TIMEOUT"), 10_000),
+            self._choice(self._of(kind, "COMPRESSION"), "none", "gzip") == "gzip",
+            self._trust(certificate) if self.text(certificate, "") else None,
+        )
+
+    def resource(self) -> dict[str, str]:
+        """The attributes of this process. Several processes on one machine are told apart by an id
+        that each makes for itself, unless it was given one."""
+        given = self._pairs("OTEL_RESOURCE_ATTRIBUTES", secret=False)
+        known = {
+            "service.name": "infergate",
+            "service.version": __version__,
+            "service.instance.id": str(uuid.uuid4()),
+            **given,
+        }
+        name = self.text("OTEL_SERVICE_NAME", "")
+        return {**known, "service.name": name} if name else known
+
+    def sampler(self) -> Sampler:
+        name = "OTEL_TRACES_SAMPLER"
+        roots: dict[str, Sampler] = {
+            "always_on": always,
+            "always_off": never,
+            "traceidratio": ratio(self._part("OTEL_TRACES_SAMPLER_ARG")),
+        }
+        samplers = roots | {f"parentbased_{kind}": parent_based(roots[kind]) for kind in roots}
+        return samplers[self._choice(name, "parentbased_always_on", *samplers)]
+
+    def seconds(self, name: str, default: int) -> float:
+        return int(self._parsed(name, values.whole(1), str(default))) / 1000
+
+    def count(self, name: str, default: int) -> int:
+        return int(self._parsed(name, values.whole(1), str(default)))
+
+    def _of(self, kind: str, what: str) -> str:
+        """The signal's own variable where it is set, else that of all signals."""
+        own = f"OTEL_EXPORTER_OTLP_{kind}_{what}"
+        return own if self.text(own, "") else f"OTEL_EXPORTER_OTLP_{what}"
+
+    def _check_transport(self, kind: str) -> None:
+        self._choice(self._of(kind, "PROTOCOL"), "http/protobuf")
+        for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE"):
+            name = self._of(kind, what)
+            if self.text(name, ""):
+                raise SettingsError(name, None, "client certificates are not supported")
+
+    def _headers(self, name: str) -> dict[str, str]:
+        headers = self._pairs(name, secret=True)
+        for field, value in headers.items():
+            if not field.isascii() or not value.isprintable() or not value.isascii():
+                raise SettingsError(name, None, "must be name=value,name=value in ASCII")
+        return headers
+
+    def _pairs(self, name: str, *, secret: bool) -> dict[str, str]:
+        """A list as W3C Baggage writes it, its values percent-encoded."""
+        text = self.text(name, "")
+        pairs = {}
+        for entry in filter(None, (entry.strip() for entry in text.split(","))):
+            key, equals, value = entry.partition("=")
+            if not equals or not key.strip():
+                shown = None if secret else text
+                raise SettingsError(name, shown, "must be name=value,name=value")
+            pairs[unquote(key.strip())] = unquote(value.strip())
+        return pairs
+
+    def _part(self, name: str) -> float:
+        text = self.text(name, "1")
+        try:
+            part = float(text)
+        except ValueError:
+            part = -1.0
+        if not 0 <= part <= 1:
+            raise SettingsError(name, text, "must be a number from 0 to 1")
+        return part
+
+    def _choice(self, name: str, default: str, *others: str) -> str:
+        text = self.text(name, default).lower()
+        allowed = dict.fromkeys((default, *others))
+        if text not in allowed:
+            raise SettingsError(name, text, f"must be {' or '.join(allowed)}")
+        return text
+
+    def _trust(self, name: str) -> Any:
+        return self._parsed(name, values.authorities).content
+
+    def _parsed(self, name: str, parse: Any, default: str = "") -> Any:
+        text = self.text(name, default)
+        try:
+            return parse(text)
+        except ValueError as why:
+            raise SettingsError(name, text, str(why)) from None
+
+
+def variables(
+    environ: Mapping[str, str], dotenv: Mapping[str, str | None], endpoint: str | None
+) -> dict[str, str | None]:
+    """The variables out of the environment over ``.env``; `endpoint` is the general one where an
+    option gives it."""
+    known = {name: text for name, text in dotenv.items() if name.startswith("OTEL_")}
+    known |= {name: text for name, text in environ.items() if name.startswith("OTEL_")}
+    return known if endpoint is None else {**known, ENDPOINT: endpoint}

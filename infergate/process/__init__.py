@@ -1,0 +1,11 @@
+"""How the process lives: where it listens, what it reads again, how it drains and ends.
+
+reload        files that are read again: keys, certificates
+certificates  those of one listener, which can be read again
+watching      files that are looked at once a second
+sharing       ports that several processes listen on
+listening     where to listen, and a sentence about what cannot be listened on
+greeting      the line that says at start what runs
+service       start, drain, stop
+notify        what systemd is told of the service
+"""

@@ -1,0 +1,54 @@
+"""The line that says at start what runs: where, in front of what, for whom, within which limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.address import UNIXAddress
+
+from infergate import __version__
+from infergate.api.operations import NAMES
+from infergate.config.settings import Settings
+
+_TLS = ("tls:", "ssl:", "haproxy:tls:", "haproxy:ssl:")
+
+
+def start_line(settings: Settings, address: Any) -> str:
+    """The one line about a gateway that listens at `address`."""
+    return (
+        f"infergate {__version__} at {url(address, settings.listen)}; "
+        f"backend: {settings.backend_url or 'echo'}; "
+        f"operations: {', '.join(name for name in NAMES if name in settings.routes)}; "
+        f"{'keys needed' if settings.needs_key else 'no key needed'}; limits: {_limits(settings)}"
+    )
+
+
+def url(address: Any, endpoint: str | None = None) -> str:
+    """What to open to reach `address`, which was listened on by an `endpoint` string."""
+    if isinstance(address, UNIXAddress):
+        name = address.name or b""
+        return f"unix:{name.decode('utf-8', 'backslashreplace')}"
+    scheme = "https" if (endpoint or "").startswith(_TLS) else "http"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{scheme}://{host}:{address.port}"
+
+
+def _limits(settings: Settings) -> str:
+    """The limits on callers that are on."""
+    limits = {
+        "RATE_LIMIT": settings.rate_limit,
+        "MAX_CONCURRENT_REQUESTS": settings.max_concurrent_requests,
+    }
+    said = [f"{name}={value}" for name, value in limits.items() if value]
+    if _keys_have_limits(settings):
+        said.append("those of API_KEYS_FILE")
+    return ", ".join(said) or "none"
+
+
+def _keys_have_limits(settings: Settings) -> bool:
+    """Whether a line of the keys file sets a limit, for its caller or for all."""
+    if settings.api_keys_file is None:
+        return False
+    policies = settings.api_keys_file.content.policies(None)
+    everybodys = (policies.default, *policies.by_name.values())
+    return any(policy.rate or policy.tokens or policy.concurrent for policy in everybodys)

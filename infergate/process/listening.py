@@ -1,0 +1,142 @@
+"""Where to listen, and a sentence about what cannot be listened on.
+
+Twisted's endpoint strings fail in Python's words: ``systemd:`` without a descriptor with "list
+index out of range", ``tls:`` without a directory with "missing 1 required positional argument".
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from pathlib import Path
+from socket import gaierror
+from typing import Any
+
+from OpenSSL import SSL, crypto
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.python.failure import Failure
+
+from infergate.config.settings import Settings
+from infergate.config.sources import SettingsError
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted: many clients come back at once after a restart."""
+
+SOCKET_MODE = "660"
+"""Who may use a Unix socket: its owner and group. Twisted's 666 lets in everybody on the machine,
+and a socket is chosen over a port to let in less."""
+
+FORMS = {
+    "tcp": "tcp:PORT or tcp:PORT:interface=ADDRESS",
+    "tcp6": "tcp6:PORT or tcp6:PORT:interface=ADDRESS",
+    "unix": "unix:PATH or unix:PATH:mode=600",
+    "ssl": "ssl:PORT:privateKey=FILE:certKey=FILE",
+    "tls": "tls:DIRECTORY:port=PORT, with the certificates and keys in DIRECTORY/NAME.pem",
+    "systemd": "systemd:domain=INET:index=0 or systemd:domain=INET:name=NAME",
+    "haproxy": "haproxy: before one of the others, as in haproxy:tcp:PORT",
+}
+"""How each endpoint is written."""
+
+# A colon that no backslash takes its meaning from.
+_COLON = re.compile(r"(?<!\\):")
+
+
+def listen_main(reactor: Any, settings: Settings, factory: IProtocolFactory) -> IListeningPort:
+    """Listen where the settings say. Raises `SettingsError`, which names the one at fault."""
+    if settings.listen is not None:
+        return listen(reactor, "LISTEN", settings.listen, factory)
+    host = quoteStringArgument(settings.host)
+    description = f"tcp:{settings.port}:interface={host}:backlog={BACKLOG}"
+    try:
+        return _listening(reactor, description, factory)
+    except Exception as error:
+        setting, value = "PORT", str(settings.port)
+        if _is_about_the_host(error):
+            setting, value = "HOST", settings.host
+        raise SettingsError(setting, value, _sentence(description, error)) from None
+
+
+def listen(
+    reactor: Any, setting: str, description: str, factory: IProtocolFactory
+) -> IListeningPort:
+    """Listen at an endpoint string. Raises `SettingsError`, which names `setting`."""
+    try:
+        return _listening(reactor, with_mode(description), factory)
+    except Exception as error:
+        raise SettingsError(setting, description, _sentence(description, error)) from None
+
+
+def with_mode(description: str) -> str:
+    """An endpoint string that says its mode, if it is for a Unix socket: `SOCKET_MODE`, unless it
+    says another, by name or as its second argument."""
+    kind, arguments = read_endpoint(description)
+    named = {name for name, equals, _ in (part.partition("=") for part in arguments) if equals}
+    unnamed = [part for part in arguments if "=" not in part]
+    if kind != "unix" or "mode" in named or len(unnamed) > 1:
+        return description
+    return f"{description}:mode={SOCKET_MODE}"
+
+
+def read_endpoint(description: str) -> tuple[str, list[str]]:
+    """The kind of an endpoint, or of the one that ``haproxy:`` stands before, and its arguments."""
+    kind, *arguments = _COLON.split(description)
+    if kind == "haproxy" and arguments:
+        kind, *arguments = arguments
+    return kind, arguments
+
+
+def _listening(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
+    """Listen at once: what is wrong with an endpoint shows before anything has started."""
+    _check_certificates(description)
+    outcome: list[Any] = []
+    serverFromString(reactor, description).listen(factory).addBoth(outcome.append)
+    for listening in outcome:
+        if isinstance(listening, Failure):
+            listening.raiseException()
+        if IListeningPort.providedBy(listening):
+            return listening
+    raise ValueError(f"{description} does not listen, or not at once")
+
+
+def _check_certificates(description: str) -> None:
+    """Refuse a directory of certificates that holds none: Twisted looks into it only when a client
+    comes, whose handshake then fails."""
+    kind, arguments = read_endpoint(description)
+    if kind == "tls" and arguments:
+        path = arguments[0].removeprefix("path=").replace("\\:", ":")
+        if not path:
+            raise ValueError("no directory")
+        if not any(Path(path).glob("*.pem")):
+            raise FileNotFoundError(errno.ENOENT, "No certificate", f"{path}/*.pem")
+
+
+def _is_about_the_host(error: Exception) -> bool:
+    """Whether the address is at fault, and not the port on it."""
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    if isinstance(cause, (gaierror, UnicodeError)):  # no such name
+        return True
+    return getattr(cause, "errno", None) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+def _sentence(description: str, error: Exception) -> str:
+    """What is wrong with an endpoint, in words that can follow it."""
+    kind = _COLON.split(description)[0]
+    if _is_about_the_host(error):
+        cause = getattr(error, "socketError", error)
+        return f"must be an address of this machine: {getattr(cause, 'strerror', None) or cause}"
+    if isinstance(error, CannotListenError):
+        cause = error.socketError
+        return f"cannot be listened on: {getattr(cause, 'strerror', None) or cause}"
+    if isinstance(error, OSError):
+        # Of a Unix socket it is the name of the lock, which says nothing.
+        named = f": {error.filename}" if kind in ("ssl", "tls") and error.filename else ""
+        return f"cannot be listened on: {error.strerror or error}{named}"
+    if isinstance(error, (SSL.Error, crypto.Error)):
+        return "must name a certificate and its key, in PEM form"
+    if kind == "systemd" and isinstance(error, LookupError):
+        return "must name a descriptor that systemd hands over, and it has handed over no such one"
+    if kind in FORMS:
+        return f"must be {FORMS[kind]}"
+    return f"must begin with {', '.join(f'{known}:' for known in FORMS)}"

@@ -1,0 +1,236 @@
+"""Files that are read again while the gateway runs: keys, the public key of tokens, certificates.
+
+They are read on SIGHUP, and when they have changed. Each source is taken whole or not at all, in
+one step: what is wrong is logged and changes nothing, and what runs keeps what it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from infergate.access.admission import Admission
+from infergate.access.keysfile import KeysFile, KeysFileError
+from infergate.access.roster import Roster
+from infergate.config import values
+from infergate.config.settings import Settings, check_tokens
+from infergate.config.sources import SettingsError
+from infergate.process.certificates import CertificateError, Certificates
+from infergate.process.watching import Watch, look_at
+
+NAMED = 20
+"""Names in one list of a log line; there may be 100,000."""
+
+_log = Logger(namespace="infergate")
+
+Value = TypeVar("Value")
+
+
+class Refused(Exception):
+    """What was read cannot be used; the message names the file, and holds no secret."""
+
+
+@attrs.frozen
+class Change:
+    """What was read, checked and not yet in use. `said` names what is new, and is empty where
+    nothing is; `swap` puts it in the place of the old, and cannot fail."""
+
+    said: str
+    swap: Callable[[], None]
+
+
+class Source(Protocol):
+    """Something that is read from files."""
+
+    def paths(self) -> Iterable[str]:
+        """The files as of now."""
+
+    def read(self) -> Change:
+        """Read them; raises `Refused`. Called in a thread where that is worth it."""
+
+
+class KeyFiles:
+    """`API_KEYS_FILE` and `JWT_PUBLIC_KEY_FILE`, out of which one roster is made.
+
+    `settings` are those of the start: what is not in a file stays as it was. `roster` makes the
+    roster that takes the place of that of `admission`.
+    """
+
+    def __init__(
+        self, settings: Settings, admission: Admission, roster: Callable[[Settings], Roster]
+    ) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._roster = roster
+
+    def paths(self) -> list[str]:
+        files = (self._settings.api_keys_file, self._settings.jwt_public_key_file)
+        return [file.path for file in files if file is not None]
+
+    def read(self) -> Change:
+        old = self._settings
+        new = attrs.evolve(
+            old,
+            api_keys_file=_again("API_KEYS_FILE", values.api_keys_file, old.api_keys_file),
+            jwt_public_key_file=_again(
+                "JWT_PUBLIC_KEY_FILE", values.jwt_public_key_file, old.jwt_public_key_file
+            ),
+        )
+        try:
+            check_tokens(new, {})
+        except SettingsError as why:
+            raise Refused(str(why)) from None
+        if _has_keys(old) and not _has_keys(new):
+            raise Refused(f"API_KEYS_FILE: {self.paths()[0]}: has lost its last key")
+        roster = self._roster(new)
+
+        def swap() -> None:
+            self._settings, self._admission.roster = new, roster
+
+        return Change(_said_of(old, new), swap)
+
+
+class CertificateFiles:
+    """The certificates of one listener."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        self._certificates = certificates
+        self._contents = self._read_all()
+
+    def paths(self) -> list[str]:
+        return self._certificates.paths()
+
+    def read(self) -> Change:
+        contents = self._read_all()
+        try:
+            swap = self._certificates.read()
+        except CertificateError as why:
+            raise Refused(f"certificate {why}") from None
+        said = "" if contents == self._contents else f"certificate {self._certificates.path}"
+
+        def swap_both() -> None:
+            self._contents = contents
+            swap()
+
+        return Change(said, swap_both)
+
+    def _read_all(self) -> Mapping[str, bytes]:
+        """What stands in the files, as far as they can be read."""
+        return dict(filter(None, map(_contents, self.paths())))
+
+
+Run = Callable[[Callable[[], Any]], "Deferred[Any]"]
+"""Calls a function where it holds nobody up, in a thread."""
+
+
+class Reloader:
+    """Reads `sources` again when somebody asks, and when they have changed.
+
+    `start` and `stop` are called once each, as of every part of the gateway; `reload` at any time
+    between them.
+    """
+
+    def __init__(self, sources: Iterable[Source], clock: IReactorTime, run: Run) -> None:
+        self._sources = [source for source in sources if source.paths()]
+        self._run = run
+        # One after the other: what is read last has to be what is in use last.
+        self._lock = DeferredLock()
+        self._watch = Watch(clock, self._sources, lambda source: self._begin([source], asked=False))
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether there is anything to read again."""
+        return bool(self._sources)
+
+    def start(self) -> None:
+        self._watch.start()
+
+    def stop(self) -> None:
+        self._watch.stop()
+
+    def reload(self) -> Deferred[None]:
+        """Read everything again, and say in one line what has changed."""
+        return self._begin(self._sources, asked=True)
+
+    def _begin(self, sources: Iterable[Source], *, asked: bool) -> Deferred[None]:
+        begun: Deferred[None] = self._lock.run(
+            lambda: Deferred.fromCoroutine(self._reload(sources, asked))
+        )
+        return begun.addErrback(partial(_log.failure, "Reloading failed"))
+
+    async def _reload(self, sources: Iterable[Source], asked: bool) -> None:
+        said, refused = [], 0
+        for source in sources:
+            look = look_at(source.paths())
+            try:
+                change = await self._run(source.read)
+            except Refused as why:
+                refused += 1
+                _log.error("Not reloaded, the old values stay: {why}", why=str(why))
+            else:
+                change.swap()
+                said.append(change.said)
+            self._watch.known(source, look)
+        news = "; ".join(filter(None, said))
+        if news or (asked and not refused):
+            _log.info("Reloaded: {news}", news=news or "nothing changed")
+
+
+def _again(name: str, read: Callable[[str], Value], file: Any) -> Value | None:
+    """What a file means now that is the value of the setting `name`, or None where none is set."""
+    if file is None:
+        return None
+    try:
+        return read(file.path)
+    except KeysFileError as why:  # which names the file and its line
+        raise Refused(f"{name}: {why}") from None
+    except ValueError as why:
+        raise Refused(f"{name}: {file.path}: {why}") from None
+
+
+def _has_keys(settings: Settings) -> bool:
+    file = settings.api_keys_file
+    return file is not None and len(file.content.ring) > 0
+
+
+def _contents(path: str) -> tuple[str, bytes] | None:
+    try:
+        with open(path, "rb") as file:
+            return path, file.read()
+    except OSError:  # it is gone, or a directory
+        return None
+
+
+def _said_of(old: Settings, new: Settings) -> str:
+    """What is new of the keys, by names alone."""
+    before, after = _by_name(old), _by_name(new)
+    lists = {
+        "added": [name for name in after if name not in before],
+        "removed": [name for name in before if name not in after],
+        "changed": [name for name in after if name in before and before[name] != after[name]],
+    }
+    return "; ".join(f"{what} {_listed(names)}" for what, names in lists.items() if names)
+
+
+def _by_name(settings: Settings) -> dict[str, object]:
+    """All that is known of each name: its keys and its rules; of the token key too."""
+    known: dict[str, object] = {}
+    if settings.api_keys_file is not None:
+        file: KeysFile = settings.api_keys_file.content
+        keys = file.ring.keys_by_name()
+        for name in {**keys, **file.rules}:
+            known[name] = (keys.get(name), file.rules.get(name))
+    if settings.jwt_public_key_file is not None:
+        known["JWT_PUBLIC_KEY_FILE"] = settings.jwt_public_key_file.content.find("", None)
+    return known
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"

@@ -1,0 +1,91 @@
+"""The console command `infergate`: what it hands to twistd, and the commands beside the gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from typing import Any
+
+from twisted.scripts import twistd
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate import __version__
+from infergate.commands import console
+
+
+class Command(SynchronousTestCase):
+    """The command in a process whose twistd runs nothing."""
+
+    def setUp(self) -> None:
+        self.ran: list[Any] = []
+        self.patch(twistd, "runApp", self.ran.append)
+
+    def run_with(self, *arguments: str) -> str:
+        """What `main` prints."""
+        self.patch(sys, "argv", ["infergate", *arguments])
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            console.main()
+        return printed.getvalue()
+
+    def ended(self, *arguments: str) -> tuple[str, Any]:
+        """What `main` prints, and the status or line that it ends with."""
+        self.patch(sys, "argv", ["infergate", *arguments])
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            error = self.assertRaises(SystemExit, console.main)
+        return printed.getvalue(), error.code
+
+
+class Gateway(Command):
+    def test_runs_what_twistd_would_run_in_the_foreground(self) -> None:
+        """It is `twistd -n --pidfile= infergate` with the same options."""
+        self.run_with("--port=0", "--backend-url", "http://127.0.0.1:9000", "--default-model=")
+        (config,) = self.ran
+        self.assertEqual(config.subCommand, "infergate")
+        self.assertEqual((config["nodaemon"], config["pidfile"]), (1, ""))
+        self.assertEqual((config["logfile"], config["rundir"]), ("-", "."))
+        given = {name: value for name, value in config.subOptions.items() if value is not None}
+        self.assertEqual(
+            given, {"port": "0", "backend-url": "http://127.0.0.1:9000", "default-model": ""}
+        )
+
+    def test_log_file_and_directory_are_twistds(self) -> None:
+        """Where to log and where to run is said to twistd, by its long or short options."""
+        self.run_with("--logfile=gate.log", "--directory=/srv", "--port=1")
+        self.run_with("-l", "gate.log", "-d", "/srv", "--port=1")
+        for config in self.ran:
+            self.assertEqual((config["logfile"], config["rundir"]), ("gate.log", "/srv"))
+            self.assertEqual(config.subOptions["port"], "1")
+
+    def test_wrong_options_end_with_one_line(self) -> None:
+        """What is no option, and what is no command, ends with one line, not a page of help."""
+        for arguments, word in ((("--nonsense",), "--nonsense"), (("start",), "'start'")):
+            printed, line = self.ended(*arguments)
+            self.assertEqual(printed, "")
+            self.assertRegex(line, rf"\Ainfergate: .*{word}.*\Z")
+        self.assertEqual(self.ran, [])
+
+    def test_version(self) -> None:
+        """`--version` is the gateway's, not Twisted's."""
+        self.assertEqual(self.ended("--version"), (f"infergate {__version__}\n", 0))
+
+
+class Beside(Command):
+    def test_command_gets_the_arguments_after_its_name(self) -> None:
+        """A command beside the gateway is found by its name; what it returns is the status."""
+        self.patch(console, "COMMANDS", {"count": ("counts", f"{__name__}:count")})
+        self.assertEqual(self.ended("count", "a", "--b"), ("['a', '--b']\n", 2))
+        self.assertEqual(self.ran, [])
+
+    def test_unknown_command_is_told_what_there_is(self) -> None:
+        """The line about a word that is no command names those that are."""
+        self.patch(console, "COMMANDS", {"count": ("counts", f"{__name__}:count")})
+        self.assertIn("count", self.ended("usage")[1])
+
+
+def count(arguments: list[str]) -> int:
+    """A command of the tests' own."""
+    print(arguments)  # noqa: T201
+    return len(arguments)

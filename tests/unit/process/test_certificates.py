@@ -1,0 +1,180 @@
+"""The TLS certificates of one listener, read again while it listens."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.process.certificates import CertificateError, Certificates
+
+
+def certificate(serial: int, name: str = "localhost") -> tuple[bytes, bytes]:
+    """A certificate of its own, which `serial` tells from others, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(named)
+        .issuer_name(named)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    return made.public_bytes(pem), key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+class Certified(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.factory = Factory.forProtocol(Protocol)
+        self.reactor = MemoryReactorClock()
+
+    def listen(self, description: str) -> Certificates:
+        certificates = Certificates(description, self.factory)
+        reactor = certificates.reactor_for(self.reactor)
+        serverFromString(reactor, description).listen(self.factory)
+        return certificates
+
+    def serial(self) -> int:
+        """The serial number of the certificate that the next handshake gets."""
+        if self.reactor.sslServers:
+            context = self.reactor.sslServers[0][2]
+            factory: Any = TLSMemoryBIOFactory(context, False, self.factory)
+        else:
+            factory = self.reactor.tcpServers[0][1]
+        server, wire = factory.buildProtocol(None), StringTransport()
+        server.makeConnection(wire)
+        client = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
+        client.set_tlsext_host_name(b"localhost")
+        client.set_connect_state()
+        for _ in range(3):
+            with contextlib.suppress(SSL.WantReadError):
+                client.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                server.dataReceived(client.bio_read(65536))
+            if wire.value():
+                client.bio_write(wire.value())
+                wire.clear()
+        found = client.get_peer_certificate()
+        assert found is not None
+        return int(found.get_serial_number())
+
+
+class Files(Certified):
+    """`ssl:`, whose certificate and key are two files."""
+
+    def write(self, serial: int) -> None:
+        certificate_pem, key_pem = certificate(serial)
+        (self.directory / "cert.pem").write_bytes(certificate_pem)
+        (self.directory / "key.pem").write_bytes(key_pem)
+
+    def made(self) -> Certificates:
+        self.write(1)
+        return self.listen(
+            f"ssl:8443:privateKey={self.directory}/key.pem:certKey={self.directory}/cert.pem"
+        )
+
+    def test_next_handshake_has_the_new_certificate(self) -> None:
+        """What was read is used for connections that come after the swap, not before it."""
+        certificates = self.made()
+        self.assertEqual(self.serial(), 1)
+        self.write(2)
+        swap = certificates.read()
+        self.assertEqual(self.serial(), 1)
+        swap()
+        self.assertEqual(self.serial(), 2)
+
+    def test_what_cannot_be_used_changes_nothing(self) -> None:
+        """A file that is missing, broken or does not fit its key is named by its path, and the
+        old certificate stays."""
+        certificates = self.made()
+        cert, key = self.directory / "cert.pem", self.directory / "key.pem"
+        good = cert.read_bytes(), key.read_bytes()
+        for path, content in ((cert, certificate(3)[0]), (key, certificate(3)[1]), (cert, b"x"),
+                              (cert, None)):  # fmt: skip
+            if content is None:
+                path.unlink()
+            else:
+                path.write_bytes(content)
+            error = self.assertRaises(CertificateError, certificates.read)
+            self.assertTrue(str(error).startswith(f"{cert}: "), str(error))
+            self.assertEqual(self.serial(), 1)
+            cert.write_bytes(good[0])
+            key.write_bytes(good[1])
+        certificates.read()()
+        self.assertEqual(self.serial(), 1)
+
+    def test_files_are_known_by_their_names(self) -> None:
+        """Both files are looked at for changes, and messages name the certificate's."""
+        certificates = self.made()
+        paths = [f"{self.directory}/key.pem", f"{self.directory}/cert.pem"]
+        self.assertEqual((certificates.paths(), certificates.path), (paths, paths[1]))
+        for description, path, files in (
+            ("ssl:1:a.pem:b.pem", "b.pem", ["a.pem", "b.pem"]),
+            ("ssl:1", "server.pem", ["server.pem"]),
+            ("haproxy:ssl:1:privateKey=c\\:1.pem", "c:1.pem", ["c:1.pem"]),
+            ("tcp:1", None, []),
+            ("unix:/a", None, []),
+            ("", None, []),
+        ):
+            certificates = Certificates(description, self.factory)
+            self.assertEqual((certificates.path, certificates.paths()), (path, files), description)
+
+    def test_listeners_without_tls_use_the_reactor_as_it_is(self) -> None:
+        """Where there are no certificates nothing stands between listener and reactor."""
+        self.assertIs(Certificates("tcp:1", self.factory).reactor_for(self.reactor), self.reactor)
+
+
+class Directories(Certified):
+    """`tls:`, which has a directory of certificates and keys."""
+
+    def write(self, serial: int) -> None:
+        (self.directory / "localhost.pem").write_bytes(b"".join(certificate(serial)))
+
+    def made(self) -> Certificates:
+        self.write(1)
+        return self.listen(f"tls:{self.directory}:port=8443:interface=127.0.0.1")
+
+    def test_next_handshake_has_the_new_certificate(self) -> None:
+        """A certificate that was replaced in the directory is used from the swap on."""
+        certificates = self.made()
+        self.assertEqual(self.serial(), 1)
+        self.write(2)
+        swap = certificates.read()
+        self.assertEqual(self.serial(), 1)
+        swap()
+        self.assertEqual(self.serial(), 2)
+        self.assertEqual(
+            certificates.paths(), [str(self.directory), f"{self.directory}/localhost.pem"]
+        )
+
+    def test_key_without_its_certificate_changes_nothing(self) -> None:
+        """A key that fits no certificate, or a directory without one, is refused by its path."""
+        certificates = self.made()
+        path = self.directory / "localhost.pem"
+        for content in (certificate(2)[0] + certificate(3)[1], certificate(2)[0], b"", b"x"):
+            path.write_bytes(content)
+            error = self.assertRaises(CertificateError, certificates.read)
+            self.assertTrue(str(error).startswith(f"{self.directory}: "), str(error))
+            self.assertEqual(self.serial(), 1)

@@ -1,0 +1,136 @@
+"""Where to listen, and the sentence about each way in which that fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.config.settings import Settings
+from infergate.config.sources import SettingsError
+from infergate.process.listening import FORMS, listen, listen_main, with_mode
+
+
+class Reactor(MemoryReactorClock):
+    """A reactor on which listening fails as it is told."""
+
+    failure: Exception | None = None
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        if self.failure is not None:
+            if isinstance(self.failure, OSError):
+                raise CannotListenError(interface, port, self.failure)
+            raise self.failure
+        return super().listenTCP(port, factory, backlog, interface)
+
+
+class Main(SynchronousTestCase):
+    def refused(self, failure: Exception, **settings: Any) -> str:
+        reactor = Reactor()
+        reactor.failure = failure
+        with self.assertRaises(SettingsError) as caught:
+            listen_main(reactor, Settings(**settings), Factory())
+        return str(caught.exception)
+
+    def test_bad_host_is_named_as_host(self) -> None:
+        """A HOST that is no address of this machine, as the one that conda exports, is named as
+        HOST and not as PORT."""
+        conda = "x86_64-conda-linux-gnu"
+        for failure in (
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"),
+            UnicodeError("label empty or too long"),
+        ):
+            line = self.refused(failure, host=conda)
+            self.assertTrue(line.startswith(f"HOST='{conda}': must be an address of this machine"))
+
+    def test_taken_port_is_named_as_port(self) -> None:
+        """A port that is taken, or that only root may take, is named as PORT."""
+        for number in (errno.EADDRINUSE, errno.EACCES):
+            line = self.refused(OSError(number, os.strerror(number)), port=80)
+            self.assertEqual(line, f"PORT='80': cannot be listened on: {os.strerror(number)}")
+
+    def test_listen_takes_their_place(self) -> None:
+        """LISTEN takes the place of PORT and HOST, and is named itself."""
+        line = self.refused(OSError(errno.EADDRINUSE, "in use"), listen="tcp:80", port=9)
+        self.assertEqual(line, "LISTEN='tcp:80': cannot be listened on: in use")
+        port = listen_main(Reactor(), Settings(port=9), Factory())
+        self.assertTrue(IListeningPort.providedBy(port))
+
+
+class Endpoints(SynchronousTestCase):
+    def refused(self, description: str) -> str:
+        with self.assertRaises(SettingsError) as caught:
+            listen(Reactor(), "LISTEN", description, Factory())
+        line = str(caught.exception)
+        self.assertTrue(line.startswith(f"LISTEN={description!r}: "), line)
+        return line
+
+    def test_wrong_arguments_are_told_the_right_ones(self) -> None:
+        """An endpoint with the wrong arguments is told how it is written, not how Python fails."""
+        for kind, wrong in (
+            ("tcp", ("tcp", "tcp:x", "tcp:1:2:3:4:5")),
+            ("unix", ("unix",)),
+            ("tls", ("tls", "tls:", "tls:.:tcp:80")),
+            ("systemd", ("systemd", "systemd:", "systemd:domain=INET", "systemd:INET:x:y:z")),
+            ("haproxy", ("haproxy:", "haproxy:nonsense:1")),
+        ):
+            for description in wrong:
+                if kind == "tls":
+                    Path("name.pem").touch()
+                self.assertTrue(self.refused(description).endswith(f"must be {FORMS[kind]}"))
+
+    def test_no_endpoint_is_told_what_there_is(self) -> None:
+        """What is no endpoint, or none that listens, is told how one begins."""
+        for description in ("nonsense", "nonsense:1", ":"):
+            self.assertIn("must begin with tcp:, tcp6:, unix:", self.refused(description))
+
+    def test_systemd_without_descriptors(self) -> None:
+        """Without a descriptor of systemd's a sentence says so."""
+        for description in ("systemd:domain=INET:index=0", "systemd:domain=INET:name=gate"):
+            self.assertIn(
+                "must name a descriptor that systemd hands over", self.refused(description)
+            )
+
+    def test_missing_certificates(self) -> None:
+        """A certificate that is missing, or is none, is refused at start and not at each
+        handshake."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        self.assertIn(f"No certificate: {directory}/*.pem", self.refused(f"tls:{directory}:port=0"))
+        self.assertIn("No such file", self.refused(f"ssl:0:privateKey={directory}/key"))
+        (directory / "key").write_text("no key")
+        self.assertIn("certificate and its key", self.refused(f"ssl:0:privateKey={directory}/key"))
+
+
+class Modes(SynchronousTestCase):
+    def test_unix_sockets_are_for_owner_and_group(self) -> None:
+        """A Unix socket has mode 660 unless it says another; other endpoints have none."""
+        for description, mode in (
+            ("unix:/run/gate", ":mode=660"),
+            ("unix:/run/gate:backlog=9", ":mode=660"),
+            ("unix:address=/run/gate", ":mode=660"),
+            ("haproxy:unix:/run/gate", ":mode=660"),
+            ("unix:/run/gate:mode=600", ""),
+            ("unix:/run/gate:600", ""),
+            ("unix:/run/a\\:b", ":mode=660"),
+            ("tcp:80", ""),
+            ("haproxy:tcp:80", ""),
+            ("haproxy", ""),
+        ):
+            self.assertEqual(with_mode(description), description + mode)
+
+    def test_mode_reaches_the_socket(self) -> None:
+        """The reactor is told the mode."""
+        reactor = Reactor()
+        listen(reactor, "LISTEN", "unix:/run/gate", Factory())
+        listen(reactor, "LISTEN", "unix:/run/other:mode=600", Factory())
+        self.assertEqual([server[3] for server in reactor.unixServers], [0o660, 0o600])
