@@ -29,9 +29,10 @@ from benchmarks.targets import ROOT
 
 KEPT = Path(__file__).with_name("instructions.json")
 
-TOLERANCE = 0.03
-"""How far above the kept one a count may be. A lower one by as much is no failure, but ought to be
-kept, or the next change could lose as much unseen."""
+TOLERANCE, FAULT = 0.03, 0.10
+"""How far above the kept one a count may be before it is told, and before it is a failure: the C
+library chooses its functions by the CPU, which makes some per cent of it. A count that is lower
+by as much ought to be kept, or the next change could lose as much unseen."""
 
 COUNTS = {
     "plain": 1000,
@@ -92,7 +93,7 @@ def measure(unpacked: Callable[[str], Path], root: Path = ROOT) -> dict[str, int
 
 
 def check(counts: dict[str, int], kept_file: Path = KEPT) -> bool:
-    """Print each count; whether none is above what was kept, or nothing is to compare with."""
+    """Print each count; whether none is far above what was kept, or nothing is to compare with."""
     kept = json.loads(kept_file.read_text()).get(interpreter())
     good = _alike(counts)
     for what, count in counts.items():
@@ -100,11 +101,8 @@ def check(counts: dict[str, int], kept_file: Path = KEPT) -> bool:
         if kept is None or what not in kept:
             print(f"{line}; none are kept for {interpreter()}")
             continue
-        if what not in kept:
-            print(f"{line}; it was not kept")
-            continue
         change = count / kept[what] - 1
-        good = good and change <= TOLERANCE
+        good = good and change <= FAULT
         verdict = ""
         if change > TOLERANCE:
             verdict = ": too far, find out why, or keep it (--keep)"
