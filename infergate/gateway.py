@@ -210,7 +210,9 @@ class Gateway:
         shut = request.record.path in self._shut
         if isinstance(error, WrongMethod) and b"//" not in request.path and not shut:
             methods = sorted(error.valid_methods or ())
-            request.record.route = request.path.decode("ascii")
+            path = request.path.decode("ascii")
+            # The one route that is no fixed path: as a label, each id would be a series of its own.
+            request.record.route = MODEL_ROUTE if path.startswith(f"{MODELS_PATH}/") else path
         preflight = None
         if request.method == b"OPTIONS":
             preflight = request.site.origins.preflight_fields(request.head.fields, request.path)

@@ -230,6 +230,13 @@ class Routes(SynchronousTestCase):
                 self.assertEqual(allowed, ["GET", "HEAD"] if right == "GET" else ["POST"])
                 self.assertEqual(running.records[0].route, path)
 
+    def test_wrong_method_at_a_model_is_counted_under_the_route_of_all(self) -> None:
+        """Whatever ids clients make up, they are one label of the metrics."""
+        for method in ("POST", "DELETE", "OPTIONS"):
+            running = Running()
+            self.assertEqual(running.ask(request(method, "/v1/models/made/up")).status, 405)
+            self.assertEqual(running.records[0].route, "/v1/models/{id}")
+
     def test_head_is_get_without_its_body(self) -> None:
         """HEAD is GET without the body, for every route that GET has."""
         for path in (path for path, method in ROUTES.items() if method == "GET"):
