@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import accumulate
 
 from msgspec import Struct
@@ -67,7 +68,7 @@ class Histogram(Collector):
         self.label_names = tuple(labels)
         self.bounds = tuple(bounds)
         self._series: dict[tuple[str, ...], Series] = {}
-        self._bound_names = [_number(bound) for bound in (*bounds, math.inf)]
+        self._bound_names = _bound_names(self.bounds)
         if not labels:
             self._add(())
 
@@ -136,6 +137,12 @@ def escape(value: str) -> str:
 
 def _exemplar_text(value: float, exemplar: Exemplar) -> str:
     return f'# {{{exemplar.name}="{escape(exemplar.id)}"}} {value} {exemplar.time:.3f}'
+
+
+@cache
+def _bound_names(bounds: tuple[float, ...]) -> list[str]:
+    """How the upper ends of buckets are written; the same for every histogram that has them."""
+    return [_number(bound) for bound in (*bounds, math.inf)]
 
 
 def _number(value: float) -> str:
