@@ -50,8 +50,9 @@ def in_batches(
             raise msgspec.ValidationError(_shift_path(str(error), count)) from None
         except msgspec.DecodeError:
             # The cut fell inside an item, as in {"content":"say },{ twice"}. What follows an
-            # item's beginning is never whole JSON before the item ends, so this always shows.
-            size *= 4
+            # item's beginning is never whole JSON before the item ends, so this always shows. A
+            # long string may have put this cut far away: it is not tried a second time.
+            size = max(4 * size, end - at + 1)
             continue
         yield batch, items
         at, size, count = cut.end() if cut else len(view), BATCH, count + len(items)

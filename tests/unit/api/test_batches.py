@@ -60,3 +60,18 @@ class InBatchesTests(SynchronousTestCase):
         sizes = [len(text) for text, _ in in_batches(Raw(array), _objects.decode, OBJECT_END)]
         self.assertGreater(len(sizes), 20)
         self.assertLess(max(sizes[1:]), 64)
+
+    def test_long_string_within_an_item_is_read_twice_at_most(self) -> None:
+        """An image in a content part, or a long answer, costs no more reading than its length."""
+        item = b'{"message":{"content":"%b"},"index":0}' % (b"a" * 100 * batches.BATCH)
+        tried: list[int] = []
+
+        def decode(batch: bytes | memoryview) -> list[Raw]:
+            tried.append(len(batch))
+            return msgspec.json.decode(batch, type=list[Raw])
+
+        items = [
+            one for _, many in in_batches(Raw(b"[%b]" % item), decode, OBJECT_END) for one in many
+        ]
+        self.assertEqual(items, [Raw(item)])
+        self.assertLessEqual(len(tried), 2)
