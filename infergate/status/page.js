@@ -123,7 +123,7 @@ function drawCallers() {
 
 // The plots.
 
-const COLOURS = ["#1a73e8", "#e8710a", "#9334e6", "#d93025", "#12a4af", "#f29900", "#b80672", "#188038"];
+const COLOURS = ["#1a73e8", "#e8710a", "#a463f2", "#d93025", "#12a4af", "#f29900", "#b80672", "#188038"];
 const HOUR = 3600;
 
 function style(name) {

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from statistics import median
 from threading import Thread
 from typing import Any
 from unittest import skipUnless
@@ -20,7 +22,7 @@ from unittest import skipUnless
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.e2e.chromium import MISSING, Page, browser
-from tests.e2e.harness import OFF, Process, chat, gateway, get, mock, raw, running, wait_for
+from tests.e2e.harness import OFF, Process, chat, gateway, get, mock, post, raw, running, wait_for
 
 skip = OFF or MISSING
 
@@ -29,6 +31,8 @@ NPM = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--igno
 
 MARKUP = "<img/src=x/onerror=document.title='taken'><script>document.title='taken'</script>"
 LONG_MODEL = "Qwen3-Next-80B-A3B-Instruct-GGUF/Q4_K_M/Qwen3-Next-80B-A3B-Instruct-Q4_K_M.gguf"
+
+LONG_NAME = "a-team-with-a-name-of-sixty-and-more-characters-that-no-phone-is-wide-enough-for"
 
 PICTURES = "[...document.querySelectorAll('#plots canvas')].map((canvas) => canvas.toDataURL())"
 """What each plot shows, pixel by pixel."""
@@ -244,8 +248,13 @@ class Operator(SynchronousTestCase):
     @skipUnless(shutil.which("npm"), "needs npm, for axe-core")
     def test_axe_finds_no_violation(self) -> None:
         """In light, in dark and on a phone, with the record of a request open and without."""
-        process = self.started(API_KEYS="alice:key")
-        for members in ({}, {"stream": True}, {"messages": []}, {"mock": {"fail": "reset"}}):
+        process = self.started(API_KEYS=f"{LONG_NAME}:key")
+        for members in (
+            {"model": LONG_MODEL},
+            {"stream": True},
+            {"messages": []},
+            {"mock": {"fail": "reset"}},
+        ):
             chat(process.url, dict(members), {"Authorization": "Bearer key"})
         with tempfile.TemporaryDirectory() as directory:
             subprocess.run([*NPM, AXE], cwd=directory, check=True, capture_output=True, timeout=120)
@@ -261,6 +270,18 @@ class Operator(SynchronousTestCase):
             # Nothing is cut off at the side of a phone.
             wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             self.assertEqual(page.evaluate(wide), 0)
+
+    def test_open_page_costs_under_three_percent_of_a_core(self) -> None:
+        """The gateway's own CPU at 200 requests a second, with the page open less without it."""
+        process = self.started()
+        steady_load(process, 2)
+        shares: dict[bool, list[float]] = {True: [], False: []}
+        for _ in range(3):
+            shares[False].append(steady_load(process, 5))
+            with looking(process):
+                shares[True].append(steady_load(process, 5))
+        cost = median(shares[True]) - median(shares[False])
+        self.assertLess(cost, 0.03, shares)
 
     @skipUnless(os.environ.get("INFERGATE_SCREENSHOTS"), "INFERGATE_SCREENSHOTS=DIR asks for them")
     def test_screenshots(self) -> None:
@@ -289,6 +310,21 @@ class Operator(SynchronousTestCase):
                 page.picture(folder / f"status-{name}.png", whole=False)
             for thread in threads:
                 thread.join()
+
+
+def steady_load(process: Process, seconds: float, rate: int = 200) -> float:
+    """The share of a core that the gateway takes for this many small requests a second."""
+    request = post({"model": "tiny"})
+    began, before = time.monotonic(), process.cpu_seconds()
+    with socket.create_connection(("127.0.0.1", process.port), timeout=10) as connection:
+        for number in range(int(seconds * rate)):
+            connection.sendall(request)
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(65536)
+            due = began + (number + 1) / rate
+            time.sleep(max(0.0, due - time.monotonic()))
+    return (process.cpu_seconds() - before) / (time.monotonic() - began)
 
 
 def mixed_load(url: str, end: float, number: int) -> None:
