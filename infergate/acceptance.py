@@ -23,15 +23,10 @@ async def accepted(call: Call, response: Response, deadlines: Deadlines) -> None
     status = response.code
     if 200 <= status < 300:
         return
-    headers = [
-        (name.title(), response.fields[name][0])
-        for name in (b"retry-after", b"retry-after-ms")
-        if name in response.fields
-    ]
     if status in NOT_SHOWN:
         call.discard()
-        raise refusal(status, b"", headers)
-    raise refusal(status, await _words(call, deadlines), headers)
+        raise refusal(status, b"")
+    raise refusal(status, await _words(call, deadlines))
 
 
 async def _words(call: Call, deadlines: Deadlines) -> bytes:

@@ -48,6 +48,10 @@ from infergate.telemetry.tracecontext import backend_fields
 EVENTS = b"text/event-stream"
 
 
+WHEN_TO_RETURN = (b"retry-after", b"retry-after-ms")
+"""Header fields of the backend's that every client gets."""
+
+
 class IWorker(Interface):
     """Answers what the gateway has let in."""
 
@@ -240,6 +244,11 @@ class BackendWorker:
         """Let the client have what `give_back` names, whatever becomes of the response."""
         said = [name for name, _ in request.extra_fields]
         request.extra_fields += returned(response.fields, self._give_back, said)
+        request.extra_fields += [
+            (name.title(), response.fields[name][0])
+            for name in WHEN_TO_RETURN
+            if name in response.fields
+        ]
 
 
 async def send(

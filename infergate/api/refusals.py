@@ -112,7 +112,8 @@ def read_refusal(body: bytes) -> Said:
     if message is None and members is not refused:
         message = _message(refused)
     # Of an object that only says `detail` or `message` there is no more to see than that.
-    is_error = members is not refused or _read(_string, refused.get("object")) == "error"
+    marks = (_read(_string, refused.get(name)) for name in ("object", "type"))
+    is_error = members is not refused or "error" in marks
     if message is not None:
         message = message[:MAX_MESSAGE]
     shown = detail if is_error and len(bytes(detail)) <= MAX_DETAIL else None

@@ -258,6 +258,13 @@ class Statuses(BackendCase):
             backend.answer(b"{}", "Retry-After: Wed, 21", "Retry-After: 9", status=status)
             self.assertEqual(self.client.answer.headers["retry-after"], "Wed, 21")
 
+    def test_retry_after_of_a_success_reaches_the_client(self) -> None:
+        """A backend that has answered and asks for a pause is heard by the client."""
+        self.start()
+        self.asked().answer(completion(), "Retry-After: 3", "Retry-After-Ms: 2500")
+        self.assertEqual(self.client.answer.headers["retry-after"], "3")
+        self.assertEqual(self.client.answer.headers["retry-after-ms"], "2500")
+
     def test_refusal_without_words_says_its_status(self) -> None:
         """A refusal that says nothing fit to be shown still says its status."""
         for body in (b"", b"<html>canary</html>", b"[]", b'{"error":"Traceback canary'):

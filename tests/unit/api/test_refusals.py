@@ -26,6 +26,7 @@ class ReadRefusalTests(SynchronousTestCase):
     def test_message_is_found_in_every_form(self) -> None:
         """The message is found in the forms of OpenAI, llama.cpp, vLLM, FastAPI and others."""
         old = b'{"object":"error","message":"a","type":"t","code":400}'
+        flat = b'{"type":"error","code":400,"message":"a"}'
         for body, message, detail in (
             (b'{"error":{"message":"a","code":400}}', "a", b'{"message":"a","code":400}'),
             (b'{"error":{"code":400}}', None, b'{"code":400}'),
@@ -35,6 +36,7 @@ class ReadRefusalTests(SynchronousTestCase):
             (b'{"error":null,"message":"a"}', "a", None),
             (b'{"message":"a"}', "a", None),
             (old, "a", old),
+            (flat, "a", flat),
             (b'{"detail":"a"}', "a", None),
             (b'{"detail":[{"msg":"a"}]}', "a", None),
             (b'{"detail":[{"loc":["body","b",0],"msg":"a"},{"msg":"c"}]}', "body.b.0: a", None),
