@@ -153,6 +153,24 @@ class Operator(SynchronousTestCase):
             )
             page.wait("document.querySelectorAll('#requests tr').length === 1", 3.0)
 
+    def test_prompt_box_sends_every_operation_that_streams(self) -> None:
+        """Each shows its answer as text."""
+        process = self.started()
+        with looking(process) as page:
+            page.wait("!document.querySelector('#box-section').hidden")
+            offered = page.evaluate(
+                "[...document.querySelector('#box-operation').options].map((one) => one.value)"
+            )
+            operations = ["chat", "completions", "responses", "messages", "infill"]
+            self.assertEqual(offered, operations)
+            for operation in operations:
+                page.evaluate(f"""document.querySelector('#box-operation').value = '{operation}';
+                    document.querySelector('#box-prompt').value = 'Say {operation}';
+                    document.querySelector('#box-send').click()""")
+                answer = f"Mock: Say {operation}"
+                page.wait(f"document.querySelector('#box-answer').textContent === '{answer}'", 5)
+                page.wait("!document.querySelector('#box-send').disabled", 5)
+
     def test_failed_request_opens_its_record_and_what_to_do(self) -> None:
         """The whole record of the log line, an advice, and the keyboard closes it again."""
         process = self.started()
