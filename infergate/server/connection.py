@@ -526,6 +526,8 @@ class Connection(Protocol):
     def _refuse(self, error: GatewayError) -> None:
         """Answer what never became a request with `error`, and close."""
         request = self._lone_request()
+        origins = {b"origin": self._parser.refused_origins}
+        request.extra_fields += self.site.origins.answer_fields(origins, b"")
         request.refuse(error)
         request.finish()
 

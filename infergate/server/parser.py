@@ -71,6 +71,8 @@ _OPEN_LINE = re.compile(rb"(%b*)(?: ([!-~]*))?" % _TOKEN)
 # has to send as well: its head is whole, and refused, in place of waited for until the deadline.
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
+_ORIGIN = re.compile(rb"(?i)\norigin:[ \t]*([!-~]+)[ \t]*(?=\r?\n)")
+
 # RFC 9112, 5 and 5.1: a token, the colon right after it; 5.2: no line folding; 2.2: no bare CR
 # and no bare LF.
 _SECTION = re.compile(rb"((?:%b+:%b*\r\n)*)\r\n" % (_TOKEN, _TEXT))
@@ -155,6 +157,9 @@ class Parser:
         self._at = 0
         """What stands before this offset is consumed."""
         self._refusal: tuple[type[ClientError], str] | None = None
+        self.refused_origins: list[bytes] = []
+        """What ``Origin`` says in a head that was refused before its fields were read: a page is
+        to see why it was."""
         self.restart()
 
     def restart(self) -> None:
@@ -205,6 +210,9 @@ class Parser:
         except ClientError as error:
             # Not the error itself: its traceback leads back here, a cycle for each refusal.
             self._refusal = type(error), error.message
+            if self._step is Parser._read_head and (self.head is None or not self.head.fields):
+                end = self._at + self._limits.head
+                self.refused_origins = _ORIGIN.findall(self._data, self._at, end)
             self._data, self._at = b"", 0
             raise
 

@@ -749,3 +749,23 @@ class LargeBodies(SynchronousTestCase):
                 client.close()
             later.pop()()
         self.assertEqual(running.outcomes, ["ok", "client_disconnected"])
+
+
+class Origins(SynchronousTestCase):
+    def test_page_sees_why_its_head_was_refused(self) -> None:
+        """An answer to a listed origin says so also where the request's head was no good; one to
+        another origin, or to two at once, does not."""
+        good, other = "Origin: https://a.example", "Origin: https://b.example"
+        for method, path, field, status in (
+            ("GET", "/" + "x" * 9000, "A: b", 414),
+            ("GET", "/healthz", "A: \x01", 400),
+            ("BREW", "/healthz", "A: b", 501),
+            ("GET", "/healthz", "A: " + "x" * 20_000, 431),
+        ):
+            running = Running(cors="https://a.example")
+            for origins, allowed in (([good], "https://a.example"), ([other], None)):
+                answer = running.ask(request(method, path, *origins, field))
+                self.assertEqual(answer.status, status)
+                self.assertEqual(answer.headers.get("access-control-allow-origin"), allowed)
+            answer = running.ask(request(method, path, good, other, field))
+            self.assertNotIn("access-control-allow-origin", answer.headers)
