@@ -210,13 +210,15 @@ class Relay:
             raise BrokenReply(
                 "An event of the backend's stream is larger than MAX_EVENT_BYTES allows."
             ) from error
-        self._call.touch(begun=scanner.events > 0)
-        if scanner.error is not None and self._failed_at_once():
-            raise first_event_refusal(scanner.error)
-        if ready:
-            if self._steady:
+        if self._steady:
+            self._call.touch()
+            if ready:
                 self._request.write(ready)
-            else:
+        else:
+            self._call.touch(begun=scanner.events > 0)
+            if scanner.error is not None and self._failed_at_once():
+                raise first_event_refusal(scanner.error)
+            if ready:
                 self._send(ready)
         if self._record.first_token is None and scanner.reader.tokens:
             self._record.first_token = self._now()

@@ -176,7 +176,12 @@ class Scanner:
             last = len(data) - 2
             line_end = data.find(_LF)
             if line_end == last and data.startswith(b"data: {"):
-                return data if self._hear(data[6:last], b"") else b""
+                # As `_hear` does, for what is no end. Most chunks of most streams end here.
+                self.events += 1
+                verdict = self.reader.hear(data[6:last], b"")
+                if verdict is PASS or self._is_shown(data[6:last], verdict):
+                    return data
+                return b""
             # "event: NAME" in one line, and "data: {...}" in the next.
             if (
                 data.startswith(b"event: ")
@@ -266,7 +271,10 @@ class Scanner:
             # Behind an answer that is not whole it would make one of half an answer.
             self.done = data == _DONE and self.reader.done_is_an_end
             return self.done
-        verdict = self.reader.hear(data, name)
+        return self._is_shown(data, self.reader.hear(data, name))
+
+    def _is_shown(self, data: bytes, verdict: Verdict) -> bool:
+        """Whether an event goes on, given what the reader makes of its data."""
         if verdict is PASS:
             return True
         if verdict is FAIL:
