@@ -244,11 +244,9 @@ class BackendWorker:
         """Let the client have what `give_back` names, whatever becomes of the response."""
         said = [name for name, _ in request.extra_fields]
         request.extra_fields += returned(response.fields, self._give_back, said)
-        request.extra_fields += [
-            (name.title(), response.fields[name][0])
-            for name in WHEN_TO_RETURN
-            if name in response.fields
-        ]
+        # Of these the first value counts alone.
+        when = {n: response.fields[n][:1] for n in WHEN_TO_RETURN if n in response.fields}
+        request.extra_fields += returned(when, WHEN_TO_RETURN, ())
 
 
 async def send(

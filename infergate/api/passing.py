@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]+")
+
 _NEVER = frozenset(
     {
         # Credentials and cookies are one party's own.
@@ -21,7 +23,7 @@ _NEVER = frozenset(
 )
 
 _NEVER_BACK = frozenset({"date", "retry-after", "retry-after-ms", "x-should-retry"})
-"""What the gateway says itself to clients, beside `_NEVER`."""
+"""What the gateway says itself to clients, or passes back without being told, beside `_NEVER`."""
 
 
 def parse_forwarded(text: str) -> tuple[bytes, ...]:
@@ -61,11 +63,13 @@ def forwarded(
 def returned(
     fields: Mapping[bytes, list[bytes]], names: Iterable[bytes], said: Iterable[bytes]
 ) -> list[tuple[bytes, bytes]]:
-    """Of a response's fields those of these names; not those that the gateway has `said`."""
+    """Of a response's fields those of these names, but for values that no field may have (RFC
+    9110, 5.5); not those that the gateway has `said`."""
     own = {name.lower() for name in said}
     return [
         (name.title(), value)
         for name in names
         if name in fields and name not in own
         for value in fields[name]
+        if _VALUE.fullmatch(value)
     ]

@@ -48,3 +48,12 @@ class Passing(SynchronousTestCase):
         names = (b"x-ratelimit-limit-requests", b"x-b")
         said = returned(fields, names, (b"X-RateLimit-Limit-Requests",))
         self.assertEqual(said, [(b"X-B", b"2")])
+
+
+class Values(SynchronousTestCase):
+    def test_value_that_no_field_may_have_is_left_out(self) -> None:
+        """A backend cannot put a control character into an answer."""
+        fields = {b"x-a": [b"good", b"\0", b"a\x1bb", b""], b"x-b": [b"\xe4 \t."]}
+        self.assertEqual(
+            returned(fields, (b"x-a", b"x-b"), ()), [(b"X-A", b"good"), (b"X-B", b"\xe4 \t.")]
+        )
