@@ -84,8 +84,7 @@ def compose(
     `log` is handed the record of each exchange in place of the process's log; `wrap` may put
     another worker around or in place of the one that the settings ask for. `stores` are the
     ledger and the Redis that the settings name, `telemetry` is what the ``OTEL_*`` variables ask
-    for. Raises `SettingsError`
-    where a setting shows to be wrong only now.
+    for. Raises `SettingsError` where a setting shows to be wrong only now.
     """
     servers = Servers(clock, reach)
     rosters = Rosters(servers)
