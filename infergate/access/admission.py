@@ -10,6 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from infergate.access.account import Account
@@ -38,6 +39,7 @@ from infergate.telemetry.record import Record
 T = TypeVar("T")
 
 
+@attrs.define(eq=False, repr=False)
 class Admission:
     """Asked by the gateway, in this order: `admit` by the head of a request, `check_model` by its
     body, `enter` when the backend would be called. What has to be undone or charged when the
@@ -48,22 +50,15 @@ class Admission:
     `max_concurrent` is `MAX_CONCURRENT_REQUESTS`, 0 for no limit.
     """
 
-    def __init__(
-        self,
-        roster: Roster,
-        limits: ILimits,
-        *,
-        max_concurrent: int = 0,
-        wall: Callable[[], float] = time.time,
-        learn: Callable[[Sequence[str]], None] = lambda names: None,
-    ) -> None:
-        self._roster = roster
-        self._limits = limits
-        self._max_concurrent = max_concurrent
-        self._wall = wall
-        self._places = Places()
-        self._learn = learn
-        learn(roster.names)
+    _roster: Roster
+    _limits: ILimits
+    _max_concurrent: int = attrs.field(default=0, kw_only=True)
+    _wall: Callable[[], float] = attrs.field(default=time.time, kw_only=True)
+    _learn: Callable[[Sequence[str]], None] = attrs.field(default=lambda names: None, kw_only=True)
+    _places: Places = attrs.field(factory=Places, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._learn(self._roster.names)
 
     @property
     def roster(self) -> Roster:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 
 from infergate.access.limits import LocalLimits
 from infergate.access.roster import Roster
@@ -25,26 +27,22 @@ class Source(Protocol):
     async def tokens(self, since: int) -> Mapping[str, int]: ...
 
 
+@attrs.define(eq=False, repr=False)
 class Budgets:
     """Begins the lasting windows from the ledger, and keeps them right where several processes
     share it. `begin` blocks, and is called before the gateway listens; then `start`, and `stop` at
     the end. `roster` gives the current one."""
 
-    def __init__(
-        self,
-        ledger: Source,
-        limits: LocalLimits,
-        roster: Callable[[], Roster],
-        clock: IReactorTime,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        self._ledger = ledger
-        self._limits = limits
-        self._roster = roster
-        self._clock = clock
-        self._wall = wall
-        self._waiting: IDelayedCall | None = None
-        self._reading = False
+    _ledger: Source
+    _limits: LocalLimits
+    _roster: Callable[[], Roster]
+    _clock: IReactorTime
+    _wall: Callable[[], float] = time.time
+    _loop: LoopingCall = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._loop = LoopingCall(self.refresh)
+        self._loop.clock = self._clock
 
     def begin(self) -> None:
         """Read what was used before this process began. A ledger that is away is read later."""
@@ -56,12 +54,11 @@ class Budgets:
             pass  # the ledger says so in the log
 
     def start(self) -> None:
-        self._waiting = self._clock.callLater(REFRESH, self._refresh)
+        self._loop.start(REFRESH, now=False)
 
     def stop(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        if self._loop.running:
+            self._loop.stop()
 
     def _windows(self) -> list[str]:
         lasting = self._roster().policies.windows
@@ -71,16 +68,7 @@ class Budgets:
         """Read them now; never fails."""
         return Deferred.fromCoroutine(self._read()).addErrback(lambda _: None)
 
-    def _refresh(self) -> None:
-        self._waiting = self._clock.callLater(REFRESH, self._refresh)
-        if not self._reading:
-            self._reading = True
-            self.refresh().addCallback(self._was_read)
-
     async def _read(self) -> None:
         for window in self._windows():
             began = bounds(window, self._wall())[0]
             self._limits.learn(window, began, await self._ledger.tokens(began))
-
-    def _was_read(self, _: object) -> None:
-        self._reading = False

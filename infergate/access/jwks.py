@@ -101,6 +101,7 @@ class _Document(msgspec.Struct):
 
 
 @implementer(IKeySource)
+@attrs.define(eq=False, repr=False)
 class KeySet:
     """The public keys that an issuer publishes (RFC 7517, 5), fetched when they are needed.
 
@@ -114,14 +115,14 @@ class KeySet:
 
     algorithms = PUBLIC
 
-    def __init__(self, fetch: Callable[[], Deferred[bytes]], clock: IReactorTime) -> None:
-        self._fetch = fetch
-        self._clock = clock
-        # By algorithm and key id, and by algorithm and None for tokens that name no key id.
-        # None in place of a key: several keys fit, and a token gets no second try at a key.
-        self._keys: dict[tuple[str, str | None], Key | None] = {}
-        self._tried = self._fetched = -math.inf
-        self._waiting: list[Deferred[None]] | None = None
+    _fetch: Callable[[], Deferred[bytes]]
+    _clock: IReactorTime
+    # By algorithm and key id, and by algorithm and None for tokens that name no key id.
+    # None in place of a key: several keys fit, and a token gets no second try at a key.
+    _keys: dict[tuple[str, str | None], Key | None] = attrs.field(factory=dict, init=False)
+    _tried: float = attrs.field(default=-math.inf, init=False)
+    _fetched: float = attrs.field(default=-math.inf, init=False)
+    _waiting: list[Deferred[None]] | None = attrs.field(default=None, init=False)
 
     def find(self, algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:
         key = self._known(algorithm, kid)

@@ -54,6 +54,7 @@ class Login:
     database: int | None = None
 
 
+@attrs.define(eq=False, repr=False)
 class RedisLink:
     """`start` first, then `run` at any time, `stop` at the end.
 
@@ -62,27 +63,20 @@ class RedisLink:
     back, `before_up` is awaited before anybody asks it again, and `on_up` is called then.
     """
 
-    def __init__(
-        self,
-        reach: Callable[[], IStreamClientEndpoint],
-        clock: IReactorTime,
-        login: Login,
-        shown: str,
-    ) -> None:
-        self._reach = reach
-        self._clock = clock
-        self._login = login
-        self._shown = shown
-        self.before_up: Callable[[], Deferred[None] | None] = lambda: None
-        self.on_up: Callable[[], None] = lambda: None
-        self._protocol: RedisProtocol | None = None
-        self._connecting: Deferred[None] | None = None
-        # Until the first attempt has ended, questions wait for it: a Redis that is there must not
-        # miss the first requests.
-        self._first: list[Deferred[None]] | None = []
-        self._next: IDelayedCall | None = None
-        self._said_away = False
-        self._stopped = False
+    _reach: Callable[[], IStreamClientEndpoint]
+    _clock: IReactorTime
+    _login: Login
+    _shown: str
+    before_up: Callable[[], Deferred[None]] = attrs.field(default=lambda: succeed(None), init=False)
+    on_up: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    _protocol: RedisProtocol | None = attrs.field(default=None, init=False)
+    _connecting: Deferred[None] | None = attrs.field(default=None, init=False)
+    # Until the first attempt has ended, questions wait for it: a Redis that is there must not
+    # miss the first requests.
+    _first: list[Deferred[None]] | None = attrs.field(factory=list, init=False)
+    _next: IDelayedCall | None = attrs.field(default=None, init=False)
+    _said_away: bool = attrs.field(default=False, init=False)
+    _stopped: bool = attrs.field(default=False, init=False)
 
     @property
     def up(self) -> bool:
@@ -162,7 +156,7 @@ class RedisLink:
             # One that may not be written to, or is still loading, answers a PING.
             await protocol.set("infergate:alive", "1", expire=60)
             if self._said_away:
-                await _awaited(self.before_up())
+                await self.before_up()
         except BaseException:
             protocol.transport.abortConnection()
             raise
@@ -263,11 +257,6 @@ def _cancel(timers: Iterable[IDelayedCall]) -> None:
     for timer in timers:
         if timer.active():
             timer.cancel()
-
-
-async def _awaited(value: Deferred[None] | None) -> None:
-    if value is not None:
-        await value
 
 
 def _as_away(failure: Failure) -> Any:

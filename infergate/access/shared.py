@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -35,16 +36,16 @@ class Link(Protocol):
 
 
 @implementer(ILimits)
+@attrs.define(eq=False, repr=False)
 class SharedLimits:
     """Asks Redis, and counts in this process too, so that `local` can go on where Redis was when it
     is away. With `refuse`, whoever has a limit is then refused instead."""
 
-    def __init__(self, link: Link, local: LocalLimits, *, refuse: bool = False) -> None:
-        self._link = link
-        self._local = local
-        self._refuse = refuse
-        # What could not be charged, by bucket: the account, and its tokens.
-        self._owed: dict[str, tuple[Account, int]] = {}
+    _link: Link
+    _local: LocalLimits
+    _refuse: bool = attrs.field(default=False, kw_only=True)
+    # What could not be charged, by bucket: the account, and its tokens.
+    _owed: dict[str, tuple[Account, int]] = attrs.field(factory=dict, init=False)
 
     def ask(self, account: Account, costs: bool) -> Verdict | Deferred[Verdict]:
         if not _is_limited(account):

@@ -7,12 +7,14 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
 
+@attrs.define(eq=False)
 class OneThread:
     """Calls functions one after another in a thread of its own, which begins with the first.
 
@@ -20,11 +22,10 @@ class OneThread:
     database that is silent; this one ends with the process. `call_from_thread` is the reactor's.
     """
 
-    def __init__(self, name: str, call_from_thread: Callable[..., object]) -> None:
-        self._name = name
-        self._call_from_thread = call_from_thread
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread: Thread | None = None
+    _name: str
+    _call_from_thread: Callable[..., object]
+    _jobs: SimpleQueue[Callable[[], None] | None] = attrs.field(factory=SimpleQueue, init=False)
+    _thread: Thread | None = attrs.field(default=None, init=False)
 
     def __call__(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """What `function` returns or raises, in the reactor's thread and in the order of the

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
+import attrs
 from twisted.internet.defer import (
     Deferred,
     TimeoutError,  # noqa: A004  # that of addTimeout
@@ -53,6 +54,7 @@ class InThread(Protocol):
     def end(self) -> None: ...
 
 
+@attrs.define(eq=False, repr=False)
 class Ledger:
     """What `USAGE_DB` keeps. `start` comes first, then `add` for each exchange that has ended and
     any question, `stop` last; all of it in the reactor's thread, and `add` never waits.
@@ -63,32 +65,22 @@ class Ledger:
     written yet, `lost` how many found no place in memory while it was away.
     """
 
-    def __init__(
-        self,
-        store: IStore,
-        in_thread: InThread,
-        clock: IReactorTime,
-        wall: Callable[[], float] = time.time,
-        gathering: Gathering | None = None,
-        *,
-        was_away: bool = False,
-    ) -> None:
-        self._store = store
-        self._was_away = was_away
-        self._in_thread = in_thread
-        self._clock = clock
-        self._wall = wall
-        self._gathering = Gathering() if gathering is None else gathering
-        # The batch that is being written, or has to be written again.
-        self._batch: Batch | None = None
-        self._writing = False
-        self._process = uuid.uuid4().hex
-        self._number = 0
-        self._idle_beats = 0
-        self._beating: IDelayedCall | None = None
-        self._stopped: Deferred[None] | None = None
-        self.up = True
-        self.lost = 0
+    _store: IStore
+    _in_thread: InThread
+    _clock: IReactorTime
+    _wall: Callable[[], float] = time.time
+    _gathering: Gathering = attrs.field(factory=Gathering)
+    _was_away: bool = attrs.field(default=False, kw_only=True)
+    up: bool = attrs.field(default=True, init=False)
+    lost: int = attrs.field(default=0, init=False)
+    # The batch that is being written, or has to be written again.
+    _batch: Batch | None = attrs.field(default=None, init=False)
+    _writing: bool = attrs.field(default=False, init=False)
+    _process: str = attrs.field(factory=lambda: uuid.uuid4().hex, init=False)
+    _number: int = attrs.field(default=0, init=False)
+    _idle_beats: int = attrs.field(default=0, init=False)
+    _beating: IDelayedCall | None = attrs.field(default=None, init=False)
+    _stopped: Deferred[None] | None = attrs.field(default=None, init=False)
 
     @property
     def pending(self) -> int:

@@ -55,6 +55,7 @@ class Source(Protocol):
         """Read them; raises `Refused`. Called in a thread where that is worth it."""
 
 
+@attrs.define(eq=False, repr=False)
 class KeyFiles:
     """`API_KEYS_FILE` and `JWT_PUBLIC_KEY_FILE`, out of which one roster is made.
 
@@ -62,12 +63,9 @@ class KeyFiles:
     roster that takes the place of that of `admission`.
     """
 
-    def __init__(
-        self, settings: Settings, admission: Admission, roster: Callable[[Settings], Roster]
-    ) -> None:
-        self._settings = settings
-        self._admission = admission
-        self._roster = roster
+    _settings: Settings
+    _admission: Admission
+    _roster: Callable[[Settings], Roster]
 
     def paths(self) -> list[str]:
         files = (self._settings.api_keys_file, self._settings.jwt_public_key_file)

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import (
     Deferred,
@@ -38,6 +39,7 @@ class Part(Protocol):
     def stop(self) -> Deferred[None] | None: ...
 
 
+@attrs.define(eq=False, repr=False)
 class GatewayService(Service):
     """Owns the ports, which listen already, and ends their connections in an orderly way.
 
@@ -48,42 +50,24 @@ class GatewayService(Service):
     so that a load balancer looks elsewhere first. Then the port stays open while requests run, for
     probes, unless it is one that other processes listen on too: then `let_go` has it accept nothing
     more. Anything new is refused, what runs gets `drain_timeout` seconds and is then told that it
-    is over. What `edge`
-    serves is drained; the listener of the metrics, `metrics_edge`, answers to the end, since an
-    operator wants to see a drain. The `parts` are stopped last, in the reverse order of their
-    start, so that the ledger and the last push have every exchange in them.
+    is over. What `edge` serves is drained; the listener of the metrics, `metrics_edge`, answers to
+    the end, since an operator wants to see a drain. The `parts` are stopped last, in the reverse
+    order of their start, so that the ledger and the last push have every exchange in them.
     """
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        edge: Edge,
-        ports: Sequence[IListeningPort],
-        *,
-        drain_timeout: float,
-        drain_delay: float = 0.0,
-        let_go: Callable[[], Awaitable[None]] | None = None,
-        notifier: Notifier | None = None,
-        observer: ILogObserver | None = None,
-        metrics_edge: Edge | None = None,
-        pools: Sequence[Pool] = (),
-        parts: Sequence[Part] = (),
-        greeting: Sequence[str] = (),
-        warnings: Sequence[str] = (),
-    ) -> None:
-        self._clock = clock
-        self._edge = edge
-        self._ports = ports
-        self._drain_timeout = drain_timeout
-        self._drain_delay = drain_delay
-        self._let_go = let_go
-        self._notifier = notifier
-        self._observer = observer
-        self._metrics_edge = metrics_edge
-        self._pools = pools
-        self._parts = parts
-        self._greeting = greeting
-        self._warnings = warnings
+    _clock: IReactorTime
+    _edge: Edge
+    _ports: Sequence[IListeningPort]
+    _drain_timeout: float
+    _drain_delay: float = 0.0
+    _let_go: Callable[[], Awaitable[None]] | None = None
+    _notifier: Notifier | None = None
+    _observer: ILogObserver | None = None
+    _metrics_edge: Edge | None = None
+    _pools: Sequence[Pool] = ()
+    _parts: Sequence[Part] = ()
+    _greeting: Sequence[str] = ()
+    _warnings: Sequence[str] = ()
 
     def setServiceParent(self, parent: object) -> None:
         """Become part of the application, which from then on logs by `observer`.

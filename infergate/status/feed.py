@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -19,6 +20,7 @@ Watcher = Callable[[bytes], None]
 """Takes one whole event; a browser that does not read is its own affair."""
 
 
+@attrs.define(eq=False, repr=False)
 class Feed:
     """Sends what is and what was to all who look; idle, without even a timer, while nobody does.
 
@@ -26,22 +28,18 @@ class Feed:
     ended at a time in Unix seconds. Both are asked once a second, for all watchers together.
     """
 
-    def __init__(
-        self,
-        history: History,
-        state: Callable[[], dict[str, Any]],
-        line: Callable[[float, Record], dict[str, Any]],
-        now: Callable[[], float],
-        clock: IReactorTime,
-    ) -> None:
-        self._history = history
-        self._state = state
-        self._line = line
-        self._now = now
-        self._watchers: list[Watcher] = []
-        self._sent = 0
+    _history: History
+    _state: Callable[[], dict[str, Any]]
+    _line: Callable[[float, Record], dict[str, Any]]
+    _now: Callable[[], float]
+    _clock: IReactorTime
+    _watchers: list[Watcher] = attrs.field(factory=list, init=False)
+    _sent: int = attrs.field(default=0, init=False)
+    _ticking: LoopingCall = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
         self._ticking = LoopingCall(self._tick)
-        self._ticking.clock = clock
+        self._ticking.clock = self._clock
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Send `watcher` the last hour and the last exchanges now, and then a line a second.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from gzip import compress
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol
@@ -28,9 +29,12 @@ LARGE = 1024
 """Bytes from which on a message is compressed, where that was asked for. Smaller ones hardly get
 any smaller."""
 
+_OURS = {"Content-Type": "application/x-protobuf", "User-Agent": f"infergate/{__version__}"}
+
 _log = Logger(namespace="infergate")
 
 
+@attrs.define(eq=False, repr=False)
 class Collector:
     """One endpoint of a collector, for one signal.
 
@@ -38,27 +42,13 @@ class Collector:
     secrets. A push gets `timeout` seconds.
     """
 
-    def __init__(
-        self,
-        agent: IAgent,
-        clock: IReactorTime,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        *,
-        timeout: float = TIMEOUT,
-        gzip: bool = False,
-    ) -> None:
-        self._timeout = timeout
-        self._gzip = gzip
-        self._agent = agent
-        self._clock = clock
-        self._url = url.encode("ascii")
-        self._headers = {
-            "Content-Type": "application/x-protobuf",
-            "User-Agent": f"infergate/{__version__}",
-            **(headers or {}),
-        }
-        self._reached = True
+    _agent: IAgent
+    _clock: IReactorTime
+    _url: str
+    _headers: Mapping[str, str] = attrs.field(factory=dict)
+    _timeout: float = attrs.field(default=TIMEOUT, kw_only=True)
+    _gzip: bool = attrs.field(default=False, kw_only=True)
+    _reached: bool = attrs.field(default=True, init=False)
 
     def push(self, message: bytes, seconds: float | None = None) -> Deferred[bool]:
         """Send a message of protobuf's; fires with whether the collector took it.
@@ -66,11 +56,11 @@ class Collector:
         Never fails, and has fired after so many seconds. Cancelled, the request is aborted. The log
         has one line when the collector begins to refuse, and one when it takes something again.
         """
-        headers = Headers({name: [value] for name, value in self._headers.items()})
+        headers = Headers({name: [value] for name, value in {**_OURS, **self._headers}.items()})
         if self._gzip and len(message) >= LARGE:
             message = compress(message, compresslevel=1)
             headers.setRawHeaders("Content-Encoding", ["gzip"])
-        request = self._agent.request(b"POST", self._url, headers, _Body(message))
+        request = self._agent.request(b"POST", self._url.encode("ascii"), headers, _Body(message))
         request.addTimeout(self._timeout if seconds is None else seconds, self._clock)
         return request.addCallbacks(self._answered, self._failed)
 
@@ -98,12 +88,15 @@ class Collector:
 
 
 @implementer(IBodyProducer)
+@attrs.frozen
 class _Body:
     """The body of a push, written at once."""
 
-    def __init__(self, body: bytes) -> None:
-        self.length = len(body)
-        self._body = body
+    _body: bytes
+
+    @property
+    def length(self) -> int:
+        return len(self._body)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         consumer.write(self._body)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+import attrs
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
@@ -78,17 +79,17 @@ class Exposition:
         return self._forms[openmetrics].text()
 
 
+@attrs.define(eq=False)
 class _Form:
     """One of the two forms, and who waits for it."""
 
-    def __init__(self, metrics: Metrics, clock: IReactorTime, openmetrics: bool) -> None:
-        self._metrics = metrics
-        self._clock = clock
-        self._openmetrics = openmetrics
-        self._text = b""
-        self._asked = clock.seconds()
-        self._budget = BURST
-        self._waiting: list[Deferred[bytes]] = []
+    _metrics: Metrics
+    _clock: IReactorTime
+    _openmetrics: bool
+    _text: bytes = attrs.field(default=b"", init=False)
+    _asked: float = attrs.field(default=0.0, init=False)
+    _budget: float = attrs.field(default=BURST, init=False)
+    _waiting: list[Deferred[bytes]] = attrs.field(factory=list, init=False)
 
     def text(self) -> Deferred[bytes]:
         """A new text where the budget allows one, else the last; one that is being written is

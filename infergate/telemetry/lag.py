@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from infergate.telemetry.histogram import Histogram
@@ -10,6 +11,7 @@ INTERVAL = 0.1
 """Seconds between two timers whose lateness is recorded."""
 
 
+@attrs.define(eq=False, repr=False)
 class Lag:
     """Records in `histogram` how late a timer of `clock` is, ten times a second.
 
@@ -17,11 +19,10 @@ class Lag:
     it too.
     """
 
-    def __init__(self, histogram: Histogram, clock: IReactorTime) -> None:
-        self._histogram = histogram
-        self._clock = clock
-        self._due = 0.0
-        self._timer: IDelayedCall | None = None
+    _histogram: Histogram
+    _clock: IReactorTime
+    _due: float = attrs.field(default=0.0, init=False)
+    _timer: IDelayedCall | None = attrs.field(default=None, init=False)
 
     def start(self) -> None:
         self._due = self._clock.seconds() + INTERVAL

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
@@ -31,6 +32,7 @@ LAST_PUSH = 1.0
 _log = Logger(namespace="infergate")
 
 
+@attrs.define(eq=False, repr=False)
 class MetricsPusher:
     """Pushes the metrics to a collector, each `interval` seconds.
 
@@ -39,22 +41,17 @@ class MetricsPusher:
     whatever the collector does.
     """
 
-    def __init__(
-        self,
-        collector: Collector,
-        clock: IReactorTime,
-        parts: Callable[[], Iterator[bytes]],
-        message: Callable[[list[bytes]], bytes],
-        interval: float = INTERVAL,
-    ) -> None:
-        self._collector = collector
-        self._clock = clock
-        self._parts = parts
-        self._message = message
-        self._interval = interval
-        self._pushing: Deferred[bool] = succeed(True)
+    _collector: Collector
+    _clock: IReactorTime
+    _parts: Callable[[], Iterator[bytes]]
+    _message: Callable[[list[bytes]], bytes]
+    _interval: float = INTERVAL
+    _pushing: Deferred[bool] = attrs.field(factory=lambda: succeed(True), init=False)
+    _loop: LoopingCall = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
         self._loop = LoopingCall(self._push)
-        self._loop.clock = clock
+        self._loop.clock = self._clock
 
     def start(self) -> None:
         self._loop.start(self._interval, now=False)
@@ -72,6 +69,7 @@ class MetricsPusher:
         return self._pushing.addCallback(lambda _: None)
 
 
+@attrs.define(eq=False, repr=False)
 class SpanPusher:
     """Pushes spans to a collector, in batches, so many seconds after the first of each ended.
 
@@ -80,33 +78,22 @@ class SpanPusher:
     `start` and `stop` are as for `MetricsPusher`.
     """
 
-    def __init__(
-        self,
-        collector: Collector,
-        clock: IReactorTime,
-        parts: Callable[[Ended], Iterator[bytes]],
-        message: Callable[[list[bytes]], bytes],
-        *,
-        delay: float = 5.0,
-        queue: int = 2048,
-        batch: int = 512,
-    ) -> None:
-        self._collector = collector
-        self._clock = clock
-        self._parts = parts
-        self._message = message
-        self._delay = delay
-        self._room = queue
-        self._batch = batch
-        self._waiting: deque[Ended] = deque()
-        self._timer: IDelayedCall | None = None
-        self._pushing: Deferred[bool] | None = None
-        self._stopping = False
+    _collector: Collector
+    _clock: IReactorTime
+    _parts: Callable[[Ended], Iterator[bytes]]
+    _message: Callable[[list[bytes]], bytes]
+    _delay: float = attrs.field(default=5.0, kw_only=True)
+    _queue: int = attrs.field(default=2048, kw_only=True)
+    _batch: int = attrs.field(default=512, kw_only=True)
+    _waiting: deque[Ended] = attrs.field(factory=deque, init=False)
+    _timer: IDelayedCall | None = attrs.field(default=None, init=False)
+    _pushing: Deferred[bool] | None = attrs.field(default=None, init=False)
+    _stopping: bool = attrs.field(default=False, init=False)
 
     def add(self, ended: Ended) -> None:
         """Have an exchange pushed. The timer begins with the first that waits, so that none waits
         longer than `delay`; a whole batch waits for nothing but the push before it."""
-        if len(self._waiting) >= self._room:
+        if len(self._waiting) >= self._queue:
             return
         self._waiting.append(ended)
         if self._pushing is not None:
@@ -160,12 +147,12 @@ class SpanPusher:
         return push_parts(parts, self._collector, self._clock, self._message, seconds)
 
 
+@attrs.frozen
 class Pushers:
     """All that pushes, as one: what is left goes out at the same time, and the process waits for
     the slowest of them, not for each in turn."""
 
-    def __init__(self, pushers: Sequence[MetricsPusher | SpanPusher]) -> None:
-        self._pushers = pushers
+    _pushers: Sequence[MetricsPusher | SpanPusher]
 
     def start(self) -> None:
         for pusher in self._pushers:

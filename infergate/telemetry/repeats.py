@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 from twisted.logger import ILogFilterPredicate, LogEvent, PredicateResult, formatEvent
 from zope.interface import implementer
 
@@ -20,17 +21,16 @@ KINDS = 1000
 """The most kinds that are kept apart. Beyond it all are forgotten, and have a new `BURST`."""
 
 
+@attrs.define
 class _Kind:
     """How often one kind of message came since `began`."""
 
-    __slots__ = ("began", "count")
-
-    def __init__(self, began: float) -> None:
-        self.began = began
-        self.count = 0
+    began: float
+    count: int = 0
 
 
 @implementer(ILogFilterPredicate)
+@attrs.define(eq=False)
 class Repeats:
     """The log's observer asks it for each event that would be written.
 
@@ -39,9 +39,8 @@ class Repeats:
     to one request are never left out: a client pays for each of them with a request.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._kinds: dict[object, _Kind] = {}
+    _now: Callable[[], float] = time.monotonic
+    _kinds: dict[object, _Kind] = attrs.field(factory=dict, init=False)
 
     def __call__(self, event: LogEvent) -> Any:
         if "record" in event or "request_id" in event:

@@ -6,7 +6,6 @@ then fit to what the client knows.
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ Sampler = Callable[[str, bool | None], bool]
 begins here."""
 
 
+@attrs.define(eq=False, repr=False)
 class Tracer:
     """Gives ids to exchanges, and hands those that are recorded to `export` when they have ended;
     `now` is the clock of the records.
@@ -41,17 +41,11 @@ class Tracer:
     `began` and `ended` are called with each record, `ended` before its log line is written.
     """
 
-    def __init__(
-        self,
-        sampler: Sampler,
-        export: Callable[[Ended], None],
-        now: Callable[[], float],
-    ) -> None:
-        self._sampler = sampler
-        self._export = export
-        self._now = now
-        # Ids need not be secret, only different in each process (W3C Trace Context, 5.2).
-        self._random = random.Random(os.urandom(32))  # noqa: S311
+    _sampler: Sampler
+    _export: Callable[[Ended], None]
+    _now: Callable[[], float]
+    # Ids need not be secret, only different in each process (W3C Trace Context, 5.2).
+    _random: random.Random = attrs.field(factory=random.Random, init=False)
 
     def began(self, record: Record) -> None:
         trace = record.trace
@@ -63,9 +57,8 @@ class Tracer:
             digits[32:48],
             digits[48:],
         )
-        sampled = self._sampler(trace_id, None if trace is None else trace.sampled)
-        record.sampled = sampled
-        text = f"00-{trace_id}-{digits[48:]}-{'01' if sampled else '00'}"
+        record.sampled = self._sampler(trace_id, None if trace is None else trace.sampled)
+        text = f"00-{trace_id}-{digits[48:]}-{'01' if record.sampled else '00'}"
         record.traceparent = text.encode("ascii")
 
     def ended(self, record: Record) -> None:

@@ -176,7 +176,11 @@ class Away(Links):
         owed is charged."""
         self.connect()
         called: list[str] = []
-        self.link.before_up = lambda: called.append(f"before {self.link.up}")
+
+        async def before_up() -> None:
+            called.append(f"before {self.link.up}")
+
+        self.link.before_up = lambda: Deferred.fromCoroutine(before_up())
         self.link.on_up = lambda: called.append(f"after {self.link.up}")
         self.endpoint.open = False
         self.endpoint.transports[-1].abortConnection()
