@@ -1,6 +1,9 @@
 """A backend to try things against, which fails as it is told: ``twistd infergate-mock``.
 
-tap         options, and the service made of them
-backend     a chat, plain and streamed, and how any answer fails
-doors       what is said on the other routes of llama.cpp
+tap      options, and the service made of them
+backend  an answer made and sent, and how any answer fails
+doors    the routes of llama.cpp, and what is said on most of them
+openai   what is said on those of OpenAI
+asked    a request, and one route that it may come by
+script   how a request is to be answered
 """

@@ -12,7 +12,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 
 from infergate.command import OneLineOptions, allow_many_connections
-from infergate.mock.backend import Mock, Script
+from infergate.mock.backend import Mock
+from infergate.mock.script import Script
 
 _FIELDS = msgspec.structs.fields(Script)
 

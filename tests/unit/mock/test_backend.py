@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
-from infergate.mock.backend import FLUSH, Mock, Script, _Sender
+from infergate.mock.backend import FLUSH, Mock, _Sender
+from infergate.mock.script import Script
 
 MESSAGES = [
     {"role": "system", "content": "be brief"},

@@ -11,7 +11,7 @@ from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate.mock.backend import Script
+from infergate.mock.script import Script
 from infergate.mock.tap import Options, makeService, script_from
 from twisted.plugins.infergate_mock_plugin import infergate_mock as plugin
 
