@@ -57,11 +57,9 @@ HeaderList = Sequence[tuple[bytes, bytes]]
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _ANTHROPIC_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
+    **_OPENAI_TYPES,
     404: "not_found_error",
     413: "request_too_large",
-    429: "rate_limit_error",
     503: "overloaded_error",
     504: "timeout_error",
 }
@@ -84,13 +82,12 @@ def error_format(setting: str, path: str | None, fields: Mapping[bytes, Sequence
         return "anthropic"
     if setting != "auto":
         return setting
-    if path is not None and _RESPONSES.match(path):
-        return "openai"
-    if b"x-stainless-lang" in fields:
-        return "openai"
-    return (
-        "openai" if any(b"ai-sdk/" in agent for agent in fields.get(b"user-agent", ())) else "code"
+    looks_into_it = (
+        (path is not None and _RESPONSES.match(path))
+        or b"x-stainless-lang" in fields
+        or any(b"ai-sdk/" in agent for agent in fields.get(b"user-agent", ()))
     )
+    return "openai" if looks_into_it else "code"
 
 
 def is_anthropic(path: str) -> bool:
@@ -109,14 +106,16 @@ class GatewayError(Exception):
     the member at fault, as in ``messages[1].role``; ``headers`` go with the answer.
     ``cause`` is what an operator needs and a client need not know, such as ``connection
     refused``: it is in the log line, and holds nothing that a client or a backend said.
+    ``detail`` is the backend's own error object, None where it sent none that may be shown.
     """
 
     status: int
     code: str
-    outcome: ClassVar[str]
+    outcome: str
     limit: ClassVar[str | None] = None
     message: str = ""
     cause: str | None = None
+    detail: object = None
 
     def __init__(
         self, message: str | None = None, *, param: str | None = None, headers: HeaderList = ()
@@ -134,24 +133,14 @@ class GatewayError(Exception):
             return "server_error"
         return _OPENAI_TYPES.get(self.status, "invalid_request_error")
 
-    @property
-    def detail(self) -> object:
-        """The backend's own error object, None where it sent none that may be shown."""
-        return None
-
     def body(self, request_id: str, error_format: str) -> bytes:
         """The JSON body of the answer; `error_format` is ``code``, ``openai`` or ``anthropic``."""
         if error_format == "anthropic":
             document = {**self.anthropic(), "request_id": request_id}
         elif error_format == "openai":
-            own = {
-                "message": self.message,
-                "type": self.kind,
-                "code": self.code,
-                "param": self.param,
-            }
-            document = {"error": own if self.detail is None else self.detail}
-            document["request_id"] = request_id
+            own = {**self._openai(), "param": self.param}
+            shown = own if self.detail is None else self.detail
+            document = {"error": shown, "request_id": request_id}
         else:
             document = {"error": self.code, "message": self.message, "request_id": request_id}
             if self.status == 400:
@@ -165,16 +154,16 @@ class GatewayError(Exception):
         request's id, the body of an answer."""
         default = "api_error" if self.status >= 500 else "invalid_request_error"
         kind = _ANTHROPIC_TYPES.get(self.status, default)
-        return {
-            "type": "error",
-            "error": {"type": kind, "message": self.message, "code": self.code},
-        }
+        error = {"type": kind, "message": self.message, "code": self.code}
+        return {"type": "error", "error": error}
 
     def event(self) -> bytes:
         """The last server-sent event of a stream that fails; the object form is the only
         one that every client understands, so `ERROR_FORMAT` does not change it."""
-        error = {"message": self.message, "type": self.kind, "code": self.code}
-        return b"data: %b\n\n" % msgspec.json.encode({"error": error})
+        return b"data: %b\n\n" % msgspec.json.encode({"error": self._openai()})
+
+    def _openai(self) -> dict[str, object]:
+        return {"message": self.message, "type": self.kind, "code": self.code}
 
 
 class ClientError(GatewayError):
@@ -370,16 +359,8 @@ class BackendRejected(GatewayError):
 
     def __init__(self, status: int, message: str, detail: object, headers: HeaderList) -> None:
         super().__init__(message, headers=headers)
-        self.status = status
-        self._detail = detail
-
-    @property
-    def outcome(self) -> str:  # type: ignore[override]  # the one outcome that a status decides
-        return "rate_limited" if self.status == 429 else "client_error"
-
-    @property
-    def detail(self) -> object:
-        return self._detail
+        self.status, self.detail = status, detail
+        self.outcome = "rate_limited" if status == 429 else "client_error"
 
 
 class BackendFailure(GatewayError):
@@ -393,11 +374,11 @@ class BackendFailure(GatewayError):
         prompt_sent: bool = True,
         headers: HeaderList = (),
         cause: str | None = None,
+        detail: object = None,
     ) -> None:
         paid = [(b"x-should-retry", b"false")] if prompt_sent else []
         super().__init__(message, headers=[*paid, *headers])
-        self.prompt_sent = prompt_sent
-        self.cause = cause
+        self.prompt_sent, self.cause, self.detail = prompt_sent, cause, detail
 
     def invite_retry(self) -> None:
         """There was no prompt in it: asking again costs nothing."""
@@ -407,22 +388,6 @@ class BackendFailure(GatewayError):
 class BackendError(BackendFailure):
     status, code, outcome = 502, "backend_error", "backend_error"
     message = "The backend gave no valid answer."
-
-    def __init__(
-        self,
-        message: str | None = None,
-        *,
-        detail: object = None,
-        prompt_sent: bool = True,
-        headers: HeaderList = (),
-        cause: str | None = None,
-    ) -> None:
-        super().__init__(message, prompt_sent=prompt_sent, headers=headers, cause=cause)
-        self._detail = detail
-
-    @property
-    def detail(self) -> object:
-        return self._detail
 
 
 class BrokenReply(BackendError):
