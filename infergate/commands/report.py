@@ -120,8 +120,7 @@ def _rows(
     database: UsageDB, question: Question
 ) -> list[tuple[tuple[str | int, ...], queries.Usage]]:
     try:
-        fetch = database.reader().fetch
-        return queries.report(fetch, question.by, question.since, question.until)
+        return queries.report(database.reader(), question.by, question.since, question.until)
     except OSError as why:
         raise _unreadable(database, f"cannot be read: {why.strerror or why}") from None
     except (StoreAway, StoreRefused) as why:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import attrs
 
+from infergate.ledger import sqlite
+from infergate.ledger.queries import Fetch
 from infergate.ledger.schema import IStore, StoreRefused
-from infergate.ledger.sqlite import SqliteReader, SqliteStore
-
-T = TypeVar("T")
 
 _POSTGRESQL = re.compile("postgres(ql)?://")
 _URL = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 NEEDS_EXTRA = "needs the extra: pip install 'infergate[postgresql]'"
-
-
-class Reader(Protocol):
-    def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """As `IStore.fetch` does; raises `StoreAway`, and `OSError` for a file."""
 
 
 @attrs.frozen
@@ -39,15 +34,16 @@ class UsageDB:
         """The ledger to write to; raises `StoreRefused` for an URL that is none, and where the
         extra is not installed."""
         if self.path is not None:
-            return SqliteStore(self.path)
-        store: IStore = _connected(lambda: _postgresql().PostgresStore(self._text))
+            return sqlite.SqliteStore(self.path)
+        store: IStore = _of_postgresql(lambda module: module.PostgresStore(self._text))
         return store
 
-    def reader(self) -> Reader:
-        """The ledger to read alone; raises `StoreRefused` likewise."""
+    def reader(self) -> Fetch:
+        """What reads the ledger and nothing more, as `IStore.fetch` does; it raises `StoreAway`,
+        and `OSError` for a file. Raises `StoreRefused` likewise."""
         if self.path is not None:
-            return SqliteReader(self.path)
-        reader: Reader = _connected(lambda: _postgresql().PostgresReader(self._text))
+            return partial(sqlite.read, self.path)
+        reader: Fetch = _of_postgresql(lambda module: module.reader(self._text))
         return reader
 
 
@@ -63,17 +59,14 @@ def parse_usage_db(text: str) -> UsageDB:
     return UsageDB(text)
 
 
-def _connected(make: Callable[[], T]) -> T:
-    try:
-        return make()
-    except ValueError as why:
-        raise StoreRefused(str(why)) from None
-
-
-def _postgresql() -> Any:
-    """Imported only where it is asked for: it takes some 60 ms, and may not be installed."""
+def _of_postgresql(make: Callable[[Any], Any]) -> Any:
+    """What is made of the module `postgresql`, which is imported only where it is asked for: that
+    takes some 60 ms, and what it needs may not be installed."""
     try:
         from infergate.ledger import postgresql
+
+        return make(postgresql)
     except ImportError:
         raise StoreRefused(NEEDS_EXTRA) from None
-    return postgresql
+    except ValueError as why:
+        raise StoreRefused(str(why)) from None

@@ -36,11 +36,8 @@ class Sums(Struct, gc=False):
     backend_seconds: float = 0.0
 
     def add(self, other: Sums) -> None:
-        self.requests += other.requests
-        self.prompt_tokens += other.prompt_tokens
-        self.cached_tokens += other.cached_tokens
-        self.completion_tokens += other.completion_tokens
-        self.backend_seconds += other.backend_seconds
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 Row = tuple[Key, Sums]

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from zope.interface import implementer
 
 from infergate.ledger.gathering import Batch
+from infergate.ledger.queries import Fetch
 from infergate.ledger.schema import (
     ADD_UP,
     COLUMNS,
@@ -122,19 +123,20 @@ class PostgresStore:
         return connection
 
 
-class PostgresReader:
-    """Reads a ledger and makes no table; `fetch` raises `StoreAway`."""
+def reader(url: str) -> Fetch:
+    """What reads a ledger and makes no table: as `IStore.fetch`. Raises `ValueError` for a URL that
+    is none."""
+    conninfo = _conninfo(url)
 
-    def __init__(self, url: str) -> None:
-        self._conninfo = _conninfo(url)
-
-    def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def fetch(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         try:
-            with psycopg.connect(self._conninfo, prepare_threshold=None) as connection:
+            with psycopg.connect(conninfo, prepare_threshold=None) as connection:
                 connection.read_only = True
                 return connection.execute(sql.replace("?", "%s"), parameters).fetchall()
         except psycopg.Error as why:
             raise StoreAway(_one_line(why)) from None
+
+    return fetch
 
 
 def _conninfo(url: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import add
 from typing import Any
 
-import attrs
+from msgspec import Struct
+from msgspec.structs import astuple
 
 Fetch = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
@@ -23,8 +25,7 @@ TIMES = frozenset({"day", "hour"})
 """Those of `BY` that are seconds since 1970 in place of a name."""
 
 
-@attrs.frozen
-class Usage:
+class Usage(Struct, frozen=True):
     """What a caller used. `errors` are the requests with any outcome but ``ok``."""
 
     requests: int = 0
@@ -38,13 +39,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.requests + other.requests,
-            self.errors + other.errors,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.backend_seconds + other.backend_seconds,
-        )
+        return Usage(*map(add, astuple(self), astuple(other)))
 
 
 # An empty table sums to NULL. PostgreSQL's sums of whole numbers are of its type numeric.

@@ -12,14 +12,9 @@ import msgspec
 
 from infergate.ledger.queries import TIMES, Usage
 
-FIGURES = (
-    "requests",
-    "errors",
-    "prompt_tokens",
-    "completion_tokens",
-    "total_tokens",
-    "backend_seconds",
-)
+NUMBERS = (
+    "requests", "errors", "prompt_tokens", "completion_tokens", "total_tokens", "backend_seconds",
+)  # fmt: skip
 
 
 @attrs.frozen
@@ -38,9 +33,9 @@ def as_table(report: Report) -> str:
     """Columns for a human: names to the left, numbers to the right, the total last."""
     names = [[_shown(name) for name in row] for row in _names(report)]
     lines = [
-        [*report.by, *FIGURES],
-        *([*row, *_figures(usage)] for row, (_, usage) in zip(names, report.rows, strict=True)),
-        ["total", *[""] * (len(report.by) - 1), *_figures(report.total)],
+        [*report.by, *NUMBERS],
+        *([*row, *_written(usage)] for row, (_, usage) in zip(names, report.rows, strict=True)),
+        ["total", *[""] * (len(report.by) - 1), *_written(report.total)],
     ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(_aligned(line, widths, len(report.by)) for line in lines)
@@ -50,9 +45,9 @@ def as_csv(report: Report) -> str:
     """A head line and the rows, without a total, for a program that sums for itself."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*report.by, *FIGURES])
+    writer.writerow([*report.by, *NUMBERS])
     for names, (_, usage) in zip(_names(report), report.rows, strict=True):
-        writer.writerow([*("" if name is None else name for name in names), *_figures(usage)])
+        writer.writerow([*("" if name is None else name for name in names), *_written(usage)])
     return text.getvalue()
 
 
@@ -96,12 +91,12 @@ def _shown(name: str | None) -> str:
 
 
 def _numbers(usage: Usage) -> dict[str, int | float]:
-    numbers = {name: getattr(usage, name) for name in FIGURES}
+    numbers = {name: getattr(usage, name) for name in NUMBERS}
     return numbers | {"backend_seconds": round(usage.backend_seconds, 3)}
 
 
-def _figures(usage: Usage) -> list[str]:
-    *counts, _ = (str(getattr(usage, name)) for name in FIGURES)
+def _written(usage: Usage) -> list[str]:
+    *counts, _ = (str(getattr(usage, name)) for name in NUMBERS)
     return [*counts, f"{usage.backend_seconds:.3f}"]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import astuple
 from zope.interface import Interface
 
-from infergate.ledger.gathering import Batch
+from infergate.ledger.entry import Key
+from infergate.ledger.gathering import Batch, Sums
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -33,27 +35,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """What leads from one version to the next; the version is how many of them were made. In words
 that SQLite and PostgreSQL understand alike. Only ever appended to."""
 
-VERSION = len(MIGRATIONS)
+COLUMNS = (*Key._fields, *Sums.__struct_fields__)
+"""Those of ``infergate_usage``: what a row is found by, then what it adds up."""
 
-COLUMNS = (
-    "hour",
-    "caller",
-    "operation",
-    "model",
-    "outcome",
-    "requests",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "backend_seconds",
+ADD_UP = f"ON CONFLICT ({', '.join(Key._fields)}) DO UPDATE SET " + ", ".join(
+    f"{name} = infergate_usage.{name} + excluded.{name}" for name in Sums.__struct_fields__
 )
-
-ADD_UP = """ON CONFLICT (hour, caller, operation, model, outcome) DO UPDATE SET
-    requests = infergate_usage.requests + excluded.requests,
-    prompt_tokens = infergate_usage.prompt_tokens + excluded.prompt_tokens,
-    cached_tokens = infergate_usage.cached_tokens + excluded.cached_tokens,
-    completion_tokens = infergate_usage.completion_tokens + excluded.completion_tokens,
-    backend_seconds = infergate_usage.backend_seconds + excluded.backend_seconds"""
+"""What becomes of a row that is there already: ``requests = infergate_usage.requests +
+excluded.requests``, and so on for all that it adds up."""
 
 MARK = """INSERT INTO infergate_batches (process, number) VALUES (?, ?)
     ON CONFLICT (process) DO UPDATE SET number = excluded.number
@@ -97,17 +86,7 @@ class IStore(Interface):
 
 def values(batch: Batch) -> list[tuple[Any, ...]]:
     """The rows of `batch` in the order of `COLUMNS`."""
-    return [
-        (
-            *key,
-            sums.requests,
-            sums.prompt_tokens,
-            sums.cached_tokens,
-            sums.completion_tokens,
-            sums.backend_seconds,
-        )
-        for key, sums in batch.rows
-    ]
+    return [(*key, *astuple(sums)) for key, sums in batch.rows]
 
 
 def missing_migrations(version: int) -> tuple[tuple[str, ...], ...]:

@@ -6,7 +6,8 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -109,34 +110,31 @@ class SqliteStore:
         return connection
 
 
-class SqliteReader:
-    """Reads a ledger while a gateway may write it, and needs leave to do no more than that."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """As `IStore.fetch` does; also raises `OSError` where there is no such file."""
-        with open(self._path, "rb"):
-            pass
-        # In a folder that may not be written to, a file in WAL mode cannot be opened the usual way
-        # unless a writer has it open. What a writer that was killed has left in its log counts too:
-        # then both are read where they can be put together.
-        log = Path(f"{self._path}-wal")
-        for read in (_read_only, _copied if log.exists() else _immutable):
-            try:
-                return read(self._path, sql, parameters)
-            except sqlite3.Error as why:
-                reason = str(why)
-        raise StoreAway(reason)
+def read(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """As `IStore.fetch`, from a ledger that a gateway may write meanwhile, and with no other right
+    than to read it. Also raises `OSError` where there is no such file."""
+    with open(path, "rb"):
+        pass
+    # In a folder that may not be written to, a file in WAL mode cannot be opened the usual way
+    # unless a writer has it open. What a writer that was killed has left in its log counts too:
+    # then both are read where they can be put together.
+    log = Path(f"{path}-wal")
+    for read_as in (_read_only, _copied if log.exists() else _immutable):
+        try:
+            return read_as(path, sql, parameters)
+        except sqlite3.Error as why:
+            reason = str(why)
+    raise StoreAway(reason)
 
 
-def _read_only(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return _fetch(path, "mode=ro", sql, parameters)
+def _fetch(mode: str, path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    uri = f"file:{quote(os.path.abspath(path))}?{mode}"
+    with closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
+        return connection.execute(sql, parameters).fetchall()
 
 
-def _immutable(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return _fetch(path, "immutable=1", sql, parameters)
+_read_only = partial(_fetch, "mode=ro")
+_immutable = partial(_fetch, "immutable=1")
 
 
 def _copied(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -144,16 +142,7 @@ def _copied(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, .
         copy = os.path.join(folder, "copy")
         for suffix in ("", "-wal"):
             shutil.copyfile(path + suffix, copy + suffix)
-        return _fetch(copy, "mode=rw", sql, parameters)
-
-
-def _fetch(path: str, mode: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    uri = f"file:{quote(os.path.abspath(path))}?{mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=5)
-    try:
-        return connection.execute(sql, parameters).fetchall()
-    finally:
-        connection.close()
+        return _fetch("mode=rw", copy, sql, parameters)
 
 
 def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str | None:

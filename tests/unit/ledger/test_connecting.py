@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.ledger.connecting import parse_usage_db
 from infergate.ledger.schema import StoreRefused
-from infergate.ledger.sqlite import SqliteReader, SqliteStore
+from infergate.ledger.sqlite import SqliteStore
 
 
 class Names(SynchronousTestCase):
@@ -18,7 +18,7 @@ class Names(SynchronousTestCase):
         database = parse_usage_db("var/usage.db")
         self.assertEqual(database.path, "var/usage.db")
         self.assertIsInstance(database.store(), SqliteStore)
-        self.assertIsInstance(database.reader(), SqliteReader)
+        self.assertRaises(FileNotFoundError, database.reader(), "SELECT 1", ())
 
     def test_other_urls_are_wrong(self) -> None:
         """A database that is not supported is not taken for the name of a file."""
