@@ -8,6 +8,7 @@ help, ``.env.example`` and docs/settings.md of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -54,6 +55,15 @@ def _setting(
     )
 
 
+_listening = partial(_setting, "listening")
+_backend = partial(_setting, "backend")
+_deadlines = partial(_setting, "deadlines")
+_limits = partial(_setting, "limits")
+_keys = partial(_setting, "keys")
+_telemetry = partial(_setting, "telemetry")
+_logs = partial(_setting, "logs")
+
+
 def _usual_algorithms(settings: Settings) -> tuple[str, ...]:
     if settings.jwt_secret is not None:
         return ("HS256",)
@@ -64,271 +74,212 @@ def _usual_algorithms(settings: Settings) -> tuple[str, ...]:
 class Settings:
     """Sizes are in bytes and times in seconds; None is unset."""
 
-    port: int = _setting(
-        "listening", values.whole(0, 65535), "port to listen on; 0: any that is free", 8080
-    )
-    host: str = _setting("listening", values.host, "address to listen on", "127.0.0.1")
-    listen: str | None = _setting(
-        "listening",
+    port: int = _listening(values.whole(0, 65535), "port to listen on; 0: any that is free", 8080)
+    host: str = _listening(values.host, "address to listen on", "127.0.0.1")
+    listen: str | None = _listening(
         values.line,
         "Twisted endpoint string in place of PORT and HOST: unix:/run/gate, "
         "ssl:443:privateKey=key.pem:certKey=cert.pem, tls:DIRECTORY:port=443, "
         "systemd:domain=INET:index=0, haproxy:tcp:8080",
     )
-    reuse_port: bool = _setting(
-        "listening",
-        values.boolean,
-        "true: several processes listen on the port (SO_REUSEPORT)",
-        False,
+    reuse_port: bool = _listening(
+        values.boolean, "true: several processes listen on the port (SO_REUSEPORT)", False
     )
-    routes: frozenset[str] = _setting(
-        "listening",
+    routes: frozenset[str] = _listening(
         values.some_of(*NAMES),
         f"operations that are open, comma-separated, out of {', '.join(NAMES)}; or all",
         frozenset(NAMES),
     )
-    backend_url: str | None = _setting(
-        "backend",
+    backend_url: str | None = _backend(
         values.backend_url,
         "http://host:port of the backend, or the base of its API as an SDK takes it "
         "(https://host/api/v4), or unix:/path/of/socket; unset: echo",
     )
-    backend_ca_file: FromFile[Any] | None = _setting(
-        "backend",
+    backend_ca_file: FromFile[Any] | None = _backend(
         values.authorities,
         "PEM file of the authorities trusted for an https backend, in place of the system's",
     )
-    backend_health_path: str = _setting(
-        "backend",
+    backend_health_path: str = _backend(
         values.path,
         "the backend's health route, below the base without its /v1; empty: none is asked",
         "/health",
         empty=True,
     )
-    backend_api_key: str | None = _setting(
-        "backend",
-        values.header_token,
-        "sent to the backend as Authorization: Bearer",
-        secret=True,
-        file=True,
+    backend_api_key: str | None = _backend(
+        values.header_token, "sent to the backend as Authorization: Bearer", secret=True, file=True
     )
-    forward_headers: tuple[bytes, ...] = _setting(
-        "backend",
+    forward_headers: tuple[bytes, ...] = _backend(
         parse_forwarded,
         "comma-separated names of header fields that go on from the client to the backend",
         (),
     )
-    return_headers: tuple[bytes, ...] = _setting(
-        "backend",
+    return_headers: tuple[bytes, ...] = _backend(
         parse_returned,
         "comma-separated names of header fields that go back from the backend to the client",
         (),
     )
-    backend_connect_timeout: float = _setting(
-        "deadlines",
-        values.seconds,
-        "seconds to connect to the backend, the TLS handshake included",
-        5.0,
+    backend_connect_timeout: float = _deadlines(
+        values.seconds, "seconds to connect to the backend, the TLS handshake included", 5.0
     )
-    backend_timeout: float | None = _setting(
-        "deadlines",
+    backend_timeout: float | None = _deadlines(
         values.seconds,
         "seconds until the backend's answer begins: a reply's head, a stream's first event; unset: "
         "60, and on for as long as the health route answers 200, asked each 60 seconds of waiting",
     )
-    stream_idle_timeout: float = _setting(
-        "deadlines", values.seconds, "seconds between two pieces of a response body", 60.0
+    stream_idle_timeout: float = _deadlines(
+        values.seconds, "seconds between two pieces of a response body", 60.0
     )
-    request_timeout: float = _setting(
-        "deadlines", values.seconds, "seconds for the whole exchange", 600.0
+    request_timeout: float = _deadlines(values.seconds, "seconds for the whole exchange", 600.0)
+    backend_retries: int = _backend(
+        values.whole(0, 10), "more tries after a connection that failed before a byte was sent", 1
     )
-    backend_retries: int = _setting(
-        "backend",
-        values.whole(0, 10),
-        "more tries after a connection that failed before a byte was sent",
-        1,
-    )
-    default_model: str | None = _setting(
-        "backend",
+    default_model: str | None = _backend(
         values.line,
         "model of a request that names none; unset: the backend chooses; empty: model is required",
         empty=True,
     )
-    stream_usage: str = _setting(
-        "backend",
+    stream_usage: str = _backend(
         values.choice("inject", "off"),
         "inject: ask the backend for the usage of every stream; off: leave stream_options alone",
         "inject",
     )
-    max_tokens_limit: int = _setting(
-        "limits",
+    max_tokens_limit: int = _limits(
         values.whole(1),
         "largest max_tokens, max_completion_tokens or max_output_tokens let through",
         131072,
     )
-    max_body_bytes: int = _setting("limits", values.whole(1), "largest request body", 33554432)
-    max_response_bytes: int = _setting(
-        "limits", values.whole(1), "largest reply that is not a stream", 67108864
+    max_body_bytes: int = _limits(values.whole(1), "largest request body", 33554432)
+    max_response_bytes: int = _limits(
+        values.whole(1), "largest reply that is not a stream", 67108864
     )
-    max_event_bytes: int = _setting(
-        "limits", values.whole(64), "largest single event of a stream", 16777216
+    max_event_bytes: int = _limits(values.whole(64), "largest single event of a stream", 16777216)
+    max_url_bytes: int = _limits(values.whole(32), "largest target of a request", 8000)
+    max_header_bytes: int = _limits(values.whole(256), "largest head of a request", 16384)
+    max_headers: int = _limits(values.whole(1), "most header fields of a request", 100)
+    max_requests_per_connection: int = _limits(
+        values.whole(1), "requests after which a connection is closed", 10000
     )
-    max_url_bytes: int = _setting("limits", values.whole(32), "largest target of a request", 8000)
-    max_header_bytes: int = _setting(
-        "limits", values.whole(256), "largest head of a request", 16384
-    )
-    max_headers: int = _setting("limits", values.whole(1), "most header fields of a request", 100)
-    max_requests_per_connection: int = _setting(
-        "limits", values.whole(1), "requests after which a connection is closed", 10000
-    )
-    max_connection_age: float = _setting(
-        "limits",
+    max_connection_age: float = _limits(
         values.seconds_or_none,
         "seconds after which a connection's next answer closes it; 0: off",
         0.0,
     )
-    max_connections: int = _setting("limits", values.whole(1), "most open client connections", 1000)
-    max_concurrent_requests: int = _setting(
-        "limits", values.whole(0), "most operations under way at the backend at once; 0: off", 0
+    max_connections: int = _limits(values.whole(1), "most open client connections", 1000)
+    max_concurrent_requests: int = _limits(
+        values.whole(0), "most operations under way at the backend at once; 0: off", 0
     )
-    header_timeout: float = _setting(
-        "deadlines", values.seconds, "seconds a client gets for a request head", 10.0
+    header_timeout: float = _deadlines(
+        values.seconds, "seconds a client gets for a request head", 10.0
     )
-    body_timeout: float = _setting(
-        "deadlines", values.seconds, "seconds a client gets for a request body", 60.0
+    body_timeout: float = _deadlines(
+        values.seconds, "seconds a client gets for a request body", 60.0
     )
-    keepalive_timeout: float = _setting(
-        "deadlines", values.seconds, "seconds between two requests", 75.0
+    keepalive_timeout: float = _deadlines(values.seconds, "seconds between two requests", 75.0)
+    write_stall_timeout: float = _deadlines(
+        values.seconds, "seconds a client may take nothing of what is ready for it", 60.0
     )
-    write_stall_timeout: float = _setting(
-        "deadlines",
-        values.seconds,
-        "seconds a client may take nothing of what is ready for it",
-        60.0,
-    )
-    api_keys: KeyRing | None = _setting(
-        "keys",
+    api_keys: KeyRing | None = _keys(
         values.api_keys,
         "comma-separated API keys: key, name:key, sha256:HEX or name:sha256:HEX, where HEX is the "
         "SHA-256 of a key; unset: nobody needs one",
         secret=True,
         credential=True,
     )
-    api_keys_file: FromFile[KeysFile] | None = _setting(
-        "keys",
+    api_keys_file: FromFile[KeysFile] | None = _keys(
         values.api_keys_file,
         "file of API keys, one a line, with what each may do; # begins a comment",
         credential=True,
     )
-    jwt_secret: OneKey | None = _setting(
-        "keys",
+    jwt_secret: OneKey | None = _keys(
         values.jwt_secret,
         "checks JWTs with this secret; at most one of the three JWT keys",
         secret=True,
         file=True,
         credential=True,
     )
-    jwt_public_key_file: FromFile[OneKey] | None = _setting(
-        "keys",
-        values.jwt_public_key_file,
-        "checks JWTs with the PEM public key in it",
-        credential=True,
+    jwt_public_key_file: FromFile[OneKey] | None = _keys(
+        values.jwt_public_key_file, "checks JWTs with the PEM public key in it", credential=True
     )
-    jwt_jwks_url: str | None = _setting(
-        "keys", values.url, "checks JWTs with the public keys found there", credential=True
+    jwt_jwks_url: str | None = _keys(
+        values.url, "checks JWTs with the public keys found there", credential=True
     )
-    jwt_algorithms: tuple[str, ...] = _setting(
-        "keys",
+    jwt_algorithms: tuple[str, ...] = _keys(
         values.algorithms,
         "comma-separated algorithms let in; unset: HS256 with a secret, else RS256",
         attrs.Factory(_usual_algorithms, takes_self=True),
     )
-    jwt_issuer: str | None = _setting("keys", values.line, "required iss claim")
-    jwt_audience: str | None = _setting("keys", values.line, "required aud claim")
-    rate_limit: Rate | None = _setting(
-        "keys",
-        parse_rate,
-        "requests of each caller: N/second, N/minute, N/hour or N/day; unset: no limit",
+    jwt_issuer: str | None = _keys(values.line, "required iss claim")
+    jwt_audience: str | None = _keys(values.line, "required aud claim")
+    rate_limit: Rate | None = _keys(
+        parse_rate, "requests of each caller: N/second, N/minute, N/hour or N/day; unset: no limit"
     )
-    shared_state: SharedState | None = _setting(
-        "keys",
+    shared_state: SharedState | None = _keys(
         parse_shared_state,
         "redis://[user:password@]host[:port][/db], rediss:// or unix:/path: limits hold across "
         "all processes that name it",
         secret=True,
         file=True,
     )
-    shared_state_failure: str = _setting(
-        "keys",
+    shared_state_failure: str = _keys(
         values.choice("local", "refuse"),
         "while SHARED_STATE is away each process counts for itself, or refuses who has limits",
         "local",
     )
-    shared_state_ca_file: FromFile[Any] | None = _setting(
-        "keys",
+    shared_state_ca_file: FromFile[Any] | None = _keys(
         values.authorities,
         "PEM file of the authorities that a rediss:// is verified by; unset: the system's",
     )
-    usage_db: UsageDB | None = _setting(
-        "keys",
+    usage_db: UsageDB | None = _keys(
         parse_usage_db,
         "path of an SQLite file, or postgresql://..., in which usage is kept",
         file=True,
     )
-    trusted_proxies: Networks = _setting(
-        "listening",
+    trusted_proxies: Networks = _listening(
         values.networks,
         "comma-separated addresses or networks whose X-Forwarded-For is believed; unix: of whoever "
         "comes by a unix: socket",
         (),
     )
-    cors_origins: Origins = _setting(
-        "listening",
+    cors_origins: Origins = _listening(
         values.origins,
         "comma-separated origins whose pages may call from a browser, or *; unset: none",
         NO_ORIGINS,
     )
-    metrics_listen: str | None = _setting(
-        "telemetry",
-        values.line,
-        "Twisted endpoint string that /metrics is served on, and there alone",
+    metrics_listen: str | None = _telemetry(
+        values.line, "Twisted endpoint string that /metrics is served on, and there alone"
     )
-    error_format: str = _setting(
-        "logs", values.choice("auto", "code", "openai"), "auto, code or openai", "auto"
+    error_format: str = _logs(
+        values.choice("auto", "code", "openai"), "auto, code or openai", "auto"
     )
-    log_format: str | None = _setting(
-        "logs", values.choice("json", "text"), "json or text; unset: text on a terminal, else json"
+    log_format: str | None = _logs(
+        values.choice("json", "text"), "json or text; unset: text on a terminal, else json"
     )
-    log_level: str = _setting(
-        "logs",
+    log_level: str = _logs(
         values.choice("debug", "info", "warn", "error", "critical"),
         "debug, info, warn, error or critical",
         "info",
     )
-    log_probes: bool = _setting(
-        "logs",
+    log_probes: bool = _logs(
         values.boolean,
         "true: successful probes and /metrics are logged at info; false: at debug",
         False,
     )
-    drain_delay: float = _setting(
-        "deadlines",
+    drain_delay: float = _deadlines(
         values.seconds_or_none,
         "seconds after SIGTERM in which requests are served as ever, while the probes of readiness "
         "say draining already; DRAIN_TIMEOUT follows",
         0.0,
     )
-    drain_timeout: float = _setting(
-        "deadlines", values.seconds_or_none, "seconds that running requests get after SIGTERM", 30.0
+    drain_timeout: float = _deadlines(
+        values.seconds_or_none, "seconds that running requests get after SIGTERM", 30.0
     )
-    sse_keepalive: float = _setting(
-        "deadlines",
+    sse_keepalive: float = _deadlines(
         values.seconds_or_none,
         "seconds of silence before a comment goes to a stream's client; 0: off",
         0.0,
     )
-    otel_exporter_otlp_endpoint: str | None = _setting(
-        "telemetry", values.base_url, "http://host:port that metrics are pushed to by OTLP"
+    otel_exporter_otlp_endpoint: str | None = _telemetry(
+        values.base_url, "http://host:port that metrics are pushed to by OTLP"
     )
 
     @property
