@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
@@ -20,7 +19,7 @@ from infergate.access.standing import standing
 from infergate.access.windows import bounds
 from infergate.api.mediatype import check_media_type
 from infergate.api.models import entry, visible_models
-from infergate.api.operation import Rules, request_members
+from infergate.api.operation import Rules, check_in_steps, request_members
 from infergate.api.operations import MODELS_PATH, ROUTES
 from infergate.errors import (
     BodyTooLarge,
@@ -37,6 +36,7 @@ from infergate.errors import (
 from infergate.ledger.queries import Usage
 from infergate.ledger.schema import StoreAway
 from infergate.ledger.writer import Ledger
+from infergate.reactor.slices import in_slices
 from infergate.relay import MODEL_NAME
 from infergate.server.request import Request
 from infergate.server.routes import likely_path
@@ -65,9 +65,9 @@ OPEN_WHILE_DRAINING = PROBES | PAGES | {"/metrics"}
 
 USAGE_PATH = "/v1/usage"
 
-LARGE_BODY = 1 << 20
-"""Bytes of a body that is read in one event loop iteration and judged in another: ten megabytes of
-small values take a tenth of a second for either."""
+LARGE_BODY = 1 << 19
+"""Bytes of a body from which on it is judged in slices: ten megabytes of small values take a tenth
+of a second."""
 
 _log = Logger()
 
@@ -280,12 +280,15 @@ class Gateway:
         )
         body = await request.read_body()
         began = now()
-        members = request_members(body)
         if len(body) > LARGE_BODY:
-            await _let_others(request)
-        del body
-        ask = operation.check(members, route, self._rules)
-        del members
+            checking = in_slices(
+                check_in_steps(operation, body, route, self._rules), request.site.deadlines.clock
+            )
+            del body
+            ask = await checking
+        else:
+            ask = operation.check(request_members(body), route, self._rules)
+            del body
         if ask.model is not None:
             record.model = ask.model[:MODEL_NAME]
         self._admission.check_model(account, ask.model or self._rules.default_model or None)
@@ -428,15 +431,3 @@ def _hint(path: str, known: Collection[str]) -> str | None:
         return "Stored responses are not carried: nobody can tell whose they are."
     meant = likely_path(path, known)
     return None if meant is None else f"There is nothing at this path: use {meant}."
-
-
-def _let_others(request: Request) -> Deferred[None]:
-    """Fires when everybody else has had a turn."""
-    turn: Deferred[None] = Deferred()
-
-    def go_on() -> None:
-        if not turn.called:  # cancelled meanwhile, where the client has left
-            turn.callback(None)
-
-    request.site.deadlines.soon(go_on)
-    return turn

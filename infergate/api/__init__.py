@@ -30,4 +30,5 @@ Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
     usage             tokens used, and who counted them
     batches           a large array, decoded a part at a time
     strictjson        JSON from a stranger
+    steps             long work in steps
 """

@@ -21,7 +21,17 @@ from infergate.api.objects import (
     read_values,
     text_of,
 )
-from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.operation import (
+    UNKNOWN_MODEL,
+    Ask,
+    Later,
+    Operation,
+    Reply,
+    Route,
+    Rules,
+    Stamp,
+    same,
+)
 from infergate.api.usage import NO_USAGE, count_words, counted
 from infergate.errors import BrokenReply
 
@@ -43,11 +53,11 @@ class _Block(Struct, gc=False):
 _blocks = msgspec.json.Decoder(list[_Block])
 
 
-def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge a request for a message; a `Check`."""
     model = m.settle_model(members, rules)
     counts = route.path == COUNT_PATH
-    values = m.judge(members, _COUNT_TABLE if counts else _TABLE, rules)
+    values = m.judge(members, _COUNT_TABLE if counts else _TABLE, rules, later)
     return Ask(route, model, values.get("stream", False) and not counts, members)
 
 

@@ -18,9 +18,10 @@ BATCH = 65536
 
 T = TypeVar("T")
 
-# What may end an item: of an array of objects, and of one of strings or numbers.
+# What may end an item: of an array of objects, and of one of strings or numbers. Both begin with a
+# byte that is looked for at once, which is why blanks before the comma of a scalar stay with it.
 OBJECT_END = re.compile(rb"\}()[ \t\r\n]*,")
-SCALAR_END = re.compile(rb"()[ \t\r\n]*,")
+SCALAR_END = re.compile(rb"(),")
 
 _BRACKET = ord("[")
 _PATH = re.compile(r"(.*at `\$)\[(\d+)\](.*)", re.DOTALL)
@@ -29,7 +30,8 @@ _PATH = re.compile(r"(.*at `\$)\[(\d+)\](.*)", re.DOTALL)
 def in_batches(
     array: Raw, decode: Callable[[bytes | memoryview], list[T]], item_end: re.Pattern[bytes]
 ) -> Iterator[tuple[bytes, list[T]]]:
-    """The text of each batch, itself an array, and what `decode` makes of it.
+    """The text of each batch, itself an array, and what `decode` makes of it. A batch may be empty:
+    whoever takes them in steps is given one where a batch took long to find.
 
     `array` is valid JSON, though perhaps no array, and begins with no blank. Raises
     `msgspec.ValidationError` for the first item at fault, with its path from `array`, just as
@@ -52,7 +54,8 @@ def in_batches(
             # The cut fell inside an item, as in {"content":"say },{ twice"}. What follows an
             # item's beginning is never whole JSON before the item ends, so this always shows. A
             # long string may have put this cut far away: it is not tried a second time.
-            size = max(4 * size, end - at + 1)
+            size = max(2 * size, end - at + 1)
+            yield b"[]", []
             continue
         yield batch, items
         at, size, count = cut.end() if cut else len(view), BATCH, count + len(items)

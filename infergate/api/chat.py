@@ -16,7 +16,7 @@ from infergate.api.chunks import ChunkReader
 from infergate.api.events import Reader
 from infergate.api.messages import texts
 from infergate.api.objects import read_reply
-from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.reply import CHAT_KIND, as_chunks, own_reply, shape_reply
 from infergate.api.usage import count_words, counted
 
@@ -44,13 +44,13 @@ _object = msgspec.json.Decoder(dict[str, Raw])
 _TRUE = Raw(b"true")
 
 
-def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge a chat request; a `Check`."""
     model = m.settle_model(members, rules)
     if route.path == COUNT_PATH:
-        m.judge(members, _COUNT_TABLE, rules)
+        m.judge(members, _COUNT_TABLE, rules, later)
         return Ask(route, model, False, members)
-    values = m.judge(members, _TABLE, rules)
+    values = m.judge(members, _TABLE, rules, later)
     stream = values.get("stream", False)
     wants_usage = settle_usage(members, values, rules)
     return Ask(route, model, stream, members, wants_usage=wants_usage)

@@ -10,12 +10,12 @@ from infergate.api import members as m
 from infergate.api.chat import DONE, settle_usage
 from infergate.api.chunks import ChunkReader
 from infergate.api.events import Reader
-from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.prompts import several, words_and_last
 from infergate.api.reply import TEXT_KIND, as_chunks, own_reply, shape_reply
 from infergate.api.usage import count_words, counted
 
-_PROMPT = m.Member("prompt", "invalid_prompt", m.prompt, required=True)
+_PROMPT = m.Member("prompt", "invalid_prompt", m.prompt, required=True, in_steps=True)
 _TABLE = (
     _PROMPT,
     m.STREAM,
@@ -28,10 +28,10 @@ _TABLE = (
 )
 
 
-def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge a completion request; a `Check`."""
     model = m.settle_model(members, rules)
-    values = m.judge(members, m.absent_beside(_TABLE, members, "prompt_embeds"), rules)
+    values = m.judge(members, m.absent_beside(_TABLE, members, "prompt_embeds"), rules, later)
     stream = values.get("stream", False)
     wants_usage = settle_usage(members, values, rules)
     several_prompts = several(members.get("prompt"))

@@ -6,22 +6,22 @@ from msgspec import Raw
 
 from infergate.api import members as m
 from infergate.api.objects import NULL, is_array, read_reply_or_array
-from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.usage import NO_USAGE, read_usage
 from infergate.errors import BrokenReply
 
 _TABLE = (
-    m.Member("input", "invalid_input", m.filled_prompt, required=True),
+    m.Member("input", "invalid_input", m.filled_prompt, required=True, in_steps=True),
     m.Member("dimensions", "invalid_dimensions", m.integer),
     m.Member("encoding_format", "invalid_encoding_format", m.text),
 )
 
 
-def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge a request for embeddings; a `Check`. llama.cpp also takes ``content``, and vLLM
     ``messages``, in place of ``input``."""
     model = m.settle_model(members, rules)
-    m.judge(members, m.absent_beside(_TABLE, members, "messages", "content"), rules)
+    m.judge(members, m.absent_beside(_TABLE, members, "messages", "content"), rules, later)
     return Ask(route, model, False, members, takes_array=members.get("content", NULL) != NULL)
 
 

@@ -22,7 +22,7 @@ from infergate.api.objects import (
     read_reply,
     read_reply_or_array,
 )
-from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
 from infergate.errors import BrokenReply
 
@@ -58,9 +58,9 @@ _said = msgspec.json.Decoder(_Said)
 _items = msgspec.json.Decoder(list[Raw])
 
 
-def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge nothing but ``stream``; a `Check`."""
-    values = m.judge(members, (m.STREAM,), rules)
+    values = m.judge(members, (m.STREAM,), rules, later)
     several = members.get("prompt", NULL)
     return Ask(
         route,

@@ -17,8 +17,9 @@ from msgspec import Meta, Raw, Struct
 from infergate.api.batches import SCALAR_END, in_batches
 from infergate.api.messages import BadMessage, check_messages
 from infergate.api.objects import NULL, is_array, is_object, is_string
-from infergate.api.operation import Rules
+from infergate.api.operation import Later, Rules
 from infergate.api.prompts import check_items
+from infergate.api.steps import Steps, at_once
 from infergate.api.strictjson import MAX_MEMBERS
 from infergate.errors import InvalidRequest
 
@@ -39,31 +40,48 @@ _from_zero = msgspec.json.Decoder(Annotated[float, Meta(ge=0)])
 @attrs.frozen
 class Member:
     """One member that is judged: its name, the code of its error, and `read`, which gives its value
-    or raises `InvalidRequest`, or `msgspec.ValidationError` where that says enough."""
+    or raises `InvalidRequest`, or `msgspec.ValidationError` or `BadMessage` where these say enough.
+    A large one may take long where `in_steps`: then `read` gives no value but the `Steps` in which
+    it is judged."""
 
     name: str
     code: str
     read: Callable[[Member, Raw, Rules], Any]
     required: bool = False
+    in_steps: bool = False
 
 
-def judge(members: dict[str, Raw], table: Sequence[Member], rules: Rules) -> dict[str, Any]:
+def judge(
+    members: dict[str, Raw], table: Sequence[Member], rules: Rules, later: Later | None = None
+) -> dict[str, Any]:
     """The values of the members of `table` that are there, judged in its order. One that is null is
     absent, and is taken out of `members`: not every backend reads a null as an absence. Raises
-    `InvalidRequest` for the first at fault."""
+    `InvalidRequest` for the first at fault. What may take long is put into `later`, if given."""
     values = {}
     for member in table:
         name = member.name
         if name in members and members[name] != NULL:
             try:
-                values[name] = member.read(member, members[name], rules)
-            except msgspec.ValidationError as error:
+                if not member.in_steps:
+                    values[name] = member.read(member, members[name], rules)
+                elif later is None:
+                    at_once(member.read(member, members[name], rules))
+                else:
+                    later.append(_later(member, members[name], rules))
+            except (msgspec.ValidationError, BadMessage) as error:
                 raise at_fault(member, error) from None
         elif member.required:
             raise missing(member, null=name in members)
         elif name in members:
             del members[name]
     return values
+
+
+def _later(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
+    try:
+        yield from member.read(member, raw, rules)
+    except (msgspec.ValidationError, BadMessage) as error:
+        raise at_fault(member, error) from None
 
 
 # What a member may be.
@@ -115,28 +133,28 @@ def tokens_from_zero(member: Member, raw: Raw, rules: Rules) -> int:
     return tokens(member, raw, rules, 0)
 
 
-def string_or_strings(member: Member, raw: Raw, rules: Rules) -> None:
+def string_or_strings(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """A string, or an array of strings."""
     if memoryview(raw)[0] != _BRACKET:
         _string_or_array.decode(raw)
         return
     for _ in in_batches(raw, _strings.decode, SCALAR_END):
-        pass
+        yield
 
 
-def prompt(member: Member, raw: Raw, rules: Rules) -> None:
+def prompt(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """A string, an object, or an array that is not empty, of strings, integers, arrays or
     objects."""
     if is_array(raw):
-        if not check_items(raw):
+        if not (yield from check_items(raw)):
             raise wrong(member, "it is empty")
     elif not (is_string(raw) or is_object(raw)):
         raise wrong(member, "expected a string, an array or an object")
 
 
-def filled_prompt(member: Member, raw: Raw, rules: Rules) -> None:
+def filled_prompt(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """The same, and no empty string."""
-    prompt(member, raw, rules)
+    yield from prompt(member, raw, rules)
     if raw == _EMPTY:
         raise wrong(member, "it is empty")
 
@@ -190,24 +208,19 @@ def stream_options(member: Member, raw: Raw, rules: Rules) -> StreamOptions:
     return options
 
 
-def messages(member: Member, raw: Raw, rules: Rules) -> None:
+def messages(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """The messages of a chat."""
-    try:
-        check_messages(raw)
-    except BadMessage as error:
-        if error.reason is None:
-            raise missing(member, error.path) from None
-        raise wrong(member, error.reason, error.path) from None
+    return check_messages(raw)
 
 
 MODEL = Member("model", "invalid_model", text)
-MESSAGES = Member("messages", "invalid_messages", messages, required=True)
+MESSAGES = Member("messages", "invalid_messages", messages, required=True, in_steps=True)
 STREAM = Member("stream", "invalid_stream", boolean)
 MAX_TOKENS = Member("max_tokens", "invalid_max_tokens", tokens)
 MAX_COMPLETION_TOKENS = Member("max_completion_tokens", "invalid_max_tokens", tokens)
 TEMPERATURE = Member("temperature", "invalid_temperature", number_from_zero)
 TOP_P = Member("top_p", "invalid_top_p", number_from_zero)
-STOP = Member("stop", "invalid_stop", string_or_strings)
+STOP = Member("stop", "invalid_stop", string_or_strings, in_steps=True)
 N = Member("n", "invalid_n", integer)
 STREAM_OPTIONS = Member("stream_options", "invalid_stream_options", stream_options)
 
@@ -246,8 +259,12 @@ def absent_beside(
 # What a client is told.
 
 
-def at_fault(member: Member, error: msgspec.ValidationError) -> InvalidRequest:
-    """What a client is told about msgspec's complaint."""
+def at_fault(member: Member, error: msgspec.ValidationError | BadMessage) -> InvalidRequest:
+    """What a client is told about a message, or in place of msgspec's complaint."""
+    if isinstance(error, BadMessage):
+        if error.reason is None:
+            return missing(member, error.path)
+        return wrong(member, error.reason, error.path)
     reason, _, path = str(error).partition(" - at `$")
     path = path.removesuffix("`")
     if reason.startswith("Object missing required field"):

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from infergate.api.batches import BATCH, OBJECT_END, in_batches
+from infergate.api.steps import Steps, at_once
 from infergate.api.strictjson import member_names
 
 MAX_NAMES_SOUGHT = 10_000
@@ -29,6 +30,9 @@ that is there twice. Nearly always counting them is enough, and none has to be l
 
 FEW = 100
 """Arrays of content parts that are looked at one by one before counting them is tried."""
+
+MANY = 1000
+"""Arrays of content parts that are counted in one step."""
 
 _ABSENT = Raw()
 _NULL = Raw(b"null")
@@ -76,37 +80,53 @@ class BadMessage(ValueError):
         self.reason = reason
 
 
-def check_messages(raw: Raw) -> None:
+def check_messages(raw: Raw) -> Steps[None]:
     """Judge the messages of a chat, which are valid JSON; raises `BadMessage` for the first
     that is at fault, and `msgspec.ValidationError` where one is of the wrong type."""
     seeker = _Seeker()
     count = 0
     for batch, messages in in_batches(raw, _messages.decode, OBJECT_END):
-        _check_batch(batch, messages, count, seeker)
-        count += len(messages)
+        if messages:
+            yield from _batch_steps(batch, messages, count, seeker)
+            count += len(messages)
+        if len(raw) > BATCH:
+            yield
     if not count:
         raise BadMessage("", "expected a non-empty array")
 
 
-def _check_batch(batch: bytes, messages: list[_Message], first: int, seeker: _Seeker) -> None:
+def _batch_steps(
+    batch: bytes, messages: list[_Message], first: int, seeker: _Seeker
+) -> Steps[None]:
     """Judge some messages, and the text in which they stand; `first` is the number of the first."""
-    text = _without_spelled_letters(batch)
+    text = batch
+    if rb"\u00" in batch:
+        text = yield from _spelled_letters_replaced(batch)
+    large = len(text) > 2 * BATCH
     with_content = len([1 for message in messages if message.content is not _ABSENT])
-    contents, tools = text.count(b'"content"'), text.count(b'"tool_calls"')
-    with_tools = 0
+    contents = text.count(b'"content"')
+    if large:
+        yield
+    tools, with_tools = text.count(b'"tool_calls"'), 0
     if tools:
         with_tools = len([1 for message in messages if message.tool_calls is not _ABSENT])
+    if large:
+        yield
     if not (
         with_content == len(messages) and _are_strings(text, b"content", contents, with_content)
     ):
-        _check_contents(messages, first, seeker)
+        yield from _content_steps(messages, first, seeker)
+    if large:
+        yield
     # An object that has a name twice has it once more in the text. The text may also have it for
     # other reasons, within the values of the object; it never has it less often.
     if text.count(b'"role"') != len(messages) or contents != with_content or tools != with_tools:
+        if large:
+            yield
         seeker.seek(batch, _JUDGED_OF_MESSAGE, path="", first=first)
 
 
-def _check_contents(messages: list[_Message], first: int, seeker: _Seeker) -> None:
+def _content_steps(messages: list[_Message], first: int, seeker: _Seeker) -> Steps[None]:
     """Judge the content of each message; `first` is the number of the first of them."""
     arrays: list[tuple[int, Raw]] = []
     fault = None
@@ -120,9 +140,12 @@ def _check_contents(messages: list[_Message], first: int, seeker: _Seeker) -> No
             if fault is not None:
                 break
     # Those before the message at fault are to be named first.
-    if arrays and (len(arrays) < FEW or not _good_parts([content for _, content in arrays])):
-        for number, content in arrays:
-            _check_parts(content, f"[{number}].content", seeker)
+    for at in range(0, len(arrays), MANY):
+        some = arrays[at : at + MANY]
+        if len(some) < FEW or not _good_parts([content for _, content in some]):
+            for number, content in some:
+                yield from _part_steps(content, f"[{number}].content", seeker)
+        yield
     if fault is not None:
         raise BadMessage(f"[{index}].content", *fault)
 
@@ -180,12 +203,14 @@ def _has_good_text(part: _Part) -> bool:
     return part.text is _ABSENT or memoryview(part.text)[0] in (_QUOTE, _N)
 
 
-def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
+def _part_steps(raw: Raw, path: str, seeker: _Seeker) -> Steps[None]:
     """Judge an array of content parts, to which `path` leads from ``messages``."""
     count = 0
     try:
         for batch, parts in in_batches(raw, _parts.decode, OBJECT_END):
-            text = _without_spelled_letters(batch)
+            text = batch
+            if rb"\u00" in batch:
+                text = yield from _spelled_letters_replaced(batch)
             there = _count_names(text, b"text")
             with_text = _with_text(parts) if there else 0
             if there and not _are_strings(text, b"text", there, with_text):
@@ -193,6 +218,8 @@ def _check_parts(raw: Raw, path: str, seeker: _Seeker) -> None:
             if text.count(b'"type"') != len(parts) or there != with_text:
                 seeker.seek(batch, _JUDGED_OF_PART, path=path, first=count)
             count += len(parts)
+            if len(raw) > BATCH:
+                yield
     except msgspec.ValidationError as error:
         raise msgspec.ValidationError(str(error).replace("`$", f"`${path}", 1)) from None
 
@@ -262,22 +289,27 @@ _STAND_INS = {b"5": b"\x01", b"6": b"\x02", b"7": b"\x03"}
 
 def _without_spelled_letters(text: bytes) -> bytes:
     """The text with each \\u0061 as the letter that it is, for the names that are judged may be
-    spelled so. Good for counting alone: behind an escaped backslash there was no letter.
+    spelled so. Good for counting alone: behind an escaped backslash there was no letter."""
+    return at_once(_spelled_letters_replaced(text)) if rb"\u00" in text else text
+
+
+def _spelled_letters_replaced(text: bytes) -> Steps[bytes]:
+    """The same in steps.
 
     Ten megabytes hold 1.6 million such letters: where they stand close together, none of them
     becomes a Python object. Where they are far apart, looking at each is quicker.
     """
-    spelled_letters = text.count(rb"\u00") if b"\\" in text else 0
-    if not spelled_letters:
-        return text
-    if spelled_letters < len(text) // 32:
+    if text.count(rb"\u00") < len(text) // 32:
         head, *rest = text.split(rb"\u00")
         return b"".join([head, *[_LETTER_OF.get(part[:2], b"?") + part[2:] for part in rest]])
+    yield
     short = text.replace(rb"\u00", b"\x00")
     for digit, byte in _STAND_INS.items():
+        yield
         short = short.replace(b"\x00" + digit, byte)
     if any(byte in short for byte in _STAND_INS.values()):
         for digits, letter in _LETTER_OF.items():
+            yield
             short = short.replace(_STAND_INS[digits[:1]] + digits[1:], letter)
     return short
 

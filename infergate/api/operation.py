@@ -15,9 +15,12 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from infergate.api.events import Reader
-from infergate.api.strictjson import NotJSON, read_object
+from infergate.api.steps import Steps
+from infergate.api.strictjson import NotJSON, object_in_steps, read_object
 from infergate.api.usage import NO_USAGE, Usage
 from infergate.errors import GatewayError, InvalidJSON, InvalidRequest
+
+Later = list[Steps[None]]
 
 UNKNOWN_MODEL = "default"
 """The model of a reply where nobody named one."""
@@ -101,9 +104,14 @@ class Reply:
 class Check(Protocol):
     """Judges the members of a request, in the order of the contract. It may change `members`, whose
     values are valid JSON, and puts into the `Ask` what of them goes on. Raises `InvalidRequest` for
-    the first member at fault."""
+    the first member at fault.
 
-    def __call__(self, members: dict[str, Raw], route: Route, rules: Rules) -> Ask: ...
+    Where the members are large `later` is given, and what takes long to judge is put there, to be
+    run whatever is raised: what it raises comes before that."""
+
+    def __call__(
+        self, members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None
+    ) -> Ask: ...
 
 
 @attrs.frozen
@@ -150,9 +158,33 @@ def request_members(body: bytes) -> dict[str, Raw]:
     """The members of a request's body, which are for the operation's `check` to judge. Raises
     `InvalidJSON`, and where all of it is JSON but no object `InvalidRequest`."""
     try:
-        members = read_object(body)
+        return _of_object(read_object(body))
     except NotJSON as error:
-        raise InvalidJSON(f"The body is not valid JSON: {error}.") from None
+        raise _not_json(error) from None
+
+
+def check_in_steps(operation: Operation, body: bytes, route: Route, rules: Rules) -> Steps[Ask]:
+    """The same, and then the operation's `check`, for a large body."""
+    try:
+        members = _of_object((yield from object_in_steps(body)))
+    except NotJSON as error:
+        raise _not_json(error) from None
+    # The members hold what of it is theirs.
+    del body
+    yield
+    later: Later = []
+    try:
+        return operation.check(members, route, rules, later)
+    finally:
+        for steps in later:
+            yield from steps
+
+
+def _of_object(members: dict[str, Raw] | None) -> dict[str, Raw]:
     if members is None:
         raise InvalidRequest("The body is JSON, but not an object.")
     return members
+
+
+def _not_json(error: NotJSON) -> InvalidJSON:
+    return InvalidJSON(f"The body is not valid JSON: {error}.")

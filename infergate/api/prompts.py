@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 
 from infergate.api.batches import OBJECT_END, SCALAR_END, in_batches
 from infergate.api.objects import is_array, is_object, is_string, read
+from infergate.api.steps import Steps
 from infergate.api.usage import count_words
 
 
@@ -48,10 +49,14 @@ _prompt = msgspec.json.Decoder(_Prompt)
 _SPACES = bytes.maketrans(b",\t\r\n", b"    ")
 
 
-def check_items(array: Raw) -> int:
+def check_items(array: Raw) -> Steps[int]:
     """How many prompts or tokens an array holds, which all must be strings, integers, arrays or
     objects: what is inside of these is the backend's to judge. Raises `msgspec.ValidationError`."""
-    return sum(len(items) for _, items in in_batches(array, _decode, _item_end(array)))
+    count = 0
+    for _, items in in_batches(array, _decode, _item_end(array)):
+        count += len(items)
+        yield
+    return count
 
 
 def _decode(batch: bytes | memoryview) -> list[Any]:

@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from infergate.api import members as m
 from infergate.api.objects import NULL, read_reply_or_array
-from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp
+from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp
 from infergate.api.usage import NO_USAGE, read_usage
 from infergate.errors import BrokenReply
 
@@ -15,12 +15,12 @@ _DOCUMENTS = m.Member("documents", "invalid_documents", m.documents, required=Tr
 _TEXTS = m.Member("texts", "invalid_documents", m.filled_array, required=True)
 
 
-def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge a request to rank; a `Check`. ``texts`` is what Hugging Face's server calls the
     documents."""
     model = m.settle_model(members, rules)
     has_texts = members.get("texts", NULL) != NULL and members.get("documents", NULL) == NULL
-    m.judge(members, (_QUERY, _TEXTS if has_texts else _DOCUMENTS), rules)
+    m.judge(members, (_QUERY, _TEXTS if has_texts else _DOCUMENTS), rules, later)
     return Ask(route, model, False, members, takes_array=has_texts)
 
 

@@ -21,7 +21,17 @@ from infergate.api.objects import (
     read_values,
     text_of,
 )
-from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.operation import (
+    UNKNOWN_MODEL,
+    Ask,
+    Later,
+    Operation,
+    Reply,
+    Route,
+    Rules,
+    Stamp,
+    same,
+)
 from infergate.api.response_events import ResponseReader, error_event, read_usage
 from infergate.api.usage import Usage, count_words, counted
 from infergate.errors import BrokenReply
@@ -38,7 +48,7 @@ _COUNT_TABLE = (_INPUT, m.STREAM, m.TEMPERATURE, m.TOP_P)
 _string = msgspec.json.Decoder(str)
 
 
-def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge a request for a response; a `Check`."""
     model = m.settle_model(members, rules)
     counts = route.path == COUNT_PATH
@@ -49,7 +59,7 @@ def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
         "previous_response_id",
         "conversation",
     )
-    values = m.judge(members, table, rules)
+    values = m.judge(members, table, rules, later)
     return Ask(route, model, values.get("stream", False) and not counts, members)
 
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 import re
 from array import array
 from codecs import utf_8_decode
-from collections.abc import Iterator
-from itertools import accumulate, chain, islice
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, chain
 from operator import add
 
 import msgspec
 from msgspec import Raw
+
+from infergate.api.steps import Steps, at_once
 
 MAX_DEPTH = 200
 """Arrays and objects inside one another: far above any tool schema, far below the depth at
@@ -60,34 +62,70 @@ def read_object(text: bytes) -> dict[str, Raw] | None:
     of a surrogate pair, which no UTF-8 can hold (RFC 8259, 8.1 and 8.2). Never raises anything
     else.
     """
+    # What most texts are: then all that is left to check is the grammar.
+    if (
+        len(text) <= BLOCK
+        and text.isascii()
+        and text.count(b":") <= MAX_MEMBERS
+        and not _may_be_deep(text)
+        and not _may_have_long_number(text)
+    ):
+        try:
+            return _decoded(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _not_json(error) from None
+    return at_once(object_in_steps(text))
+
+
+def object_in_steps(text: bytes) -> Steps[dict[str, Raw] | None]:
+    """`read_object` in steps, the longest of which is the one pass of msgspec's: a millisecond or
+    two for each megabyte."""
     try:
         if not text.isascii():
-            _check_utf8(text)
+            yield from _utf8_steps(text)
+        yield
         # Each member has its colon: most texts have too few of these for too many members.
         if _has_more(text, b":", MAX_MEMBERS):
-            _check_members(text)
-        try:
-            members = _object.decode(text)
-        except msgspec.ValidationError:
-            # It stopped at the wrong type: the rest of the text is still unread.
-            _anything.decode(text)
-            members = None
-    except UnicodeDecodeError as error:
-        raise NotJSON(f"it is not UTF-8 (byte {error.start})") from None
-    except RecursionError:
-        raise NotJSON(f"it is nested deeper than {MAX_DEPTH} levels") from None
-    except msgspec.DecodeError as error:
-        raise NotJSON(str(error).removeprefix("JSON is malformed: ")) from None
-    _check_depth(text)
-    _check_numbers(text)
+            yield from _member_steps(text)
+        yield
+        members = _decoded(text)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        raise _not_json(error) from None
+    yield
+    if _may_be_deep(text):
+        yield from _depth_steps(text)
+    yield
+    # Strings may hold many digits too: only where there are any these are left out.
+    if (yield from _number_steps(_blocks(text))) and (
+        yield from _number_steps(_outside_strings(text, _NO_DIGIT_IN_A_NUMBER))
+    ):
+        raise NotJSON(f"it has a number of more than {MAX_NUMBER} digits")
     return members
+
+
+def _decoded(text: bytes) -> dict[str, Raw] | None:
+    try:
+        return _object.decode(text)
+    except msgspec.ValidationError:
+        # It stopped at the wrong type: the rest of the text is still unread.
+        _anything.decode(text)
+        return None
+
+
+def _not_json(error: Exception) -> NotJSON:
+    """The same fault in words fit for a client."""
+    if isinstance(error, UnicodeDecodeError):
+        return NotJSON(f"it is not UTF-8 (byte {error.start})")
+    if isinstance(error, RecursionError):
+        return NotJSON(f"it is nested deeper than {MAX_DEPTH} levels")
+    return NotJSON(str(error).removeprefix("JSON is malformed: "))
 
 
 def read_members(text: bytes) -> dict[str, Raw]:
     """The members of an object that is known to be valid JSON; `NotJSON` where there are more
     than `MAX_MEMBERS`."""
     if _has_more(text, b":", MAX_MEMBERS):
-        _check_members(text)
+        at_once(_member_steps(text))
     return _object.decode(text)
 
 
@@ -135,7 +173,11 @@ def _after_blanks(text: bytes, at: int) -> int:
     return blanks.end()
 
 
-def _check_utf8(text: bytes) -> None:
+def _blocks(text: bytes) -> Iterator[bytes]:
+    return (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
+
+
+def _utf8_steps(text: bytes) -> Steps[None]:
     at = 0
     while at < len(text):
         block = text[at : at + BLOCK]
@@ -145,12 +187,15 @@ def _check_utf8(text: bytes) -> None:
         except UnicodeDecodeError as error:
             error.start += at
             raise
+        yield
 
 
-def _check_members(text: bytes) -> None:
+def _member_steps(text: bytes) -> Steps[None]:
     try:
-        if sum(1 for _ in islice(member_names(text), MAX_MEMBERS + 1)) > MAX_MEMBERS:
-            raise NotJSON(f"it has more than {MAX_MEMBERS} members")
+        for count, _ in enumerate(member_names(text)):
+            if count == MAX_MEMBERS:
+                raise NotJSON(f"it has more than {MAX_MEMBERS} members")
+            yield
     except (msgspec.DecodeError, IndexError):
         _anything.decode(text)  # it is not JSON, and this says where
         raise
@@ -164,46 +209,61 @@ def _has_more(text: bytes, byte: bytes, limit: int) -> bool:
     return len(text) > BLOCK and text.count(byte) > limit
 
 
-def _check_depth(text: bytes) -> None:
-    # Strings may hold brackets too, so counting those in is enough to acquit.
+def _may_be_deep(text: bytes) -> bool:
+    """Whether brackets in strings counted in, there are enough of them for too deep a text."""
     half = MAX_DEPTH // 2
-    if not _has_more(text, b"[", half) and not _has_more(text, b"{", half):
-        return
-    if _depth(_outside_strings(text, _NEITHER_BRACKET_NOR_QUOTE)) > MAX_DEPTH:
-        raise NotJSON(f"it is nested deeper than {MAX_DEPTH} levels")
+    return _has_more(text, b"[", half) or _has_more(text, b"{", half)
 
 
-def _check_numbers(text: bytes) -> None:
-    if not _has_long_number(text):
-        return
-    if _has_long_number(_outside_strings(text, _NO_DIGIT_IN_A_NUMBER)):
-        raise NotJSON(f"it has a number of more than {MAX_NUMBER} digits")
+def _depth_steps(text: bytes) -> Steps[None]:
+    depth, rest = 0, b""
+    # Seven that close bring the last ones to a multiple of eight, or are left over themselves.
+    for found in chain(_outside_strings(text, _NEITHER_BRACKET_NOR_QUOTE), (b"]" * 7,)):
+        brackets = rest + found
+        whole = len(brackets) & ~7
+        deepest, depth = _depth(brackets[:whole], depth)
+        if deepest > MAX_DEPTH:
+            raise NotJSON(f"it is nested deeper than {MAX_DEPTH} levels")
+        rest = brackets[whole:]
+        yield
 
 
-def _has_long_number(text: bytes) -> bool:
+def _may_have_long_number(text: bytes) -> bool:
+    """Whether, digits in strings counted in, there are enough side by side for too long a one."""
     if len(text) <= MAX_NUMBER:
         return False
     return _TOO_MANY_DIGITS in text.translate(_ZEROS, _NO_DIGIT_IN_A_NUMBER)
 
 
-def _outside_strings(text: bytes, dropped: bytes) -> bytes:
-    """Valid JSON without its strings and without the bytes in `dropped`."""
-    if b"\\" in text:
-        text = text.replace(rb"\\", b"").replace(rb"\"", b"")
-    # From here on every quote begins or ends a string, and two that have come to stand side by
-    # side are either what is left of one string or the end of one and the beginning of the next:
-    # without them all else is inside a string, or outside, as before.
-    text = text.translate(None, dropped)
-    kept = text.replace(b'""', b"")
-    del text
-    outside, first = [], 0
-    for at in range(0, len(kept), BLOCK):
-        between_quotes = kept[at : at + BLOCK].split(b'"')
+def _number_steps(blocks: Iterable[bytes]) -> Steps[bool]:
+    """The same for a text in blocks."""
+    before = b""
+    for block in blocks:
+        digits = before + block.translate(_ZEROS, _NO_DIGIT_IN_A_NUMBER)
+        if _TOO_MANY_DIGITS in digits:
+            return True
+        before = digits[-MAX_NUMBER:]
+        yield
+    return False
+
+
+def _outside_strings(text: bytes, dropped: bytes) -> Iterator[bytes]:
+    """Valid JSON without its strings and without the bytes in `dropped`, a block at a time."""
+    inside, escape = 0, b""
+    for whole_block in _blocks(text):
+        block = escape + whole_block
+        # A block whose backslashes at its end are odd in number ends within an escape.
+        escape = b"\\" * ((len(block) - len(block.rstrip(b"\\"))) % 2)
+        if b"\\" in block:
+            block = block.removesuffix(escape).replace(rb"\\", b"").replace(rb"\"", b"")
+        # From here on every quote begins or ends a string, and two that have come to stand side by
+        # side are either what is left of one string or the end of one and the beginning of the
+        # next: without them all else is inside a string, or outside, as before.
+        between_quotes = block.translate(None, dropped).replace(b'""', b"").split(b'"')
         # Every second part is inside a string: the odd ones, or where the block before ended
         # inside one, the even ones.
-        outside.append(b"".join(between_quotes[first::2]))
-        first = (first + len(between_quotes) - 1) % 2
-    return b"".join(outside)
+        yield b"".join(between_quotes[inside::2])
+        inside = (inside + len(between_quotes) - 1) % 2
 
 
 # For each byte, read as eight brackets from its highest bit to its lowest, 1 for one that opens
@@ -216,15 +276,15 @@ _LEADS_TO_BYTE = bytes(step & 0xFF for step in _LEADS_TO)
 _DEEPEST_BYTE = bytes(step & 0xFF for step in _DEEPEST)
 
 
-def _depth(brackets: bytes) -> int:
-    """The depth of the deepest of `brackets`, which nothing else stands between.
+def _depth(brackets: bytes, depth: int) -> tuple[int, int]:
+    """How deep it is at the deepest of some eights of brackets, and at their end, where it is
+    `depth` before them.
 
     Eight brackets become one byte, so that ten million take a tenth of a second and not one:
     ``[[]{}{[]`` is 11010110, which leads 2 deeper, and at its deepest is 3 deeper (``[{}{[``).
     """
-    length = -(-len(brackets) // 8)
-    bits = brackets.translate(_AS_BITS).ljust(8 * length, b"0")
-    packed = int(bits or b"0", 2).to_bytes(length, "big")
-    del bits
-    before = chain((0,), accumulate(array("b", packed.translate(_LEADS_TO_BYTE))))
-    return max(map(add, before, array("b", packed.translate(_DEEPEST_BYTE))), default=0)
+    if not brackets:
+        return depth, depth
+    packed = int(brackets.translate(_AS_BITS), 2).to_bytes(len(brackets) // 8, "big")
+    *before, end = accumulate(array("b", packed.translate(_LEADS_TO_BYTE)), initial=depth)
+    return max(map(add, before, array("b", packed.translate(_DEEPEST_BYTE)))), end

@@ -6,10 +6,10 @@ from msgspec import Raw
 
 from infergate.api.members import string_model
 from infergate.api.objects import read_reply
-from infergate.api.operation import Ask, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 
 
-def check(members: dict[str, Raw], route: Route, rules: Rules) -> Ask:
+def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Take any object; a `Check`."""
     return Ask(route, string_model(members), False, members)
 

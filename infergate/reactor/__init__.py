@@ -2,6 +2,7 @@
 
 writing       writing to a socket at once, or with others at the end of an event loop iteration
 epoll         a quicker event loop iteration, and what can wait for its end
+slices        long work in slices
 deadlines     deadlines that are cheap to move, and the clock that they are on
 certificates  why a certificate was not accepted
 headers       header fields that are known to be good

@@ -49,7 +49,7 @@ class Deadlines:
 
     def __init__(self, clock: IReactorTime) -> None:
         self.now = clock.seconds
-        self._clock = clock
+        self.clock = clock
         self._watched: set[Watched] = set()
         self._timer: IDelayedCall | None = None
 
@@ -59,20 +59,20 @@ class Deadlines:
     def watch(self, one: Watched) -> None:
         self._watched.add(one)
         if self._timer is None:
-            self._timer = self._clock.callLater(RESOLUTION, self._sweep)
+            self._timer = self.clock.callLater(RESOLUTION, self._sweep)
 
     def forget(self, one: Watched) -> None:
         self._watched.discard(one)
 
     def soon(self, call: Callable[[], None]) -> None:
         """Call in the next event loop iteration, between two looks at the sockets."""
-        self._clock.callLater(0, call)
+        self.clock.callLater(0, call)
 
     def _sweep(self) -> None:
         """The first step: note the time, and let the reactor read what has arrived by now."""
         now = self.now()
         if any(one.deadline <= now for one in self._watched):
-            self._timer = self._clock.callLater(0, self._expire, now)
+            self._timer = self.clock.callLater(0, self._expire, now)
         else:
             self._next_sweep()
 
@@ -88,7 +88,7 @@ class Deadlines:
             self._next_sweep()
 
     def _next_sweep(self) -> None:
-        self._timer = self._clock.callLater(RESOLUTION, self._sweep) if self._watched else None
+        self._timer = self.clock.callLater(RESOLUTION, self._sweep) if self._watched else None
 
 
 def use_monotonic_clock(reactor: Any) -> None:

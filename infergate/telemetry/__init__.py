@@ -20,7 +20,6 @@ repeats       messages that come again and again
 lines         lines on their way out
 targets       where lines go
 escaping      text of unknown origin, made fit for terminals
-slices        long work in slices
 timing        where the time went, for the client
 record        what is known of one request
 tracecontext  which trace a request belongs to

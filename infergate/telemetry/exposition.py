@@ -18,9 +18,9 @@ from prometheus_client.utils import floatToGoString
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from infergate.reactor.slices import gathered, in_slices
 from infergate.telemetry.histogram import escape
 from infergate.telemetry.metrics import Metrics
-from infergate.telemetry.slices import in_slices
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -104,7 +104,7 @@ class _Form:
         self._waiting.append(answer)
         if len(self._waiting) == 1:
             work = self._timed(pieces(self._metrics, openmetrics=self._openmetrics))
-            in_slices(work, self._clock).addCallback(self._written)
+            in_slices(gathered(work), self._clock).addCallback(self._written)
         return answer
 
     def _timed(self, work: Iterator[str]) -> Iterator[str]:

@@ -19,8 +19,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from infergate.reactor.slices import gathered, in_slices
 from infergate.telemetry.collector import Collector
-from infergate.telemetry.slices import in_slices
 from infergate.telemetry.tracing import Ended
 
 INTERVAL = 60.0
@@ -179,4 +179,4 @@ def push_parts(
             _log.failure("What is to be pushed could not be made", failure)
         return False
 
-    return in_slices(parts, clock).addCallback(push).addErrback(failed)
+    return in_slices(gathered(parts), clock).addCallback(push).addErrback(failed)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import uuid
 from typing import Any
+from unittest.mock import patch
 
 from prometheus_client import generate_latest
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.reactor import slices
 from infergate.server.parser import Limits
 from infergate.telemetry.exposition import TEXT
 from tests.unit.inmemory import (
@@ -735,20 +737,39 @@ class Traces(SynchronousTestCase):
 
 
 class LargeBodies(SynchronousTestCase):
-    def test_large_body_is_read_and_judged_in_two_iterations(self) -> None:
-        """While a body of many megabytes is looked at, others have a turn in between; it is
-        answered all the same, and a client that leaves meanwhile is no fault."""
+    def setUp(self) -> None:
+        self.patch(slices, "SLICE", 0)  # each step is one too many for an iteration
+
+    def test_others_have_their_turn_while_a_large_body_is_judged(self) -> None:
+        """While a body of many megabytes is looked at, others are served in between; it is answered
+        all the same, and a client that leaves meanwhile is no fault."""
         running = Running(framing=Limits(body=1 << 23))
+        client, leaver = running.connect(), running.connect()
         later: list[Any] = []
-        self.patch(running.deadlines, "soon", later.append)
-        for leaves in (False, True):
+        with patch.object(running.clock, "callLater", lambda _, call: later.append(call)):
+            for one in (client, leaver):
+                one.send(chat(prompt="x" * (1 << 21)))
+            for _ in range(20):
+                later.pop(0)()
+                self.assertEqual(running.ask(request("GET", "/healthz")).status, 200)
+            self.assertEqual(client.received, b"")
+            leaver.close()
+            while later:
+                later.pop(0)()
+        self.assertEqual(running.outcomes, [*["ok"] * 20, "client_disconnected", "ok"])
+
+    def test_large_body_at_fault_is_told_of_its_first_fault(self) -> None:
+        """What takes long to judge comes before what stands after it in the contract's order."""
+        running = Running(framing=Limits(body=1 << 23))
+        long = "x" * 600_000
+        for messages, model, param in (
+            ([{"role": "user", "content": long}, {"role": 1}], "m", "messages[1].role"),
+            ([{"role": "user", "content": long}], "m", "temperature"),
+            ([{"role": "user", "content": long}, {"role": 1}], 5, "model"),
+        ):
             client = running.connect()
-            client.send(chat(prompt="x" * (1 << 21)))
-            self.assertEqual((len(later), client.received), (1, b""))
-            if leaves:
-                client.close()
-            later.pop()()
-        self.assertEqual(running.outcomes, ["ok", "client_disconnected"])
+            client.send(chat(model=model, messages=messages, temperature="hot"))
+            self.assertIn(b"`%b`" % param.encode(), client.received)
 
 
 class Origins(SynchronousTestCase):

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.batches import BATCH
 from infergate.api.prompts import check_items, several, words_and_last
+from infergate.api.steps import at_once
 
 
 def raw(value: object) -> Raw:
@@ -20,15 +21,15 @@ class Items(SynchronousTestCase):
     def test_strings_integers_arrays_and_objects(self) -> None:
         """All of them, mixed too, and in any number."""
         for items in ([], ["a"], [1, -2], [[1], {}], ["a", 1, [None], {"a": 1.5}]):
-            self.assertEqual(check_items(raw(items)), len(items))
-        self.assertEqual(check_items(Raw(b"[ 1 ,\n2 ]")), 2)
+            self.assertEqual(at_once(check_items(raw(items))), len(items))
+        self.assertEqual(at_once(check_items(Raw(b"[ 1 ,\n2 ]"))), 2)
 
     def test_what_is_no_prompt_is_named_by_its_place(self) -> None:
         """In an array of any length."""
         for wrong in (None, True, False, 1.5, 1e300):
             for before in (["a"], [5] * BATCH):
                 error = self.assertRaises(
-                    msgspec.ValidationError, check_items, raw([*before, wrong])
+                    msgspec.ValidationError, at_once, check_items(raw([*before, wrong]))
                 )
                 self.assertIn(f"[{len(before)}]", str(error))
 

@@ -14,11 +14,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.usage import Usage
+from infergate.reactor.slices import SLICE
 from infergate.telemetry import exposition
 from infergate.telemetry.exposition import BURST, SHARE, Exposition, asks_for_openmetrics
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.record import Record
-from infergate.telemetry.slices import SLICE
 
 
 def stream(request_id: str = "id-1", model: str = "tiny") -> Record:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.telemetry.slices import SLICE, in_slices
+from infergate.reactor.slices import SLICE, gathered, in_slices
 
 
 class Slices(SynchronousTestCase):
@@ -23,12 +23,14 @@ class Slices(SynchronousTestCase):
 
     def test_short_work_is_done_at_once(self) -> None:
         """What fits into one slice waits for nobody."""
-        self.assertEqual(self.successResultOf(in_slices(self.work(9, 0), self.clock)), [*range(9)])
-        self.assertEqual(self.successResultOf(in_slices(iter(()), self.clock)), [])
+        self.assertEqual(
+            self.successResultOf(in_slices(gathered(self.work(9, 0)), self.clock)), [*range(9)]
+        )
+        self.assertEqual(self.successResultOf(in_slices(gathered(iter(())), self.clock)), [])
 
     def test_long_work_gives_way(self) -> None:
         """After each slice everybody else has a turn."""
-        done = in_slices(self.work(10, SLICE * 0.6), self.clock)
+        done = in_slices(gathered(self.work(10, SLICE * 0.6)), self.clock)
         seen = [self.steps]
         while not done.called:
             self.clock.calls.pop().func()
@@ -43,11 +45,11 @@ class Slices(SynchronousTestCase):
             yield 1
             raise ZeroDivisionError
 
-        self.failureResultOf(in_slices(fails(), self.clock), ZeroDivisionError)
+        self.failureResultOf(in_slices(gathered(fails()), self.clock), ZeroDivisionError)
 
     def test_cancelled_work_stops(self) -> None:
         """Nothing more of it is done."""
-        done = in_slices(self.work(10, SLICE), self.clock)
+        done = in_slices(gathered(self.work(10, SLICE)), self.clock)
         done.addErrback(lambda _: None)
         done.cancel()
         self.clock.advance(1)

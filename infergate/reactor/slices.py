@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
@@ -14,15 +14,15 @@ SLICE = 0.005
 T = TypeVar("T")
 
 
-def in_slices(work: Iterator[T], clock: IReactorTime) -> Deferred[list[T]]:
-    """All that `work` yields, each step of which is short.
+def in_slices(work: Generator[object, None, T], clock: IReactorTime) -> Deferred[T]:
+    """What `work` returns, each step of which is short.
 
     The first slice is worked off at once, each further one in an event loop iteration of its own.
     Fires at once where one slice is enough. Fails with what `work` raises; cancelling stops it.
     """
     cancelled = False
 
-    def cancel(_: Deferred[list[T]]) -> None:
+    def cancel(_: Deferred[T]) -> None:
         nonlocal cancelled
         cancelled = True
 
@@ -31,16 +31,25 @@ def in_slices(work: Iterator[T], clock: IReactorTime) -> Deferred[list[T]]:
             return
         began = clock.seconds()
         try:
+            next(work)
             while clock.seconds() - began < SLICE:
-                done.append(next(work))
-        except StopIteration:
-            finished.callback(done)
+                next(work)
+        except StopIteration as end:
+            finished.callback(end.value)
         except Exception:
             finished.errback()
         else:
             clock.callLater(0, step)
 
-    done: list[T] = []
-    finished: Deferred[list[T]] = Deferred(cancel)
+    finished: Deferred[T] = Deferred(cancel)
     step()
     return finished
+
+
+def gathered(work: Iterator[T]) -> Generator[None, None, list[T]]:
+    """All that `work` yields, as work that returns it."""
+    done = []
+    for one in work:
+        done.append(one)
+        yield
+    return done
