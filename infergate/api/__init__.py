@@ -20,8 +20,8 @@ Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
     prompts           a prompt: a text, tokens, or several of these
     operation         what one operation is
     messages          the messages of a chat: judged, and read for the echo
-    repeats           a short cut for events that differ in their text alone
     events            the events of a stream: framed, passed on, told to a reader
+    repeats           a short cut for events that differ in their text alone
     objects           objects of JSON, taken apart and put together again
     refusals          what a backend says when it refuses or fails
     screening         what a client may see of a backend's words

@@ -23,6 +23,7 @@ from infergate.api.objects import (
     read_reply_or_array,
 )
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.repeats import Repeats, text_of
 from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
 from infergate.errors import BrokenReply
 
@@ -56,6 +57,8 @@ class _Said(Struct, gc=False):
 _counts = msgspec.json.Decoder(_Counts)
 _said = msgspec.json.Decoder(_Said)
 _items = msgspec.json.Decoder(list[Raw])
+
+_TEXT = text_of(b"content")
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
@@ -133,6 +136,8 @@ class InfillReader:
 
     tokens: int = attrs.field(default=0, init=False)
     model: str | None = attrs.field(default=None, init=False)
+    # Nothing is learnt: with every event come other counts.
+    repeats: Repeats = attrs.field(factory=lambda: Repeats(_TEXT), init=False)
 
     _stopped: dict[bytes, bool] = attrs.field(factory=dict, init=False)
     # What each index said last of either count. llama.cpp counts along with every event.
