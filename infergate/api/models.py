@@ -40,11 +40,22 @@ def visible_models(listed: bytes, wanted: Callable[[str], bool]) -> bytes:
 def entry(listed: bytes, model: str) -> bytes | None:
     """The entry of one model, as it stands in the list, of OpenAI's array first; None where there
     is none. Raises `BackendError` as above."""
+    return next((item for name, item in _ordered(listed) if name == model), None)
+
+
+def names(listed: bytes) -> list[str]:
+    """The models of a list, each once, in the order of OpenAI's array. Raises `BackendError` for
+    what is no list, or is too long."""
+    return list(dict.fromkeys(name for name, _ in _ordered(listed) if name))
+
+
+def _ordered(listed: bytes) -> Iterator[tuple[str, bytes]]:
+    """The entries of every array of a list, those of OpenAI's first."""
     members = read_reply(listed)
     # llama.cpp's list has Ollama's array before OpenAI's.
-    ordered = [members.pop("data", NULL), *members.values()]
-    arrays = [raw for raw in ordered if is_array(raw)]
-    return next((item for raw in arrays for name, item in _entries(raw) if name == model), None)
+    for raw in [members.pop("data", NULL), *members.values()]:
+        if is_array(raw):
+            yield from _entries(raw)
 
 
 def _entries(raw: Raw) -> Iterator[tuple[str, bytes]]:
