@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from infergate.api import members as m
 from infergate.api.anthropic_events import MessageReader, error_event, read_counts
 from infergate.api.batches import OBJECT_END, in_batches
-from infergate.api.messages import texts
+from infergate.api.messages import SAMPLE, texts
 from infergate.api.objects import (
     NULL,
     event,
@@ -178,7 +178,7 @@ def _system(raw: Raw) -> str:
 MESSAGES = Operation(
     name="messages",
     metric_name="chat",
-    routes=(same("/v1/messages"), same(COUNT_PATH, costs=False)),
+    routes=(same("/v1/messages", sample=SAMPLE), same(COUNT_PATH, costs=False)),
     check=check,
     shape=shape,
     reader=lambda ask: MessageReader(),

@@ -14,7 +14,7 @@ from msgspec import Raw
 from infergate.api import members as m
 from infergate.api.chunks import ChunkReader
 from infergate.api.events import Reader
-from infergate.api.messages import texts
+from infergate.api.messages import SAMPLE, texts
 from infergate.api.objects import read_reply
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.reply import CHAT_KIND, as_chunks, own_reply, shape_reply
@@ -102,7 +102,7 @@ def _reader(ask: Ask) -> Reader:
 CHAT = Operation(
     name="chat",
     metric_name="chat",
-    routes=(same("/v1/chat/completions"), same(COUNT_PATH, costs=False)),
+    routes=(same("/v1/chat/completions", sample=SAMPLE), same(COUNT_PATH, costs=False)),
     check=check,
     shape=_shape,
     reader=_reader,

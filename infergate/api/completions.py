@@ -60,7 +60,7 @@ def _echo(ask: Ask, stamp: Stamp) -> Reply:
 COMPLETIONS = Operation(
     name="completions",
     metric_name="text_completion",
-    routes=(same("/v1/completions"),),
+    routes=(same("/v1/completions", sample=b'{"prompt":"1, 2, 3,","max_tokens":16}'),),
     check=check,
     shape=partial(shape_reply, kind=TEXT_KIND),
     reader=_reader,

@@ -42,7 +42,7 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
 EMBEDDINGS = Operation(
     name="embeddings",
     metric_name="embeddings",
-    routes=(same("/v1/embeddings"),),
+    routes=(same("/v1/embeddings", sample=b'{"input":"one"}'),),
     check=check,
     shape=shape,
     # vLLM's `encoding_format` of ``bytes``: the vectors, and in a header field what they are.

@@ -205,7 +205,10 @@ def _reader(ask: Ask) -> Reader:
 INFILL = Operation(
     name="infill",
     metric_name="infill",
-    routes=(same("/infill"), same("/completion")),
+    routes=(
+        same("/infill", sample=b'{"input_prefix":"1, 2, ","input_suffix":", 9","n_predict":16}'),
+        same("/completion", sample=b'{"prompt":"1, 2, 3,","n_predict":16}'),
+    ),
     check=check,
     shape=shape,
     reader=_reader,

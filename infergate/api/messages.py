@@ -34,6 +34,9 @@ FEW = 100
 MANY = 1000
 """Arrays of content parts that are counted in one step."""
 
+SAMPLE = b'{"messages":[{"role":"user","content":"Count from 1 to 9."}],"max_tokens":16}'
+"""A tiny request of the two operations that have messages."""
+
 _ABSENT = Raw()
 _NULL = Raw(b"null")
 _SAYS_SOMETHING = re.compile(rb'"[^"]|[\[{][ \t\r\n]*[^]} \t\r\n]')

@@ -46,11 +46,14 @@ class Route:
     target: str
     costs: bool = True
     """Whether it makes or reads tokens that a caller's limit is about; counting them does not."""
+    sample: bytes = b""
+    """The body of a tiny request, without model and stream, with which `infergate check` tries the
+    route. One that has none is not tried."""
 
 
-def same(path: str, *, costs: bool = True) -> Route:
+def same(path: str, *, costs: bool = True, sample: bytes = b"") -> Route:
     """A route that has the same path on both sides."""
-    return Route(path, path, costs)
+    return Route(path, path, costs, sample)
 
 
 class Ask(Struct, frozen=True, gc=False):

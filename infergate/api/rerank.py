@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from infergate.api import members as m
 from infergate.api.objects import NULL, read_reply_or_array
-from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp
+from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.usage import NO_USAGE, read_usage
 from infergate.errors import BrokenReply
 
@@ -39,8 +39,12 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
 RERANK = Operation(
     name="rerank",
     metric_name="rerank",
-    # The two others are for clients whose path cannot be set.
-    routes=tuple(Route(path, "/v1/rerank") for path in ("/v1/rerank", "/rerank", "/v2/rerank")),
+    routes=(
+        same("/v1/rerank", sample=b'{"query":"one","documents":["one","two"]}'),
+        # For clients whose path cannot be set.
+        Route("/rerank", "/v1/rerank"),
+        Route("/v2/rerank", "/v1/rerank"),
+    ),
     check=check,
     shape=shape,
 )

@@ -294,7 +294,10 @@ def _response(text: str, usage: Usage, model: str, ask: Ask, stamp: Stamp) -> di
 RESPONSES = Operation(
     name="responses",
     metric_name="chat",
-    routes=(same("/v1/responses"), same(COUNT_PATH, costs=False)),
+    routes=(
+        same("/v1/responses", sample=b'{"input":"Count from 1 to 9.","max_output_tokens":16}'),
+        same(COUNT_PATH, costs=False),
+    ),
     check=check,
     shape=shape,
     reader=lambda ask: ResponseReader(),

@@ -22,8 +22,11 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
 TOKENIZE = Operation(
     name="tokenize",
     metric_name="tokenize",
-    routes=tuple(
-        same(path, costs=False) for path in ("/tokenize", "/detokenize", "/apply-template")
+    routes=(
+        # llama.cpp reads ``content``, vLLM ``prompt``.
+        same("/tokenize", costs=False, sample=b'{"content":"one","prompt":"one"}'),
+        same("/detokenize", costs=False),
+        same("/apply-template", costs=False),
     ),
     check=check,
     shape=shape,
