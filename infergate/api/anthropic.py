@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from infergate.api import members as m
 from infergate.api.anthropic_events import MessageReader, error_event, read_counts
-from infergate.api.batches import OBJECT_END, in_batches
+from infergate.api.echo import echoed, heard, text_within
 from infergate.api.messages import SAMPLE, texts
-from infergate.api.objects import (
-    NULL,
-    event,
-    is_array,
-    is_string,
-    read_reply,
-    read_values,
-    text_of,
-)
+from infergate.api.objects import NULL, event, is_array, read_reply, read_values
 from infergate.api.operation import (
     UNKNOWN_MODEL,
     Ask,
@@ -32,7 +24,7 @@ from infergate.api.operation import (
     Stamp,
     same,
 )
-from infergate.api.usage import NO_USAGE, count_words, counted
+from infergate.api.usage import NO_USAGE
 from infergate.errors import BrokenReply
 
 MAX_BLOCKS = 4096
@@ -44,13 +36,6 @@ _SYSTEM = m.Member("system", "invalid_system", m.string_or_array)
 _MAX = m.Member("max_tokens", "invalid_max_tokens", m.tokens_from_zero, required=True)
 _TABLE = (m.MESSAGES, _SYSTEM, _MAX, m.STREAM, m.TEMPERATURE, m.TOP_P)
 _COUNT_TABLE = (m.MESSAGES, _SYSTEM, m.STREAM, m.TEMPERATURE, m.TOP_P)
-
-
-class _Block(Struct, gc=False):
-    text: Raw = NULL
-
-
-_blocks = msgspec.json.Decoder(list[_Block])
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
@@ -79,12 +64,8 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
         raise BrokenReply(f"The backend's message has more than {MAX_BLOCKS} content blocks.")
     usage = message.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    begun = {
-        **message,
-        "content": [],
-        **dict.fromkeys(_ENDED),
-        "usage": {**usage, "output_tokens": 0},
-    }
+    begun = {**message, **dict.fromkeys(_ENDED), "content": []}
+    begun["usage"] = {**usage, "output_tokens": 0}
     events = [("message_start", {"message": begun})]
     for index, block in enumerate(message["content"]):
         if isinstance(block, dict):
@@ -93,7 +74,7 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
     counts = {name: usage.get(name) for name in _COUNTED}
     counts["output_tokens"] = counts["output_tokens"] or 0
     events += [("message_delta", {"delta": ended, "usage": counts}), ("message_stop", {})]
-    return b"".join(event(kind, {"type": kind, **said}) for kind, said in events)
+    return b"".join(event(kind, **said) for kind, said in events)
 
 
 # What a `message_delta` says of the message's end, and of its tokens.
@@ -130,15 +111,11 @@ def _block_events(block: dict[str, Any], index: int) -> list[tuple[str, dict[str
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
     """The prompt itself, its words counted as tokens."""
-    words, prompt = count_words(_system(ask.members.get("system", NULL))), ""
-    for role, text in texts(ask.members["messages"]):
-        words += count_words(text)
-        if role == "user":
-            prompt = text
+    system = ("system", text_within(ask.members.get("system", NULL)))
+    words, prompt = heard(chain([system], texts(ask.members["messages"])))
     if ask.route.path == COUNT_PATH:
         return Reply(msgspec.json.encode({"input_tokens": words}), model=ask.model)
-    text = f"Echo: {prompt}"
-    usage = counted(words, count_words(text))
+    text, usage = echoed(words, prompt)
     model = ask.model or UNKNOWN_MODEL
     message = {
         "id": f"msg_{stamp.request_id}",
@@ -162,17 +139,6 @@ def _echo(ask: Ask, stamp: Stamp) -> Reply:
         },
     }
     return Reply(msgspec.json.encode(message), usage, model)
-
-
-def _system(raw: Raw) -> str:
-    """The text of ``system``."""
-    if not is_array(raw):
-        return text_of(raw)
-    said: list[str] = []
-    with suppress(msgspec.ValidationError):
-        for _, blocks in in_batches(raw, _blocks.decode, OBJECT_END):
-            said += [text_of(block.text) for block in blocks if is_string(block.text)]
-    return "\n".join(said)
 
 
 MESSAGES = Operation(

@@ -28,10 +28,8 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
 def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     """The reply as it came. llama.cpp answers to ``content`` with an array, which says nothing of
     its usage."""
-    reply = read_reply_or_array(body)
+    reply = read_reply_or_array(body, ask.takes_array)
     if reply is None:
-        if not ask.takes_array:
-            raise BrokenReply("The backend's reply is not a JSON object.")
         return Reply(body)
     if not is_array(reply.get("data", NULL)):
         raise BrokenReply("The backend's reply has no embeddings.")

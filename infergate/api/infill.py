@@ -77,13 +77,12 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
 def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     """The reply as it came: one object, or where the prompt was a list an array of them, whose
     usage adds up."""
-    reply = read_reply_or_array(body)
+    reply = read_reply_or_array(body, ask.takes_array)
     if reply is not None:
         if not is_string(reply.get("content", NULL)):
             raise BrokenReply("The backend's reply has no content.")
         return Reply(body, _add_up([body]), m.string_model(reply))
-    if not ask.takes_array:
-        raise BrokenReply("The backend's reply is an array where none was to be expected.")
+
     items = _replies(Raw(body.strip()))
     return Reply(body, _add_up(items), m.string_model(read_reply(bytes(items[0]))))
 

@@ -23,15 +23,14 @@ from infergate.api.steps import Steps, at_once
 from infergate.api.strictjson import MAX_MEMBERS
 from infergate.errors import InvalidRequest
 
-_EMPTY = Raw(b'""')
 _EMPTY_ARRAY = re.compile(rb"\[[ \t\r\n]*\]")
-_BRACKET = ord("[")
+_EMPTY = re.compile(rb'""|' + _EMPTY_ARRAY.pattern)
+
 _LARGEST = 2**63 - 1
 
 # msgspec's strict mode is the contract's: `true` is no integer, and neither are 1.0 and "1".
 _string = msgspec.json.Decoder(str)
-_strings = msgspec.json.Decoder(list[str])
-_string_or_array = msgspec.json.Decoder(str | list[str])
+_string_or_strings: msgspec.json.Decoder[Any] = msgspec.json.Decoder(str | list[str])
 _boolean = msgspec.json.Decoder(bool)
 _integer = msgspec.json.Decoder(int)
 _from_zero = msgspec.json.Decoder(Annotated[float, Meta(ge=0)])
@@ -46,9 +45,12 @@ class Member:
 
     name: str
     code: str
-    read: Callable[[Member, Raw, Rules], Any]
+    read: Read
     required: bool = False
     in_steps: bool = False
+
+
+Read = Callable[[Member, Raw, Rules], Any]
 
 
 def judge(
@@ -135,60 +137,48 @@ def tokens_from_zero(member: Member, raw: Raw, rules: Rules) -> int:
 
 def string_or_strings(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """A string, or an array of strings."""
-    if memoryview(raw)[0] != _BRACKET:
-        _string_or_array.decode(raw)
-        return
-    for _ in in_batches(raw, _strings.decode, SCALAR_END):
+    for _ in in_batches(raw, _string_or_strings.decode, SCALAR_END):
         yield
+
+
+_KINDS = {"string": is_string, "array": is_array, "object": is_object}
+
+
+def one_of(expected: str, refused: re.Pattern[bytes] | None = None) -> Read:
+    """A value of one of the kinds that `expected` names, as in ``a string or an array``, but for
+    an empty one that is `refused`. What is inside is the backend's to judge."""
+    kinds = [is_kind for kind, is_kind in _KINDS.items() if kind in expected]
+
+    def read(member: Member, raw: Raw, rules: Rules) -> None:
+        if not any(is_kind(raw) for is_kind in kinds):
+            raise wrong(member, f"expected {expected}")
+        if refused is not None and refused.fullmatch(memoryview(raw)):
+            raise wrong(member, "it is empty")
+
+    return read
+
+
+string_or_array = one_of("a string or an array")
+string_or_object = one_of("a string or an object")
+filled_string_or_array = one_of("a string or an array", _EMPTY)
+filled_array = one_of("an array", _EMPTY)
+documents = one_of("an array, a string or an object", _EMPTY_ARRAY)
+_any_prompt = one_of("a string, an array or an object", _EMPTY_ARRAY)
+_filled_prompt = one_of("a string, an array or an object", _EMPTY)
 
 
 def prompt(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """A string, an object, or an array that is not empty, of strings, integers, arrays or
     objects."""
+    _any_prompt(member, raw, rules)
     if is_array(raw):
-        if not (yield from check_items(raw)):
-            raise wrong(member, "it is empty")
-    elif not (is_string(raw) or is_object(raw)):
-        raise wrong(member, "expected a string, an array or an object")
+        yield from check_items(raw)
 
 
 def filled_prompt(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """The same, and no empty string."""
+    _filled_prompt(member, raw, rules)
     yield from prompt(member, raw, rules)
-    if raw == _EMPTY:
-        raise wrong(member, "it is empty")
-
-
-def string_or_array(member: Member, raw: Raw, rules: Rules) -> None:
-    """A string, or an array of what the backend judges."""
-    if not (is_string(raw) or is_array(raw)):
-        raise wrong(member, "expected a string or an array")
-
-
-def filled_string_or_array(member: Member, raw: Raw, rules: Rules) -> None:
-    """The same, and neither may be empty."""
-    string_or_array(member, raw, rules)
-    if raw == _EMPTY or _EMPTY_ARRAY.fullmatch(memoryview(raw)):
-        raise wrong(member, "it is empty")
-
-
-def string_or_object(member: Member, raw: Raw, rules: Rules) -> None:
-    if not (is_string(raw) or is_object(raw)):
-        raise wrong(member, "expected a string or an object")
-
-
-def documents(member: Member, raw: Raw, rules: Rules) -> None:
-    """An array that is not empty, a string or an object."""
-    if is_array(raw):
-        filled_string_or_array(member, raw, rules)
-    elif not (is_string(raw) or is_object(raw)):
-        raise wrong(member, "expected an array, a string or an object")
-
-
-def filled_array(member: Member, raw: Raw, rules: Rules) -> None:
-    if not is_array(raw):
-        raise wrong(member, "expected an array")
-    filled_string_or_array(member, raw, rules)
 
 
 class StreamOptions(Struct):
@@ -223,6 +213,8 @@ TOP_P = Member("top_p", "invalid_top_p", number_from_zero)
 STOP = Member("stop", "invalid_stop", string_or_strings, in_steps=True)
 N = Member("n", "invalid_n", integer)
 STREAM_OPTIONS = Member("stream_options", "invalid_stream_options", stream_options)
+CHOICES = (TEMPERATURE, TOP_P, STOP, N, STREAM_OPTIONS)
+"""What completions of either kind are judged by last."""
 
 
 def settle_model(members: dict[str, Raw], rules: Rules) -> str | None:

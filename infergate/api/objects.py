@@ -36,9 +36,9 @@ def read_reply(body: bytes) -> dict[str, Raw]:
     return reply
 
 
-def read_reply_or_array(body: bytes) -> dict[str, Raw] | None:
-    """The same, where an array is a reply too; None for one."""
-    if not body.lstrip(b" \t\r\n").startswith(b"["):
+def read_reply_or_array(body: bytes, takes_array: bool) -> dict[str, Raw] | None:
+    """The same, where an array may be a reply too; None for one."""
+    if not takes_array or not body.lstrip(b" \t\r\n").startswith(b"["):
         return read_reply(body)
     try:
         read_object(body)
@@ -64,9 +64,9 @@ def read_values(body: bytes) -> dict[str, Any]:
     return values
 
 
-def event(kind: str, data: object) -> bytes:
-    """A server-sent event of a type, its data an object of JSON."""
-    text = in_one_line(msgspec.json.encode(data))
+def event(kind: str, /, **members: object) -> bytes:
+    """A server-sent event of a type, its data an object of JSON that names the type too."""
+    text = in_one_line(msgspec.json.encode({"type": kind, **members}))
     return b"event: %b\ndata: %b\n\n" % (kind.encode("ascii"), text)
 
 

@@ -8,7 +8,6 @@ from infergate.api import members as m
 from infergate.api.objects import NULL, read_reply_or_array
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.usage import NO_USAGE, read_usage
-from infergate.errors import BrokenReply
 
 _QUERY = m.Member("query", "invalid_query", m.string_or_object, required=True)
 _DOCUMENTS = m.Member("documents", "invalid_documents", m.documents, required=True)
@@ -27,10 +26,8 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
 def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     """The reply as it came. llama.cpp answers to ``texts`` with an array, which says nothing of
     its usage."""
-    reply = read_reply_or_array(body)
+    reply = read_reply_or_array(body, ask.takes_array)
     if reply is None:
-        if not ask.takes_array:
-            raise BrokenReply("The backend's reply is not a JSON object.")
         return Reply(body)
     usage = read_usage(reply.get("usage", NULL))
     return Reply(body, usage or NO_USAGE, m.string_model(reply))

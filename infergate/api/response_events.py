@@ -150,10 +150,5 @@ def error_event(error: GatewayError, reader: Reader | None) -> bytes:
     object: with the flat ones alone openai-python says "Connection error."."""
     number = reader.next_number if isinstance(reader, ResponseReader) else 0
     said = {"code": error.code, "message": error.message, "param": error.param}
-    document = {
-        "type": "error",
-        **said,
-        "sequence_number": number,
-        "error": {"type": error.kind, **said},
-    }
-    return event("error", document)
+    inner = {"type": error.kind, **said}
+    return event("error", **said, sequence_number=number, error=inner)
