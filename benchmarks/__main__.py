@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, instructions, waits
+from benchmarks import growth, instructions, scaling, waits
 from benchmarks.bench import Bench, say
 from benchmarks.page import write_docs
 from benchmarks.peers import check, one_round
@@ -22,7 +22,7 @@ from benchmarks.report import goals_table, growth_table, medians, waits_table
 from benchmarks.targets import TARGETS, Environments
 from benchmarks.versions import compare
 
-PARTS = ("peers", "waits", "growth", "instructions")
+PARTS = ("peers", "waits", "growth", "scaling", "instructions")
 
 
 def machine() -> dict[str, Any]:
@@ -91,6 +91,8 @@ def measure(bench: Bench, given: argparse.Namespace, environments: Environments)
         result["waits"] = waits.measure(bench, 1 if given.quick else 3)
     if "growth" in parts:
         result["growth"] = growth.measure(bench)
+    if "scaling" in parts:
+        result["scaling"] = scaling.measure(bench, given.rounds)
     if "peers" in parts:
         names = chosen(given.only, TARGETS, "--only")
         targets = [TARGETS[name] for name in names if bench.available(TARGETS[name])]
@@ -106,6 +108,8 @@ def show(result: dict[str, Any]) -> None:
         print(waits_table(result["waits"]))
     if "growth" in result:
         print(growth_table(result["growth"]))
+    if "scaling" in result:
+        print("\n\n".join(scaling.tables(result["scaling"]).values()))
     if "medians" in result:
         print(goals_table(result["medians"]))
 
