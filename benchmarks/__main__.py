@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, instructions, waits
+from benchmarks import growth, instructions, scaling, waits
 from benchmarks.bench import Bench, say
 from benchmarks.page import write_docs
 from benchmarks.peers import check, one_round
@@ -22,8 +22,7 @@ from benchmarks.report import goals_table, growth_table, medians, waits_table
 from benchmarks.targets import TARGETS, Environments
 from benchmarks.versions import compare
 
-KINDS = ("body", "reply", "stream", "other")
-PARTS = ("peers", "waits", "growth", "instructions")
+PARTS = ("peers", "waits", "growth", "scaling", "instructions")
 
 
 def machine() -> dict[str, Any]:
@@ -56,9 +55,6 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--parts", metavar="NAME,...", help=f"out of {', '.join(PARTS)}")
     parser.add_argument("--only", metavar="NAME,...", help=f"out of {', '.join(TARGETS)}")
-    parser.add_argument(
-        "--waits", choices=KINDS, default="", help="of the waits only those of this kind"
-    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="half the time for each scenario")
     parser.add_argument("--check", action="store_true", help="only what must not get slower")
@@ -92,9 +88,11 @@ def measure(bench: Bench, given: argparse.Namespace, environments: Environments)
     if "instructions" in parts:
         result["instructions"] = count_instructions(environments, keep=given.keep)
     if "waits" in parts:
-        result["waits"] = waits.measure(bench, 1 if given.quick else 3, given.waits)
+        result["waits"] = waits.measure(bench, 1 if given.quick else 3)
     if "growth" in parts:
         result["growth"] = growth.measure(bench)
+    if "scaling" in parts:
+        result["scaling"] = scaling.measure(bench, given.rounds)
     if "peers" in parts:
         names = chosen(given.only, TARGETS, "--only")
         targets = [TARGETS[name] for name in names if bench.available(TARGETS[name])]
@@ -110,6 +108,8 @@ def show(result: dict[str, Any]) -> None:
         print(waits_table(result["waits"]))
     if "growth" in result:
         print(growth_table(result["growth"]))
+    if "scaling" in result:
+        print("\n\n".join(scaling.tables(result["scaling"]).values()))
     if "medians" in result:
         print(goals_table(result["medians"]))
 

@@ -3,7 +3,8 @@
 With ``connections``, plain requests one after the other on each, or with ``chunks`` short streams
 of so many chunks without a pause; with ``streams`` and ``interval``, that many streams at once
 with one chunk each `interval` milliseconds, or without a pause (0). ``callers`` takes turns with
-the keys of so many callers, ``body`` makes each prompt so many bytes longer.
+the keys of so many callers, ``body`` makes each prompt so many bytes longer, ``pause`` has each
+connection wait so many milliseconds before the next request, on average and at random.
 
 Prints one JSON object. Times are in milliseconds, and as a client sees them: what a gateway adds is
 the difference from the same without one.
@@ -15,6 +16,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import random
 import re
 import sys
 import time
@@ -73,15 +75,18 @@ class Repeated(asyncio.Protocol):
     """One connection: the next request as soon as the last was answered, whole or as a stream of
     `chunks`."""
 
-    def __init__(self, requests: Iterator[bytes], results: Results, chunks: int) -> None:
+    def __init__(
+        self, requests: Iterator[bytes], results: Results, chunks: int, pause: float
+    ) -> None:
         self._requests = requests
         self._results = results
         self._chunks = chunks
+        self._pause = pause
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._send()
+        self._next()
 
     def _send(self) -> None:
         request = next(self._requests)
@@ -102,6 +107,13 @@ class Repeated(asyncio.Protocol):
             if self._buffer[9:12] != b"200" or self._buffer.count(b"@") != self._chunks:
                 self._results.fail(self._buffer)
             self._buffer = b""
+            self._next()
+
+    def _next(self) -> None:
+        if self._pause:
+            wait = random.expovariate(1000 / self._pause)
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
             self._send()
 
     def connection_lost(self, reason: Exception | None) -> None:
@@ -156,7 +168,13 @@ class Stream(asyncio.Protocol):
 
 
 async def repeated(
-    port: int, seconds: float, connections: int, chunks: int = 0, callers: int = 0, body: int = 0
+    port: int,
+    seconds: float,
+    connections: int,
+    chunks: int = 0,
+    callers: int = 0,
+    body: int = 0,
+    pause: float = 0,
 ) -> dict[str, Any]:
     """As many requests as are answered in `seconds`."""
     results = Results()
@@ -165,7 +183,9 @@ async def repeated(
     requests = cycle([question(port, prompt, stream=chunks > 0, key=key) for key in keys])
     loop = asyncio.get_running_loop()
     for _ in range(connections):
-        await loop.create_connection(lambda: Repeated(requests, results, chunks), "127.0.0.1", port)
+        await loop.create_connection(
+            lambda: Repeated(requests, results, chunks, pause), "127.0.0.1", port
+        )
     await asyncio.sleep(seconds)
     if chunks:
         return results.summary("wait", chunks=results.chunks, per_second=results.chunks / seconds)

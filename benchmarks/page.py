@@ -1,4 +1,4 @@
-"""The figures in ``docs/performance.md``, each table between its own markers."""
+"""The figures in ``docs/``, each table between its own markers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks import scaling
 from benchmarks.plots import bars, lines
 from benchmarks.report import (
     figures_table,
@@ -22,15 +23,22 @@ _WORTH_NAMING = re.compile(
 
 def write_docs(folder: Path, result: dict[str, Any]) -> None:
     """Put every table that was measured in its place; the others stay as they are."""
-    page = folder / "performance.md"
-    text = page.read_text("utf-8") if page.exists() else "# Performance\n"
-    for name, table in _tables(result).items():
-        text = _put(text, name, f"{_measured_with(result)}\n\n{table}")
-    page.write_text(text, "utf-8")
+    about = _measured_with(result)
+    of_each = {name: f"{about}\n\n{table}" for name, table in _tables(result).items()}
+    _write(folder / "performance.md", of_each)
+    if "scaling" in result:
+        _write(folder / "scaling.md", {"machine": about, **scaling.tables(result["scaling"])})
     if "medians" in result:
         figures = result["medians"]
         (folder / "performance-cpu.svg").write_text(bars(figures), "utf-8")
         (folder / "performance-scaling.svg").write_text(lines(figures), "utf-8")
+
+
+def _write(page: Path, tables: dict[str, str]) -> None:
+    text = page.read_text("utf-8") if page.exists() else f"# {page.stem.capitalize()}\n"
+    for name, table in tables.items():
+        text = _put(text, name, table)
+    page.write_text(text, "utf-8")
 
 
 def _tables(result: dict[str, Any]) -> dict[str, str]:

@@ -60,11 +60,19 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time, with that of children, running or not."""
-        return sum(int(ticks) for stat in self._stats() for ticks in stat[11:15]) / _TICKS
+        return sum(self.cpu_of_each().values())
+
+    def cpu_of_each(self) -> dict[int, float]:
+        """The same of each process, by its id."""
+        return {pid: sum(map(int, stat[11:15])) / _TICKS for pid, stat in self._stats()}
+
+    def files_of_each(self) -> dict[int, int]:
+        """How many descriptors each process has open, by its id."""
+        return {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid, _ in self._stats()}
 
     def memory(self) -> float:
         """Resident MiB; pages shared with its children count once in each."""
-        return sum(int(stat[21]) for stat in self._stats()) * _PAGE / 2**20
+        return sum(int(stat[21]) for _, stat in self._stats()) * _PAGE / 2**20
 
     def reset_peak(self) -> float:
         """Let the peak of resident memory begin anew; MiB that are resident now."""
@@ -77,8 +85,9 @@ class Server:
         line = next(line for line in status.split("\n") if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
 
-    def _stats(self) -> Iterator[list[str]]:
-        """Of each process of the session, the fields of proc_pid_stat(5) from the third on."""
+    def _stats(self) -> Iterator[tuple[int, list[str]]]:
+        """Of each process of the session, its id and the fields of proc_pid_stat(5) from the third
+        on."""
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
@@ -86,7 +95,7 @@ class Server:
                 except (FileNotFoundError, ProcessLookupError):
                     continue
                 if int(stat[3]) == self._process.pid:
-                    yield stat
+                    yield int(entry.name), stat
 
     def settle(self) -> None:
         """Wait until it has no work left from the run before."""

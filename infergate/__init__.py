@@ -5,6 +5,7 @@ one line never imports one another. Each room's docstring lists its modules the 
 
     commands             `infergate`: the command and its subcommands
     tap                  `twistd infergate`: reads the settings and handles signals
+    doctor               what `infergate check` looks at, and what it says of it
     compose              wires the gateway out of its settings
     wiring               the parts of the gateway, each out of the settings
     process              listening, reloading, draining: how the process lives

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -41,9 +40,6 @@ from infergate.wiring.callers import Rosters
 from infergate.wiring.servers import Reach, Servers
 from infergate.wiring.stores import Stores
 from infergate.worker import IWorker
-
-if TYPE_CHECKING:
-    pass
 
 
 @attrs.frozen(kw_only=True)

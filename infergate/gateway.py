@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from functools import wraps
 from time import time
 from typing import Any
 from urllib.parse import unquote
 
+import attrs
 from klein import Klein
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,7 +23,6 @@ from infergate.api.mediatype import check_media_type
 from infergate.api.models import entry, visible_models
 from infergate.api.operation import Rules, check_in_steps, request_members
 from infergate.api.operations import MODELS_PATH, ROUTES
-from infergate.api.steps import LARGE
 from infergate.errors import (
     BodyTooLarge,
     GatewayError,
@@ -66,16 +67,41 @@ OPEN_WHILE_DRAINING = PROBES | PAGES | {"/metrics"}
 
 USAGE_PATH = "/v1/usage"
 
+LARGE_BODY = 1 << 19
+"""Bytes of a body from which on it is judged in slices: ten megabytes of small values take a tenth
+of a second."""
+
 _log = Logger()
 
 
+Handler = Callable[["Gateway", Request], Awaitable[None]]
+
+
+def _answers(app: Klein, *routes: str, method: str = "GET") -> Callable[[Handler], Handler]:
+    """Have a method of `Gateway` answer what comes to these routes of `app`, under `_serve`."""
+    known = frozenset(routes)
+
+    def register(handler: Handler) -> Handler:
+        @wraps(handler)
+        def serve(self: Gateway, request: Request, _: str = "") -> Awaitable[None]:
+            return self._serve(request, handler, known)
+
+        for route in routes:
+            # An id may hold slashes; the handler takes it out of the path as it came.
+            app.route(route.replace("{id}", "<path:_>"), methods=[method])(serve)
+        return handler
+
+    return register
+
+
+@attrs.define(eq=False, repr=False, slots=False)  # Klein keeps what it binds in the instance
 class Gateway:
     """What the routes do. `app` serves the main port, `metrics_app` that of `METRICS_LISTEN`,
     where there is one (`metrics_apart`). `max_body` is in bytes. The operations in `shut` are not
     there.
 
     `Routes` calls the method of a route once the head of a request is complete; its body may
-    still be on the way. Each goes through `_serve`, which answers exactly once whatever happens:
+    still be on the way. Each is called by `_serve`, which answers exactly once whatever happens:
     the handler by itself, or the error that the handler raised. A handler that asks for more than
     a probe's answer begins with `Admission.admit`, so that who may not come in is refused before
     the body is read.
@@ -84,105 +110,25 @@ class Gateway:
     app = Klein()
     metrics_app = Klein()
 
-    def __init__(
-        self,
-        worker: IWorker,
-        admission: Admission,
-        rules: Rules,
-        metrics: Metrics,
-        exposition: Exposition,
-        *,
-        max_body: int,
-        metrics_apart: bool = False,
-        ledger: Ledger | None = None,
-        shut: Collection[str] = (),
-        status: StatusSite,
-    ) -> None:
-        self._worker = worker
-        self._admission = admission
-        self._rules = rules
-        self._metrics = metrics
-        self._exposition = exposition
-        self._max_body = max_body
-        self._ledger = ledger
-        self._metrics_apart = metrics_apart
-        self._status = status
-        self._shut = {path for path, (operation, _) in ROUTES.items() if operation.name in shut}
-        known = {rule.rule for rule in type(self).app.url_map.iter_rules()} - self._shut
-        self._known = known - {"/metrics"} if metrics_apart else known
+    _worker: IWorker
+    _admission: Admission
+    _rules: Rules
+    _metrics: Metrics
+    _exposition: Exposition
+    _status: StatusSite
+    _max_body: int = attrs.field(kw_only=True)
+    _metrics_apart: bool = attrs.field(default=False, kw_only=True)
+    _ledger: Ledger | None = attrs.field(default=None, kw_only=True)
+    _shut: Collection[str] = attrs.field(default=(), kw_only=True)
+    # The paths that are not there, and those that are.
+    _shut_paths: set[str] = attrs.field(init=False)
+    _known: set[str] = attrs.field(init=False)
 
-    async def operate(self, request: Request) -> None:
-        """Any operation, by whichever of its paths."""
-        await self._serve(request, self._operate, *ROUTES)
-
-    for _path in ROUTES:
-        app.route(_path, methods=["POST"])(operate)
-
-    @app.route("/v1/responses", methods=["GET"])
-    async def upgrade(self, request: Request) -> None:
-        """Codex asks for a WebSocket first, and goes on over HTTP at once where it is told to."""
-        await self._serve(request, self._upgrade, "/v1/responses")
-
-    @app.route(MODELS_PATH, methods=["GET"])
-    async def models(self, request: Request) -> None:
-        await self._serve(request, self._models, MODELS_PATH)
-
-    # The id may hold slashes; `_model` takes it out of the path as it came.
-    @app.route(f"{MODELS_PATH}/<path:_>", methods=["GET"])
-    async def model(self, request: Request, _: str) -> None:
-        await self._serve(request, self._model, MODEL_ROUTE)
-
-    @app.route(USAGE_PATH, methods=["GET"])
-    async def usage(self, request: Request) -> None:
-        await self._serve(request, self._usage, USAGE_PATH)
-
-    @app.route("/healthz", methods=["GET"])
-    async def healthz(self, request: Request) -> None:
-        await self._serve(request, self._healthz, "/healthz")
-
-    # The two others are what people ask llama.cpp and vLLM.
-    @app.route("/readyz", methods=["GET"])
-    @app.route("/health", methods=["GET"])
-    @app.route("/v1/health", methods=["GET"])
-    async def readyz(self, request: Request) -> None:
-        await self._serve(request, self._readyz, "/readyz", "/health", "/v1/health")
-
-    @app.route("/readyz/self", methods=["GET"])
-    async def readyz_self(self, request: Request) -> None:
-        await self._serve(request, self._readyz_self, "/readyz/self")
-
-    @app.route("/metrics", methods=["GET"])
-    async def metrics(self, request: Request) -> None:
-        await self._serve(request, self._metrics_with_key, "/metrics")
-
-    @metrics_app.route("/metrics", methods=["GET"])
-    async def metrics_alone(self, request: Request) -> None:
-        await self._serve(request, self._metrics_text, "/metrics")
-
-    @app.route("/", methods=["GET"])
-    async def root(self, request: Request) -> None:
-        await self._serve(request, self._root, "/")
-
-    @app.route("/status", methods=["GET"])
-    async def status(self, request: Request) -> None:
-        await self._serve(request, self._status_page, "/status")
-
-    @app.route("/status/events", methods=["GET"])
-    async def status_events(self, request: Request) -> None:
-        await self._serve(request, self._status_events, "/status/events")
-
-    # Where there is a listener apart, whoever reaches it may see all this.
-    @metrics_app.route("/", methods=["GET"])
-    async def root_apart(self, request: Request) -> None:
-        await self._serve(request, self._lead_to_page, "/")
-
-    @metrics_app.route("/status", methods=["GET"])
-    async def status_apart(self, request: Request) -> None:
-        await self._serve(request, self._status.page, "/status")
-
-    @metrics_app.route("/status/events", methods=["GET"])
-    async def status_events_apart(self, request: Request) -> None:
-        await self._serve(request, self._status.watch, "/status/events")
+    def __attrs_post_init__(self) -> None:
+        shut = {path for path, (operation, _) in ROUTES.items() if operation.name in self._shut}
+        known = {rule.rule for rule in type(self).app.url_map.iter_rules()} - shut
+        self._shut_paths = shut
+        self._known = known - {"/metrics"} if self._metrics_apart else known
 
     @app.handle_errors(HTTPException)
     def unroutable(self, request: Any, failure: Failure) -> None:
@@ -204,7 +150,7 @@ class Gateway:
             return
         # "/v1//models", which the router takes for "/v1/models", would be a label of its own.
         error, methods = failure.value, None
-        shut = request.record.path in self._shut
+        shut = request.record.path in self._shut_paths
         if isinstance(error, WrongMethod) and b"//" not in request.path and not shut:
             methods = sorted(error.valid_methods or ())
             path = request.path.decode("ascii")
@@ -221,17 +167,17 @@ class Gateway:
         else:
             request.refuse(NotFound(_hint(request.path.decode("latin-1"), known)))
 
-    async def _serve(
-        self, request: Request, handler: Callable[[Request], Awaitable[None]], *routes: str
-    ) -> None:
+    async def _serve(self, request: Request, handler: Handler, routes: Collection[str]) -> None:
         """Run the handler of one of several routes; whatever it raises becomes the answer."""
         try:
-            route = request.record.path
-            if routes == (MODEL_ROUTE,):
+            path = request.record.path
+            if path is not None and path in routes:
+                route = path
+            elif MODEL_ROUTE in routes:
                 route = MODEL_ROUTE
-            if route not in routes:
+            else:
                 raise NotFound  # "//healthz", which the router takes for "/healthz"
-            if route in self._shut:
+            if route in self._shut_paths:
                 raise NotFound
             request.record.route = route
             request.record.operation = ROUTES[route][0].name if route in ROUTES else None
@@ -240,7 +186,7 @@ class Gateway:
                 await self._refuse_draining(request, route)
             if request.above_limit and route not in PROBES:
                 raise Overloaded
-            await handler(request)
+            await handler(self, request)
         except GatewayError as error:
             request.refuse(error)
             release(error)
@@ -259,7 +205,8 @@ class Gateway:
                 await self._admission.admit(request, limited=True)
         raise ShuttingDown
 
-    async def _operate(self, request: Request) -> None:
+    @_answers(app, *ROUTES, method="POST")
+    async def operate(self, request: Request) -> None:
         """The checks of an operation, in the contract's order; then the worker answers."""
         record, now = request.record, request.site.deadlines.now
         operation, route = ROUTES[record.route]
@@ -277,7 +224,7 @@ class Gateway:
         )
         body = await request.read_body()
         began = now()
-        if len(body) > LARGE:
+        if len(body) > LARGE_BODY:
             checking = in_slices(
                 check_in_steps(operation, body, route, self._rules), request.site.deadlines.clock
             )
@@ -298,35 +245,37 @@ class Gateway:
         del ask  # a stream is long, and a prompt may be large
         await answering
 
-    async def _upgrade(self, request: Request) -> None:
-        """Refuse what is no POST: by a 426 where a WebSocket was asked for."""
+    @_answers(app, "/v1/responses")
+    async def upgrade(self, request: Request) -> None:
+        """Refuse what is no POST: by a 426 where a WebSocket was asked for. Codex asks for one
+        first, and goes on over HTTP at once where it is told to."""
         assert request.head is not None
         asked = request.head.fields.get(b"upgrade", [])
         if any(b"websocket" in value.lower() for value in asked):
             raise UpgradeNotSupported
         raise MethodNotAllowed(headers=[(b"Allow", b"POST")])
 
-    async def _models(self, request: Request) -> None:
+    @_answers(app, MODELS_PATH)
+    async def models(self, request: Request) -> None:
         account = await self._admission.admit(request, limited=True)
         listed, content_type = await self._worker.models(request)
         if account.policy.models is not None:
-            visible = visible_models(listed, account.policy.may_use_model)
-            listed = await in_slices(visible, request.site.deadlines.clock)
+            listed = visible_models(listed, account.policy.may_use_model)
         await request.answer(listed, content_type=content_type)
 
-    async def _model(self, request: Request) -> None:
+    @_answers(app, MODEL_ROUTE)
+    async def model(self, request: Request) -> None:
         """One entry out of the list; llama.cpp has no route for that."""
         account = await self._admission.admit(request, limited=True)
         model = unquote(request.path.decode("ascii").removeprefix(f"{MODELS_PATH}/"))
         listed, content_type = await self._worker.models(request)
-        found = None
-        if account.policy.may_use_model(model):
-            found = await in_slices(entry(listed, model), request.site.deadlines.clock)
+        found = entry(listed, model) if account.policy.may_use_model(model) else None
         if found is None:
             raise NotFound("There is no such model.")
         await request.answer(found, content_type=content_type)
 
-    async def _usage(self, request: Request) -> None:
+    @_answers(app, USAGE_PATH)
+    async def usage(self, request: Request) -> None:
         """What the caller has used, and what is left of its limits. Never limited itself."""
         account = await self._admission.admit(request)
         verdict = await self._admission.look(account)
@@ -342,18 +291,22 @@ class Gateway:
             return await self._ledger.usage(caller, bounds(window, time())[0])
         return None
 
-    async def _healthz(self, request: Request) -> None:
+    @_answers(app, "/healthz")
+    async def healthz(self, request: Request) -> None:
         await request.answer(b'{"status":"ok"}')
 
-    async def _readyz_self(self, request: Request) -> None:
+    @_answers(app, "/readyz/self")
+    async def readyz_self(self, request: Request) -> None:
         """Whether this process can serve, whatever the backend says: all replicas share the one
         backend, and would all leave a load balancer at once."""
         await self._answer_probe(request, "draining" if request.site.leaving else "ready")
 
-    async def _readyz(self, request: Request) -> None:
+    # The two others are what people ask llama.cpp and vLLM.
+    @_answers(app, "/readyz", "/health", "/v1/health")
+    async def readyz(self, request: Request) -> None:
         """Whether a request that came now could be answered, by the backend too."""
         if request.site.leaving:
-            await self._readyz_self(request)
+            await self.readyz_self(request)
         else:
             await self._answer_probe(request, await self._worker.ready())
 
@@ -364,15 +317,18 @@ class Gateway:
         body = b'{"status":"%b"}' % state.encode("ascii")
         await request.answer(body, status=200 if state == "ready" else 503)
 
-    async def _root(self, request: Request) -> None:
+    @_answers(app, "/")
+    async def root(self, request: Request) -> None:
         try:
             await self._let_see(request)
         except GatewayError:
             request.record.route = "other"
             raise NotFound from None
-        await self._lead_to_page(request)
+        await self.lead_to_page(request)
 
-    async def _lead_to_page(self, request: Request) -> None:
+    # Where there is a listener apart, whoever reaches it may see all this.
+    @_answers(metrics_app, "/")
+    async def lead_to_page(self, request: Request) -> None:
         """Lead a person to the status page."""
         assert request.head is not None
         if not accepts_html(request.head.fields):
@@ -380,12 +336,22 @@ class Gateway:
             raise NotFound
         await request.answer(b"", status=303, headers=[(b"Location", b"/status")])
 
-    async def _status_page(self, request: Request) -> None:
+    @_answers(app, "/status")
+    async def status(self, request: Request) -> None:
         await self._let_see(request)
         await self._status.page(request)
 
-    async def _status_events(self, request: Request) -> None:
+    @_answers(metrics_app, "/status")
+    async def status_apart(self, request: Request) -> None:
+        await self._status.page(request)
+
+    @_answers(app, "/status/events")
+    async def status_events(self, request: Request) -> None:
         await self._let_see(request)
+        await self._status.watch(request)
+
+    @_answers(metrics_app, "/status/events")
+    async def status_events_apart(self, request: Request) -> None:
         await self._status.watch(request)
 
     async def _let_see(self, request: Request) -> None:
@@ -410,14 +376,16 @@ class Gateway:
             error.headers = [(b"WWW-Authenticate", b'Basic realm="infergate", charset="UTF-8"')]
             raise
 
-    async def _metrics_with_key(self, request: Request) -> None:
+    @_answers(app, "/metrics")
+    async def metrics(self, request: Request) -> None:
         if self._metrics_apart:
             request.record.route = "other"
             raise NotFound
         await self._admission.admit(request, to="metrics")
-        await self._metrics_text(request)
+        await self.metrics_apart(request)
 
-    async def _metrics_text(self, request: Request) -> None:
+    @_answers(metrics_app, "/metrics")
+    async def metrics_apart(self, request: Request) -> None:
         assert request.head is not None
         accept = b",".join(request.head.fields.get(b"accept", []))
         openmetrics = asks_for_openmetrics(accept)

@@ -205,19 +205,15 @@ def _warnings(settings: Settings, port: IListeningPort, policies: Policies) -> I
 
 def _key_warnings(settings: Settings) -> Iterator[str]:
     """What is weak about the keys that are written down, by the names of their callers."""
-    file = settings.api_keys_file
-    rings = {
-        "API_KEYS": settings.api_keys,
-        "API_KEYS_FILE": None if file is None else file.content.ring,
-    }
-    for setting, ring in rings.items():
-        if ring is not None and ring.short:
+    for setting, ring in settings.rings.items():
+        if ring.short:
             names = ", ".join(ring.short[:NAMED])
             more = f" and {len(ring.short) - NAMED} more" if len(ring.short) > NAMED else ""
             yield (
                 f"{setting}: keys of fewer than 16 characters are easy to guess: {names}{more}. "
                 "infergate key makes strong ones"
             )
+    file = settings.api_keys_file
     if file is not None and file.content.exposed:
         yield (
             f"API_KEYS_FILE: {file.path} holds plain keys, and others on this machine may read "

@@ -86,7 +86,7 @@ def public_key(pem: bytes) -> OneKey:
 
 
 @attrs.frozen
-class _PublishedKey:
+class PublishedKey:
     """One usable entry of a published set, and the algorithms that it may verify."""
 
     kid: str | None
@@ -156,10 +156,7 @@ class KeySet:
     def _learn(self, document: bytes) -> None:
         """Put the keys of a fetched document in place of those that were known."""
         keys: dict[tuple[str, str | None], Key | None] = {}
-        for jwk in msgspec.json.decode(document, type=_Document).keys:
-            published = _published(jwk)
-            if published is None:
-                continue
+        for published in read_keys(document):
             for algorithm in published.algorithms:
                 for kid in {None, published.kid}:
                     known = (algorithm, kid) in keys
@@ -179,7 +176,13 @@ class KeySet:
             waiter.callback(None)
 
 
-def _published(jwk: Any) -> _PublishedKey | None:
+def read_keys(document: bytes) -> list[PublishedKey]:
+    """The usable keys of a published set; raises `msgspec.DecodeError` where it is none."""
+    jwks = msgspec.json.decode(document, type=_Document).keys
+    return [key for key in map(_published, jwks) if key is not None]
+
+
+def _published(jwk: Any) -> PublishedKey | None:
     """A published key that tokens may be verified with, or None (RFC 7517, 4)."""
     try:
         if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
@@ -197,7 +200,7 @@ def _published(jwk: Any) -> _PublishedKey | None:
         return None  # of a kind that is not known here, or broken; the others are as good as ever
     kid = jwk.get("kid")
     kid = kid if isinstance(kid, str) else None
-    return _PublishedKey(kid, tuple(algorithms), key) if algorithms else None
+    return PublishedKey(kid, tuple(algorithms), key) if algorithms else None
 
 
 def _algorithms_of(key: object) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ class RedisLink:
             if failure.check(CancelledError):
                 why = f"no answer within {ANSWER} s"
             else:
-                why = _reason(failure)
+                why = away_reason(failure)
             if protocol is self._protocol:
                 self._away(why)
             if not asked.called:
@@ -149,12 +149,8 @@ class RedisLink:
         self._connecting.addErrback(self._not_connected)
 
     async def _connect(self) -> None:
-        factory = _Factory(self._login)
-        protocol: Any = await self._reach().connect(factory)
+        protocol = await connected(self._reach, self._login)
         try:
-            await factory.ready
-            # One that may not be written to, or is still loading, answers a PING.
-            await protocol.set("infergate:alive", "1", expire=60)
             if self._said_away:
                 await self.before_up()
         except BaseException:
@@ -173,7 +169,7 @@ class RedisLink:
     def _not_connected(self, failure: Failure) -> None:
         self._connecting = None
         if not self._stopped:
-            self._away(_reason(failure))
+            self._away(away_reason(failure))
 
     def _lost(self, protocol: RedisProtocol) -> None:
         if protocol is self._protocol:
@@ -212,6 +208,21 @@ class RedisLink:
                 one.callback(None)
 
 
+async def connected(reach: Callable[[], IStreamClientEndpoint], login: Login) -> Any:
+    """A connection of txredisapi's that is logged in and may be written to; raises what keeps it
+    from that, of which `away_reason` says why."""
+    factory = _Factory(login)
+    protocol: Any = await reach().connect(factory)
+    try:
+        await factory.ready
+        # One that may not be written to, or is still loading, answers a PING.
+        await protocol.set("infergate:alive", "1", expire=60)
+    except BaseException:
+        protocol.transport.abortConnection()
+        raise
+    return protocol
+
+
 class _Factory(Factory):
     """Makes one connection of txredisapi's; `ready` fires after AUTH and SELECT, and fails where
     they are refused."""
@@ -234,7 +245,7 @@ class _Factory(Factory):
         lost = protocol.connectionLost
 
         def connection_lost(reason: Failure) -> None:
-            self.connectionError(_reason(reason))
+            self.connectionError(away_reason(reason))
             lost(reason)
 
         protocol.connectionLost = connection_lost
@@ -260,10 +271,10 @@ def _cancel(timers: Iterable[IDelayedCall]) -> None:
 
 
 def _as_away(failure: Failure) -> Any:
-    raise RedisAway(_reason(failure))
+    raise RedisAway(away_reason(failure))
 
 
-def _reason(failure: Failure) -> str:
+def away_reason(failure: Failure) -> str:
     """Why, in one line. Redis's errors hold no password."""
     if failure.check(TimeoutError):
         return f"no connection within {CONNECT} s"

@@ -70,26 +70,13 @@ class Spending:
     def tightest(self, caller: str, budgets: Sequence[TokenLimit]) -> tuple[Spent, ...]:
         """Of the same, the budget with least left, and behind it, where one is used up, that of
         these whose window is over last."""
-        now = self._look()
-        own = self._of(caller)
-        least: tuple[float, TokenLimit, int] = (math.inf, budgets[0], 0)
-        last: tuple[float, TokenLimit, int] = (0, budgets[0], 0)
-        for budget in budgets:
-            window = budget.window
-            began, ends = self._bounds.get(window) or self._bounds_at(window, now)
-            current = own.get(window)
-            if current is None or current[0] != began:
-                current = own[window] = began, self._begin(caller, window, began)
-            left = budget.count - current[1]
-            if left < least[0]:
-                least = left, budget, current[1]
-            if left <= 0 and ends > last[0]:
-                last = ends, budget, current[1]
-        _, budget, used = least
-        tightest = Spent(budget, used, self._bounds[budget.window][1] - now)
-        if last[0] and last[1] is not budget:
-            return tightest, Spent(last[1], last[2], last[0] - now)
-        return (tightest,)
+        spent = self.spent(caller, budgets)
+        if len(spent) == 1:
+            return (spent[0],)
+        least = min(spent, key=lambda one: one.budget.count - one.used)
+        used_up = (one for one in spent if one.used >= one.budget.count)
+        last = max(used_up, key=lambda one: one.reset, default=least)
+        return (least,) if last is least else (least, last)
 
     def used(self, caller: str, window: str) -> int:
         """What `caller` has used in the current `window`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from infergate.access.account import Account
 from infergate.access.limits import Verdict
-from infergate.access.ratelimit import Decision, duration
-from infergate.access.spending import Spent
+from infergate.access.policy import Policy
+from infergate.access.ratelimit import duration
 from infergate.ledger.queries import Usage
 
 
@@ -16,58 +18,39 @@ def standing(
 ) -> bytes:
     """The JSON of the answer. `under_way` are the places that the account has taken, `usage` is its
     usage by window, None where there is no ledger, or none that answers."""
-    limits = []
-    if verdict.rate is not None:
-        limits.append(_of_rate(account, verdict.rate))
-    limits += map(_of_tokens, verdict.tokens)
-    if account.policy.concurrent is not None:
-        limits.append(_of_places(account.policy.concurrent, under_way))
     document = {
         "object": "usage",
         "caller": account.name,
         "usage": {window: _of_usage(used) for window, used in usage.items()},
-        "limits": limits,
+        "limits": list(_limits(account.policy, verdict, under_way)),
     }
     return msgspec.json.encode(document)
 
 
-def _of_rate(account: Account, rate: Decision) -> dict[str, object]:
-    policy = account.policy
+def _limits(policy: Policy, verdict: Verdict, under_way: int) -> Iterator[dict[str, object]]:
+    """Each limit of a caller: what sets it, as ``rate=60/minute``, and how it stands."""
+    rate, most = verdict.rate, policy.concurrent
+    if rate is not None:
+        used = rate.limit - rate.remaining
+        yield _limit(f"{policy.rate_set_by}={policy.rate}", rate.limit, used, rate.reset)
+    for spent in verdict.tokens:
+        yield _limit(f"tokens={spent.budget}", spent.budget.count, spent.used, spent.reset)
+    if most is not None:
+        yield _limit(f"concurrent={most}", most, under_way)
+
+
+def _limit(option: str, most: int, used: int, reset: float | None = None) -> dict[str, object]:
     return {
-        "limit": f"{policy.rate_set_by}={policy.rate}",
-        "max": rate.limit,
-        "used": rate.limit - rate.remaining,
-        "remaining": rate.remaining,
-        "reset": duration(rate.reset),
-    }
-
-
-def _of_tokens(spent: Spent) -> dict[str, object]:
-    return {
-        "limit": f"tokens={spent.budget}",
-        "max": spent.budget.count,
-        "used": spent.used,
-        "remaining": spent.remaining,
-        "reset": duration(spent.reset),
-    }
-
-
-def _of_places(most: int, taken: int) -> dict[str, object]:
-    return {
-        "limit": f"concurrent={most}",
+        "limit": option,
         "max": most,
-        "used": taken,
-        "remaining": max(0, most - taken),
-        "reset": None,
+        "used": used,
+        "remaining": max(0, most - used),
+        "reset": None if reset is None else duration(reset),
     }
 
 
 def _of_usage(usage: Usage | None) -> dict[str, int] | None:
     if usage is None:
         return None
-    return {
-        "requests": usage.requests,
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-    }
+    names = ("requests", "prompt_tokens", "completion_tokens", "total_tokens")
+    return {name: getattr(usage, name) for name in names}

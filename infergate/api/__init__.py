@@ -16,14 +16,15 @@ Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
     tokenize          what a model reads: an operation
     models            the list of models, as a caller sees it
     infill            llama.cpp's own completions: an operation
+    echo              what the echo says
     members           the members of a request, judged one by one
     prompts           a prompt: a text, tokens, or several of these
     operation         what one operation is
     messages          the messages of a chat: judged, and read for the echo
-    repeats           a short cut for events that differ in their text alone
     events            the events of a stream: framed, passed on, told to a reader
-    objects           objects of JSON, taken apart and put together again
+    repeats           a short cut for events that differ in their text alone
     refusals          what a backend says when it refuses or fails
+    objects           objects of JSON, taken apart and put together again
     screening         what a client may see of a backend's words
     passing           header fields that an operator lets through
     mediatype         what the header fields declare a body to be

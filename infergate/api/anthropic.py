@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from infergate.api import members as m
 from infergate.api.anthropic_events import MessageReader, error_event, read_counts
-from infergate.api.batches import OBJECT_END, in_batches
-from infergate.api.messages import texts
-from infergate.api.objects import (
-    NULL,
-    event,
-    is_array,
-    is_string,
-    read_reply,
-    read_values,
-    text_of,
-)
+from infergate.api.echo import echoed, heard, text_within
+from infergate.api.messages import SAMPLE, texts
+from infergate.api.objects import NULL, event, is_array, read_reply, read_values
 from infergate.api.operation import (
     UNKNOWN_MODEL,
     Ask,
@@ -32,8 +24,7 @@ from infergate.api.operation import (
     Stamp,
     same,
 )
-from infergate.api.steps import Steps
-from infergate.api.usage import NO_USAGE, count_words, counted
+from infergate.api.usage import NO_USAGE
 from infergate.errors import BrokenReply
 
 MAX_BLOCKS = 4096
@@ -47,13 +38,6 @@ _TABLE = (m.MESSAGES, _SYSTEM, _MAX, m.STREAM, m.TEMPERATURE, m.TOP_P)
 _COUNT_TABLE = (m.MESSAGES, _SYSTEM, m.STREAM, m.TEMPERATURE, m.TOP_P)
 
 
-class _Block(Struct, gc=False):
-    text: Raw = NULL
-
-
-_blocks = msgspec.json.Decoder(list[_Block])
-
-
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge a request for a message; a `Check`."""
     model = m.settle_model(members, rules)
@@ -62,9 +46,9 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     return Ask(route, model, values.get("stream", False) and not counts, members)
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     """The reply as it came: a message, or a count of tokens."""
-    reply = yield from read_reply(body)
+    reply = read_reply(body)
     if ask.route.path == COUNT_PATH:
         return Reply(body)
     if not is_array(reply.get("content", NULL)):
@@ -73,20 +57,15 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
     return Reply(body, NO_USAGE if counts is None else counts.usage, m.string_model(reply))
 
 
-def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
+def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
     """The whole sequence of events that ends in this message, each text in one delta."""
     message = read_values(reply.body)
-    yield
     if len(message["content"]) > MAX_BLOCKS:
         raise BrokenReply(f"The backend's message has more than {MAX_BLOCKS} content blocks.")
     usage = message.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    begun = {
-        **message,
-        "content": [],
-        **dict.fromkeys(_ENDED),
-        "usage": {**usage, "output_tokens": 0},
-    }
+    begun = {**message, **dict.fromkeys(_ENDED), "content": []}
+    begun["usage"] = {**usage, "output_tokens": 0}
     events = [("message_start", {"message": begun})]
     for index, block in enumerate(message["content"]):
         if isinstance(block, dict):
@@ -95,7 +74,7 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
     counts = {name: usage.get(name) for name in _COUNTED}
     counts["output_tokens"] = counts["output_tokens"] or 0
     events += [("message_delta", {"delta": ended, "usage": counts}), ("message_stop", {})]
-    return b"".join(event(kind, {"type": kind, **said}) for kind, said in events)
+    return b"".join(event(kind, **said) for kind, said in events)
 
 
 # What a `message_delta` says of the message's end, and of its tokens.
@@ -132,15 +111,11 @@ def _block_events(block: dict[str, Any], index: int) -> list[tuple[str, dict[str
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
     """The prompt itself, its words counted as tokens."""
-    words, prompt = count_words(_system(ask.members.get("system", NULL))), ""
-    for role, text in texts(ask.members["messages"]):
-        words += count_words(text)
-        if role == "user":
-            prompt = text
+    system = ("system", text_within(ask.members.get("system", NULL)))
+    words, prompt = heard(chain([system], texts(ask.members["messages"])))
     if ask.route.path == COUNT_PATH:
         return Reply(msgspec.json.encode({"input_tokens": words}), model=ask.model)
-    text = f"Echo: {prompt}"
-    usage = counted(words, count_words(text))
+    text, usage = echoed(words, prompt)
     model = ask.model or UNKNOWN_MODEL
     message = {
         "id": f"msg_{stamp.request_id}",
@@ -166,21 +141,10 @@ def _echo(ask: Ask, stamp: Stamp) -> Reply:
     return Reply(msgspec.json.encode(message), usage, model)
 
 
-def _system(raw: Raw) -> str:
-    """The text of ``system``."""
-    if not is_array(raw):
-        return text_of(raw)
-    said: list[str] = []
-    with suppress(msgspec.ValidationError):
-        for _, blocks in in_batches(raw, _blocks.decode, OBJECT_END):
-            said += [text_of(block.text) for block in blocks if is_string(block.text)]
-    return "\n".join(said)
-
-
 MESSAGES = Operation(
     name="messages",
     metric_name="chat",
-    routes=(same("/v1/messages"), same(COUNT_PATH, costs=False)),
+    routes=(same("/v1/messages", sample=SAMPLE), same(COUNT_PATH, costs=False)),
     check=check,
     shape=shape,
     reader=lambda ask: MessageReader(),

@@ -8,9 +8,9 @@ import attrs
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from infergate.api.events import FAIL, PASS, Reader, Verdict
+from infergate.api.events import DELTA, FAIL, PASS, Reader, Verdict
 from infergate.api.objects import NULL, read
-from infergate.api.repeats import Repeats
+from infergate.api.repeats import Repeats, text_of
 from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
 from infergate.errors import GatewayError
 
@@ -64,6 +64,8 @@ _delta = msgspec.json.Decoder(_Delta)
 _message = msgspec.json.Decoder(_Message)
 _counts = msgspec.json.Decoder(Counts)
 
+_TEXT = text_of(b"text|thinking")
+
 
 def read_counts(member: Raw) -> Counts | None:
     """A ``usage``; None where it is null or makes no sense."""
@@ -83,7 +85,7 @@ class MessageReader:
     # former's `output_tokens` is a placeholder, so that only the latter's counts.
     _counts: Counts = attrs.field(factory=Counts, init=False)
     _heard: bool = attrs.field(default=False, init=False)
-    _repeats: Repeats = attrs.field(factory=lambda: Repeats(b"text|thinking"), init=False)
+    repeats: Repeats = attrs.field(factory=lambda: Repeats(_TEXT), init=False)
 
     end_is_certain = True
 
@@ -99,10 +101,6 @@ class MessageReader:
         return settled(counts.prompt, counts.output_tokens, prompt_estimate, self.tokens, cached)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
-        if self._repeats.same(data) and name != b"error":
-            self.tokens += 1
-            return PASS
-        self._repeats.forget()
         self._heard = True
         said = read(_event, data)
         if said is None:
@@ -110,7 +108,10 @@ class MessageReader:
         if said.type == "error" or name == b"error" or (not said.type and said.error != NULL):
             return FAIL
         if said.type == "content_block_delta":
-            self._hear_delta(said.delta, data)
+            delta = read(_delta, said.delta)
+            if delta is not None and (delta.text or delta.thinking or delta.partial_json):
+                self.tokens += 1
+                return DELTA
         elif said.type == "message_start":
             self._hear_start(said.message)
         elif said.type == "message_delta":
@@ -118,12 +119,6 @@ class MessageReader:
         elif said.type == "message_stop":
             self.finished = True
         return PASS
-
-    def _hear_delta(self, raw: Raw, data: bytes) -> None:
-        delta = read(_delta, raw)
-        if delta is not None and (delta.text or delta.thinking or delta.partial_json):
-            self.tokens += 1
-            self._repeats.learn(data)
 
     def _hear_start(self, raw: Raw) -> None:
         message = read(_message, raw)

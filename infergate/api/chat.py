@@ -13,33 +13,19 @@ from msgspec import Raw
 
 from infergate.api import members as m
 from infergate.api.chunks import ChunkReader
+from infergate.api.echo import echoed, heard
 from infergate.api.events import Reader
-from infergate.api.messages import texts
+from infergate.api.messages import SAMPLE, texts
 from infergate.api.objects import read_reply
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.reply import CHAT_KIND, as_chunks, own_reply, shape_reply
-from infergate.api.steps import Steps
-from infergate.api.usage import count_words, counted
 
 DONE = b"data: [DONE]\n\n"
 
 COUNT_PATH = "/v1/chat/completions/input_tokens"
 
-_TABLE = (
-    m.MESSAGES,
-    m.STREAM,
-    m.MAX_TOKENS,
-    m.MAX_COMPLETION_TOKENS,
-    m.TEMPERATURE,
-    m.TOP_P,
-    m.STOP,
-    m.N,
-    m.STREAM_OPTIONS,
-)
-
-_COUNT_TABLE = tuple(
-    member for member in _TABLE if member not in (m.MAX_TOKENS, m.MAX_COMPLETION_TOKENS)
-)
+_TABLE = (m.MESSAGES, m.STREAM, m.MAX_TOKENS, m.MAX_COMPLETION_TOKENS, *m.CHOICES)
+_COUNT_TABLE = (m.MESSAGES, m.STREAM, *m.CHOICES)
 
 _object = msgspec.json.Decoder(dict[str, Raw])
 _TRUE = Raw(b"true")
@@ -52,20 +38,15 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
         m.judge(members, _COUNT_TABLE, rules, later)
         return Ask(route, model, False, members)
     values = m.judge(members, _TABLE, rules, later)
-    stream = values.get("stream", False)
     wants_usage = settle_usage(members, values, rules)
-    return Ask(route, model, stream, members, wants_usage=wants_usage)
+    return Ask(route, model, values.get("stream", False), members, wants_usage=wants_usage)
 
 
-def _shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
+def _shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     if ask.route.path == COUNT_PATH:
-        return _count(body)
+        read_reply(body)
+        return Reply(body)
     return shape_reply(body, ask, stamp, CHAT_KIND)
-
-
-def _count(body: bytes) -> Steps[Reply]:
-    yield from read_reply(body)
-    return Reply(body)
 
 
 def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) -> bool:
@@ -88,16 +69,12 @@ def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) 
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
     """The prompt itself, its words counted as tokens."""
-    asked, prompt = 0, ""
-    for role, text in texts(ask.members["messages"]):
-        asked += count_words(text)
-        if role == "user":
-            prompt = text
+    words, prompt = heard(texts(ask.members["messages"]))
     if ask.route.path == COUNT_PATH:
-        return Reply(msgspec.json.encode({"input_tokens": asked}), model=ask.model)
-    content = f"Echo: {prompt}"
+        return Reply(msgspec.json.encode({"input_tokens": words}), model=ask.model)
+    content, usage = echoed(words, prompt)
     choice = {"message": {"role": "assistant", "content": content}}
-    return own_reply(choice, counted(asked, count_words(content)), ask, stamp, CHAT_KIND)
+    return own_reply(choice, usage, ask, stamp, CHAT_KIND)
 
 
 def _reader(ask: Ask) -> Reader:
@@ -107,7 +84,7 @@ def _reader(ask: Ask) -> Reader:
 CHAT = Operation(
     name="chat",
     metric_name="chat",
-    routes=(same("/v1/chat/completions"), same(COUNT_PATH, costs=False)),
+    routes=(same("/v1/chat/completions", sample=SAMPLE), same(COUNT_PATH, costs=False)),
     check=check,
     shape=_shape,
     reader=_reader,

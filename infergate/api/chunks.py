@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from infergate.api.batches import BATCH, OBJECT_END, in_batches
-from infergate.api.events import DROP, FAIL, PASS, Verdict
+from infergate.api.events import DELTA, DROP, FAIL, PASS, Verdict
+from infergate.api.repeats import Repeats, text_of
 from infergate.api.usage import NO_USAGE, Usage, counted, read_timings, read_usage
 
 MAX_CHOICES = 4096
@@ -76,11 +77,7 @@ _large_chunk = msgspec.json.Decoder(_LargeChunk).decode
 _choices = msgspec.json.Decoder(list[_Choice]).decode
 _object = msgspec.json.Decoder(_Object).decode
 
-# In valid JSON a quote that no backslash precedes ends a string. So this finds a member whose name
-# ends in "content", as in {"delta":{"content":"word"}}, with a text in which nothing is escaped,
-# and the text can neither begin nor end anywhere else.
-_CONTENT = re.compile(rb'content": ?"([^"\\\x00-\x1f]+)"')
-_TEXT = re.compile(rb'[^"\\\x00-\x1f]+')
+_TEXT = text_of(rb"content|reasoning_content|reasoning|refusal|text")
 
 
 @attrs.define(eq=False)
@@ -111,9 +108,7 @@ class ChunkReader:
     _beside: dict[bytes, Usage] = attrs.field(factory=dict, init=False)
     _timings: Raw = attrs.field(default=_ABSENT, init=False)
     _heard: bool = attrs.field(default=False, init=False)
-    # What stands before and after the text of the last chunk, where that brought one token and
-    # nothing else: {"choices":[{"delta":{"content":" and "}}]}.
-    _around: tuple[bytes, bytes] | None = attrs.field(default=None, init=False)
+    repeats: Repeats = attrs.field(factory=lambda: Repeats(_TEXT), init=False)
 
     done_is_an_end = True
     # A chunk with the usage, or another choice, may follow.
@@ -147,18 +142,6 @@ class ChunkReader:
         return Usage(prompt, completion, prompt + completion, "backend", cached)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
-        if self._around is not None and not name:
-            # Nearly every chunk is the last one with another text: no need to read it again.
-            before, after = self._around
-            if (
-                data.isascii()  # or else UTF-8, which is for the parser to judge
-                and data.startswith(before)
-                and data.endswith(after)
-                and _TEXT.fullmatch(data, len(before), len(data) - len(after))
-            ):
-                self.tokens += 1
-                return PASS
-        self._around = None
         self._heard = True
         if self.model is None and not self.tokens:
             self.model = read_model(data)
@@ -171,9 +154,10 @@ class ChunkReader:
         is_extra = self._hear_usage(chunk.usage, choices)
         if name == b"error" or _is_error(chunk):
             return FAIL
-        if self.tokens == tokens + 1 and (text := _CONTENT.search(data)):
-            self._around = data[: text.start(1)], data[text.end(1) :]
-        return DROP if is_extra and self.strip_usage else PASS
+        if is_extra and self.strip_usage:
+            return DROP
+        counted_alone = chunk.usage in (_ABSENT, _NULL) and chunk.timings is _ABSENT
+        return DELTA if self.tokens == tokens + 1 and counted_alone else PASS
 
     def _hear_choice(self, choice: _Choice) -> None:
         if _brings_token(choice):

@@ -9,39 +9,28 @@ from msgspec import Raw
 from infergate.api import members as m
 from infergate.api.chat import DONE, settle_usage
 from infergate.api.chunks import ChunkReader
+from infergate.api.echo import echoed
 from infergate.api.events import Reader
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.prompts import several, words_and_last
 from infergate.api.reply import TEXT_KIND, as_chunks, own_reply, shape_reply
-from infergate.api.usage import count_words, counted
 
 _PROMPT = m.Member("prompt", "invalid_prompt", m.prompt, required=True, in_steps=True)
-_TABLE = (
-    _PROMPT,
-    m.STREAM,
-    m.Member("max_tokens", "invalid_max_tokens", m.tokens_from_zero),
-    m.TEMPERATURE,
-    m.TOP_P,
-    m.STOP,
-    m.N,
-    m.STREAM_OPTIONS,
-)
+_MAX = m.Member("max_tokens", "invalid_max_tokens", m.tokens_from_zero)
+_TABLE = (_PROMPT, m.STREAM, _MAX, *m.CHOICES)
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge a completion request; a `Check`."""
     model = m.settle_model(members, rules)
     values = m.judge(members, m.absent_beside(_TABLE, members, "prompt_embeds"), rules, later)
-    stream = values.get("stream", False)
-    wants_usage = settle_usage(members, values, rules)
-    several_prompts = several(members.get("prompt"))
     return Ask(
         route,
         model,
-        stream,
+        values.get("stream", False),
         members,
-        wants_usage=wants_usage,
-        several_prompts=several_prompts,
+        wants_usage=settle_usage(members, values, rules),
+        several_prompts=several(members.get("prompt")),
     )
 
 
@@ -52,15 +41,14 @@ def _reader(ask: Ask) -> Reader:
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
     """The last prompt itself, its words and those of the others counted as tokens."""
     asked, last = words_and_last(ask.members.get("prompt"))
-    text = f"Echo: {last}"
-    usage = counted(asked, count_words(text))
+    text, usage = echoed(asked, last)
     return own_reply({"text": text, "logprobs": None}, usage, ask, stamp, TEXT_KIND)
 
 
 COMPLETIONS = Operation(
     name="completions",
     metric_name="text_completion",
-    routes=(same("/v1/completions"),),
+    routes=(same("/v1/completions", sample=b'{"prompt":"1, 2, 3,","max_tokens":16}'),),
     check=check,
     shape=partial(shape_reply, kind=TEXT_KIND),
     reader=_reader,

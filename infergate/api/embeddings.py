@@ -7,7 +7,6 @@ from msgspec import Raw
 from infergate.api import members as m
 from infergate.api.objects import NULL, is_array, read_reply_or_array
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
-from infergate.api.steps import Steps
 from infergate.api.usage import NO_USAGE, read_usage
 from infergate.errors import BrokenReply
 
@@ -26,13 +25,11 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     return Ask(route, model, False, members, takes_array=members.get("content", NULL) != NULL)
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     """The reply as it came. llama.cpp answers to ``content`` with an array, which says nothing of
     its usage."""
-    reply = yield from read_reply_or_array(body)
+    reply = read_reply_or_array(body, ask.takes_array)
     if reply is None:
-        if not ask.takes_array:
-            raise BrokenReply("The backend's reply is not a JSON object.")
         return Reply(body)
     if not is_array(reply.get("data", NULL)):
         raise BrokenReply("The backend's reply has no embeddings.")
@@ -43,7 +40,7 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
 EMBEDDINGS = Operation(
     name="embeddings",
     metric_name="embeddings",
-    routes=(same("/v1/embeddings"),),
+    routes=(same("/v1/embeddings", sample=b'{"input":"one"}'),),
     check=check,
     shape=shape,
     # vLLM's `encoding_format` of ``bytes``: the vectors, and in a header field what they are.

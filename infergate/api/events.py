@@ -15,6 +15,7 @@ from typing import Protocol
 
 import attrs
 
+from infergate.api.repeats import Repeats
 from infergate.api.screening import fit_to_show
 from infergate.api.usage import Usage
 
@@ -61,17 +62,23 @@ class Verdict(Enum):
     """It is not: the client did not ask for it."""
     FAIL = auto()
     """It is an error of the backend's own, and the last event that counts."""
+    DELTA = auto()
+    """It is for the client, and all that the reader did was to count one token. It would do the
+    same, at any time, with the same event that has another text in it."""
 
 
-PASS, DROP, FAIL = Verdict
+PASS, DROP, FAIL, DELTA = Verdict
 
 
 class Reader(Protocol):
     """Learns from the events of one stream. A `Scanner` calls `hear` with each event, in order, and
     never after the stream's end or an error."""
 
+    repeats: Repeats
+    """By this the scanner knows a delta that repeats, which it does not hand over."""
     tokens: int
-    """Events, or deltas in them, that brought something of the answer."""
+    """Events, or deltas in them, that brought something of the answer. The scanner counts those
+    that repeat."""
     model: str | None
     """The model that the stream names, once it has."""
 
@@ -130,11 +137,15 @@ class Scanner:
     """Of the CRLF that ended the last event, the half that has not come yet; for those who read no
     further."""
 
+    _repeats: Repeats = attrs.field(init=False)
     _held: bytearray = attrs.field(factory=bytearray, init=False)
     _opening: bool = attrs.field(default=True, init=False)
     # Between the two halves of a CRLF that ends an event: what to give out for the second.
     _half: bytes | None = attrs.field(default=None, init=False)
     _between_events: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._repeats = self.reader.repeats
 
     @property
     def certain(self) -> bool:
@@ -166,35 +177,21 @@ class Scanner:
 
         Raises `EventTooLarge`, and nothing else whatever comes in.
         """
-        # Nearly every piece is one event, or several, each whole. These need not be held.
-        if (
-            self._between_events
-            and data.endswith(b"\n\n")
-            and _CR not in data
-            and len(data) <= self.limit
-        ):
-            last = len(data) - 2
-            line_end = data.find(_LF)
-            if line_end == last and data.startswith(b"data: {"):
-                # As `_hear` does, for what is no end. Most chunks of most streams end here.
+        # Nearly every read is one event, or several, each whole. These need not be held.
+        if self._between_events and len(data) <= self.limit:
+            if self._repeats.same(data):
+                # Most chunks of most streams end here.
                 self.events += 1
-                verdict = self.reader.hear(data[6:last], b"")
-                if verdict is PASS or self._is_shown(data[6:last], verdict):
-                    return data
-                return b""
-            # "event: NAME" in one line, and "data: {...}" in the next.
+                self.reader.tokens += 1
+                return data
             if (
-                data.startswith(b"event: ")
-                and data.startswith(b"data: {", line_end + 1)
-                and data.find(_LF, line_end + 1) == last
+                data.endswith(b"\n\n")
+                and _CR not in data
+                and data[0] != _LF
+                and b"\n\n\n" not in data
             ):
-                return data if self._hear(data[line_end + 7 : last], data[7:line_end]) else b""
-            if data.find(b"\n\n") == last:
-                return data if self._take(data[:last]) else b""
-            if line_end > 0 and b"\n\n\n" not in data:
-                events = data[:last].split(b"\n\n")
-                kept = [event for event in events if self._take(event)]
-                return data if len(kept) == len(events) else b"\n\n".join([*kept, b""])
+                events = [event + b"\n\n" for event in data[:-2].split(b"\n\n")]
+                return b"".join([event for event in events if self._take(event)])
         return self._assemble(data)
 
     def _assemble(self, data: bytes) -> bytes:
@@ -242,7 +239,7 @@ class Scanner:
                 break
             event = bytes(held[start : end.end()])
             start = end.end()
-            kept = self._take(event.rstrip(b"\r\n"))
+            kept = self._take(event)
             if kept:
                 out.append(event)
             if start == len(held) and event.endswith(b"\r"):
@@ -251,19 +248,18 @@ class Scanner:
         return start
 
     def _take(self, event: bytes) -> bool:
-        """Learn what a whole event says; False where it is not for the client."""
+        """Learn what a whole event says, its empty line included; False where it is not for the
+        client."""
         if self.over:
             return False
-        if event.startswith(b"data: ") and _LF not in event and _CR not in event:
-            return self._hear(event[6:], b"")
-        lines = event.split(b"\n") if _CR not in event else event.splitlines()
-        if len(lines) == 2 and event.startswith(b"event: ") and lines[1].startswith(b"data: "):
-            return self._hear(lines[1][6:], lines[0][7:])
-        lines = [line for line in lines if line and not line.startswith(b":")]
-        return self._hear(*_read_fields(lines)) if lines else True
-
-    def _hear(self, data: bytes, name: bytes) -> bool:
-        """The same, for the data and the type of an event."""
+        if self._repeats.same(event):
+            self.events += 1
+            self.reader.tokens += 1
+            return True
+        lines = [line for line in event.splitlines() if line and not line.startswith(b":")]
+        if not lines:
+            return True
+        data, name = _read_fields(lines)
         self.events += 1
         if data[:1] != b"{" and _is_done(data, name):
             self.ended = True
@@ -271,12 +267,14 @@ class Scanner:
             # Behind an answer that is not whole it would make one of half an answer.
             self.done = data == _DONE and self.reader.done_is_an_end
             return self.done
-        return self._is_shown(data, self.reader.hear(data, name))
+        verdict = self.reader.hear(data, name)
+        # A CR at the end may be the first half of a CRLF.
+        if verdict is DELTA and not event.endswith(b"\r"):
+            self._repeats.learn(event)
+        return verdict in (PASS, DELTA) or self._is_shown(data, verdict)
 
     def _is_shown(self, data: bytes, verdict: Verdict) -> bool:
-        """Whether an event goes on, given what the reader makes of its data."""
-        if verdict is PASS:
-            return True
+        """Whether an event that is not simply passed on is given out."""
         if verdict is FAIL:
             self.error = data
             self._end()

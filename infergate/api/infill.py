@@ -23,7 +23,7 @@ from infergate.api.objects import (
     read_reply_or_array,
 )
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
-from infergate.api.steps import Steps
+from infergate.api.repeats import Repeats, text_of
 from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
 from infergate.errors import BrokenReply
 
@@ -58,6 +58,8 @@ _counts = msgspec.json.Decoder(_Counts)
 _said = msgspec.json.Decoder(_Said)
 _items = msgspec.json.Decoder(list[Raw])
 
+_TEXT = text_of(b"content")
+
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge nothing but ``stream``; a `Check`."""
@@ -72,22 +74,20 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     )
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     """The reply as it came: one object, or where the prompt was a list an array of them, whose
     usage adds up."""
-    reply = yield from read_reply_or_array(body)
+    reply = read_reply_or_array(body, ask.takes_array)
     if reply is not None:
         if not is_string(reply.get("content", NULL)):
             raise BrokenReply("The backend's reply has no content.")
         return Reply(body, _add_up([body]), m.string_model(reply))
-    if not ask.takes_array:
-        raise BrokenReply("The backend's reply is an array where none was to be expected.")
-    items = yield from _replies(Raw(body.strip()))
-    first = yield from read_reply(bytes(items[0]))
-    return Reply(body, _add_up(items), m.string_model(first))
+
+    items = _replies(Raw(body.strip()))
+    return Reply(body, _add_up(items), m.string_model(read_reply(bytes(items[0]))))
 
 
-def _replies(raw: Raw) -> Steps[list[Raw]]:
+def _replies(raw: Raw) -> list[Raw]:
     """The replies in an array of them; raises `BackendError`."""
     replies: list[Raw] = []
     for _, items in in_batches(raw, _items.decode, OBJECT_END):
@@ -96,7 +96,6 @@ def _replies(raw: Raw) -> Steps[list[Raw]]:
             raise BrokenReply(
                 f"The backend's reply is an array of more than {MAX_INDEXES} replies."
             )
-        yield
     if not replies or not all(map(is_object, replies)):
         raise BrokenReply("The backend's reply is an array of what is no reply.")
     return replies
@@ -117,13 +116,12 @@ def _sum(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
+def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
     """One event for each reply, which says that it is the last of its prompt."""
     replies = _items.decode(reply.body) if reply.body.lstrip().startswith(b"[") else [reply.body]
     events = []
     for index, one in enumerate(replies):
-        said = yield from read_reply(bytes(one))
-        members = {"index": Raw(b"%d" % index), **said, "stop": _TRUE}
+        members = {"index": Raw(b"%d" % index), **read_reply(bytes(one)), "stop": _TRUE}
         events.append(b"data: %b\n\n" % in_one_line(msgspec.json.encode(members)))
     return b"".join(events)
 
@@ -137,6 +135,8 @@ class InfillReader:
 
     tokens: int = attrs.field(default=0, init=False)
     model: str | None = attrs.field(default=None, init=False)
+    # Nothing is learnt: with every event come other counts.
+    repeats: Repeats = attrs.field(factory=lambda: Repeats(_TEXT), init=False)
 
     _stopped: dict[bytes, bool] = attrs.field(factory=dict, init=False)
     # What each index said last of either count. llama.cpp counts along with every event.
@@ -204,7 +204,10 @@ def _reader(ask: Ask) -> Reader:
 INFILL = Operation(
     name="infill",
     metric_name="infill",
-    routes=(same("/infill"), same("/completion")),
+    routes=(
+        same("/infill", sample=b'{"input_prefix":"1, 2, ","input_suffix":", 9","n_predict":16}'),
+        same("/completion", sample=b'{"prompt":"1, 2, 3,","n_predict":16}'),
+    ),
     check=check,
     shape=shape,
     reader=_reader,

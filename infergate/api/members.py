@@ -7,7 +7,7 @@ order. None of the values stays behind as an object that is larger than the text
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import attrs
@@ -19,19 +19,18 @@ from infergate.api.messages import BadMessage, check_messages
 from infergate.api.objects import NULL, is_array, is_object, is_string
 from infergate.api.operation import Later, Rules
 from infergate.api.prompts import check_items
-from infergate.api.steps import Steps
+from infergate.api.steps import Steps, at_once
 from infergate.api.strictjson import MAX_MEMBERS
 from infergate.errors import InvalidRequest
 
-_EMPTY = Raw(b'""')
 _EMPTY_ARRAY = re.compile(rb"\[[ \t\r\n]*\]")
-_BRACKET = ord("[")
+_EMPTY = re.compile(rb'""|' + _EMPTY_ARRAY.pattern)
+
 _LARGEST = 2**63 - 1
 
 # msgspec's strict mode is the contract's: `true` is no integer, and neither are 1.0 and "1".
 _string = msgspec.json.Decoder(str)
-_strings = msgspec.json.Decoder(list[str])
-_string_or_array = msgspec.json.Decoder(str | list[str])
+_string_or_strings: msgspec.json.Decoder[Any] = msgspec.json.Decoder(str | list[str])
 _boolean = msgspec.json.Decoder(bool)
 _integer = msgspec.json.Decoder(int)
 _from_zero = msgspec.json.Decoder(Annotated[float, Meta(ge=0)])
@@ -41,14 +40,17 @@ _from_zero = msgspec.json.Decoder(Annotated[float, Meta(ge=0)])
 class Member:
     """One member that is judged: its name, the code of its error, and `read`, which gives its value
     or raises `InvalidRequest`, or `msgspec.ValidationError` or `BadMessage` where these say enough.
-    A large one may take long where `in_steps`: then `read` gives no value, but steps that are still
-    to be done."""
+    A large one may take long where `in_steps`: then `read` gives no value but the `Steps` in which
+    it is judged."""
 
     name: str
     code: str
-    read: Callable[[Member, Raw, Rules], Any]
+    read: Read
     required: bool = False
     in_steps: bool = False
+
+
+Read = Callable[[Member, Raw, Rules], Any]
 
 
 def judge(
@@ -62,14 +64,12 @@ def judge(
         name = member.name
         if name in members and members[name] != NULL:
             try:
-                value = member.read(member, members[name], rules)
                 if not member.in_steps:
-                    values[name] = value
-                elif later is not None:
-                    later.append(_later(member, value))
+                    values[name] = member.read(member, members[name], rules)
+                elif later is None:
+                    at_once(member.read(member, members[name], rules))
                 else:
-                    for _ in value:
-                        pass
+                    later.append(_later(member, members[name], rules))
             except (msgspec.ValidationError, BadMessage) as error:
                 raise at_fault(member, error) from None
         elif member.required:
@@ -79,9 +79,9 @@ def judge(
     return values
 
 
-def _later(member: Member, steps: Iterable[None]) -> Steps[None]:
+def _later(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     try:
-        yield from steps
+        yield from member.read(member, raw, rules)
     except (msgspec.ValidationError, BadMessage) as error:
         raise at_fault(member, error) from None
 
@@ -137,60 +137,48 @@ def tokens_from_zero(member: Member, raw: Raw, rules: Rules) -> int:
 
 def string_or_strings(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """A string, or an array of strings."""
-    if memoryview(raw)[0] != _BRACKET:
-        _string_or_array.decode(raw)
-        return
-    for _ in in_batches(raw, _strings.decode, SCALAR_END):
+    for _ in in_batches(raw, _string_or_strings.decode, SCALAR_END):
         yield
+
+
+_KINDS = {"string": is_string, "array": is_array, "object": is_object}
+
+
+def one_of(expected: str, refused: re.Pattern[bytes] | None = None) -> Read:
+    """A value of one of the kinds that `expected` names, as in ``a string or an array``, but for
+    an empty one that is `refused`. What is inside is the backend's to judge."""
+    kinds = [is_kind for kind, is_kind in _KINDS.items() if kind in expected]
+
+    def read(member: Member, raw: Raw, rules: Rules) -> None:
+        if not any(is_kind(raw) for is_kind in kinds):
+            raise wrong(member, f"expected {expected}")
+        if refused is not None and refused.fullmatch(memoryview(raw)):
+            raise wrong(member, "it is empty")
+
+    return read
+
+
+string_or_array = one_of("a string or an array")
+string_or_object = one_of("a string or an object")
+filled_string_or_array = one_of("a string or an array", _EMPTY)
+filled_array = one_of("an array", _EMPTY)
+documents = one_of("an array, a string or an object", _EMPTY_ARRAY)
+_any_prompt = one_of("a string, an array or an object", _EMPTY_ARRAY)
+_filled_prompt = one_of("a string, an array or an object", _EMPTY)
 
 
 def prompt(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """A string, an object, or an array that is not empty, of strings, integers, arrays or
     objects."""
+    _any_prompt(member, raw, rules)
     if is_array(raw):
-        if not (yield from check_items(raw)):
-            raise wrong(member, "it is empty")
-    elif not (is_string(raw) or is_object(raw)):
-        raise wrong(member, "expected a string, an array or an object")
+        yield from check_items(raw)
 
 
 def filled_prompt(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """The same, and no empty string."""
+    _filled_prompt(member, raw, rules)
     yield from prompt(member, raw, rules)
-    if raw == _EMPTY:
-        raise wrong(member, "it is empty")
-
-
-def string_or_array(member: Member, raw: Raw, rules: Rules) -> None:
-    """A string, or an array of what the backend judges."""
-    if not (is_string(raw) or is_array(raw)):
-        raise wrong(member, "expected a string or an array")
-
-
-def filled_string_or_array(member: Member, raw: Raw, rules: Rules) -> None:
-    """The same, and neither may be empty."""
-    string_or_array(member, raw, rules)
-    if raw == _EMPTY or _EMPTY_ARRAY.fullmatch(memoryview(raw)):
-        raise wrong(member, "it is empty")
-
-
-def string_or_object(member: Member, raw: Raw, rules: Rules) -> None:
-    if not (is_string(raw) or is_object(raw)):
-        raise wrong(member, "expected a string or an object")
-
-
-def documents(member: Member, raw: Raw, rules: Rules) -> None:
-    """An array that is not empty, a string or an object."""
-    if is_array(raw):
-        filled_string_or_array(member, raw, rules)
-    elif not (is_string(raw) or is_object(raw)):
-        raise wrong(member, "expected an array, a string or an object")
-
-
-def filled_array(member: Member, raw: Raw, rules: Rules) -> None:
-    if not is_array(raw):
-        raise wrong(member, "expected an array")
-    filled_string_or_array(member, raw, rules)
 
 
 class StreamOptions(Struct):
@@ -210,7 +198,7 @@ def stream_options(member: Member, raw: Raw, rules: Rules) -> StreamOptions:
     return options
 
 
-def messages(member: Member, raw: Raw, rules: Rules) -> Iterable[None]:
+def messages(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
     """The messages of a chat."""
     return check_messages(raw)
 
@@ -225,6 +213,8 @@ TOP_P = Member("top_p", "invalid_top_p", number_from_zero)
 STOP = Member("stop", "invalid_stop", string_or_strings, in_steps=True)
 N = Member("n", "invalid_n", integer)
 STREAM_OPTIONS = Member("stream_options", "invalid_stream_options", stream_options)
+CHOICES = (TEMPERATURE, TOP_P, STOP, N, STREAM_OPTIONS)
+"""What completions of either kind are judged by last."""
 
 
 def settle_model(members: dict[str, Raw], rules: Rules) -> str | None:

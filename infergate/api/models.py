@@ -9,7 +9,6 @@ from msgspec import Raw, Struct
 
 from infergate.api.batches import OBJECT_END, in_batches
 from infergate.api.objects import NULL, array, is_array, joined, read, read_reply
-from infergate.api.steps import Steps
 from infergate.errors import BrokenReply
 
 MAX_ENTRIES = 10_000
@@ -28,34 +27,35 @@ _entry = msgspec.json.Decoder(_Entry | str)
 _items = msgspec.json.Decoder(list[Raw])
 
 
-def visible_models(listed: bytes, wanted: Callable[[str], bool]) -> Steps[bytes]:
+def visible_models(listed: bytes, wanted: Callable[[str], bool]) -> bytes:
     """The list with no other models than those `wanted`, in every array of it. Raises
     `BackendError` for a list that is too long to look through."""
-    members = yield from read_reply(listed)
+    members = read_reply(listed)
     for name, raw in members.items():
         if is_array(raw):
-            kept = []
-            for model, item in _entries(raw):
-                if wanted(model):
-                    kept.append(item)
-                yield
-            members[name] = array(kept)
+            members[name] = array([item for model, item in _entries(raw) if wanted(model)])
     return joined(members)
 
 
-def entry(listed: bytes, model: str) -> Steps[bytes | None]:
+def entry(listed: bytes, model: str) -> bytes | None:
     """The entry of one model, as it stands in the list, of OpenAI's array first; None where there
     is none. Raises `BackendError` as above."""
-    members = yield from read_reply(listed)
+    return next((item for name, item in _ordered(listed) if name == model), None)
+
+
+def names(listed: bytes) -> list[str]:
+    """The models of a list, each once, in the order of OpenAI's array. Raises `BackendError` for
+    what is no list, or is too long."""
+    return list(dict.fromkeys(name for name, _ in _ordered(listed) if name))
+
+
+def _ordered(listed: bytes) -> Iterator[tuple[str, bytes]]:
+    """The entries of every array of a list, those of OpenAI's first."""
+    members = read_reply(listed)
     # llama.cpp's list has Ollama's array before OpenAI's.
-    ordered = [members.pop("data", NULL), *members.values()]
-    arrays = [raw for raw in ordered if is_array(raw)]
-    for raw in arrays:
-        for name, item in _entries(raw):
-            if name == model:
-                return item
-            yield
-    return None
+    for raw in [members.pop("data", NULL), *members.values()]:
+        if is_array(raw):
+            yield from _entries(raw)
 
 
 def _entries(raw: Raw) -> Iterator[tuple[str, bytes]]:

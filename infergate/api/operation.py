@@ -46,11 +46,14 @@ class Route:
     target: str
     costs: bool = True
     """Whether it makes or reads tokens that a caller's limit is about; counting them does not."""
+    sample: bytes = b""
+    """The body of a tiny request, without model and stream, with which `infergate check` tries the
+    route. One that has none is not tried."""
 
 
-def same(path: str, *, costs: bool = True) -> Route:
+def same(path: str, *, costs: bool = True, sample: bytes = b"") -> Route:
     """A route that has the same path on both sides."""
-    return Route(path, path, costs)
+    return Route(path, path, costs, sample)
 
 
 class Ask(Struct, frozen=True, gc=False):
@@ -129,11 +132,11 @@ class Operation:
     """``gen_ai_operation_name`` of the metrics."""
     routes: tuple[Route, ...]
     check: Check
-    shape: Callable[[bytes, Ask, Stamp], Steps[Reply]]
+    shape: Callable[[bytes, Ask, Stamp], Reply]
     """The backend's plain reply held to the contract; raises `BackendError` where it is none."""
     reader: Callable[[Ask], Reader] | None = None
     """What reads a stream; None where the operation has none. `Ask` is without members."""
-    as_stream: Callable[[Reply, Ask, Stamp], Steps[bytes]] | None = None
+    as_stream: Callable[[Reply, Ask, Stamp], bytes] | None = None
     """The events of a stream that says what a reply of `shape` or `echo` says."""
     echo: Callable[[Ask, Stamp], Reply] | None = None
     """The answer where there is no backend; None where only a backend can give one."""

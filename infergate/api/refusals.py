@@ -6,15 +6,15 @@ clients look into (an agent shortens its history when it reads ``context_length_
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import msgspec
 from msgspec import Raw, Struct
 
+from infergate.api.objects import NULL, read
 from infergate.api.screening import fit_to_show
-from infergate.api.steps import at_once
-from infergate.api.strictjson import NotJSON, member_steps, read_object
+from infergate.api.strictjson import NotJSON, read_members, read_object
 from infergate.errors import BackendError, BackendRejected, GatewayError, HeaderList
 
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429, 501})
@@ -38,8 +38,7 @@ MAX_DETAIL = 16384
 MAX_NESTED = 8
 """Error objects that are opened to find the innermost one with a message."""
 
-T = TypeVar("T")
-_NULL = Raw(b"null")
+
 _string = msgspec.json.Decoder(str)
 _code = msgspec.json.Decoder(int)
 
@@ -105,7 +104,7 @@ def read_refusal(body: bytes) -> Said:
     if refused is None:
         return Said()
     # In a stream of ``/v1/responses`` the error of a response that has failed stands inside it.
-    failed = refused.get("response", _NULL)
+    failed = refused.get("response", NULL)
     if "error" not in refused and bytes(failed).startswith(b"{"):
         refused = {name: raw for name, raw in _members(failed).items() if name == "error"}
     detail, members = _innermost(Raw(body), refused)
@@ -113,12 +112,12 @@ def read_refusal(body: bytes) -> Said:
     if message is None and members is not refused:
         message = _message(refused)
     # Of an object that only says `detail` or `message` there is no more to see than that.
-    marks = (_read(_string, refused.get(name)) for name in ("object", "type"))
+    marks = (read(_string, refused.get(name, NULL)) for name in ("object", "type"))
     is_error = members is not refused or "error" in marks
     if message is not None:
         message = message[:MAX_MESSAGE]
     shown = detail if is_error and len(bytes(detail)) <= MAX_DETAIL else None
-    return Said(message, shown, _read(_code, members.get("code")) if is_error else None)
+    return Said(message, shown, read(_code, members.get("code", NULL)) if is_error else None)
 
 
 def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
@@ -130,7 +129,7 @@ def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
             (
                 member
                 for name in ("error", "detail")
-                if (member := members.get(name, _NULL)) and bytes(member).startswith(b"{")
+                if (member := members.get(name, NULL)) and bytes(member).startswith(b"{")
             ),
             None,
         )
@@ -145,25 +144,22 @@ def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
 def _members(raw: Raw) -> dict[str, Raw]:
     """The members of an object; none where there are too many."""
     try:
-        return at_once(member_steps(bytes(raw)))
+        return read_members(bytes(raw))
     except NotJSON:
         return {}
 
 
 def _message(members: dict[str, Raw]) -> str | None:
     for name in ("message", "error", "detail", "msg"):
-        raw = members.get(name)
-        message = _read(_string, raw)
-        if message is None:
-            message = _first_fault(raw)
-        if message:
+        raw = members.get(name, NULL)
+        if message := read(_string, raw) or _first_fault(raw):
             return message
     return None
 
 
-def _first_fault(raw: Raw | None) -> str | None:
+def _first_fault(raw: Raw) -> str | None:
     """The first entry of FastAPI's list, as ``body.messages.0.role: Field required``."""
-    faults = _read(_faults, raw)
+    faults = read(_faults, raw)
     if not faults:
         return None
     place = ".".join(str(step) for step in faults[0].loc if isinstance(step, (str, int)))
@@ -179,11 +175,3 @@ def _one_line(body: bytes) -> str | None:
     if not line or not line.isprintable() or line[0] in '{["<':
         return None
     return line[:MAX_MESSAGE]
-
-
-def _read(decoder: msgspec.json.Decoder[T], raw: Raw | None) -> T | None:
-    """A value of the decoder's type; None where it is absent or of another type."""
-    try:
-        return None if raw is None else decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return None

@@ -6,10 +6,8 @@ from msgspec import Raw
 
 from infergate.api import members as m
 from infergate.api.objects import NULL, read_reply_or_array
-from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp
-from infergate.api.steps import Steps
+from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.usage import NO_USAGE, read_usage
-from infergate.errors import BrokenReply
 
 _QUERY = m.Member("query", "invalid_query", m.string_or_object, required=True)
 _DOCUMENTS = m.Member("documents", "invalid_documents", m.documents, required=True)
@@ -25,13 +23,11 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     return Ask(route, model, False, members, takes_array=has_texts)
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     """The reply as it came. llama.cpp answers to ``texts`` with an array, which says nothing of
     its usage."""
-    reply = yield from read_reply_or_array(body)
+    reply = read_reply_or_array(body, ask.takes_array)
     if reply is None:
-        if not ask.takes_array:
-            raise BrokenReply("The backend's reply is not a JSON object.")
         return Reply(body)
     usage = read_usage(reply.get("usage", NULL))
     return Reply(body, usage or NO_USAGE, m.string_model(reply))
@@ -40,8 +36,12 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
 RERANK = Operation(
     name="rerank",
     metric_name="rerank",
-    # The two others are for clients whose path cannot be set.
-    routes=tuple(Route(path, "/v1/rerank") for path in ("/v1/rerank", "/rerank", "/v2/rerank")),
+    routes=(
+        same("/v1/rerank", sample=b'{"query":"one","documents":["one","two"]}'),
+        # For clients whose path cannot be set.
+        Route("/rerank", "/v1/rerank"),
+        Route("/v2/rerank", "/v1/rerank"),
+    ),
     check=check,
     shape=shape,
 )

@@ -8,9 +8,9 @@ import attrs
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from infergate.api.events import FAIL, PASS, Reader, Verdict
+from infergate.api.events import DELTA, FAIL, PASS, Reader, Verdict
 from infergate.api.objects import NULL, event, is_object, read
-from infergate.api.repeats import Repeats
+from infergate.api.repeats import Repeats, text_of
 from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
 from infergate.errors import GatewayError
 
@@ -53,6 +53,8 @@ _usage = msgspec.json.Decoder(_Usage)
 _details = msgspec.json.Decoder(_Details)
 _number = msgspec.json.Decoder(int)
 
+_TEXT = text_of(b"delta")
+
 
 def read_usage(member: Raw) -> Usage:
     """The ``usage`` of a plain response; `NO_USAGE` where it is null or makes no sense."""
@@ -82,7 +84,7 @@ class ResponseReader:
     _cached: int = attrs.field(default=0, init=False)
     _last_number: int = attrs.field(default=-1, init=False)
     _heard: bool = attrs.field(default=False, init=False)
-    _repeats: Repeats = attrs.field(factory=lambda: Repeats(b"delta"), init=False)
+    repeats: Repeats = attrs.field(factory=lambda: Repeats(_TEXT), init=False)
 
     end_is_certain = True
 
@@ -93,7 +95,7 @@ class ResponseReader:
     @property
     def next_number(self) -> int:
         """The ``sequence_number`` of an event that the gateway adds."""
-        return max(self._last_number, self._repeats.number) + 1
+        return max(self._last_number, self.repeats.number) + 1
 
     def usage(self, prompt_estimate: int) -> Usage:
         if not self._heard:
@@ -101,10 +103,6 @@ class ResponseReader:
         return settled(self._prompt, self._completion, prompt_estimate, self.tokens, self._cached)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
-        if self._repeats.same(data) and name != b"error":
-            self.tokens += 1
-            return PASS
-        self._repeats.forget()
         self._heard = True
         said = read(_event, data)
         if said is None:
@@ -118,7 +116,8 @@ class ResponseReader:
             return FAIL
         if kind.endswith(".delta") and _says(said.delta):
             self.tokens += 1
-            self._repeats.learn(data, numbered=said.sequence_number != NULL)
+            self.repeats.numbered = said.sequence_number != NULL
+            return DELTA if said.response == NULL else PASS
         self.finished = self.finished or kind in ENDS
         return PASS
 
@@ -151,10 +150,5 @@ def error_event(error: GatewayError, reader: Reader | None) -> bytes:
     object: with the flat ones alone openai-python says "Connection error."."""
     number = reader.next_number if isinstance(reader, ResponseReader) else 0
     said = {"code": error.code, "message": error.message, "param": error.param}
-    document = {
-        "type": "error",
-        **said,
-        "sequence_number": number,
-        "error": {"type": error.kind, **said},
-    }
-    return event("error", document)
+    inner = {"type": error.kind, **said}
+    return event("error", **said, sequence_number=number, error=inner)

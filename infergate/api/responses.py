@@ -11,6 +11,7 @@ from msgspec import Raw, Struct
 
 from infergate.api import members as m
 from infergate.api.batches import OBJECT_END, in_batches
+from infergate.api.echo import echoed, heard, text_within
 from infergate.api.objects import (
     NULL,
     event,
@@ -33,8 +34,7 @@ from infergate.api.operation import (
     same,
 )
 from infergate.api.response_events import ResponseReader, error_event, read_usage
-from infergate.api.steps import Steps
-from infergate.api.usage import Usage, count_words, counted
+from infergate.api.usage import Usage
 from infergate.errors import BrokenReply
 
 MAX_ITEMS = 4096
@@ -46,21 +46,15 @@ _INPUT = m.Member("input", "invalid_input", m.filled_string_or_array, required=T
 _MAX = m.Member("max_output_tokens", "invalid_max_tokens", m.tokens)
 _TABLE = (_INPUT, _MAX, m.STREAM, m.TEMPERATURE, m.TOP_P)
 _COUNT_TABLE = (_INPUT, m.STREAM, m.TEMPERATURE, m.TOP_P)
-_string = msgspec.json.Decoder(str)
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
     """Judge a request for a response; a `Check`."""
     model = m.settle_model(members, rules)
     counts = route.path == COUNT_PATH
-    table = m.absent_beside(
-        _COUNT_TABLE if counts else _TABLE,
-        members,
-        "prompt",
-        "previous_response_id",
-        "conversation",
-    )
-    values = m.judge(members, table, rules, later)
+    table = _COUNT_TABLE if counts else _TABLE
+    others = ("prompt", "previous_response_id", "conversation")
+    values = m.judge(members, m.absent_beside(table, members, *others), rules, later)
     return Ask(route, model, values.get("stream", False) and not counts, members)
 
 
@@ -71,24 +65,22 @@ class _Status(Struct, gc=False):
 _status = msgspec.json.Decoder(_Status)
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     """The reply as it came: a response, which has not failed, or a count of tokens."""
-    reply = yield from read_reply(body)
+    reply = read_reply(body)
     if ask.route.path == COUNT_PATH:
         return Reply(body)
     if not is_array(reply.get("output", NULL)):
         raise BrokenReply("The backend's reply is no response: it has no output.")
-    yield
     status = read(_status, body)
     if status is not None and status.status == "failed":
         raise BrokenReply("The backend's response has failed.")
     return Reply(body, read_usage(reply.get("usage", NULL)), m.string_model(reply))
 
 
-def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
+def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
     """The whole sequence of events that ends in this response, each text in one delta."""
     response = read_values(reply.body)
-    yield
     if _size(response["output"]) > MAX_ITEMS:
         raise BrokenReply(f"The backend's response has more than {MAX_ITEMS} items.")
     unfinished = {**response, "status": "in_progress", "output": [], "usage": None}
@@ -104,8 +96,7 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
     ended = "incomplete" if response.get("status") == "incomplete" else "completed"
     events.append((f"response.{ended}", {"response": response}))
     return b"".join(
-        event(kind, {"type": kind, "sequence_number": number, **said})
-        for number, (kind, said) in enumerate(events)
+        event(kind, sequence_number=number, **said) for number, (kind, said) in enumerate(events)
     )
 
 
@@ -172,59 +163,36 @@ def _part_events(part: dict[str, Any], at: dict[str, Any]) -> list[tuple[str, di
     ]
 
 
-class _Part(Struct, gc=False):
-    text: Raw = NULL
-
-
 class _Item(Struct, gc=False):
     role: Raw = NULL
     content: Raw = NULL
 
 
-_parts = msgspec.json.Decoder(list[_Part])
 _items = msgspec.json.Decoder(list[_Item])
 
 
 def _asked(members: dict[str, Raw]) -> Iterator[tuple[str, str]]:
     """Of each message of the input, its role and its text."""
-    instructions = members.get("instructions", NULL)
-    if is_string(instructions):
-        yield "developer", _string.decode(instructions)
+    yield "developer", text_of(members.get("instructions", NULL))
     given = members.get("input", NULL)
     if is_string(given):
-        yield "user", _string.decode(given)
+        yield "user", text_of(given)
     elif is_array(given):
         # An item that is no object ends it: the echo has nothing to say about it.
         with suppress(msgspec.ValidationError):
             for _, items in in_batches(given, _items.decode, OBJECT_END):
                 for item in items:
                     if item.content is not NULL:
-                        yield text_of(item.role), _content(item.content)
-
-
-def _content(raw: Raw) -> str:
-    """The text of an item of the input, "" where it has none."""
-    if not is_array(raw):
-        return text_of(raw)
-    said: list[str] = []
-    with suppress(msgspec.ValidationError):
-        for _, parts in in_batches(raw, _parts.decode, OBJECT_END):
-            said += [text_of(part.text) for part in parts if is_string(part.text)]
-    return "\n".join(said)
+                        yield text_of(item.role), text_within(item.content)
 
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
     """The prompt itself, its words counted as tokens."""
-    words, prompt = 0, ""
-    for role, said in _asked(ask.members):
-        words += count_words(said)
-        if role == "user":
-            prompt = said
+    words, prompt = heard(_asked(ask.members))
     if ask.route.path == COUNT_PATH:
         counted_words = {"object": "response.input_tokens", "input_tokens": words}
         return Reply(msgspec.json.encode(counted_words), model=ask.model)
-    text = f"Echo: {prompt}"
-    usage = counted(words, count_words(text))
+    text, usage = echoed(words, prompt)
     model = ask.model or UNKNOWN_MODEL
     return Reply(msgspec.json.encode(_response(text, usage, model, ask, stamp)), usage, model)
 
@@ -297,7 +265,10 @@ def _response(text: str, usage: Usage, model: str, ask: Ask, stamp: Stamp) -> di
 RESPONSES = Operation(
     name="responses",
     metric_name="chat",
-    routes=(same("/v1/responses"), same(COUNT_PATH, costs=False)),
+    routes=(
+        same("/v1/responses", sample=b'{"input":"Count from 1 to 9.","max_output_tokens":16}'),
+        same(COUNT_PATH, costs=False),
+    ),
     check=check,
     shape=shape,
     reader=lambda ask: ResponseReader(),

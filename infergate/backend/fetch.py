@@ -21,6 +21,14 @@ DEADLINE = 10.0
 _HEADERS = {b"Accept": [b"*/*"], b"Connection": [b"close"]}
 
 
+def base_and_path(url: str) -> tuple[str, str]:
+    """The base of a `Backend` for the document at `url`, and what to ask it for."""
+    uri = URI.fromBytes(url.encode("ascii"))
+    # Below a base of /v1 every path is what it says.
+    base = f"{uri.scheme.decode()}://{uri.netloc.decode()}/v1"
+    return base, "/" + uri.originForm.decode().removeprefix("/")
+
+
 def fetcher(agent: OriginAgent, url: str, deadlines: Deadlines) -> Callable[[], Deferred[bytes]]:
     """A function that gets the document at `url` through the agent of its origin.
 
@@ -28,10 +36,7 @@ def fetcher(agent: OriginAgent, url: str, deadlines: Deadlines) -> Callable[[], 
     Deferred of each call fires with the body of a 200 of at most `MAX_BYTES` within `DEADLINE`,
     and fails with `ValueError` for any other status, else with a `GatewayError`.
     """
-    uri = URI.fromBytes(url.encode("ascii"))
-    # Below a base of /v1 every path is what it says.
-    base = f"{uri.scheme.decode()}://{uri.netloc.decode()}/v1"
-    path = "/" + uri.originForm.decode().removeprefix("/")
+    base, path = base_and_path(url)
     backend = Backend(
         agent,
         base,

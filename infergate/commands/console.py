@@ -14,6 +14,7 @@ from infergate.config.manual import help_text
 from infergate.tap import Options
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "check": ("whether it would all work, and if not, why", "infergate.commands.check:main"),
     "key": ("a strong key, and its line for API_KEYS_FILE", "infergate.commands.newkey:main"),
     "usage": ("who used how much, out of USAGE_DB", "infergate.commands.report:main"),
 }

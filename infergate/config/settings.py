@@ -15,7 +15,7 @@ import attrs
 
 from infergate.access.algorithms import PUBLIC
 from infergate.access.auth import KeyRing
-from infergate.access.keysfile import KeysFile, KeysFileError
+from infergate.access.keysfile import KeysFile, KeysFileError, keys_from_text
 from infergate.access.ratelimit import Rate, parse_rate
 from infergate.access.redisurl import SharedState, parse_shared_state
 from infergate.api.operations import NAMES
@@ -24,8 +24,8 @@ from infergate.config import values
 from infergate.config.sources import FILE, SettingsError, Sources, Written
 from infergate.config.values import FromFile
 from infergate.ledger.connecting import UsageDB, parse_usage_db
-from infergate.server.addresses import Networks
-from infergate.server.origins import NO_ORIGINS, Origins
+from infergate.server.addresses import Networks, parse_networks
+from infergate.server.origins import NO_ORIGINS, Origins, parse_origins
 
 if TYPE_CHECKING:
     from infergate.access.jwks import OneKey
@@ -179,7 +179,7 @@ class Settings:
         values.seconds, "seconds a client may take nothing of what is ready for it", 60.0
     )
     api_keys: KeyRing | None = _keys(
-        values.api_keys,
+        keys_from_text,
         "comma-separated API keys: key, name:key, sha256:HEX or name:sha256:HEX, where HEX is the "
         "SHA-256 of a key; unset: nobody needs one",
         secret=True,
@@ -235,13 +235,13 @@ class Settings:
         file=True,
     )
     trusted_proxies: Networks = _listening(
-        values.networks,
+        parse_networks,
         "comma-separated addresses or networks whose X-Forwarded-For is believed; unix: of whoever "
         "comes by a unix: socket",
         (),
     )
     cors_origins: Origins = _listening(
-        values.origins,
+        parse_origins,
         "comma-separated origins whose pages may call from a browser, or *; unset: none",
         NO_ORIGINS,
     )
@@ -281,6 +281,14 @@ class Settings:
     otel_exporter_otlp_endpoint: str | None = _telemetry(
         values.base_url, "http://host:port that metrics are pushed to by OTLP"
     )
+
+    @property
+    def rings(self) -> dict[str, KeyRing]:
+        """The API keys that are set, by the setting that holds them."""
+        file = self.api_keys_file
+        in_file = None if file is None else file.content.ring
+        rings = {"API_KEYS": self.api_keys, "API_KEYS_FILE": in_file}
+        return {name: ring for name, ring in rings.items() if ring is not None}
 
     @property
     def needs_key(self) -> bool:

@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import attrs
 
 from infergate.access.algorithms import HMAC, PUBLIC
-from infergate.access.auth import KeyRing
-from infergate.access.keysfile import KeysFile, keys_from_file, keys_from_text
-from infergate.server.addresses import Networks, parse_networks
-from infergate.server.origins import Origins, parse_origins
+from infergate.access.keysfile import KeysFile, keys_from_file
 
 if TYPE_CHECKING:
     from infergate.access.jwks import OneKey
@@ -198,11 +195,6 @@ def header_token(text: str) -> str:
     return text
 
 
-def api_keys(text: str) -> KeyRing:
-    """The keys of `API_KEYS`."""
-    return keys_from_text(text)
-
-
 def api_keys_file(path: str) -> FromFile[KeysFile]:
     """The keys in a file, and what they may do."""
     return FromFile(path, _readable(keys_from_file, path))
@@ -239,25 +231,3 @@ def algorithms(text: str) -> tuple[str, ...]:
     if not set(names).issubset((*HMAC, *PUBLIC)):
         raise ValueError(f"must be a comma-separated list out of {', '.join((*HMAC, *PUBLIC))}")
     return names
-
-
-def origins(text: str) -> Origins:
-    """Origins of web pages."""
-    try:
-        return parse_origins(text)
-    except ValueError:
-        raise ValueError(
-            "must be *, or origins without a path, separated by commas, as in "
-            "https://chat.example,http://localhost:3000"
-        ) from None
-
-
-def networks(text: str) -> Networks:
-    """Addresses and networks, and whoever comes by a Unix socket."""
-    try:
-        return parse_networks(text)
-    except ValueError:
-        raise ValueError(
-            "must be addresses, networks without a bit set past the prefix, or unix, separated by "
-            "commas, as in 127.0.0.1,10.0.0.0/8"
-        ) from None

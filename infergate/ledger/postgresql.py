@@ -66,12 +66,10 @@ class PostgresStore:
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def prepare(self) -> None:
-        try:
-            self._open()
-        except psycopg.Error as why:
-            raise StoreAway(_one_line(why)) from None
-        finally:
-            self.close()
+        self._try_open()
+
+    def rehearse(self) -> None:
+        self._try_open(keep=False)
 
     def add(self, batch: Batch) -> None:
         with self._in_use() as connection, connection.transaction():
@@ -114,11 +112,19 @@ class PostgresStore:
             self.close()
             raise StoreAway(_one_line(why)) from None
 
-    def _open(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def _try_open(self, *, keep: bool = True) -> None:
+        try:
+            self._open(keep=keep)
+        except psycopg.Error as why:
+            raise StoreAway(_one_line(why)) from None
+        finally:
+            self.close()
+
+    def _open(self, *, keep: bool = True) -> psycopg.Connection[tuple[Any, ...]]:
         connection = self._connection = psycopg.connect(
             self._conninfo, autocommit=True, prepare_threshold=None
         )
-        with connection.transaction():
+        with connection.transaction(force_rollback=not keep):
             _migrate(connection)
         return connection
 

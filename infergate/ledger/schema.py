@@ -68,6 +68,9 @@ class IStore(Interface):
     def prepare() -> None:
         """Make or migrate the tables; raises `StoreAway` and `StoreRefused`."""
 
+    def rehearse() -> None:
+        """Find out what `prepare` would raise, and raise it; nothing is made or changed."""
+
     def add(batch: Batch) -> None:
         """Add `batch` in one transaction, once however often it is given; raises `StoreAway`."""
 

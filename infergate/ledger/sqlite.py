@@ -54,11 +54,26 @@ class SqliteStore:
         try:
             self._open()
         except sqlite3.Error as why:
-            if _passes(why):
-                raise StoreAway(str(why)) from None
-            raise StoreRefused(f"cannot be made or opened: {why}") from None
+            raise _away_or_refused(why) from None
         finally:
             self.close()
+
+    def rehearse(self) -> None:
+        folder = os.path.dirname(os.path.abspath(self._path))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            # SQLite keeps its log beside the file.
+            raise StoreRefused(f"cannot be made or opened: {folder} may not be written to")
+        if not os.path.exists(self._path):
+            return
+        connection = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None)
+        try:
+            missing_migrations(_version(connection))
+            # Nothing is written: closing rolls it back.
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as why:
+            raise _away_or_refused(why) from None
+        finally:
+            connection.close()
 
     def add(self, batch: Batch) -> None:
         with self._in_use() as connection:
@@ -159,6 +174,13 @@ def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str | N
             if inside and len(where) >= len(longest):
                 longest, found = where, kind
     return found if found is not None and found.startswith(_NETWORKED) else None
+
+
+def _away_or_refused(why: sqlite3.Error) -> StoreAway | StoreRefused:
+    """What an error is called before the start."""
+    if _passes(why):
+        return StoreAway(str(why))
+    return StoreRefused(f"cannot be made or opened: {why}")
 
 
 def _passes(why: Exception) -> bool:

@@ -31,11 +31,18 @@ _HOP = re.compile(
 
 
 def parse_networks(text: str) -> Networks:
-    """Read comma-separated addresses, networks and `UNIX`; raises `ValueError` for any other."""
+    """Read comma-separated addresses, networks and `UNIX`; raises `ValueError` with what is
+    allowed."""
     items = [item.strip() for item in text.split(",")]
-    return tuple(
-        UNIX if item.lower() == UNIX else ipaddress.ip_network(item) for item in items if item
-    )
+    try:
+        return tuple(
+            UNIX if item.lower() == UNIX else ipaddress.ip_network(item) for item in items if item
+        )
+    except ValueError:
+        raise ValueError(
+            "must be addresses, networks without a bit set past the prefix, or unix, separated by "
+            "commas, as in 127.0.0.1,10.0.0.0/8"
+        ) from None
 
 
 def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Networks) -> str:

@@ -95,7 +95,8 @@ NO_ORIGINS = Origins()
 
 
 def parse_origins(text: str) -> Origins:
-    """Read ``*``, or comma-separated origins as browsers send them; raises `ValueError`."""
+    """Read ``*``, or comma-separated origins as browsers send them; raises `ValueError` with what
+    is allowed."""
     items = [item.strip() for item in text.split(",")]
     if items == ["*"]:
         return Origins(any_origin=True)
@@ -105,7 +106,10 @@ def parse_origins(text: str) -> Origins:
 def _origin(text: str) -> bytes:
     match = _ORIGIN.fullmatch(text.lower())
     if match is None:
-        raise ValueError("no origin")
+        raise ValueError(
+            "must be *, or origins without a path, separated by commas, as in "
+            "https://chat.example,http://localhost:3000"
+        )
     # Browsers leave out the port that is the scheme's own.
     usual = match["port"] is not None and match["port"] == _USUAL_PORTS.get(match["scheme"])
     written = match[0].rpartition(":")[0] if usual else match[0]

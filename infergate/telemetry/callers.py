@@ -92,10 +92,6 @@ class _Budgets(Collector):
     def __init__(self, standings: Callable[[], Iterable[Standing]]) -> None:
         self._standings = standings
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Not asked for what it collects when it is registered."""
-        return iter(())
-
     def collect(self) -> Iterator[GaugeMetricFamily]:
         labels = ("caller", "window")
         limit = GaugeMetricFamily(

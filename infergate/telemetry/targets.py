@@ -33,34 +33,6 @@ class Target(Protocol):
         """The descriptor, which can be polled where `send` raises `BlockingIOError`."""
 
 
-class LogFile:
-    """A file that lines are appended to, wherever its end then is: `logrotate` may truncate it.
-
-    `reopen` opens what stands under its path by then: `logrotate` may have moved it.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
-        self._fd = self._open()
-
-    def _open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-
-    def reopen(self) -> None:
-        """Raises `OSError` where the path cannot be opened; the open file then stays in use."""
-        old, self._fd = self._fd, self._open()
-        os.close(old)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def send(self, data: bytes) -> int:
-        return os.write(self._fd, data)
-
-    def fileno(self) -> int:
-        return self._fd
-
-
 class Descriptor:
     """A descriptor that never waits: a file, or a pipe that was opened for this alone."""
 
@@ -72,6 +44,25 @@ class Descriptor:
 
     def fileno(self) -> int:
         return self._fd
+
+
+class LogFile(Descriptor):
+    """A file that lines are appended to, wherever its end then is: `logrotate` may truncate it.
+
+    `reopen` opens what stands under its path by then: `logrotate` may have moved it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        super().__init__(self._open())
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def reopen(self) -> None:
+        """Raises `OSError` where the path cannot be opened; the open file then stays in use."""
+        old, self._fd = self._fd, self._open()
+        os.close(old)
 
 
 class SharedDescriptor(Descriptor):

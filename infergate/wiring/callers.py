@@ -38,18 +38,12 @@ class Rosters:
             policies = file.content.policies(settings.rate_limit)
         else:
             policies = Policies(Policy(rate=settings.rate_limit))
-        names = [] if settings.api_keys is None else settings.api_keys.names
-        if file is not None:
-            names = [*names, *file.content.ring.names]
+        names = [name for ring in settings.rings.values() for name in ring.names]
         return Roster(self._authenticator(settings), policies, settings.rate_limit, names)
 
     def _authenticator(self, settings: Settings) -> IAuthenticator | None:
         """What lets callers in, or None where nobody needs a key."""
-        authenticators: list[IAuthenticator] = []
-        if settings.api_keys is not None:
-            authenticators.append(settings.api_keys)
-        if settings.api_keys_file is not None:
-            authenticators.append(settings.api_keys_file.content.ring)
+        authenticators: list[IAuthenticator] = [*settings.rings.values()]
         keys = self._token_keys(settings)
         if keys is not None:
             # Imported only where tokens are checked: cryptography takes long to load.

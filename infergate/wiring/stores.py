@@ -5,6 +5,7 @@ Opened by `tap`, since both need more than a clock: a thread, and a connection t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from infergate.ledger.thread import OneThread
 from infergate.ledger.writer import Ledger
 
 if TYPE_CHECKING:
-    from infergate.access.redislink import RedisLink
+    from infergate.access.redislink import Login, RedisLink
 
 CONNECT = 1.0
 """Seconds to connect to Redis, the TLS handshake included."""
@@ -62,9 +63,19 @@ def _redis(settings: Settings, reactor: Any) -> RedisLink | None:
     state = settings.shared_state
     if state is None:
         return None
+    reach, login = redis_server(settings, state, reactor)
+    from infergate.access.redislink import RedisLink
+
+    return RedisLink(reach, reactor, login, str(state))
+
+
+def redis_server(
+    settings: Settings, state: SharedState, reactor: Any
+) -> tuple[Callable[[], IStreamClientEndpoint], Login]:
+    """How to connect to Redis, and what to tell it first."""
     try:
         # Imported only where it is asked for: it may not be installed.
-        from infergate.access.redislink import Login, RedisLink
+        from infergate.access.redislink import Login
     except ImportError:
         why = "needs the extra: pip install '.[redis]'"
         raise SettingsError("SHARED_STATE", None, why) from None
@@ -75,8 +86,7 @@ def _redis(settings: Settings, reactor: Any) -> RedisLink | None:
     except ValueError:  # a name that no certificate can be for
         why = "must name a host that TLS can check a certificate for"
         raise SettingsError("SHARED_STATE", None, why) from None
-    login = Login(state.username, state.password, state.database)
-    return RedisLink(reach, reactor, login, str(state))
+    return reach, Login(state.username, state.password, state.database)
 
 
 def _endpoint(state: SharedState, reactor: Any, trust: Any) -> IStreamClientEndpoint:

@@ -589,7 +589,7 @@ class Logging(Setting):
         path = self.mktemp()
         target = self.target(nodaemon=True, logfile=path)
         self.assertEqual(target.path, os.path.abspath(path))
-        target.close()
+        os.close(target.fileno())
         self.assertIs(self.target(nodaemon=True, logfile="-"), self.output)
         self.assertIs(self.target(nodaemon=True, logfile=None), self.output)
         directory = self.mktemp()
@@ -599,7 +599,7 @@ class Logging(Setting):
         os.chdir(directory)
         target = self.target(nodaemon=False, logfile=None)
         self.assertEqual(os.path.basename(target.path), "twistd.log")
-        target.close()
+        os.close(target.fileno())
 
     def test_lines_are_waited_for_when_the_reactor_has_ended(self) -> None:
         """What the reader of the log has not taken by then is waited for at the very end."""
@@ -694,7 +694,7 @@ class Process(Setting):
         """After SIGUSR1 lines go to what then stands under the log file's path."""
         path = self.mktemp()
         target = LogFile(path)
-        self.addCleanup(target.close)
+        self.addCleanup(lambda: os.close(target.fileno()))
         target.send(b"old\n")
         os.rename(path, path + ".1")
         self.signals(target)

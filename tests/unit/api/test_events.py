@@ -282,11 +282,12 @@ def alike(draw: st.DrawFn) -> bytes:
 
 
 class AlikeTests(SynchronousTestCase):
-    @given(st.lists(alike(), max_size=12), st.booleans())
+    @given(st.lists(alike(), max_size=12), st.booleans(), line_ends())
     def test_chunk_is_taken_for_what_it_is_whichever_came_before(
-        self, events: list[bytes], strip: bool
+        self, events: list[bytes], strip: bool, line_end: bytes
     ) -> None:
-        """Each chunk is taken for what it is, whichever came before it."""
+        """Each chunk is taken for what it is, whichever came before it, and however lines end."""
+        events = [one.replace(b"\n", line_end) for one in events]
         passed, scanner = scan([b": hi\n\n", *events], strip_usage=strip)
         alone = [scan([b": hi\n\n", one], strip_usage=strip) for one in events]
         self.assertEqual(

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.access.keysfile import keys_from_text
 from infergate.config import values
+from infergate.server.addresses import parse_networks
 
 # Not all of Unicode: a table of it would be made first, for longer than all the rest takes.
 hostile = st.text(
@@ -123,11 +125,11 @@ class Values(SynchronousTestCase):
         """Keys are checked at once, in the text as in a file, and never shown."""
         path = Path(self.mktemp())
         path.write_text("# ours\nname:key-1\n")
-        self.assertEqual(values.api_keys("name:key-1").authenticate("key-1"), "name")
+        self.assertEqual(keys_from_text("name:key-1").authenticate("key-1"), "name")
         read = values.api_keys_file(str(path))
         self.assertEqual((read.path, read.content.ring.authenticate("key-1")), (str(path), "name"))
         path.write_text("canary with spaces")
-        for parse, text in ((values.api_keys, "canary with spaces"), (values.api_keys, ",")):
+        for parse, text in ((keys_from_text, "canary with spaces"), (keys_from_text, ",")):
             with self.assertRaises(ValueError) as caught:
                 parse(text)
             self.assertNotIn("canary", str(caught.exception))
@@ -145,15 +147,15 @@ class Values(SynchronousTestCase):
     def test_networks_with_bits_past_the_prefix_are_refused(self) -> None:
         """Proxies are addresses and networks; bits past the prefix are a mistake."""
         networks = (ip_network("127.0.0.1"), ip_network("10.0.0.0/8"), ip_network("::1"))
-        self.assertEqual(values.networks("127.0.0.1, 10.0.0.0/8,::1"), networks)
-        self.refused(values.networks, "10.0.0.1/8", "proxy", "1.2.3.4\n,x", "::1/129")
+        self.assertEqual(parse_networks("127.0.0.1, 10.0.0.0/8,::1"), networks)
+        self.refused(parse_networks, "10.0.0.1/8", "proxy", "1.2.3.4\n,x", "::1/129")
 
     @given(hostile.map("http://h".__add__) | hostile)
     def test_hostile_text_is_a_value_or_refused_in_one_line(self, text: str) -> None:
         """Whatever a text holds, a value is given or one printable line says why not."""
         for parse in (
             values.whole(1), values.seconds, values.line, values.host, values.backend_url,
-            values.url, values.header_token, values.api_keys, values.algorithms, values.networks,
+            values.url, values.header_token, keys_from_text, values.algorithms, parse_networks,
         ):  # fmt: skip
             try:
                 value = parse(text)

@@ -33,6 +33,7 @@ class Store:
         self.closed = self.aborted = 0
 
     def prepare(self) -> None: ...
+    def rehearse(self) -> None: ...
 
     def add(self, batch: Batch) -> None:
         self.check()

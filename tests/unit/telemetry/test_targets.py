@@ -116,7 +116,7 @@ class Files(SynchronousTestCase):
     def setUp(self) -> None:
         self.path = self.mktemp()
         self.file = LogFile(self.path)
-        self.addCleanup(self.file.close)
+        self.addCleanup(lambda: os.close(self.file.fileno()))
         self.events: list[LogEvent] = []
         self.patch(targets, "_log", Logger(observer=self.events.append))
 
@@ -127,7 +127,7 @@ class Files(SynchronousTestCase):
         """What a file held before stays."""
         self.file.send(b"one\n")
         again = LogFile(self.path)
-        self.addCleanup(again.close)
+        self.addCleanup(os.close, again.fileno())
         again.send(b"two\n")
         self.file.send(b"three\n")
         self.assertEqual(self.content(), b"one\ntwo\nthree\n")

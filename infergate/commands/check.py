@@ -1,0 +1,144 @@
+"""``infergate check``: whether a gateway with these settings would work, and if not, why."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, TextIO
+
+from twisted.internet.task import react
+
+from infergate.backend.endpoint import backend_endpoint
+from infergate.commands.console import ConsoleOptions
+from infergate.config.dotenv import misspelt, read_dotenv
+from infergate.config.otel import read_telemetry, variables
+from infergate.config.settings import Settings, load, names
+from infergate.config.sources import SettingsError
+from infergate.doctor.examine import examine
+from infergate.doctor.report import Check, all_well, document, fail, ok, speaks_utf8, warn
+from infergate.doctor.subject import Subject
+from infergate.reactor.deadlines import use_monotonic_clock
+
+PROGRAM = "infergate check"
+
+SETTINGS = "settings"
+"""The name of what is said of the settings themselves."""
+
+
+class Options(ConsoleOptions):
+    """Those of the gateway, so that a command line can be checked before it is run."""
+
+    program = PROGRAM
+    synopsis = f"Usage: {PROGRAM} [options] [--json]"
+    optFlags = [["json", None, "one JSON object in place of the lines"]]  # noqa: RUF012
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The help."""
+        return (
+            "\nLooks at the settings, the machine, the backend and what else a gateway with these\n"
+            "options would use, and says in a line each what works, and what to do about what\n"
+            "does not. The exit status is 0 where all works. It listens nowhere.\n\n"
+            f"  {'--json':<32} one JSON object in place of the lines\n\n"
+            "All other options are those of the gateway: see infergate --help.\n"
+        )
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Raise `SystemExit` with one line for a word that is no option."""
+        if arguments:
+            raise SystemExit(f"{PROGRAM}: {arguments[0]!r} is no option")
+
+
+def main(
+    arguments: Sequence[str], environ: Mapping[str, str] = os.environ, out: TextIO | None = None
+) -> int:
+    """Print what is found, and end with the status as `SystemExit`; where the settings are wrong
+    and no JSON is asked for, with one line."""
+    out = out or sys.stdout
+    try:
+        settings, first = _read(arguments, environ)
+    except SystemExit as end:
+        if "--json" not in arguments or not isinstance(end.code, str):
+            raise
+        out.write(document([_wrong(end.code.removeprefix(f"{PROGRAM}: "))]).decode())
+        return 1
+    write = None if "--json" in arguments else _line_writer(out, environ)
+    return react(_examine, (settings, first, out, write))
+
+
+def _read(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[Settings, list[Check]]:
+    """The settings, and what there is to say of how they are written; raises `SystemExit` with one
+    line as the gateway does."""
+    options = Options()  # type: ignore[no-untyped-call]
+    options.parseOptions(arguments)
+    try:
+        _enter(options["directory"])
+        dotenv = read_dotenv()
+        settings = load(options, environ, dotenv)
+        # For what is wrong with it.
+        read_telemetry(variables(environ, dotenv, settings.otel_exporter_otlp_endpoint))
+    except SettingsError as error:
+        raise SystemExit(f"{PROGRAM}: {error}") from None
+    likely = misspelt(dotenv, names()).items()
+    warnings = [
+        warn(SETTINGS, f"{name} in .env is no setting", f"is {near} meant?")
+        for name, near in likely
+    ]
+    return settings, warnings or [ok(SETTINGS, "each is one that the gateway takes")]
+
+
+def _enter(directory: str | None) -> None:
+    """Go where the gateway would run: ``.env`` is read there, and paths in it begin there."""
+    try:
+        os.chdir(directory or ".")
+    except OSError as why:
+        allowed = f"must be a directory to run in: {why.strerror}"
+        raise SettingsError("--directory", directory, allowed) from None
+
+
+def _line_writer(out: TextIO, environ: Mapping[str, str]) -> Callable[[Check], None]:
+    """What writes a line as soon as it is known."""
+    utf8 = speaks_utf8(environ, out.encoding)
+
+    def write(check: Check) -> None:
+        out.write(f"{check.line(utf8=utf8)}\n")
+        out.flush()
+
+    return write
+
+
+async def _examine(
+    reactor: Any,
+    settings: Settings,
+    first: list[Check],
+    out: TextIO,
+    write: Callable[[Check], None] | None,
+) -> None:
+    """Look at everything, and end with the status as `SystemExit`."""
+    use_monotonic_clock(reactor)
+    subject = Subject(settings, reactor, backend_endpoint)
+    found = []
+    async for check in _all(first, subject):
+        found.append(check)
+        if write is not None:
+            write(check)
+    if write is None:
+        said = document(found, subject.kind, settings.backend_url, subject.models or ())
+        out.write(said.decode())
+    raise SystemExit(0 if all_well(found) else 1)
+
+
+async def _all(first: list[Check], subject: Subject) -> AsyncIterator[Check]:
+    """What is known of the settings, then what is found with them. A setting may show to be wrong
+    only now."""
+    for check in first:
+        yield check
+    try:
+        async for check in examine(subject):
+            yield check
+    except SettingsError as error:
+        yield _wrong(str(error))
+
+
+def _wrong(said: str) -> Check:
+    return fail(SETTINGS, said, "correct it where it is set: an option, the environment, .env")

@@ -1,0 +1,139 @@
+"""The backend as a server: whether it is well, what it is, which models it lists."""
+
+from __future__ import annotations
+
+from infergate.api import models
+from infergate.api.operations import MODELS_PATH
+from infergate.doctor.asking import FAULTS, Answer
+from infergate.doctor.connections import clocks
+from infergate.doctor.kinds import kind_of
+from infergate.doctor.reaching import SECURE, speaks_tls
+from infergate.doctor.refused import refused
+from infergate.doctor.report import Check, fail, ok, warn
+from infergate.doctor.subject import Subject
+from infergate.errors import BackendError, GatewayTimeout
+
+HEALTH, MODELS, KIND = "health", "models", "backend"
+
+SHOWN = 12
+"""Models that are named in a line."""
+
+NO_ANSWER = "the backend's own log says what it does; it may still be loading a model"
+
+BASE_PATH = "the path of BACKEND_URL may be wrong: it is the API's base, as in an SDK's base_url"
+
+_BASES = ("/v1", "/openai/v1", "/api/v1", "")
+"""Where the API is looked for, at the server's root and below the path that was given."""
+
+
+async def health(subject: Subject) -> list[Check]:
+    """What the health route says, where one is to be asked."""
+    path = subject.settings.backend_health_path
+    if not path:
+        return []
+    try:
+        answer = await subject.backend.get(path)
+    except FAULTS as error:
+        return [await _unanswered(subject, HEALTH, error)]
+    if answer.status == 200:
+        return [ok(HEALTH, f"{path} answers 200")]
+    if answer.status == 400 and await speaks_tls(subject):
+        return [_plainly(subject, HEALTH, subject.backend.quote(answer))]
+    if answer.status >= 500 and answer.status != 501:
+        return [refused(subject, HEALTH, answer, "")]
+    hint = "set BACKEND_HEALTH_PATH to a route that answers 200 while the backend is well"
+    if subject.settings.backend_timeout is None:
+        hint += "; without one no answer may take more than 60 s to begin"
+    return [warn(HEALTH, f"{path} answers {subject.backend.quote(answer)}", hint)]
+
+
+async def listing(subject: Subject) -> list[Check]:
+    """The list of models, and by it what the backend is."""
+    limit = subject.settings.max_response_bytes
+    try:
+        answer = await subject.backend.get(MODELS_PATH, limit)
+    except FAULTS as error:
+        return [await _unanswered(subject, MODELS, error)]
+    checks = []
+    if subject.checks_tokens:
+        checks = clocks("the backend", answer, subject.wall())
+    subject.kind = await kind_of(subject.backend, answer)
+    checks.append(ok(KIND, f"{subject.kind or 'no kind that is known here'} at {subject.url}"))
+    return [*checks, await _models(subject, answer)]
+
+
+async def _models(subject: Subject, answer: Answer) -> Check:
+    """What an answer says of the models."""
+    if not answer.good:
+        return await _not_listed(subject, answer)
+    try:
+        subject.models = models.names(answer.body)
+    except BackendError as error:
+        said = f"{error.message} It says: {subject.backend.shown(answer.body)}"
+        subject.stopped = True
+        return await _elsewhere(subject) or fail(MODELS, said, BASE_PATH)
+    return _listed(subject, subject.models)
+
+
+def _listed(subject: Subject, names: list[str]) -> Check:
+    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    model = subject.settings.default_model
+    if model and model not in names:
+        said = f"DEFAULT_MODEL={model!r} is not among those listed: {shown or 'there are none'}"
+        return warn(MODELS, said, "set DEFAULT_MODEL to one of them, unless the backend takes any")
+    if not names:
+        return warn(MODELS, "the list is empty", "have the backend load a model")
+    return ok(MODELS, f"{len(names)} listed: {shown}")
+
+
+async def _not_listed(subject: Subject, answer: Answer) -> Check:
+    """For an answer that is no success."""
+    said = subject.backend.quote(answer)
+    if answer.status == 400 and await speaks_tls(subject):
+        return _plainly(subject, MODELS, said)
+    if answer.status in (400, 404, 405, 501):
+        elsewhere = await _elsewhere(subject)
+        if elsewhere is not None:
+            return elsewhere
+    if answer.status in (404, 405, 501):
+        return warn(MODELS, f"there is no list: {said}", f"set DEFAULT_MODEL. Or {BASE_PATH}")
+    return refused(subject, MODELS, answer, BASE_PATH)
+
+
+async def _elsewhere(subject: Subject) -> Check | None:
+    """That the path of `BACKEND_URL` is wrong, where the list is found at another."""
+    root, _, path = subject.url.partition("://")[2].partition("/")
+    if subject.url.startswith("unix:"):
+        return None
+    scheme = subject.url.partition("://")[0]
+    parents = dict.fromkeys(("", f"/{path}".removesuffix("/v1")))
+    for base in dict.fromkeys(parent + below for parent in parents for below in _BASES):
+        url = f"{scheme}://{root}{base}"
+        try:
+            answer = await subject.asker(subject.origin[0], url).get("/v1/models")
+            if url != subject.url and answer.good and models.names(answer.body):
+                subject.stopped = True
+                return fail(
+                    MODELS,
+                    f"the path of BACKEND_URL is wrong: {subject.url} has no list of models",
+                    f"set BACKEND_URL={url}, which has one",
+                )
+        except (*FAULTS, BackendError):
+            continue
+    return None
+
+
+async def _unanswered(subject: Subject, name: str, error: Exception) -> Check:
+    """For a question that got no answer."""
+    said = subject.backend.fault(error)
+    # A server that has TLS does not wait where it is spoken to without.
+    if not isinstance(error, GatewayTimeout) and await speaks_tls(subject):
+        return _plainly(subject, name, said)
+    subject.stopped = name == MODELS
+    return fail(name, said, NO_ANSWER)
+
+
+def _plainly(subject: Subject, name: str, said: str) -> Check:
+    """For plain HTTP at a port that has TLS."""
+    subject.stopped = True
+    return fail(name, f"plain HTTP is spoken to a port that has TLS: {said}", SECURE)

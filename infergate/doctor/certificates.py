@@ -1,0 +1,58 @@
+"""Certificates that are about to end: those of the gateway's own listeners, and the backend's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from cryptography.x509 import Certificate, load_pem_x509_certificates
+from twisted.internet.protocol import Factory
+
+from infergate.doctor.report import Check, fail, ok, warn
+from infergate.doctor.subject import Subject
+from infergate.process.certificates import CertificateError, Certificates
+
+DAYS = 14
+"""A certificate with fewer days left is warned of."""
+
+RENEW = "renew it: the gateway takes a changed file by itself"
+
+
+def listeners(subject: Subject) -> Iterator[Check]:
+    """The certificates that the gateway itself would show."""
+    settings = subject.settings
+    for setting in ("listen", "metrics_listen"):
+        endpoint = getattr(settings, setting)
+        name = f"{setting.upper()} certificate"
+        certificates = Certificates(endpoint or "", Factory())
+        if certificates.path is None:
+            continue
+        try:
+            certificates.read()
+        except CertificateError as why:
+            yield fail(name, str(why), f"correct the path in {setting.upper()}, or the file")
+            continue
+        yield judged(name, certificates.path, _read(certificates.paths()), subject.wall())
+
+
+def judged(name: str, what: str, certificates: Sequence[Certificate], now: float) -> Check:
+    """How long the first of some certificates to end is still good for."""
+    if not certificates:
+        return fail(name, f"{what} holds no certificate", "put one in, with its key")
+    ends = min(one.not_valid_after_utc for one in certificates)
+    left = (ends - datetime.fromtimestamp(now, timezone.utc)).total_seconds() / 86400
+    day = f"{ends:%Y-%m-%d}"
+    if left < 0:
+        return fail(name, f"{what} has ended on {day}", RENEW)
+    if left < DAYS:
+        return warn(name, f"{what} ends on {day}, in {left:.0f} days", RENEW)
+    return ok(name, f"{what} is good until {day}")
+
+
+def _read(paths: Sequence[str]) -> list[Certificate]:
+    """Every certificate in some PEM files, which may hold keys too."""
+    texts = [Path(path).read_bytes() for path in paths if Path(path).is_file()]
+    return [
+        one for text in texts if b"CERTIFICATE" in text for one in load_pem_x509_certificates(text)
+    ]

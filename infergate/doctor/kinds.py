@@ -1,0 +1,60 @@
+"""Which server a backend is: by its ``Server`` field, who owns its models, and what only it has.
+
+Seen in their sources or on the wire in 2026: llama.cpp says ``Server: llama.cpp`` and owns its
+models as ``llamacpp``; vLLM and SGLang are both ``uvicorn``, and own theirs as ``vllm`` and
+``sglang``; Ollama has no ``Server`` field, and calls the owner by the models' namespace, which is
+``library`` for its own.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from infergate.doctor.asking import FAULTS, Answer, Asker
+
+_OWNERS = {"llamacpp": "llama.cpp", "vllm": "vLLM", "sglang": "SGLang", "library": "Ollama"}
+
+_SERVERS = {"llama.cpp": "llama.cpp", "ollama": "Ollama", "vllm": "vLLM", "sglang": "SGLang"}
+
+_ROUTES = (
+    ("/api/version", "version", "Ollama"),
+    ("/get_server_info", "version", "SGLang"),
+    ("/version", "version", "vLLM"),
+)
+"""A route, a member of what it answers with, and who answers so."""
+
+
+class _Entry(msgspec.Struct):
+    owned_by: str = ""
+
+
+class _List(msgspec.Struct):
+    data: list[_Entry] = []
+
+
+async def kind_of(backend: Asker, listed: Answer) -> str | None:
+    """The kind of the backend that has answered the question for its models; None for another."""
+    server = listed.field(b"server").lower()
+    for word, kind in _SERVERS.items():
+        if word in server:
+            return kind
+    try:
+        owners = {entry.owned_by for entry in msgspec.json.decode(listed.body, type=_List).data}
+    except msgspec.DecodeError:
+        owners = set()
+    for owner, kind in _OWNERS.items():
+        if owner in owners:
+            return kind
+    for path, member, kind in _ROUTES:
+        if await _has(backend, path, member):
+            return kind
+    return None
+
+
+async def _has(backend: Asker, path: str, member: str) -> bool:
+    """Whether a route answers with an object that has a member."""
+    try:
+        answer = await backend.get(path)
+        return answer.good and member in msgspec.json.decode(answer.body, type=dict)
+    except (*FAULTS, msgspec.DecodeError, UnicodeDecodeError):
+        return False

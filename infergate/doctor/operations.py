@@ -1,0 +1,238 @@
+"""Each operation that is open, tried with a tiny request, plain and as a stream.
+
+What is sent, and how the answer is judged, is the operation's own, as in the gateway: its row in
+`api.operations` checks the request, shapes the reply and reads the stream.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+from msgspec import Raw
+
+from infergate.api.events import EventTooLarge, Scanner, begins_as_events
+from infergate.api.objects import written
+from infergate.api.operation import Ask, Operation, Route, Rules, Stamp, request_members
+from infergate.api.operations import OPERATIONS
+from infergate.api.refusals import read_refusal
+from infergate.backend.call import Call
+from infergate.doctor.asking import Answer, NoTimeLeft
+from infergate.doctor.backend import BASE_PATH, NO_ANSWER
+from infergate.doctor.refused import refused
+from infergate.doctor.report import Check, fail, ok, warn
+from infergate.doctor.subject import Subject
+from infergate.errors import BackendFailure, BrokenReply
+
+NOT_OFFERED = (404, 405, 501)
+"""Statuses that say of any operation but a chat that the backend does not have it."""
+
+SLOW = 0.1
+"""Seconds to the first token from which on it shows whether a stream is held back."""
+
+BURST = 0.003
+"""Seconds within which no model makes all the tokens of an answer: a stream that waits for its
+first token and then is there at once was held back until it was whole."""
+
+NOT_HELD_BACK = (
+    "a proxy in front of the backend holds the stream until it is whole: turn that off there "
+    "(nginx: proxy_buffering off; gzip and the like hold back too)"
+)
+
+CUT = "the backend's own log may say why; a proxy in between may cut what takes long"
+
+NO_STREAM = "have the backend stream; clients get the whole answer as one event until then"
+
+SHOWN = 2048
+"""Bytes that are kept of the beginning and of the end of a stream."""
+
+_EVENTS, _JSON = b"text/event-stream", b"application/json"
+_TRUE = Raw(b"true")
+
+
+async def operations(subject: Subject) -> AsyncIterator[Check]:
+    """Every operation that is open, one after another: it is one inference server."""
+    left = trials(subject)
+    while left and not subject.stopped:
+        trial = left.pop(0)
+        try:
+            yield await trial.plain()
+            if trial.goes_on and trial.operation.reader is not None:
+                yield await trial.stream()
+        except NoTimeLeft as error:
+            subject.stopped = True
+            yield fail(trial.name, subject.backend.fault(error), NO_ANSWER)
+    if left:
+        yield not_tried(left)
+
+
+def trials(subject: Subject) -> list[Trial]:
+    """The routes of every operation that is open, as far as they can be tried."""
+    return [
+        Trial(subject, operation, route)
+        for operation in OPERATIONS
+        if operation.name in subject.settings.routes
+        for route in operation.routes
+        if route.sample
+    ]
+
+
+def not_tried(left: list[Trial]) -> Check:
+    """What the fault above has kept from being tried."""
+    names = ", ".join(trial.name for trial in left)
+    return warn("operations", f"not tried: {names}", "check again when that is mended")
+
+
+class Trial:
+    """One route of an operation, tried. `plain` comes first; `goes_on` then says whether `stream`
+    can bring anything new."""
+
+    def __init__(self, subject: Subject, operation: Operation, route: Route) -> None:
+        self.operation = operation
+        self.name = operation.name
+        if route is not operation.routes[0]:
+            self.name = f"{operation.name} {route.path}"
+        self.goes_on = True
+        self._subject = subject
+        self._backend = subject.backend
+        self._route = route
+
+    async def plain(self) -> Check:
+        """A request for a whole answer. Raises `NoTimeLeft`, as `stream` does."""
+        ask = self._ask(stream=False)
+        began = self._backend.now()
+        try:
+            call, response = await self._backend.post(self._route.target, ask.body(), _JSON)
+            limit = self._subject.settings.max_response_bytes
+            answer = await self._backend.whole(call, response, began, limit)
+        except BackendFailure as error:
+            return fail(self.name, self._backend.fault(error), NO_ANSWER)
+        if not answer.good:
+            return self._refused(self.name, answer)
+        try:
+            stamp = Stamp("check", int(time.time()))
+            self.operation.shape(answer.body, ask.without_members(), stamp)
+        except BackendFailure as error:
+            said = f"{error.message} It says: {self._backend.shown(answer.body)}"
+            return fail(self.name, said, f"is {self.name} what is there? If not, {BASE_PATH}")
+        return ok(self.name, f"answers in {_milliseconds(answer.seconds)}")
+
+    async def stream(self) -> Check:
+        """A request for a stream."""
+        check, held_back = await self._stream()
+        if held_back:
+            # Once more: this process itself may have been held up while the tokens came.
+            check, held_back = await self._stream()
+        return check
+
+    async def _stream(self) -> tuple[Check, bool]:
+        """What came of one stream, and whether it seems to have been held back."""
+        name = f"{self.name} stream"
+        ask = self._ask(stream=True)
+        backend = self._backend
+        began = backend.now()
+        try:
+            call, response = await backend.post(self._route.target, ask.body(), _EVENTS)
+            if not 200 <= response.code < 300:
+                limit = self._subject.settings.max_response_bytes
+                answer = await backend.whole(call, response, began, limit)
+                return self._refused(name, answer), False
+            listener = _Listener(self._subject, self.operation, ask, call)
+            await listener.listen()
+        except BackendFailure as error:
+            return fail(name, backend.fault(error), NO_ANSWER), False
+        wrong = listener.wrong()
+        if wrong is not None:
+            return fail(name, *wrong), False
+        tokens, first = listener.scanner.reader.tokens, listener.first - began
+        if tokens > 1 and first >= SLOW and listener.last - listener.first <= BURST:
+            said = f"the stream is held back: nothing for {_milliseconds(first)}, then all at once"
+            return fail(name, said, NOT_HELD_BACK), True
+        return ok(name, f"first token after {_milliseconds(first)}, and its end comes"), False
+
+    def _ask(self, *, stream: bool) -> Ask:
+        """The tiny request, checked as a client's would be."""
+        settings = self._subject.settings
+        members = request_members(self._route.sample)
+        if self._subject.model is not None:
+            members["model"] = written(self._subject.model)
+        if stream:
+            members["stream"] = _TRUE
+        rules = Rules(None, 2**31, inject_usage=settings.stream_usage == "inject")
+        return self.operation.check(members, self._route, rules)
+
+    def _refused(self, name: str, answer: Answer) -> Check:
+        said, status = self._backend.quote(answer), answer.status
+        self.goes_on = False
+        leave_out = f"leave {self.operation.name} out of ROUTES, where nobody needs it"
+        if status in NOT_OFFERED and self.operation.name != "chat":
+            return warn(name, f"not offered: {said}", leave_out)
+        if status not in (400, 404) or self.operation.name != "chat":
+            return refused(self._subject, name, answer, leave_out)
+        model, models = self._subject.model, self._subject.models
+        if "model" in said.lower() or (models is not None and model not in (None, *models)):
+            known = f"one of {', '.join(models[:8])}" if models else "one that it has"
+            return fail(
+                name, f"the model {model!r} is refused: {said}", f"set DEFAULT_MODEL to {known}"
+            )
+        return refused(self._subject, name, answer, BASE_PATH)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+class _Listener:
+    """Reads one stream, and notes when its tokens come."""
+
+    def __init__(self, subject: Subject, operation: Operation, ask: Ask, call: Call) -> None:
+        assert operation.reader is not None
+        self.scanner = Scanner(
+            subject.settings.max_event_bytes, operation.reader(ask.without_members())
+        )
+        self.first = self.last = 0.0
+        self._backend = subject.backend
+        self._call = call
+        self._opening = self._latest = b""
+
+    async def listen(self) -> None:
+        """Read the stream to its end. An answer that has ended with an event of its own is whole,
+        however its body ends."""
+        try:
+            await self._call.read(self._take)
+        except BackendFailure:
+            if not self.scanner.certain:
+                raise
+
+    def _take(self, data: bytes) -> None:
+        scanner = self.scanner
+        if len(self._opening) < SHOWN:
+            self._opening += data
+        self._latest = (self._latest + data)[-SHOWN:]
+        tokens = scanner.reader.tokens
+        try:
+            scanner.feed(data)
+        except EventTooLarge:
+            raise BrokenReply("an event is larger than MAX_EVENT_BYTES allows") from None
+        self._call.touch(begun=scanner.events > 0)
+        if scanner.reader.tokens > tokens:
+            self.last = self._backend.now()
+            self.first = self.first or self.last
+        if scanner.over:
+            self._call.finish()
+
+    def wrong(self) -> tuple[str, str] | None:
+        """What is wrong with the stream, and what to do; None where nothing is."""
+        scanner, shown = self.scanner, self._backend.shown
+        if scanner.error is not None:
+            said = read_refusal(scanner.error).message or scanner.error
+            return f"the stream ends with an error: {shown(said)}", "the backend's own log says why"
+        if not scanner.events and begins_as_events(self._opening) is not True:
+            said = "a stream was asked for, and plain JSON comes"
+            if not self._opening.lstrip().startswith(b"{"):
+                said = "a stream was asked for, and no event stream comes"
+            return f"{said}: {shown(self._opening)}", NO_STREAM
+        if not scanner.complete(framed=self._call.framed):
+            last = self._latest.rstrip().rpartition(b"\n")[2]
+            return f"the stream stops without its end; the last of it is {shown(last)}", CUT
+        return None

@@ -1,0 +1,113 @@
+"""What is kept outside the process: the ledger of `USAGE_DB`, the limits of `SHARED_STATE`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TooLate  # that of addTimeout
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
+
+from infergate.access.redisurl import SharedState
+from infergate.config.sources import SettingsError
+from infergate.doctor.report import Check, fail, ok, warn
+from infergate.doctor.subject import Subject
+from infergate.ledger.connecting import UsageDB
+from infergate.ledger.schema import StoreAway, StoreRefused
+from infergate.ledger.sqlite import network_file_system
+from infergate.ledger.thread import OneThread
+from infergate.wiring.stores import redis_server
+
+if TYPE_CHECKING:
+    from infergate.access.redislink import Login
+
+LEDGER, SHARED = "USAGE_DB", "SHARED_STATE"
+
+NO_START = "the gateway does not start before that is right"
+
+EVICTS_NOT = "noeviction"
+"""The one `maxmemory-policy` with which Redis forgets nothing before its time."""
+
+
+async def ledger(subject: Subject) -> list[Check]:
+    """Whether the ledger can be opened and written to, where there is one."""
+    database = subject.settings.usage_db
+    return [] if database is None else [await _ledger(database, subject)]
+
+
+async def _ledger(database: UsageDB, subject: Subject) -> Check:
+    """Nothing is made or changed."""
+    path = database.path
+    kind = None if path is None else network_file_system(path)
+    if kind is not None:
+        return fail(
+            LEDGER,
+            f"{path} is on a network file system ({kind}), where SQLite's locks cannot be relied "
+            "on, and two machines spoil the file",
+            "use a local disk, or postgresql://",
+        )
+    # A thread of its own, which ends with the process: the database may be silent.
+    in_thread = OneThread("check", subject.clock.callFromThread)
+    where = "the database" if path is None else path
+    try:
+        await in_thread(_rehearse, database).addTimeout(subject.patience.each, subject.clock)
+    except TooLate:
+        said = f"{where} does not answer within {subject.patience.each:g} s"
+    except StoreAway as why:
+        said = f"{where} is away: {why}"
+    except StoreRefused as why:
+        return fail(LEDGER, f"{where} {why}", NO_START)
+    else:
+        return ok(LEDGER, f"{where} can be written to")
+    return fail(LEDGER, said, "usage is kept in memory until it is back: start it, or correct it")
+
+
+def _rehearse(database: UsageDB) -> None:
+    database.store().rehearse()
+
+
+async def redis(subject: Subject) -> list[Check]:
+    """Whether Redis can be used, and keeps what it is given, where there is one."""
+    state = subject.settings.shared_state
+    return [] if state is None else [await _redis(state, subject)]
+
+
+async def _redis(state: SharedState, subject: Subject) -> Check:
+    try:
+        reach, login = redis_server(subject.settings, state, subject.clock)
+    except SettingsError as error:
+        return fail(SHARED, str(error), NO_START)
+    # Known to be installed by now.
+    from infergate.access.redislink import away_reason
+
+    asking = Deferred.fromCoroutine(_policy(reach, login))
+    try:
+        policy = await asking.addTimeout(subject.patience.each, subject.clock)
+    except Exception as error:
+        late = isinstance(error, TooLate)
+        why = f"no answer within {subject.patience.each:g} s" if late else away_reason(Failure())
+        meanwhile = "each process counts limits for itself"
+        if subject.settings.shared_state_failure == "refuse":
+            meanwhile = "callers with limits are refused"
+        hint = f"start it, or correct SHARED_STATE; until then {meanwhile}"
+        return fail(SHARED, f"Redis at {state} is away: {why}", hint)
+    if policy == EVICTS_NOT:
+        return ok(SHARED, f"Redis at {state} can be written to")
+    said = (
+        f"Redis at {state} has maxmemory-policy {policy}: once its memory is full limits are lost"
+    )
+    return warn(SHARED, said, f"set maxmemory-policy {EVICTS_NOT} there, or give it one of its own")
+
+
+async def _policy(reach: Callable[[], IStreamClientEndpoint], login: Login) -> str:
+    """What Redis does once its memory is full."""
+    from infergate.access.redislink import connected
+
+    protocol = await connected(reach, login)
+    try:
+        said: dict[str, str] = await protocol.info("memory")
+        return said.get("maxmemory_policy", EVICTS_NOT)
+    finally:
+        protocol.transport.abortConnection()
