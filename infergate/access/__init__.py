@@ -10,8 +10,8 @@ jwts        who is calling: JSON Web Tokens
 jwks        the keys that tokens are verified with
 auth        who is calling: API keys
 algorithms  the names of the algorithms of tokens
-redisurl    which Redis a SHARED_STATE names
 redislink   a connection to Redis that is there or is away
+redisurl    which Redis a SHARED_STATE names
 shared      rates and token budgets of all processes that share one Redis
 scripts     what Redis runs for them
 limits      rates and token budgets, in the memory of one process

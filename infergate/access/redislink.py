@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import RedisProtocol, ResponseError
 
+from infergate.access.redisurl import SharedState
 from infergate.access.shared import RedisAway
 
 ANSWER = 0.1
@@ -45,28 +46,18 @@ _CLUSTER = ("MOVED", "ASK ", "CROSSSLOT", "CLUSTERDOWN")
 _log = Logger(namespace="infergate")
 
 
-@attrs.frozen
-class Login:
-    """What Redis is told first. None is not said."""
-
-    username: str | None = None
-    password: str | None = attrs.field(default=None, repr=False)
-    database: int | None = None
-
-
 @attrs.define(eq=False, repr=False)
 class RedisLink:
     """`start` first, then `run` at any time, `stop` at the end.
 
     `reach` makes a new endpoint for each attempt, so that a name is looked up again and a failover
-    is followed. `shown` names Redis in the log, without a password. Whenever Redis is
-    back, `before_up` is awaited before anybody asks it again, and `on_up` is called then.
+    is followed; `state` is what Redis is told first, and what it is called in the log. Whenever
+    Redis is back, `before_up` is awaited before anybody asks it again, and `on_up` is called then.
     """
 
     _reach: Callable[[], IStreamClientEndpoint]
     _clock: IReactorTime
-    _login: Login
-    _shown: str
+    _state: SharedState
     before_up: Callable[[], Deferred[None]] = attrs.field(default=lambda: succeed(None), init=False)
     on_up: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     _protocol: RedisProtocol | None = attrs.field(default=None, init=False)
@@ -149,7 +140,7 @@ class RedisLink:
         self._connecting.addErrback(self._not_connected)
 
     async def _connect(self) -> None:
-        protocol = await connected(self._reach, self._login)
+        protocol = await connected(self._reach, self._state)
         try:
             if self._said_away:
                 await self.before_up()
@@ -161,7 +152,7 @@ class RedisLink:
         protocol.whenDisconnected().addCallback(self._lost)
         if self._said_away:
             self._said_away = False
-            _log.info("SHARED_STATE: Redis at {shown} is back", shown=self._shown)
+            _log.info("SHARED_STATE: Redis at {shown} is back", shown=self._state)
             self.on_up()
         self._end_first()
         self._later(PROBE, self._probe)
@@ -181,7 +172,7 @@ class RedisLink:
         self._end_first()
         if not self._said_away and not self._stopped:
             self._said_away = True
-            _log.warn("SHARED_STATE: Redis at {shown} is away: {why}", shown=self._shown, why=why)
+            _log.warn("SHARED_STATE: Redis at {shown} is away: {why}", shown=self._state, why=why)
         self._later(AGAIN, self._attempt)
 
     def _drop(self) -> None:
@@ -208,10 +199,10 @@ class RedisLink:
                 one.callback(None)
 
 
-async def connected(reach: Callable[[], IStreamClientEndpoint], login: Login) -> Any:
+async def connected(reach: Callable[[], IStreamClientEndpoint], state: SharedState) -> Any:
     """A connection of txredisapi's that is logged in and may be written to; raises what keeps it
     from that, of which `away_reason` says why."""
-    factory = _Factory(login)
+    factory = _Factory(state)
     protocol: Any = await reach().connect(factory)
     try:
         await factory.ready
@@ -223,6 +214,13 @@ async def connected(reach: Callable[[], IStreamClientEndpoint], login: Login) ->
     return protocol
 
 
+class _Protocol(RedisProtocol):  # type: ignore[misc]  # of a library without types
+    def connectionLost(self, reason: Failure) -> None:
+        """Say why: a certificate, for example. txredisapi keeps that to itself."""
+        self.factory.connectionError(away_reason(reason))
+        super().connectionLost(reason)
+
+
 class _Factory(Factory):
     """Makes one connection of txredisapi's; `ready` fires after AUTH and SELECT, and fails where
     they are refused."""
@@ -230,25 +228,15 @@ class _Factory(Factory):
     isLazy = False
     noisy = False
 
-    def __init__(self, login: Login) -> None:
-        self._login = login
+    def __init__(self, state: SharedState) -> None:
+        self._state = state
         self.ready: Deferred[None] = Deferred()
 
     def buildProtocol(self, address: object) -> RedisProtocol:
-        login = self._login
-        protocol = RedisProtocol(
-            password=login.password, username=login.username, dbid=login.database
-        )
+        state = self._state
+        protocol = _Protocol(password=state.password, username=state.username, dbid=state.database)
         protocol.factory = self
         protocol.whenConnected().addCallback(self._connected)
-        # txredisapi keeps to itself why a connection ended: a certificate, for example.
-        lost = protocol.connectionLost
-
-        def connection_lost(reason: Failure) -> None:
-            self.connectionError(away_reason(reason))
-            lost(reason)
-
-        protocol.connectionLost = connection_lost
         return protocol
 
     def _connected(self, _: object) -> None:

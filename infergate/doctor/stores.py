@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TooLate  # that of addTimeout
@@ -19,9 +18,6 @@ from infergate.ledger.schema import StoreAway, StoreRefused
 from infergate.ledger.sqlite import network_file_system
 from infergate.ledger.thread import OneThread
 from infergate.wiring.stores import redis_server
-
-if TYPE_CHECKING:
-    from infergate.access.redislink import Login
 
 LEDGER, SHARED = "USAGE_DB", "SHARED_STATE"
 
@@ -76,13 +72,13 @@ async def redis(subject: Subject) -> list[Check]:
 
 async def _redis(state: SharedState, subject: Subject) -> Check:
     try:
-        reach, login = redis_server(subject.settings, state, subject.clock)
+        reach = redis_server(subject.settings, state, subject.clock)
     except SettingsError as error:
         return fail(SHARED, str(error), NO_START)
     # Known to be installed by now.
     from infergate.access.redislink import away_reason
 
-    asking = Deferred.fromCoroutine(_policy(reach, login))
+    asking = Deferred.fromCoroutine(_policy(reach, state))
     try:
         policy = await asking.addTimeout(subject.patience.each, subject.clock)
     except Exception as error:
@@ -101,11 +97,11 @@ async def _redis(state: SharedState, subject: Subject) -> Check:
     return warn(SHARED, said, f"set maxmemory-policy {EVICTS_NOT} there, or give it one of its own")
 
 
-async def _policy(reach: Callable[[], IStreamClientEndpoint], login: Login) -> str:
+async def _policy(reach: Callable[[], IStreamClientEndpoint], state: SharedState) -> str:
     """What Redis does once its memory is full."""
     from infergate.access.redislink import connected
 
-    protocol = await connected(reach, login)
+    protocol = await connected(reach, state)
     try:
         said: dict[str, str] = await protocol.info("memory")
         return said.get("maxmemory_policy", EVICTS_NOT)

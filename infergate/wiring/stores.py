@@ -24,7 +24,7 @@ from infergate.ledger.thread import OneThread
 from infergate.ledger.writer import Ledger
 
 if TYPE_CHECKING:
-    from infergate.access.redislink import Login, RedisLink
+    from infergate.access.redislink import RedisLink
 
 CONNECT = 1.0
 """Seconds to connect to Redis, the TLS handshake included."""
@@ -63,19 +63,19 @@ def _redis(settings: Settings, reactor: Any) -> RedisLink | None:
     state = settings.shared_state
     if state is None:
         return None
-    reach, login = redis_server(settings, state, reactor)
+    reach = redis_server(settings, state, reactor)
     from infergate.access.redislink import RedisLink
 
-    return RedisLink(reach, reactor, login, str(state))
+    return RedisLink(reach, reactor, state)
 
 
 def redis_server(
     settings: Settings, state: SharedState, reactor: Any
-) -> tuple[Callable[[], IStreamClientEndpoint], Login]:
-    """How to connect to Redis, and what to tell it first."""
+) -> Callable[[], IStreamClientEndpoint]:
+    """How to connect to Redis; raises `SettingsError` where that cannot be."""
     try:
         # Imported only where it is asked for: it may not be installed.
-        from infergate.access.redislink import Login
+        import infergate.access.redislink  # noqa: F401
     except ImportError:
         why = "needs the extra: pip install '.[redis]'"
         raise SettingsError("SHARED_STATE", None, why) from None
@@ -86,7 +86,7 @@ def redis_server(
     except ValueError:  # a name that no certificate can be for
         why = "must name a host that TLS can check a certificate for"
         raise SettingsError("SHARED_STATE", None, why) from None
-    return reach, Login(state.username, state.password, state.database)
+    return reach
 
 
 def _endpoint(state: SharedState, reactor: Any, trust: Any) -> IStreamClientEndpoint:

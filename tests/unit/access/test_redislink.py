@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from infergate.access.redislink import AGAIN, ANSWER, CONNECT, ITERATION, PROBE, Login, RedisLink
+from infergate.access.redislink import AGAIN, ANSWER, CONNECT, ITERATION, PROBE, RedisLink
+from infergate.access.redisurl import SharedState
 from infergate.access.shared import RedisAway
 
 OK = b"+OK\r\n"
@@ -57,11 +58,11 @@ class Endpoint:
 
 
 class Links(SynchronousTestCase):
-    login = Login()
+    state = SharedState("cache")
 
     def setUp(self) -> None:
         self.clock, self.endpoint = Clock(), Endpoint()
-        self.link = RedisLink(lambda: self.endpoint, self.clock, self.login, "cache:6379")
+        self.link = RedisLink(lambda: self.endpoint, self.clock, self.state)
         self.lines: list[str] = []
         observer = lambda event: self.lines.append(  # noqa: E731
             (event.get("log_format") or "").format(**event)
@@ -223,7 +224,7 @@ class Away(Links):
 
 
 class LoggingIn(Links):
-    login = Login("me", "canary", 3)
+    state = SharedState("cache", username="me", password="canary", database=3)
 
     def test_logs_in_first(self) -> None:
         """User, password and database, before any question."""
@@ -244,4 +245,4 @@ class LoggingIn(Links):
         for _ in range(3):
             self.answer(OK)
         self.assertTrue(self.link.up)
-        self.assertNotIn("canary", repr([*self.lines, self.login]))
+        self.assertNotIn("canary", repr([*self.lines, self.state]))
