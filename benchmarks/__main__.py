@@ -22,6 +22,7 @@ from benchmarks.report import goals_table, growth_table, medians, waits_table
 from benchmarks.targets import TARGETS, Environments
 from benchmarks.versions import compare
 
+KINDS = ("body", "reply", "stream", "other")
 PARTS = ("peers", "waits", "growth", "scaling", "instructions")
 
 
@@ -55,6 +56,9 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--parts", metavar="NAME,...", help=f"out of {', '.join(PARTS)}")
     parser.add_argument("--only", metavar="NAME,...", help=f"out of {', '.join(TARGETS)}")
+    parser.add_argument(
+        "--waits", choices=KINDS, default="", help="of the waits only those of this kind"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="half the time for each scenario")
     parser.add_argument("--check", action="store_true", help="only what must not get slower")
@@ -88,7 +92,7 @@ def measure(bench: Bench, given: argparse.Namespace, environments: Environments)
     if "instructions" in parts:
         result["instructions"] = count_instructions(environments, keep=given.keep)
     if "waits" in parts:
-        result["waits"] = waits.measure(bench, 1 if given.quick else 3)
+        result["waits"] = waits.measure(bench, 1 if given.quick else 3, given.waits)
     if "growth" in parts:
         result["growth"] = growth.measure(bench)
     if "scaling" in parts:

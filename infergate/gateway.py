@@ -23,6 +23,7 @@ from infergate.api.mediatype import check_media_type
 from infergate.api.models import entry, visible_models
 from infergate.api.operation import Rules, check_in_steps, request_members
 from infergate.api.operations import MODELS_PATH, ROUTES
+from infergate.api.steps import LARGE
 from infergate.errors import (
     BodyTooLarge,
     GatewayError,
@@ -66,10 +67,6 @@ PAGES = frozenset({"/", "/status", "/status/events"})
 OPEN_WHILE_DRAINING = PROBES | PAGES | {"/metrics"}
 
 USAGE_PATH = "/v1/usage"
-
-LARGE_BODY = 1 << 19
-"""Bytes of a body from which on it is judged in slices: ten megabytes of small values take a tenth
-of a second."""
 
 _log = Logger()
 
@@ -224,7 +221,7 @@ class Gateway:
         )
         body = await request.read_body()
         began = now()
-        if len(body) > LARGE_BODY:
+        if len(body) > LARGE:
             checking = in_slices(
                 check_in_steps(operation, body, route, self._rules), request.site.deadlines.clock
             )
@@ -260,7 +257,8 @@ class Gateway:
         account = await self._admission.admit(request, limited=True)
         listed, content_type = await self._worker.models(request)
         if account.policy.models is not None:
-            listed = visible_models(listed, account.policy.may_use_model)
+            visible = visible_models(listed, account.policy.may_use_model)
+            listed = await in_slices(visible, request.site.deadlines.clock)
         await request.answer(listed, content_type=content_type)
 
     @_answers(app, MODEL_ROUTE)
@@ -269,7 +267,9 @@ class Gateway:
         account = await self._admission.admit(request, limited=True)
         model = unquote(request.path.decode("ascii").removeprefix(f"{MODELS_PATH}/"))
         listed, content_type = await self._worker.models(request)
-        found = entry(listed, model) if account.policy.may_use_model(model) else None
+        found = None
+        if account.policy.may_use_model(model):
+            found = await in_slices(entry(listed, model), request.site.deadlines.clock)
         if found is None:
             raise NotFound("There is no such model.")
         await request.answer(found, content_type=content_type)

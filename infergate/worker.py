@@ -27,7 +27,8 @@ from infergate.api.events import Reader, Scanner
 from infergate.api.operation import Ask, Operation, Reply, Stamp
 from infergate.api.operations import MODELS_PATH
 from infergate.api.passing import forwarded, returned
-from infergate.api.strictjson import NotJSON, read_object
+from infergate.api.steps import LARGE, at_once
+from infergate.api.strictjson import NotJSON, object_in_steps
 from infergate.api.usage import estimate_prompt
 from infergate.backend.call import Call
 from infergate.backend.client import Backend
@@ -41,6 +42,7 @@ from infergate.errors import (
     NoBackend,
 )
 from infergate.reactor.deadlines import Deadlines
+from infergate.reactor.slices import in_slices
 from infergate.relay import MODEL_NAME, STREAM_HEADERS, Pulse, Relay
 from infergate.server.request import EVENT_STREAM, JSON, Request
 from infergate.telemetry.tracecontext import backend_fields
@@ -159,8 +161,10 @@ class BackendWorker:
                 fields = returned(response.fields, operation.returned, ())
                 await request.answer(answer, content_type=content_type, headers=fields)
                 return
-            reply = operation.shape(answer, ask, _stamp(request))
+            shaping = operation.shape(answer, ask, _stamp(request))
+            large = len(answer) > LARGE
             del answer
+            reply = await in_slices(shaping, self._deadlines.clock) if large else at_once(shaping)
             _write_down(reply, request)
             await send(reply, operation, ask, request, _declared(response, JSON) or JSON)
         finally:
@@ -207,7 +211,11 @@ class BackendWorker:
             self._pass_back(response, request)
             await accepted(call, response, self._deadlines)
             body = await call.read_all(self._max_response)
-            if not _is_object(body):
+            try:
+                listed = await in_slices(object_in_steps(body), self._deadlines.clock)
+            except NotJSON:
+                listed = None
+            if listed is None:
                 raise BrokenReply("The backend's list of models is not a JSON object.")
         except (BackendError, BackendUnavailable) as error:
             error.invite_retry()
@@ -256,7 +264,8 @@ async def send(
     if not ask.stream or operation.as_stream is None:
         await request.answer(reply.body, content_type=content_type)
         return
-    events = operation.as_stream(reply, ask, _stamp(request))
+    streaming = operation.as_stream(reply, ask, _stamp(request))
+    events = await in_slices(streaming, request.site.deadlines.clock)
     request.error_event = partial(_error_event, operation, None)
     request.record.first_token = request.site.deadlines.now()
     if not request.startedWriting:
@@ -284,13 +293,6 @@ def _error_event(operation: Operation, reader: Reader | None, error: GatewayErro
 def _query(request: Request) -> str:
     """The query of the request's target with its ``?``, "" where it has none."""
     return request.uri[len(request.path) :].decode("ascii")
-
-
-def _is_object(body: bytes) -> bool:
-    try:
-        return read_object(body) is not None
-    except NotJSON:
-        return False
 
 
 def _declared(response: Response, media_type: bytes) -> bytes | None:

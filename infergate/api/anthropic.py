@@ -24,6 +24,7 @@ from infergate.api.operation import (
     Stamp,
     same,
 )
+from infergate.api.steps import Steps
 from infergate.api.usage import NO_USAGE
 from infergate.errors import BrokenReply
 
@@ -46,9 +47,9 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     return Ask(route, model, values.get("stream", False) and not counts, members)
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
     """The reply as it came: a message, or a count of tokens."""
-    reply = read_reply(body)
+    reply = yield from read_reply(body)
     if ask.route.path == COUNT_PATH:
         return Reply(body)
     if not is_array(reply.get("content", NULL)):
@@ -57,9 +58,10 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
     return Reply(body, NO_USAGE if counts is None else counts.usage, m.string_model(reply))
 
 
-def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
+def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
     """The whole sequence of events that ends in this message, each text in one delta."""
     message = read_values(reply.body)
+    yield
     if len(message["content"]) > MAX_BLOCKS:
         raise BrokenReply(f"The backend's message has more than {MAX_BLOCKS} content blocks.")
     usage = message.get("usage")

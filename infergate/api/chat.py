@@ -19,6 +19,7 @@ from infergate.api.messages import SAMPLE, texts
 from infergate.api.objects import read_reply
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.reply import CHAT_KIND, as_chunks, own_reply, shape_reply
+from infergate.api.steps import Steps
 
 DONE = b"data: [DONE]\n\n"
 
@@ -42,11 +43,15 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     return Ask(route, model, values.get("stream", False), members, wants_usage=wants_usage)
 
 
-def _shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+def _shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
     if ask.route.path == COUNT_PATH:
-        read_reply(body)
-        return Reply(body)
+        return _count(body)
     return shape_reply(body, ask, stamp, CHAT_KIND)
+
+
+def _count(body: bytes) -> Steps[Reply]:
+    yield from read_reply(body)
+    return Reply(body)
 
 
 def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) -> bool:

@@ -7,6 +7,7 @@ from msgspec import Raw
 from infergate.api import members as m
 from infergate.api.objects import NULL, is_array, read_reply_or_array
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.steps import Steps
 from infergate.api.usage import NO_USAGE, read_usage
 from infergate.errors import BrokenReply
 
@@ -25,10 +26,10 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     return Ask(route, model, False, members, takes_array=members.get("content", NULL) != NULL)
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
     """The reply as it came. llama.cpp answers to ``content`` with an array, which says nothing of
     its usage."""
-    reply = read_reply_or_array(body, ask.takes_array)
+    reply = yield from read_reply_or_array(body, ask.takes_array)
     if reply is None:
         return Reply(body)
     if not is_array(reply.get("data", NULL)):

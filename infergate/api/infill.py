@@ -24,6 +24,7 @@ from infergate.api.objects import (
 )
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.repeats import Repeats, text_of
+from infergate.api.steps import Steps
 from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
 from infergate.errors import BrokenReply
 
@@ -74,20 +75,20 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     )
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
     """The reply as it came: one object, or where the prompt was a list an array of them, whose
     usage adds up."""
-    reply = read_reply_or_array(body, ask.takes_array)
+    reply = yield from read_reply_or_array(body, ask.takes_array)
     if reply is not None:
         if not is_string(reply.get("content", NULL)):
             raise BrokenReply("The backend's reply has no content.")
         return Reply(body, _add_up([body]), m.string_model(reply))
+    items = yield from _replies(Raw(body.strip()))
+    first = yield from read_reply(bytes(items[0]))
+    return Reply(body, _add_up(items), m.string_model(first))
 
-    items = _replies(Raw(body.strip()))
-    return Reply(body, _add_up(items), m.string_model(read_reply(bytes(items[0]))))
 
-
-def _replies(raw: Raw) -> list[Raw]:
+def _replies(raw: Raw) -> Steps[list[Raw]]:
     """The replies in an array of them; raises `BackendError`."""
     replies: list[Raw] = []
     for _, items in in_batches(raw, _items.decode, OBJECT_END):
@@ -96,6 +97,7 @@ def _replies(raw: Raw) -> list[Raw]:
             raise BrokenReply(
                 f"The backend's reply is an array of more than {MAX_INDEXES} replies."
             )
+        yield
     if not replies or not all(map(is_object, replies)):
         raise BrokenReply("The backend's reply is an array of what is no reply.")
     return replies
@@ -116,12 +118,13 @@ def _sum(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
+def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
     """One event for each reply, which says that it is the last of its prompt."""
     replies = _items.decode(reply.body) if reply.body.lstrip().startswith(b"[") else [reply.body]
     events = []
     for index, one in enumerate(replies):
-        members = {"index": Raw(b"%d" % index), **read_reply(bytes(one)), "stop": _TRUE}
+        said = yield from read_reply(bytes(one))
+        members = {"index": Raw(b"%d" % index), **said, "stop": _TRUE}
         events.append(b"data: %b\n\n" % in_one_line(msgspec.json.encode(members)))
     return b"".join(events)
 

@@ -7,7 +7,7 @@ order. None of the values stays behind as an object that is larger than the text
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import attrs
@@ -19,7 +19,7 @@ from infergate.api.messages import BadMessage, check_messages
 from infergate.api.objects import NULL, is_array, is_object, is_string
 from infergate.api.operation import Later, Rules
 from infergate.api.prompts import check_items
-from infergate.api.steps import Steps, at_once
+from infergate.api.steps import Steps
 from infergate.api.strictjson import MAX_MEMBERS
 from infergate.errors import InvalidRequest
 
@@ -40,8 +40,8 @@ _from_zero = msgspec.json.Decoder(Annotated[float, Meta(ge=0)])
 class Member:
     """One member that is judged: its name, the code of its error, and `read`, which gives its value
     or raises `InvalidRequest`, or `msgspec.ValidationError` or `BadMessage` where these say enough.
-    A large one may take long where `in_steps`: then `read` gives no value but the `Steps` in which
-    it is judged."""
+    A large one may take long where `in_steps`: then `read` gives no value, but steps that are still
+    to be done."""
 
     name: str
     code: str
@@ -64,12 +64,14 @@ def judge(
         name = member.name
         if name in members and members[name] != NULL:
             try:
+                value = member.read(member, members[name], rules)
                 if not member.in_steps:
-                    values[name] = member.read(member, members[name], rules)
-                elif later is None:
-                    at_once(member.read(member, members[name], rules))
+                    values[name] = value
+                elif later is not None:
+                    later.append(_later(member, value))
                 else:
-                    later.append(_later(member, members[name], rules))
+                    for _ in value:
+                        pass
             except (msgspec.ValidationError, BadMessage) as error:
                 raise at_fault(member, error) from None
         elif member.required:
@@ -79,9 +81,9 @@ def judge(
     return values
 
 
-def _later(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
+def _later(member: Member, steps: Iterable[None]) -> Steps[None]:
     try:
-        yield from member.read(member, raw, rules)
+        yield from steps
     except (msgspec.ValidationError, BadMessage) as error:
         raise at_fault(member, error) from None
 
@@ -198,7 +200,7 @@ def stream_options(member: Member, raw: Raw, rules: Rules) -> StreamOptions:
     return options
 
 
-def messages(member: Member, raw: Raw, rules: Rules) -> Steps[None]:
+def messages(member: Member, raw: Raw, rules: Rules) -> Iterable[None]:
     """The messages of a chat."""
     return check_messages(raw)
 

@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from infergate.api.batches import BATCH, OBJECT_END, in_batches
-from infergate.api.steps import Steps, at_once
+from infergate.api.batches import BATCH, LONG, OBJECT_END, in_batches
+from infergate.api.steps import Steps
 from infergate.api.strictjson import member_names
 
 MAX_NAMES_SOUGHT = 10_000
@@ -83,49 +83,84 @@ class BadMessage(ValueError):
         self.reason = reason
 
 
-def check_messages(raw: Raw) -> Steps[None]:
-    """Judge the messages of a chat, which are valid JSON; raises `BadMessage` for the first
-    that is at fault, and `msgspec.ValidationError` where one is of the wrong type."""
+def check_messages(raw: Raw) -> Iterable[None]:
+    """Judge the messages of a chat, which are valid JSON: at once, as far as that is quick, and the
+    rest in the steps that are returned. Raises `BadMessage` for the first that is at fault, and
+    `msgspec.ValidationError` where one is of the wrong type."""
+    if len(raw) > BATCH:
+        return _batch_steps(raw)
+    messages = _messages.decode(raw)
+    if not messages:
+        raise BadMessage("", _EMPTY)
+    text = bytes(raw)
+    plain = _without_spelled_letters(text)
+    return _judge(text, messages, 0, _Seeker(), [plain.count(name) for name in _COUNTED])
+
+
+def _batch_steps(raw: Raw) -> Steps[None]:
+    """Judge many or large messages."""
     seeker = _Seeker()
     count = 0
     for batch, messages in in_batches(raw, _messages.decode, OBJECT_END):
-        if messages:
-            yield from _batch_steps(batch, messages, count, seeker)
-            count += len(messages)
-        if len(raw) > BATCH:
-            yield
-    if not count:
-        raise BadMessage("", "expected a non-empty array")
-
-
-def _batch_steps(
-    batch: bytes, messages: list[_Message], first: int, seeker: _Seeker
-) -> Steps[None]:
-    """Judge some messages, and the text in which they stand; `first` is the number of the first."""
-    text = batch
-    if rb"\u00" in batch:
-        text = yield from _spelled_letters_replaced(batch)
-    large = len(text) > 2 * BATCH
-    with_content = len([1 for message in messages if message.content is not _ABSENT])
-    contents = text.count(b'"content"')
-    if large:
         yield
-    tools, with_tools = text.count(b'"tool_calls"'), 0
+        if messages:
+            plain = batch
+            if b"\\" in batch:
+                plain = yield from _in_plain_letters(batch)
+            counts = []
+            for name in _COUNTED:
+                counts.append(plain.count(name))
+                if len(plain) > LONG:
+                    yield
+            yield from _judge(batch, messages, count, seeker, counts)
+            count += len(messages)
+    if not count:
+        raise BadMessage("", _EMPTY)
+
+
+_EMPTY = "expected a non-empty array"
+
+# What is counted in a text of messages, in this order. The two spellings of a content that is a
+# string are those that clients use.
+_COUNTED = (b'"role"', b'"tool_calls"', b'"content"', b'"content":"', b'"content": "')
+
+
+def _judge(
+    batch: bytes, messages: list[_Message], first: int, seeker: _Seeker, counts: list[int]
+) -> Iterable[None]:
+    """Judge some messages by the text in which they stand, and the `counts` of `_COUNTED` in it;
+    `first` is the number of the first. Returns what is left to do."""
+    roles, tools, contents, strings, spaced_strings = counts
+    with_content = len([1 for message in messages if message.content is not _ABSENT])
+    with_tools = 0
     if tools:
         with_tools = len([1 for message in messages if message.tool_calls is not _ABSENT])
-    if large:
-        yield
-    if not (
-        with_content == len(messages) and _are_strings(text, b"content", contents, with_content)
-    ):
-        yield from _content_steps(messages, first, seeker)
-    if large:
-        yield
     # An object that has a name twice has it once more in the text. The text may also have it for
     # other reasons, within the values of the object; it never has it less often.
-    if text.count(b'"role"') != len(messages) or contents != with_content or tools != with_tools:
-        if large:
-            yield
+    once = roles == len(messages) and contents == with_content and tools == with_tools
+    texts_alone = contents == with_content == len(messages) and (
+        strings == contents or strings + spaced_strings == contents
+    )
+    if once and texts_alone:
+        return ()
+    return _look_closer(batch, messages, first, seeker, once=once, texts_alone=texts_alone)
+
+
+def _look_closer(
+    batch: bytes,
+    messages: list[_Message],
+    first: int,
+    seeker: _Seeker,
+    *,
+    once: bool,
+    texts_alone: bool,
+) -> Steps[None]:
+    """Judge what counting could not acquit: contents unless all are strings, names unless each is
+    there once."""
+    if not texts_alone:
+        yield from _content_steps(messages, first, seeker)
+    if not once:
+        yield
         seeker.seek(batch, _JUDGED_OF_MESSAGE, path="", first=first)
 
 
@@ -212,8 +247,8 @@ def _part_steps(raw: Raw, path: str, seeker: _Seeker) -> Steps[None]:
     try:
         for batch, parts in in_batches(raw, _parts.decode, OBJECT_END):
             text = batch
-            if rb"\u00" in batch:
-                text = yield from _spelled_letters_replaced(batch)
+            if b"\\" in batch:
+                text = yield from _in_plain_letters(batch)
             there = _count_names(text, b"text")
             with_text = _with_text(parts) if there else 0
             if there and not _are_strings(text, b"text", there, with_text):
@@ -290,29 +325,38 @@ _LETTER_OF = {
 _STAND_INS = {b"5": b"\x01", b"6": b"\x02", b"7": b"\x03"}
 
 
-def _without_spelled_letters(text: bytes) -> bytes:
+def _in_plain_letters(text: bytes) -> Steps[bytes]:
     """The text with each \\u0061 as the letter that it is, for the names that are judged may be
     spelled so. Good for counting alone: behind an escaped backslash there was no letter."""
-    return at_once(_spelled_letters_replaced(text)) if rb"\u00" in text else text
+    parts, at = [], 0
+    while at < len(text):
+        end = at + BATCH
+        # No letter is cut in two.
+        cut = text.rfind(b"\\", end - 5, end)
+        end = cut if cut > at else end
+        parts.append(_without_spelled_letters(text[at:end]))
+        at = end
+        yield
+    return b"".join(parts)
 
 
-def _spelled_letters_replaced(text: bytes) -> Steps[bytes]:
-    """The same in steps.
+def _without_spelled_letters(text: bytes) -> bytes:
+    """The same for a text of at most some `BATCH` bytes.
 
     Ten megabytes hold 1.6 million such letters: where they stand close together, none of them
     becomes a Python object. Where they are far apart, looking at each is quicker.
     """
-    if text.count(rb"\u00") < len(text) // 32:
+    spelled_letters = text.count(rb"\u00") if b"\\" in text else 0
+    if not spelled_letters:
+        return text
+    if spelled_letters < len(text) // 32:
         head, *rest = text.split(rb"\u00")
         return b"".join([head, *[_LETTER_OF.get(part[:2], b"?") + part[2:] for part in rest]])
-    yield
     short = text.replace(rb"\u00", b"\x00")
     for digit, byte in _STAND_INS.items():
-        yield
         short = short.replace(b"\x00" + digit, byte)
     if any(byte in short for byte in _STAND_INS.values()):
         for digits, letter in _LETTER_OF.items():
-            yield
             short = short.replace(_STAND_INS[digits[:1]] + digits[1:], letter)
     return short
 

@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 
 from infergate.api.batches import OBJECT_END, in_batches
 from infergate.api.objects import NULL, array, is_array, joined, read, read_reply
+from infergate.api.steps import Steps
 from infergate.errors import BrokenReply
 
 MAX_ENTRIES = 10_000
@@ -27,35 +28,44 @@ _entry = msgspec.json.Decoder(_Entry | str)
 _items = msgspec.json.Decoder(list[Raw])
 
 
-def visible_models(listed: bytes, wanted: Callable[[str], bool]) -> bytes:
+def visible_models(listed: bytes, wanted: Callable[[str], bool]) -> Steps[bytes]:
     """The list with no other models than those `wanted`, in every array of it. Raises
     `BackendError` for a list that is too long to look through."""
-    members = read_reply(listed)
+    members = yield from read_reply(listed)
     for name, raw in members.items():
         if is_array(raw):
-            members[name] = array([item for model, item in _entries(raw) if wanted(model)])
+            kept = []
+            for model, item in _entries(raw):
+                if wanted(model):
+                    kept.append(item)
+                yield
+            members[name] = array(kept)
     return joined(members)
 
 
-def entry(listed: bytes, model: str) -> bytes | None:
+def entry(listed: bytes, model: str) -> Steps[bytes | None]:
     """The entry of one model, as it stands in the list, of OpenAI's array first; None where there
     is none. Raises `BackendError` as above."""
-    return next((item for name, item in _ordered(listed) if name == model), None)
+    return next((item for name, item in (yield from _ordered(listed)) if name == model), None)
 
 
-def names(listed: bytes) -> list[str]:
+def names(listed: bytes) -> Steps[list[str]]:
     """The models of a list, each once, in the order of OpenAI's array. Raises `BackendError` for
     what is no list, or is too long."""
-    return list(dict.fromkeys(name for name, _ in _ordered(listed) if name))
+    return list(dict.fromkeys(name for name, _ in (yield from _ordered(listed)) if name))
 
 
-def _ordered(listed: bytes) -> Iterator[tuple[str, bytes]]:
+def _ordered(listed: bytes) -> Steps[list[tuple[str, bytes]]]:
     """The entries of every array of a list, those of OpenAI's first."""
-    members = read_reply(listed)
+    members = yield from read_reply(listed)
+    entries = []
     # llama.cpp's list has Ollama's array before OpenAI's.
     for raw in [members.pop("data", NULL), *members.values()]:
         if is_array(raw):
-            yield from _entries(raw)
+            for entry_of_model in _entries(raw):
+                entries.append(entry_of_model)
+                yield
+    return entries
 
 
 def _entries(raw: Raw) -> Iterator[tuple[str, bytes]]:

@@ -7,10 +7,19 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
-from infergate.api.strictjson import NotJSON, read_members, read_object
+from infergate.api.steps import Steps
+from infergate.api.strictjson import (
+    NotJSON,
+    member_steps,
+    object_in_steps,
+    read_object,
+)
 from infergate.errors import BrokenReply
 
 NULL = Raw(b"null")
+
+MAX_VALUES = 200_000
+"""Values of which Python objects are made at once: a tenth of a second's worth."""
 
 T = TypeVar("T")
 _string = msgspec.json.Decoder(str)
@@ -22,29 +31,44 @@ _QUOTE, _BRACKET, _BRACE = b'"[{'
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 
-def read_reply(body: bytes) -> dict[str, Raw]:
+def read_small_reply(body: bytes) -> dict[str, Raw]:
     """The members of a backend's plain reply; raises `BackendError` where it is no object, or an
     error."""
     try:
-        reply = read_object(body)
+        return _reply(read_object(body))
     except NotJSON as error:
-        raise BrokenReply(f"The backend's reply is not valid JSON: {error}.") from None
-    if reply is None:
-        raise BrokenReply("The backend's reply is not a JSON object.")
-    if reply.get("error", NULL) != NULL:
-        raise BrokenReply("The backend's reply is an error under a status of success.")
-    return reply
+        raise _not_json(error) from None
 
 
-def read_reply_or_array(body: bytes, takes_array: bool) -> dict[str, Raw] | None:
+def read_reply(body: bytes) -> Steps[dict[str, Raw]]:
+    """The same for a reply of any size."""
+    try:
+        return _reply((yield from object_in_steps(body)))
+    except NotJSON as error:
+        raise _not_json(error) from None
+
+
+def read_reply_or_array(body: bytes, takes_array: bool) -> Steps[dict[str, Raw] | None]:
     """The same, where an array may be a reply too; None for one."""
     if not takes_array or not body.lstrip(b" \t\r\n").startswith(b"["):
-        return read_reply(body)
+        return (yield from read_reply(body))
     try:
-        read_object(body)
+        yield from object_in_steps(body)
     except NotJSON as error:
-        raise BrokenReply(f"The backend's reply is not valid JSON: {error}.") from None
+        raise _not_json(error) from None
     return None
+
+
+def _reply(members: dict[str, Raw] | None) -> dict[str, Raw]:
+    if members is None:
+        raise BrokenReply("The backend's reply is not a JSON object.")
+    if members.get("error", NULL) != NULL:
+        raise BrokenReply("The backend's reply is an error under a status of success.")
+    return members
+
+
+def _not_json(error: NotJSON) -> BrokenReply:
+    return BrokenReply(f"The backend's reply is not valid JSON: {error}.")
 
 
 def read(decoder: msgspec.json.Decoder[T], raw: Raw | bytes) -> T | None:
@@ -57,8 +81,8 @@ def read(decoder: msgspec.json.Decoder[T], raw: Raw | bytes) -> T | None:
 
 def read_values(body: bytes) -> dict[str, Any]:
     """The members of a good reply as Python values; raises `BackendError` where that cannot be,
-    as with the number 1e999."""
-    values = read(_values, body)
+    as with the number 1e999, or where there are more than `MAX_VALUES`."""
+    values = read(_values, body) if body.count(b",") < MAX_VALUES else None
     if values is None:
         raise BrokenReply("The backend's reply cannot be made a stream of.")
     return values
@@ -70,10 +94,10 @@ def event(kind: str, /, **members: object) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (kind.encode("ascii"), text)
 
 
-def read_inner(text: bytes) -> dict[str, Raw]:
+def read_inner(text: bytes) -> Steps[dict[str, Raw]]:
     """The members of an object inside a reply; raises `BackendError`."""
     try:
-        return read_members(text)
+        return (yield from member_steps(text))
     except NotJSON as error:
         raise BrokenReply(f"Of the backend's reply a part is wrong: {error}.") from None
 

@@ -132,11 +132,11 @@ class Operation:
     """``gen_ai_operation_name`` of the metrics."""
     routes: tuple[Route, ...]
     check: Check
-    shape: Callable[[bytes, Ask, Stamp], Reply]
+    shape: Callable[[bytes, Ask, Stamp], Steps[Reply]]
     """The backend's plain reply held to the contract; raises `BackendError` where it is none."""
     reader: Callable[[Ask], Reader] | None = None
     """What reads a stream; None where the operation has none. `Ask` is without members."""
-    as_stream: Callable[[Reply, Ask, Stamp], bytes] | None = None
+    as_stream: Callable[[Reply, Ask, Stamp], Steps[bytes]] | None = None
     """The events of a stream that says what a reply of `shape` or `echo` says."""
     echo: Callable[[Ask, Stamp], Reply] | None = None
     """The answer where there is no backend; None where only a backend can give one."""

@@ -14,7 +14,8 @@ from msgspec import Raw, Struct
 
 from infergate.api.objects import NULL, read
 from infergate.api.screening import fit_to_show
-from infergate.api.strictjson import NotJSON, read_members, read_object
+from infergate.api.steps import at_once
+from infergate.api.strictjson import NotJSON, member_steps, read_object
 from infergate.errors import BackendError, BackendRejected, GatewayError, HeaderList
 
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429, 501})
@@ -144,7 +145,7 @@ def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
 def _members(raw: Raw) -> dict[str, Raw]:
     """The members of an object; none where there are too many."""
     try:
-        return read_members(bytes(raw))
+        return at_once(member_steps(bytes(raw)))
     except NotJSON:
         return {}
 

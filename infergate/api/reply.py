@@ -10,7 +10,7 @@ import attrs
 import msgspec
 from msgspec import Raw, Struct
 
-from infergate.api.batches import OBJECT_END, in_batches
+from infergate.api.batches import BATCH, OBJECT_END, in_batches
 from infergate.api.objects import (
     NULL,
     array,
@@ -19,11 +19,15 @@ from infergate.api.objects import (
     is_object,
     is_string,
     joined,
+    read,
     read_inner,
     read_reply,
+    read_small_reply,
     written,
 )
 from infergate.api.operation import UNKNOWN_MODEL, Ask, Reply, Stamp
+from infergate.api.steps import Steps
+from infergate.api.strictjson import BLOCK
 from infergate.api.usage import NO_USAGE, Usage, read_usage
 from infergate.errors import BrokenReply
 
@@ -77,14 +81,16 @@ _string = msgspec.json.Decoder(str)
 _NONEMPTY_ARRAY = re.compile(rb"\[\s*[^]\s]")
 
 
-def shape_reply(body: bytes, ask: Ask, stamp: Stamp, kind: Kind) -> Reply:
+def shape_reply(body: bytes, ask: Ask, stamp: Stamp, kind: Kind) -> Steps[Reply]:
     """The backend's plain reply under the request's id, with what the backend left out of the
     contract filled in, and every other member as it came.
 
     Raises `BackendError` where it is no completion of this kind.
     """
-    reply = read_reply(body)
-    choices = _shape_choices(reply.get("choices", NULL), kind)
+    reply = read_small_reply(body) if len(body) <= BLOCK else (yield from read_reply(body))
+    choices = reply.get("choices", NULL)
+    if not _are_whole_and_few(choices, kind):
+        choices = yield from _shape_choices(choices, kind)
     reply["id"] = written(stamp.request_id)
     fill(reply, "object", kind.name)
     fill(reply, "created", stamp.created)
@@ -94,6 +100,9 @@ def shape_reply(body: bytes, ask: Ask, stamp: Stamp, kind: Kind) -> Reply:
     if not is_object(usage):
         reply["usage"] = written(_counts(NO_USAGE))
     model = _string.decode(reply["model"]) if is_string(reply["model"]) else None
+    if len(body) > BATCH:
+        yield
+    del body
     return Reply(msgspec.json.encode(reply), read_usage(usage) or NO_USAGE, model)
 
 
@@ -111,63 +120,95 @@ def own_reply(choice: dict[str, Any], usage: Usage, ask: Ask, stamp: Stamp, kind
     return Reply(msgspec.json.encode(reply), usage, model)
 
 
-def as_chunks(reply_body: bytes, include_usage: bool, kind: Kind) -> bytes:
+def as_chunks(reply_body: bytes, include_usage: bool, kind: Kind) -> Steps[bytes]:
     """A reply that one of the functions above made, as a whole event stream: one chunk, one
     more with the usage if that is to be included, and the end."""
     reply = _object.decode(reply_body)
+    yield
     reply["object"] = written(kind.chunk_name)
     if kind is CHAT_KIND:
         choices = _items.decode(reply["choices"])
-        reply["choices"] = array([_as_delta(bytes(choice)) for choice in choices])
-        del choices
+        yield
+        deltas = []
+        for choice in choices:
+            deltas.append((yield from _as_delta(bytes(choice))))
+        yield
+        reply["choices"] = array(deltas)
+        del choices, deltas
+        yield
     usage = reply.pop("usage")
     events = [joined(reply)]
     if include_usage:
         shared = {name: reply[name] for name in ("id", "object", "created", "model")}
         events.append(msgspec.json.encode({**shared, "choices": [], "usage": usage}))
     events.append(b"[DONE]")
+    yield
     del reply  # each may be as large as the reply itself
     stream: list[bytes] = []
     for event in events:
+        yield
         stream += (b"data: ", in_one_line(event), b"\n\n")
+    yield
     return b"".join(stream)
 
 
-def _shape_choices(raw: Raw, kind: Kind) -> Raw:
+def _shape_choices(raw: Raw, kind: Kind) -> Steps[Raw]:
     """The choices with what they leave out filled in; `raw` itself where they leave out nothing.
     Raises `BackendError`."""
     count, whole = 0, True
     try:
         for _, choices in in_batches(raw, _choices.decode, OBJECT_END):
+            whole = _are_whole(choices, kind) and whole
             count += len(choices)
             if count > MAX_ITEMS:
                 raise BrokenReply(f"The backend's reply has more than {MAX_ITEMS} choices.")
-            for choice in choices:
-                if not kind.has_answer(choice):
-                    raise BrokenReply(f"The backend's reply has a choice without a {kind.answer}.")
-                whole = whole and not choice.lacks_something
+            yield
     except msgspec.ValidationError:
         count = 0
     if not count:
         raise BrokenReply("The backend's reply has no choices.")
-    return raw if whole else _filled_choices(raw)
+    return raw if whole else (yield from _filled_choices(raw))
 
 
-def _filled_choices(raw: Raw) -> Raw:
+def _are_whole(choices: list[_Choice], kind: Kind) -> bool:
+    """Whether these choices leave out nothing; raises `BackendError` where one has no answer."""
+    whole = True
+    for choice in choices:
+        if not kind.has_answer(choice):
+            raise BrokenReply(f"The backend's reply has a choice without a {kind.answer}.")
+        whole = whole and not choice.lacks_something
+    return whole
+
+
+def _are_whole_and_few(raw: Raw, kind: Kind) -> bool:
+    """The same at once, for the few choices that most replies have."""
+    choices = read(_choices, raw) if len(raw) <= BATCH else None
+    return choices is not None and 0 < len(choices) <= MAX_ITEMS and _are_whole(choices, kind)
+
+
+def _filled_choices(raw: Raw) -> Steps[Raw]:
     """The choices, of which some lack something, with that filled in. Others keep their bytes."""
     filled: list[bytes] = []
     for text, choices in in_batches(raw, _choices.decode, OBJECT_END):
+        yield
         for item, choice in zip(_items.decode(text), choices, strict=True):
             lacks = choice.lacks_something
-            filled.append(_filled_choice(item, choice, len(filled)) if lacks else bytes(item))
+            if lacks:
+                filled.append((yield from _filled_choice(item, choice, len(filled))))
+            else:
+                filled.append(bytes(item))
     return array(filled)
 
 
-def _filled_choice(item: Raw, choice: _Choice, index: int) -> bytes:
-    members = read_inner(bytes(item))
+def _filled_choice(item: Raw, choice: _Choice, index: int) -> Steps[bytes]:
+    members = yield from read_inner(bytes(item))
     fill(members, "index", index)
+    if len(memoryview(item)) > BATCH:
+        yield
     if choice.finish_reason == NULL:
         fill(members, "finish_reason", _finish_reason(choice.message))
+    if len(memoryview(item)) > BATCH:
+        yield
     return joined(members)
 
 
@@ -177,22 +218,25 @@ def _finish_reason(raw: Raw) -> str:
     if not is_object(raw):
         return "stop"
     message = _message.decode(raw)
-    if _NONEMPTY_ARRAY.match(bytes(message.tool_calls)):
+    if _NONEMPTY_ARRAY.match(memoryview(message.tool_calls)):
         return "tool_calls"
     return "function_call" if is_object(message.function_call) else "stop"
 
 
-def _as_delta(choice: bytes) -> bytes:
+def _as_delta(choice: bytes) -> Steps[bytes]:
     """A choice whose message became a delta, with its tool calls numbered as in any stream."""
-    members = read_inner(choice)
-    delta = read_inner(bytes(members["message"]))
+    members = yield from read_inner(choice)
+    yield
+    delta = yield from read_inner(bytes(members["message"]))
     if "tool_calls" in delta:
-        delta["tool_calls"] = _numbered(delta["tool_calls"])
+        delta["tool_calls"] = yield from _numbered(delta["tool_calls"])
+    yield
     named = {"message": ("delta", Raw(joined(delta)))}
+    yield
     return joined(dict(named.get(name, (name, raw)) for name, raw in members.items()))
 
 
-def _numbered(calls: Raw) -> Raw:
+def _numbered(calls: Raw) -> Steps[Raw]:
     """Tool calls with the index of each; `calls` itself where it is none, or has them all."""
     numbered: list[bytes] = []
     try:
@@ -200,9 +244,10 @@ def _numbered(calls: Raw) -> Raw:
             if len(numbered) + len(batch) > MAX_ITEMS:
                 raise BrokenReply(f"The backend's reply has more than {MAX_ITEMS} tool calls.")
             for item in _items.decode(text):
-                call = read_inner(bytes(item))
+                call = yield from read_inner(bytes(item))
                 fill(call, "index", len(numbered))
                 numbered.append(msgspec.json.encode(call))
+            yield
     except msgspec.ValidationError:
         return calls
     return array(numbered)

@@ -34,6 +34,7 @@ from infergate.api.operation import (
     same,
 )
 from infergate.api.response_events import ResponseReader, error_event, read_usage
+from infergate.api.steps import Steps
 from infergate.api.usage import Usage
 from infergate.errors import BrokenReply
 
@@ -65,22 +66,24 @@ class _Status(Struct, gc=False):
 _status = msgspec.json.Decoder(_Status)
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
     """The reply as it came: a response, which has not failed, or a count of tokens."""
-    reply = read_reply(body)
+    reply = yield from read_reply(body)
     if ask.route.path == COUNT_PATH:
         return Reply(body)
     if not is_array(reply.get("output", NULL)):
         raise BrokenReply("The backend's reply is no response: it has no output.")
+    yield
     status = read(_status, body)
     if status is not None and status.status == "failed":
         raise BrokenReply("The backend's response has failed.")
     return Reply(body, read_usage(reply.get("usage", NULL)), m.string_model(reply))
 
 
-def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> bytes:
+def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
     """The whole sequence of events that ends in this response, each text in one delta."""
     response = read_values(reply.body)
+    yield
     if _size(response["output"]) > MAX_ITEMS:
         raise BrokenReply(f"The backend's response has more than {MAX_ITEMS} items.")
     unfinished = {**response, "status": "in_progress", "output": [], "usage": None}

@@ -11,6 +11,10 @@ from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
 
+LARGE = 1 << 19
+"""Bytes of a text from which on it is judged in steps: ten megabytes of small values take a tenth
+of a second."""
+
 Steps: TypeAlias = Generator[None, None, T]
 """What it yields says nothing; what it returns is the result."""
 

@@ -26,6 +26,9 @@ MAX_DEPTH = 200
 """Arrays and objects inside one another: far above any tool schema, far below the depth at
 which parsers behind the gateway run out of stack."""
 
+HALF_DEPTH = MAX_DEPTH // 2
+"""With no more brackets of either kind a text cannot be too deep."""
+
 MAX_NUMBER = 400
 """Digits of one number: all that a double can need, while a parser's cost may grow with
 their square."""
@@ -67,7 +70,8 @@ def read_object(text: bytes) -> dict[str, Raw] | None:
         len(text) <= BLOCK
         and text.isascii()
         and text.count(b":") <= MAX_MEMBERS
-        and not _may_be_deep(text)
+        and text.count(b"[") <= HALF_DEPTH
+        and text.count(b"{") <= HALF_DEPTH
         and not _may_have_long_number(text)
     ):
         try:
@@ -85,14 +89,17 @@ def object_in_steps(text: bytes) -> Steps[dict[str, Raw] | None]:
             yield from _utf8_steps(text)
         yield
         # Each member has its colon: most texts have too few of these for too many members.
-        if _has_more(text, b":", MAX_MEMBERS):
-            yield from _member_steps(text)
+        if (yield from _has_more(text, b":", MAX_MEMBERS)):
+            yield from _count_members(text)
         yield
         members = _decoded(text)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise _not_json(error) from None
     yield
-    if _may_be_deep(text):
+    # Strings may hold brackets too, so counting those in is enough to acquit.
+    if (yield from _has_more(text, b"[", HALF_DEPTH)) or (
+        yield from _has_more(text, b"{", HALF_DEPTH)
+    ):
         yield from _depth_steps(text)
     yield
     # Strings may hold many digits too: only where there are any these are left out.
@@ -121,11 +128,13 @@ def _not_json(error: Exception) -> NotJSON:
     return NotJSON(str(error).removeprefix("JSON is malformed: "))
 
 
-def read_members(text: bytes) -> dict[str, Raw]:
+def member_steps(text: bytes) -> Steps[dict[str, Raw]]:
     """The members of an object that is known to be valid JSON; `NotJSON` where there are more
     than `MAX_MEMBERS`."""
-    if _has_more(text, b":", MAX_MEMBERS):
-        at_once(_member_steps(text))
+    if (yield from _has_more(text, b":", MAX_MEMBERS)):
+        yield from _count_members(text)
+    if len(text) > BLOCK:
+        yield
     return _object.decode(text)
 
 
@@ -190,29 +199,27 @@ def _utf8_steps(text: bytes) -> Steps[None]:
         yield
 
 
-def _member_steps(text: bytes) -> Steps[None]:
+def _count_members(text: bytes) -> Steps[None]:
     try:
         for count, _ in enumerate(member_names(text)):
             if count == MAX_MEMBERS:
                 raise NotJSON(f"it has more than {MAX_MEMBERS} members")
             yield
     except (msgspec.DecodeError, IndexError):
+        yield
         _anything.decode(text)  # it is not JSON, and this says where
         raise
 
 
-def _has_more(text: bytes, byte: bytes, limit: int) -> bool:
-    """Whether a text has one byte more than `limit` times, inside strings or outside. A text that
-    has it millions of times mostly shows that in its first block, without all being counted."""
-    if text.count(byte, 0, BLOCK) > limit:
-        return True
-    return len(text) > BLOCK and text.count(byte) > limit
-
-
-def _may_be_deep(text: bytes) -> bool:
-    """Whether brackets in strings counted in, there are enough of them for too deep a text."""
-    half = MAX_DEPTH // 2
-    return _has_more(text, b"[", half) or _has_more(text, b"{", half)
+def _has_more(text: bytes, byte: bytes, limit: int) -> Steps[bool]:
+    """Whether a text has one byte more than `limit` times, inside strings or outside."""
+    count = 0
+    for at in range(0, len(text), BLOCK):
+        count += text.count(byte, at, at + BLOCK)
+        if count > limit:
+            return True
+        yield
+    return False
 
 
 def _depth_steps(text: bytes) -> Steps[None]:

@@ -7,6 +7,7 @@ from msgspec import Raw
 from infergate.api.members import string_model
 from infergate.api.objects import read_reply
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
+from infergate.api.steps import Steps
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
@@ -14,9 +15,10 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     return Ask(route, string_model(members), False, members)
 
 
-def shape(body: bytes, ask: Ask, stamp: Stamp) -> Reply:
+def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
     """The reply as it came, which must be an object."""
-    return Reply(body, model=string_model(read_reply(body)))
+    reply = yield from read_reply(body)
+    return Reply(body, model=string_model(reply))
 
 
 TOKENIZE = Operation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infergate.api import models
 from infergate.api.operations import MODELS_PATH
+from infergate.api.steps import at_once
 from infergate.doctor.asking import FAULTS, Answer
 from infergate.doctor.connections import clocks
 from infergate.doctor.kinds import kind_of
@@ -67,7 +68,7 @@ async def _models(subject: Subject, answer: Answer) -> Check:
     if not answer.good:
         return await _not_listed(subject, answer)
     try:
-        subject.models = models.names(answer.body)
+        subject.models = at_once(models.names(answer.body))
     except BackendError as error:
         said = f"{error.message} It says: {subject.backend.shown(answer.body)}"
         subject.stopped = True
@@ -111,7 +112,7 @@ async def _elsewhere(subject: Subject) -> Check | None:
         url = f"{scheme}://{root}{base}"
         try:
             answer = await subject.asker(subject.origin[0], url).get("/v1/models")
-            if url != subject.url and answer.good and models.names(answer.body):
+            if url != subject.url and answer.good and at_once(models.names(answer.body)):
                 subject.stopped = True
                 return fail(
                     MODELS,

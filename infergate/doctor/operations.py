@@ -16,6 +16,7 @@ from infergate.api.objects import written
 from infergate.api.operation import Ask, Operation, Route, Rules, Stamp, request_members
 from infergate.api.operations import OPERATIONS
 from infergate.api.refusals import read_refusal
+from infergate.api.steps import at_once
 from infergate.backend.call import Call
 from infergate.doctor.asking import Answer, NoTimeLeft
 from infergate.doctor.backend import BASE_PATH, NO_ANSWER
@@ -111,7 +112,7 @@ class Trial:
             return self._refused(self.name, answer)
         try:
             stamp = Stamp("check", int(time.time()))
-            self.operation.shape(answer.body, ask.without_members(), stamp)
+            at_once(self.operation.shape(answer.body, ask.without_members(), stamp))
         except BackendFailure as error:
             said = f"{error.message} It says: {self._backend.shown(answer.body)}"
             return fail(self.name, said, f"is {self.name} what is there? If not, {BASE_PATH}")

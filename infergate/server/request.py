@@ -15,6 +15,7 @@ from time import time
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
@@ -43,6 +44,9 @@ from infergate.telemetry.tracecontext import read_trace
 WRITE_CHUNK = 65536
 """Bytes of a whole answer that are written at once. The next ones follow when the client has taken
 these, so that a slow client's answer is not copied into the transport's buffer."""
+
+OTHERS_TURN = 1 << 20
+"""Bytes after which others have their turn, however quick a client takes its answer."""
 
 NO_CONTENT = 204
 
@@ -289,6 +293,8 @@ class Request(WebRequest):
         for start in range(WRITE_CHUNK, len(body), WRITE_CHUNK):
             self.write(body[start : start + WRITE_CHUNK])
             await self.drained()
+            if not start % OTHERS_TURN:
+                await deferLater(self.site.deadlines.clock, 0)
 
     def write(self, data: bytes) -> None:
         """Send a part of the body. Empty `data` is left out: as a chunk it would be the last."""

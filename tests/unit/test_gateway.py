@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -736,38 +737,63 @@ class Traces(SynchronousTestCase):
             self.assertEqual({"traceparent", "tracestate"} & set(seen), set())
 
 
-class LargeBodies(SynchronousTestCase):
+class LargeTexts(SynchronousTestCase):
     def setUp(self) -> None:
         self.patch(slices, "SLICE", 0)  # each step is one too many for an iteration
+        self.running = Running(backend=True, framing=Limits(body=1 << 23), max_response=1 << 23)
+        self.later: list[Any] = []
+
+    def others_turn(self, times: int) -> None:
+        """So many event loop iterations, in each of which somebody else is answered."""
+        for _ in range(times):
+            self.later.pop(0)()
+            self.assertEqual(self.running.ask(request("GET", "/healthz")).status, 200)
+
+    def held(self) -> Any:
+        """What is put off to another event loop iteration goes to `later`."""
+
+        def call_later(_: float, call: Any, *args: Any) -> None:
+            self.later.append(partial(call, *args))
+
+        return patch.object(self.running.clock, "callLater", call_later)
 
     def test_others_have_their_turn_while_a_large_body_is_judged(self) -> None:
-        """While a body of many megabytes is looked at, others are served in between; it is answered
-        all the same, and a client that leaves meanwhile is no fault."""
-        running = Running(framing=Limits(body=1 << 23))
-        client, leaver = running.connect(), running.connect()
-        later: list[Any] = []
-        with patch.object(running.clock, "callLater", lambda _, call: later.append(call)):
+        """While a body of many megabytes is looked at, others are served in between; it goes on all
+        the same, and a client that leaves meanwhile is no fault."""
+        client, leaver = self.running.connect(), self.running.connect()
+        with self.held():
             for one in (client, leaver):
                 one.send(chat(prompt="x" * (1 << 21)))
-            for _ in range(20):
-                later.pop(0)()
-                self.assertEqual(running.ask(request("GET", "/healthz")).status, 200)
-            self.assertEqual(client.received, b"")
+            self.others_turn(20)
+            self.assertEqual(self.running.port.connections, [])
             leaver.close()
-            while later:
-                later.pop(0)()
-        self.assertEqual(running.outcomes, [*["ok"] * 20, "client_disconnected", "ok"])
+            while self.later:
+                self.later.pop(0)()
+        self.assertEqual(self.running.outcomes, [*["ok"] * 20, "client_disconnected"])
+        self.assertGreater(len(self.running.backend.received), 1 << 21)
+
+    def test_others_have_their_turn_while_a_large_reply_is_judged(self) -> None:
+        """The same for what the backend answers."""
+        client = self.running.connect()
+        client.send(chat())
+        message = {"role": "assistant", "content": "x" * (1 << 21)}
+        with self.held():
+            self.running.backend.answer(json.dumps({"choices": [{"message": message}]}).encode())
+            self.others_turn(20)
+            self.assertEqual(client.received, b"")
+            while self.later:
+                self.later.pop(0)()
+        self.assertEqual(client.answer.json["choices"][0]["message"], message)
 
     def test_large_body_at_fault_is_told_of_its_first_fault(self) -> None:
         """What takes long to judge comes before what stands after it in the contract's order."""
-        running = Running(framing=Limits(body=1 << 23))
-        long = "x" * 600_000
+        good = [{"role": "user", "content": "x" * 600_000}]
         for messages, model, param in (
-            ([{"role": "user", "content": long}, {"role": 1}], "m", "messages[1].role"),
-            ([{"role": "user", "content": long}], "m", "temperature"),
-            ([{"role": "user", "content": long}, {"role": 1}], 5, "model"),
+            ([*good, {"role": 1}], "m", "messages[1].role"),
+            (good, "m", "temperature"),
+            ([*good, {"role": 1}], 5, "model"),
         ):
-            client = running.connect()
+            client = self.running.connect()
             client.send(chat(model=model, messages=messages, temperature="hot"))
             self.assertIn(b"`%b`" % param.encode(), client.received)
 

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.api.events import Reader, Scanner
 from infergate.api.operation import Ask, Operation, Reply, Rules, Stamp, request_members
 from infergate.api.operations import ROUTES
+from infergate.api.steps import at_once
 from infergate.api.usage import Usage
 from infergate.errors import BackendError, InvalidRequest
 
@@ -41,7 +42,7 @@ def sent(path: str, body: bytes | dict[str, Any], rules: Rules = RULES) -> dict[
 def shaped(path: str, body: dict[str, Any], reply: Any) -> Reply:
     """What becomes of a backend's plain reply to a request."""
     text = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-    return operation_at(path).shape(text, asked(path, body), STAMP)
+    return at_once(operation_at(path).shape(text, asked(path, body), STAMP))
 
 
 def echoed(path: str, body: dict[str, Any], rules: Rules = RULES) -> tuple[Any, Usage]:
@@ -57,7 +58,7 @@ def streamed(path: str, body: dict[str, Any], reply: Reply) -> list[Any]:
     operation, ask = operation_at(path), asked(path, body)
     assert operation.as_stream is not None
     assert operation.reader is not None
-    stream = operation.as_stream(reply, ask, STAMP)
+    stream = at_once(operation.as_stream(reply, ask, STAMP))
     scanner = Scanner(MIB, operation.reader(ask))
     assert scanner.feed(stream) == stream
     assert scanner.complete(), stream

@@ -14,7 +14,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api import batches, messages
 from infergate.api.messages import MAX_NAMES_SOUGHT, BadMessage, check_messages, texts
-from infergate.api.steps import at_once
 
 GOOD = '{"role":"user","content":"a"}'
 NESTED = '{"role":"user","content":"a","x":{"role":1,"content":"b"}}'
@@ -37,7 +36,8 @@ BAD = [
 
 
 def check(*written: str) -> None:
-    at_once(check_messages(Raw(f"[{','.join(written)}]".encode())))
+    for _ in check_messages(Raw(f"[{','.join(written)}]".encode())):
+        pass
 
 
 class CheckTests(SynchronousTestCase):
@@ -145,7 +145,8 @@ class SpelledLetters(SynchronousTestCase):
         for content in (b'"%b"' % spelled, b'[{"type":"text","text":"%b"}]' % spelled):
             raw = Raw(b'[{"role":"user","content":%b}]' % content)
             tracemalloc.start()
-            at_once(check_messages(raw))
+            for _ in check_messages(raw):
+                pass
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             self.assertLess(peak, 4 * len(content))
@@ -156,4 +157,5 @@ class SpelledLetters(SynchronousTestCase):
         text = f'[{{"role":"user","content":[{",".join([part] * 5000)}]}}]'
         self.patch(messages, "member_names", None)
         self.patch(messages, "_says_all", None)
-        at_once(check_messages(Raw(text.encode())))
+        for _ in check_messages(Raw(text.encode())):
+            pass

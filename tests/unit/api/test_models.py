@@ -7,12 +7,13 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.models import MAX_ENTRIES, entry, visible_models
+from infergate.api.steps import at_once
 from infergate.errors import BackendError
 
 
 def visible(*names: str, **members: object) -> dict[str, list[object]]:
     seen: dict[str, list[object]] = json.loads(
-        visible_models(json.dumps(members).encode(), lambda name: name in names)
+        at_once(visible_models(json.dumps(members).encode(), lambda name: name in names))
     )
     return seen
 
@@ -39,7 +40,7 @@ class Visible(SynchronousTestCase):
         """What a caller may see is what the backend says, digit for digit."""
         body = b'{"data":[{"id":"a","size":1.50e3 , "meta":{"n":[1,2]}},{"id":"b"}]}'
         self.assertEqual(
-            visible_models(body, lambda name: name == "a"),
+            at_once(visible_models(body, lambda name: name == "a")),
             b'{"data":[{"id":"a","size":1.50e3 , "meta":{"n":[1,2]}}]}',
         )
 
@@ -56,16 +57,16 @@ class OneEntry(SynchronousTestCase):
         body = (
             b'{"models":[{"name":"m","model":"m"}],"object":"list","data":[{"id":"m", "n":1.50}]}'
         )
-        self.assertEqual(entry(body, "m"), b'{"id":"m", "n":1.50}')
-        self.assertEqual(entry(b'{"models":[{"name":"m"}]}', "m"), b'{"name":"m"}')
+        self.assertEqual(at_once(entry(body, "m")), b'{"id":"m", "n":1.50}')
+        self.assertEqual(at_once(entry(b'{"models":[{"name":"m"}]}', "m")), b'{"name":"m"}')
 
     def test_no_such_entry(self) -> None:
         """Nothing, whatever the list holds."""
         for body in (b"{}", b'{"data":[]}', b'{"data":null}', b'{"data":[5,{"id":null}]}'):
-            self.assertIsNone(entry(body, "m"))
+            self.assertIsNone(at_once(entry(body, "m")))
 
     def test_list_that_is_too_long_or_none(self) -> None:
         """Is the backend's fault."""
         many = b'{"data":[%b]}' % b",".join([b'"x"'] * (MAX_ENTRIES + 1))
         for body in (b"no", b"[]", many):
-            self.assertRaises(BackendError, entry, body, "m")
+            self.assertRaises(BackendError, at_once, entry(body, "m"))

@@ -25,29 +25,30 @@ from infergate.api.objects import (
     read_reply_or_array,
     read_values,
 )
+from infergate.api.steps import at_once
 from infergate.errors import BackendError
 
 
 class Replies(SynchronousTestCase):
     def test_objects_are_replies(self) -> None:
         """With an error that is null too."""
-        self.assertEqual(read_reply(b' {"a": 1 } '), {"a": Raw(b"1")})
-        self.assertIn("a", read_reply(b'{"a":1,"error":null}'))
+        self.assertEqual(at_once(read_reply(b' {"a": 1 } ')), {"a": Raw(b"1")})
+        self.assertIn("a", at_once(read_reply(b'{"a":1,"error":null}')))
 
     def test_all_else_is_a_backend_error(self) -> None:
         """An error under a status of success too."""
         for wrong in (b"", b"no", b"[]", b"5", b"null", b'{"error":"no"}', b'{"error":{}}', b"{"):
-            self.assertRaises(BackendError, read_reply, wrong)
+            self.assertRaises(BackendError, at_once, read_reply(wrong))
         for wrong in (b"", b"5", b"[1", b"[1]x", b'{"error":1}'):
-            self.assertRaises(BackendError, read_reply_or_array, wrong, True)
+            self.assertRaises(BackendError, at_once, read_reply_or_array(wrong, True))
         many = b"{%b}" % b",".join(b'"%d":1' % n for n in range(1001))
-        self.assertRaises(BackendError, read_inner, many)
+        self.assertRaises(BackendError, at_once, read_inner(many))
 
     def test_arrays_where_they_may_be(self) -> None:
         """None says that it is one."""
-        self.assertIsNone(read_reply_or_array(b" \r\n[1]", True))
-        self.assertRaises(BackendError, read_reply_or_array, b"[1]", False)
-        self.assertEqual(read_reply_or_array(b"{}", True), {})
+        self.assertIsNone(at_once(read_reply_or_array(b" \r\n[1]", True)))
+        self.assertRaises(BackendError, at_once, read_reply_or_array(b"[1]", False))
+        self.assertEqual(at_once(read_reply_or_array(b"{}", True)), {})
 
     def test_values(self) -> None:
         """What Python cannot hold makes no stream."""

@@ -16,6 +16,7 @@ from infergate.api.reply import (
     as_chunks,
     shape_reply,
 )
+from infergate.api.steps import at_once
 from infergate.api.usage import NO_USAGE, Usage
 from infergate.errors import BackendError
 
@@ -28,7 +29,7 @@ STAMP = Stamp("r-1", 7)
 
 
 def shape(body: bytes) -> tuple[bytes, Usage]:
-    reply = shape_reply(body, ASK, STAMP, CHAT_KIND)
+    reply = at_once(shape_reply(body, ASK, STAMP, CHAT_KIND))
     return reply.body, reply.usage
 
 
@@ -168,7 +169,8 @@ class ShapeTests(SynchronousTestCase):
             reply, _ = shape(json.dumps(document).encode())
         except BackendError:
             return
-        self.assertTrue(as_chunks(reply, True, CHAT_KIND).endswith(b"\n\ndata: [DONE]\n\n"))
+        stream = at_once(as_chunks(reply, True, CHAT_KIND))
+        self.assertTrue(stream.endswith(b"\n\ndata: [DONE]\n\n"))
 
 
 class EchoTests(SynchronousTestCase):
@@ -221,7 +223,7 @@ class EchoTests(SynchronousTestCase):
 class ChunkTests(SynchronousTestCase):
     def events(self, body: bytes, include_usage: bool = False) -> list[Any]:
         """The chunks of a stream, which must end as a stream does."""
-        stream = as_chunks(shape(body)[0], include_usage, CHAT_KIND)
+        stream = at_once(as_chunks(shape(body)[0], include_usage, CHAT_KIND))
         self.assertTrue(stream.endswith(b"\n\ndata: [DONE]\n\n"))
         self.assertNotIn(b"\r", stream)
         *events, end, rest = stream.split(b"\n\n")
@@ -300,5 +302,5 @@ class ChunkTests(SynchronousTestCase):
         """The echo streams as a backend's plain reply does."""
         assert CHAT.echo is not None
         request = ask(b'{"messages":[{"role":"user","content":"a"}]}')
-        stream = as_chunks(CHAT.echo(request, STAMP).body, False, CHAT_KIND)
+        stream = at_once(as_chunks(CHAT.echo(request, STAMP).body, False, CHAT_KIND))
         self.assertIn(b'"delta":{"role":"assistant","content":"Echo: a"}', stream)

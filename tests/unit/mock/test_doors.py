@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.api.events import Scanner
 from infergate.api.operation import Rules, Stamp, request_members
 from infergate.api.operations import ROUTES
+from infergate.api.steps import at_once
 from infergate.api.usage import Usage
 from infergate.errors import BackendError
 from infergate.mock.backend import Reply, reply_to
@@ -67,7 +68,7 @@ class GoodAnswers(SynchronousTestCase):
             self.assertEqual((reply.status, reply.content_type), (200, b"application/json"))
             body = json.dumps(body_of(path)).encode()
             ask = operation.check(request_members(body), route, Rules(None, 1000))
-            usage = operation.shape(b"".join(reply.pieces), ask, Stamp("r", 1)).usage
+            usage = at_once(operation.shape(b"".join(reply.pieces), ask, Stamp("r", 1))).usage
             free = not route.costs
             self.assertEqual(usage.source, "none" if free else "backend", path)
 
@@ -180,7 +181,7 @@ class Failures(SynchronousTestCase):
             for fail in ("garbage", "empty", "error_event"):
                 reply = answer(route.target, {"fail": fail}, **body_of(path))
                 said = b"".join(reply.pieces)
-                self.assertRaises(BackendError, operation.shape, said, ask, Stamp("r", 1))
+                self.assertRaises(BackendError, at_once, operation.shape(said, ask, Stamp("r", 1)))
             reply = answer(route.target, {"fail": "cut_json"}, **body_of(path))
             assert reply.length is not None
             self.assertGreater(reply.length, len(b"".join(reply.pieces)))
