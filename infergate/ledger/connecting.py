@@ -16,7 +16,7 @@ from infergate.ledger.schema import IStore, StoreRefused
 _POSTGRESQL = re.compile("postgres(ql)?://")
 _URL = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
-NEEDS_EXTRA = "needs the extra: pip install 'infergate[postgresql]'"
+NEEDS_EXTRA = "needs the extra: pip install '.[postgresql]'"
 
 
 @attrs.frozen
