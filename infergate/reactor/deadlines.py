@@ -4,6 +4,9 @@ A timer that is cancelled and set again for each chunk of each stream would be m
 work. A deadline here is a number that its owner assigns; one sweep, ten times a second while there
 is anything to watch, calls those whose deadline has passed.
 
+Nor does each sweep look at all of them: of five thousand idle connections most have a minute left.
+What has more than `FAR` seconds left is looked at once in `FAR` seconds.
+
 A reactor runs its timers before it reads its sockets. After a second in which it was busy, a
 deadline of that second would therefore pass although the bytes that would have moved it have been
 in the kernel all along. So a sweep has two steps with one event loop iteration between them: the
@@ -22,6 +25,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 RESOLUTION = 0.1
 """Seconds between two sweeps: how late a deadline may be."""
+
+FAR = 1.0
+"""Seconds that a deadline is away where it need not be looked at in each sweep."""
 
 NEVER = float("inf")
 
@@ -43,26 +49,30 @@ class Deadlines:
     """The deadlines of one process on one clock.
 
     Owners call `watch` once, assign their `deadline` as often as they like, and call `forget` when
-    they have none any more. After `forget`, `expired` is not called, not even by a sweep that is
-    under way.
+    they have none any more. One who moves it to within `FAR` seconds calls `watch` again, or it may
+    be so much late. After `forget`, `expired` is not called, not even by a sweep that is under way.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self.now = clock.seconds
         self.clock = clock
-        self._watched: set[Watched] = set()
+        # Those that each sweep looks at, and those that are far away: some may be in both.
+        self._near: set[Watched] = set()
+        self._far: set[Watched] = set()
+        self._far_looked_at = self.now()
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        return len(self._watched)
+        return len(self._near | self._far)
 
     def watch(self, one: Watched) -> None:
-        self._watched.add(one)
+        self._near.add(one)
         if self._timer is None:
             self._timer = self.clock.callLater(RESOLUTION, self._sweep)
 
     def forget(self, one: Watched) -> None:
-        self._watched.discard(one)
+        self._near.discard(one)
+        self._far.discard(one)
 
     def soon(self, call: Callable[[], None]) -> None:
         """Call in the next event loop iteration, between two looks at the sockets."""
@@ -71,7 +81,9 @@ class Deadlines:
     def _sweep(self) -> None:
         """The first step: note the time, and let the reactor read what has arrived by now."""
         now = self.now()
-        if any(one.deadline <= now for one in self._watched):
+        if now - self._far_looked_at >= FAR:
+            self._sort(now)
+        if any(one.deadline <= now for one in self._near):
             self._timer = self.clock.callLater(0, self._expire, now)
         else:
             self._next_sweep()
@@ -79,16 +91,24 @@ class Deadlines:
     def _expire(self, now: float) -> None:
         """The second step: what is still due at `now` has expired."""
         try:
-            for one in [one for one in self._watched if one.deadline <= now]:
+            for one in [one for one in self._near if one.deadline <= now]:
                 # One that expired before it in this loop may have ended or moved it.
-                if one in self._watched and one.deadline <= now:
+                if one in self._near and one.deadline <= now:
                     one.deadline = NEVER
                     one.expired()
         finally:
             self._next_sweep()
 
+    def _sort(self, now: float) -> None:
+        """Look at all of them: which ones come before this is done again, with a sweep to spare."""
+        self._far_looked_at, soon = now, now + FAR + 2 * RESOLUTION
+        watched = self._near | self._far
+        self._near = {one for one in watched if one.deadline <= soon}
+        self._far = watched - self._near
+
     def _next_sweep(self) -> None:
-        self._timer = self.clock.callLater(RESOLUTION, self._sweep) if self._watched else None
+        watching = self._near or self._far
+        self._timer = self.clock.callLater(RESOLUTION, self._sweep) if watching else None
 
 
 def use_monotonic_clock(reactor: Any) -> None:

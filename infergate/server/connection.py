@@ -166,6 +166,7 @@ class Connection(Protocol):
             self.deadline = self._ends
         elif phase is HEAD:
             self.deadline = min(self._opened + limits.header_timeout, self._ends)
+            self.edge.deadlines.watch(self)
         elif phase is BODY:
             self.deadline = min(self._now() + limits.body_timeout, self._ends)
         elif phase is IDLE:
@@ -173,6 +174,7 @@ class Connection(Protocol):
             self.deadline = self._now() + idle
         elif self._written is not None:
             self.deadline = 0.0  # each sweep looks how far the client is
+            self.edge.deadlines.watch(self)
         elif phase is LINGERING and self._request is not None:
             self.deadline = self._ends
         else:
@@ -352,6 +354,7 @@ class Connection(Protocol):
             self._enter(LINGERING)
             # The reset comes with the next sweep: what was written goes out before it.
             self.deadline = 0.0
+            self.edge.deadlines.watch(self)
         else:
             self._close()
 

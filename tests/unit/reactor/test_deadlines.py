@@ -56,6 +56,31 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertEqual(len(self.passed), 1)
         self.assertEqual(watched.deadline, NEVER)
 
+    def test_what_is_far_away_is_seldom_looked_at(self) -> None:
+        """Of many deadlines that have a minute left each sweep need not look at all; those that
+        come near are met in time all the same, and those that are said to have."""
+        looks: list[float] = []
+
+        class Idle(Watched):
+            def __getattribute__(self, name: str) -> Any:
+                if name == "deadline":
+                    looks.append(0)
+                return super().__getattribute__(name)
+
+        idle = [Idle(60.0 + n, lambda: None) for n in range(50)]
+        for one in idle:
+            self.deadlines.watch(one)
+        far = self.watch(8.0)
+        nearer = self.watch(60.0)
+        self.pass_time(5)
+        self.assertLess(len(looks), 50 * 2 * 7)
+        nearer.deadline = 5.15
+        self.deadlines.watch(nearer)
+        self.pass_time(4)
+        self.assertEqual((far.deadline, nearer.deadline), (NEVER, NEVER))
+        for at, passed in zip((5.15, 8.0), self.passed, strict=True):
+            self.assertTrue(at <= passed <= at + RESOLUTION + 0.011, (at, passed))
+
     def test_moving_a_deadline_starts_no_timer(self) -> None:
         """Moving a deadline is setting a number: no timer is started or stopped for it."""
         watched = self.watch(0.5)
