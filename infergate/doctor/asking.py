@@ -153,5 +153,14 @@ def _title(body: bytes) -> str | None:
     return match[1].strip() if match else None
 
 
+def advice(error: Exception) -> str:
+    """What to do where there was no whole answer."""
+    if isinstance(error, NoTimeLeft | GatewayTimeout):
+        return "the backend's own log says what it does; it may be slow, or still load a model"
+    if "compressed" in str(error):
+        return "turn compression off, in the backend or in the proxy in front of it"
+    return "the backend's own log may say why, or that of a proxy in front of it"
+
+
 FAULTS = (BackendFailure, NoTimeLeft)
 """What asking may raise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from infergate.api import models
 from infergate.api.operations import MODELS_PATH
 from infergate.api.steps import at_once
-from infergate.doctor.asking import FAULTS, Answer
+from infergate.doctor.asking import FAULTS, Answer, advice
 from infergate.doctor.connections import clocks
 from infergate.doctor.kinds import kind_of
 from infergate.doctor.reaching import SECURE, speaks_tls
@@ -19,7 +19,6 @@ HEALTH, MODELS, KIND = "health", "models", "backend"
 SHOWN = 12
 """Models that are named in a line."""
 
-NO_ANSWER = "the backend's own log says what it does; it may still be loading a model"
 
 BASE_PATH = "the path of BACKEND_URL may be wrong: it is the API's base, as in an SDK's base_url"
 
@@ -131,7 +130,7 @@ async def _unanswered(subject: Subject, name: str, error: Exception) -> Check:
     if not isinstance(error, GatewayTimeout) and await speaks_tls(subject):
         return _plainly(subject, name, said)
     subject.stopped = name == MODELS
-    return fail(name, said, NO_ANSWER)
+    return fail(name, said, advice(error))
 
 
 def _plainly(subject: Subject, name: str, said: str) -> Check:

@@ -16,8 +16,6 @@ from infergate.process.certificates import CertificateError, Certificates
 DAYS = 14
 """A certificate with fewer days left is warned of."""
 
-RENEW = "renew it: the gateway takes a changed file by itself"
-
 
 def listeners(subject: Subject) -> Iterator[Check]:
     """The certificates that the gateway itself would show."""
@@ -33,10 +31,14 @@ def listeners(subject: Subject) -> Iterator[Check]:
         except CertificateError as why:
             yield fail(name, str(why), f"correct the path in {setting.upper()}, or the file")
             continue
-        yield judged(name, certificates.path, _read(certificates.paths()), subject.wall())
+        own = _read(certificates.paths())
+        hint = "renew it: the gateway takes a changed file by itself"
+        yield judged(name, certificates.path, own, subject.wall(), hint)
 
 
-def judged(name: str, what: str, certificates: Sequence[Certificate], now: float) -> Check:
+def judged(
+    name: str, what: str, certificates: Sequence[Certificate], now: float, hint: str
+) -> Check:
     """How long the first of some certificates to end is still good for."""
     if not certificates:
         return fail(name, f"{what} holds no certificate", "put one in, with its key")
@@ -44,9 +46,9 @@ def judged(name: str, what: str, certificates: Sequence[Certificate], now: float
     left = (ends - datetime.fromtimestamp(now, timezone.utc)).total_seconds() / 86400
     day = f"{ends:%Y-%m-%d}"
     if left < 0:
-        return fail(name, f"{what} has ended on {day}", RENEW)
+        return fail(name, f"{what} has ended on {day}", hint)
     if left < DAYS:
-        return warn(name, f"{what} ends on {day}, in {left:.0f} days", RENEW)
+        return warn(name, f"{what} ends on {day}, in {left:.0f} days", hint)
     return ok(name, f"{what} is good until {day}")
 
 

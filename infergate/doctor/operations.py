@@ -18,8 +18,8 @@ from infergate.api.operations import OPERATIONS
 from infergate.api.refusals import read_refusal
 from infergate.api.steps import at_once
 from infergate.backend.call import Call
-from infergate.doctor.asking import Answer, NoTimeLeft
-from infergate.doctor.backend import BASE_PATH, NO_ANSWER
+from infergate.doctor.asking import Answer, NoTimeLeft, advice
+from infergate.doctor.backend import BASE_PATH
 from infergate.doctor.refused import refused
 from infergate.doctor.report import Check, fail, ok, warn
 from infergate.doctor.subject import Subject
@@ -28,21 +28,18 @@ from infergate.errors import BackendFailure, BrokenReply
 NOT_OFFERED = (404, 405, 501)
 """Statuses that say of any operation but a chat that the backend does not have it."""
 
-SLOW = 0.1
-"""Seconds to the first token from which on it shows whether a stream is held back."""
+SILENCE = 0.1
+"""Seconds without a token from which on it shows whether a stream is held back."""
 
 BURST = 0.003
-"""Seconds within which no model makes all the tokens of an answer: a stream that waits for its
-first token and then is there at once was held back until it was whole."""
+"""Seconds between two tokens below which both were there already."""
 
-NOT_HELD_BACK = (
-    "a proxy in front of the backend holds the stream until it is whole: turn that off there "
-    "(nginx: proxy_buffering off; gzip and the like hold back too)"
+UNBUFFERED = (
+    "a proxy in front of it may hold streams back until they are whole: turn buffering, caching "
+    "and compression of answers off there"
 )
 
 CUT = "the backend's own log may say why; a proxy in between may cut what takes long"
-
-NO_STREAM = "have the backend stream; clients get the whole answer as one event until then"
 
 SHOWN = 2048
 """Bytes that are kept of the beginning and of the end of a stream."""
@@ -62,7 +59,7 @@ async def operations(subject: Subject) -> AsyncIterator[Check]:
                 yield await trial.stream()
         except NoTimeLeft as error:
             subject.stopped = True
-            yield fail(trial.name, subject.backend.fault(error), NO_ANSWER)
+            yield fail(trial.name, subject.backend.fault(error), advice(error))
     if left:
         yield not_tried(left)
 
@@ -107,7 +104,7 @@ class Trial:
             limit = self._subject.settings.max_response_bytes
             answer = await self._backend.whole(call, response, began, limit)
         except BackendFailure as error:
-            return fail(self.name, self._backend.fault(error), NO_ANSWER)
+            return fail(self.name, self._backend.fault(error), advice(error))
         if not answer.good:
             return self._refused(self.name, answer)
         try:
@@ -115,7 +112,7 @@ class Trial:
             at_once(self.operation.shape(answer.body, ask.without_members(), stamp))
         except BackendFailure as error:
             said = f"{error.message} It says: {self._backend.shown(answer.body)}"
-            return fail(self.name, said, f"is {self.name} what is there? If not, {BASE_PATH}")
+            return fail(self.name, said, f"if that is no {self._route.path}, {BASE_PATH}")
         return ok(self.name, f"answers in {_milliseconds(answer.seconds)}")
 
     async def stream(self) -> Check:
@@ -138,18 +135,18 @@ class Trial:
                 limit = self._subject.settings.max_response_bytes
                 answer = await backend.whole(call, response, began, limit)
                 return self._refused(name, answer), False
-            listener = _Listener(self._subject, self.operation, ask, call)
-            await listener.listen()
         except BackendFailure as error:
-            return fail(name, backend.fault(error), NO_ANSWER), False
-        wrong = listener.wrong()
+            return fail(name, backend.fault(error), advice(error)), False
+        listener = _Listener(self._subject, self.operation, ask, call, began)
+        wrong = await listener.listen()
         if wrong is not None:
             return fail(name, *wrong), False
-        tokens, first = listener.scanner.reader.tokens, listener.first - began
-        if tokens > 1 and first >= SLOW and listener.last - listener.first <= BURST:
-            said = f"the stream is held back: nothing for {_milliseconds(first)}, then all at once"
-            return fail(name, said, NOT_HELD_BACK), True
-        return ok(name, f"first token after {_milliseconds(first)}, and its end comes"), False
+        if listener.held_back:
+            silence = _milliseconds(listener.silence)
+            said = f"the backend buffers its stream: nothing for {silence}, then the rest at once"
+            return fail(name, said, UNBUFFERED), True
+        first = _milliseconds(listener.first - began)
+        return ok(name, f"first token after {first}, and its end comes"), False
 
     def _ask(self, *, stream: bool) -> Ask:
         """The tiny request, checked as a client's would be."""
@@ -184,26 +181,35 @@ def _milliseconds(seconds: float) -> str:
 
 
 class _Listener:
-    """Reads one stream, and notes when its tokens come."""
+    """Reads one stream, asked for at the time `began`, and notes when its tokens come.
 
-    def __init__(self, subject: Subject, operation: Operation, ask: Ask, call: Call) -> None:
+    Tokens that come within `BURST` of one another are one burst; `silence` is how long none came
+    before the last burst. What buffers a stream lets its first event through at the most, and all
+    others when it is whole.
+    """
+
+    def __init__(
+        self, subject: Subject, operation: Operation, ask: Ask, call: Call, began: float
+    ) -> None:
         assert operation.reader is not None
         self.scanner = Scanner(
             subject.settings.max_event_bytes, operation.reader(ask.without_members())
         )
-        self.first = self.last = 0.0
-        self._backend = subject.backend
-        self._call = call
+        self.first = self.silence = 0.0
+        self._burst = 0
+        self._last_token = began
+        self._backend, self._call = subject.backend, call
         self._opening = self._latest = b""
 
-    async def listen(self) -> None:
-        """Read the stream to its end. An answer that has ended with an event of its own is whole,
-        however its body ends."""
+    async def listen(self) -> tuple[str, str] | None:
+        """Read the stream to its end. What is wrong with it, and what to do; None where nothing
+        is. An answer that has ended with an event of its own is whole, however its body ends."""
         try:
             await self._call.read(self._take)
-        except BackendFailure:
+        except BackendFailure as error:
             if not self.scanner.certain:
-                raise
+                return f"{self._backend.fault(error)}; {self._last()}", advice(error)
+        return self._wrong()
 
     def _take(self, data: bytes) -> None:
         scanner = self.scanner
@@ -217,23 +223,39 @@ class _Listener:
             raise BrokenReply("an event is larger than MAX_EVENT_BYTES allows") from None
         self._call.touch(begun=scanner.events > 0)
         if scanner.reader.tokens > tokens:
-            self.last = self._backend.now()
-            self.first = self.first or self.last
+            self._count(scanner.reader.tokens - tokens, self._backend.now())
         if scanner.over:
             self._call.finish()
 
-    def wrong(self) -> tuple[str, str] | None:
-        """What is wrong with the stream, and what to do; None where nothing is."""
+    def _count(self, tokens: int, now: float) -> None:
+        """Tokens have come."""
+        if not self.first or now - self._last_token > BURST:
+            self.silence, self._burst = now - self._last_token, 0
+        self.first = self.first or now
+        self._burst += tokens
+        self._last_token = now
+
+    @property
+    def held_back(self) -> bool:
+        """Whether most of the answer came at once, after a silence in which it was made."""
+        most = self._burst > 1 and 2 * self._burst >= self.scanner.reader.tokens
+        return most and self.silence >= SILENCE
+
+    def _wrong(self) -> tuple[str, str] | None:
+        """The same of a body that has come to its end."""
         scanner, shown = self.scanner, self._backend.shown
         if scanner.error is not None:
             said = read_refusal(scanner.error).message or scanner.error
             return f"the stream ends with an error: {shown(said)}", "the backend's own log says why"
         if not scanner.events and begins_as_events(self._opening) is not True:
-            said = "a stream was asked for, and plain JSON comes"
-            if not self._opening.lstrip().startswith(b"{"):
-                said = "a stream was asked for, and no event stream comes"
-            return f"{said}: {shown(self._opening)}", NO_STREAM
+            what = "plain JSON" if self._opening.lstrip().startswith(b"{") else "no event stream"
+            said = f"a stream was asked for, and {what} comes: {shown(self._opening)}"
+            return said, "have the backend stream: until then clients get it all as one event"
         if not scanner.complete(framed=self._call.framed):
-            last = self._latest.rstrip().rpartition(b"\n")[2]
-            return f"the stream stops without its end; the last of it is {shown(last)}", CUT
+            return f"the stream stops without its end; {self._last()}", CUT
         return None
+
+    def _last(self) -> str:
+        """The last line that came."""
+        line = self._latest.rstrip().rpartition(b"\n")[2]
+        return f"the last of it is {self._backend.shown(line)}" if line else "nothing came"

@@ -63,8 +63,9 @@ async def reach(subject: Subject) -> list[Check]:
     subject.stopped = False
     checks = [ok(CONNECTION, f"{where} takes connections")]
     if meeting.certificate is not None:
-        ends = meeting.certificate.to_cryptography()
-        checks.append(judged(CERTIFICATE, "the backend's certificate", [ends], subject.wall()))
+        own = [meeting.certificate.to_cryptography()]
+        hint = "have it renewed where the backend is"
+        checks.append(judged(CERTIFICATE, "it", own, subject.wall(), hint))
     return checks
 
 
