@@ -6,14 +6,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import attrs
 from twisted.internet.defer import (
+    CancelledError,
     Deferred,
     TimeoutError,  # noqa: A004  # that of addTimeout
+    succeed,
 )
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -75,12 +79,19 @@ class Ledger:
     lost: int = attrs.field(default=0, init=False)
     # The batch that is being written, or has to be written again.
     _batch: Batch | None = attrs.field(default=None, init=False)
-    _writing: bool = attrs.field(default=False, init=False)
     _process: str = attrs.field(factory=lambda: uuid.uuid4().hex, init=False)
     _number: int = attrs.field(default=0, init=False)
-    _idle_beats: int = attrs.field(default=0, init=False)
-    _beating: IDelayedCall | None = attrs.field(default=None, init=False)
-    _stopped: Deferred[None] | None = attrs.field(default=None, init=False)
+    # So many that the first beat looks at the database.
+    _idle_beats: int = attrs.field(default=CHECK_BEATS, init=False)
+    _loop: LoopingCall = attrs.field(init=False)
+    # Fires when the last beat has ended.
+    _beating: Deferred[Any] = attrs.field(factory=lambda: succeed(None), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        failed = partial(_log.failure, "USAGE_DB: the ledger failed")
+        # A beat that fails is no reason for the next one not to come.
+        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._beat()).addErrback(failed))
+        self._loop.clock = self._clock
 
     @property
     def pending(self) -> int:
@@ -88,8 +99,7 @@ class Ledger:
 
     def start(self) -> None:
         """Begin to write; the database is looked at at once."""
-        self._check()
-        self._beating = self._clock.callLater(BEAT, self._beat)
+        self._beating = self._loop.start(BEAT)
 
     def add(self, record: Record) -> None:
         """Count a closed record, in the hour in which it ended."""
@@ -135,16 +145,9 @@ class Ledger:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._beating is not None:
-            self._beating.cancel()
-            self._beating = None
-        self._stopped = Deferred()
-        waiting = self._stopped
-        self._write_or_stop()
         try:
-            await waiting.addTimeout(STOP, self._clock)
+            await Deferred.fromCoroutine(self._write_all()).addTimeout(STOP, self._clock)
         except TimeoutError:
-            self._stopped = None
             self._store.abort()
         if self.lost or self.pending:
             _log.error(
@@ -155,74 +158,64 @@ class Ledger:
             await self._in_thread(self._store.close).addTimeout(CLOSE, self._clock)
         self._in_thread.end()
 
-    def _beat(self) -> None:
-        self._beating = self._clock.callLater(BEAT, self._beat)
-        if self._writing:
-            return
-        if self._batch is not None or self._gathering.requests:
+    async def _write_all(self) -> None:
+        """Let the beat that is under way end, and write what is left, again and again while the
+        database is away."""
+        if self._loop.running:
+            self._loop.stop()
+        await self._beating
+        while self.pending:
+            if not await self._write():
+                await deferLater(self._clock, BEAT)
+
+    async def _beat(self) -> None:
+        """Write what has come since the last beat, or look at the database now and then. The next
+        beat waits for this one."""
+        if self.pending:
             self._idle_beats = 0
-            self._write()
+            # After an outage there is more than goes into one batch.
+            while await self._write() and len(self._gathering) >= MAX_BATCH:
+                pass
             return
         self._idle_beats += 1
         # One that is away is asked at each beat, so that it counts as back as soon as it is.
         if not self.up or self._idle_beats >= CHECK_BEATS:
             self._idle_beats = 0
-            self._check()
+            await self._ask(self._store.check)
 
-    def _write(self) -> None:
+    async def _write(self) -> bool:
+        """Write one batch, that which was not written before first; whether it is written."""
         if self._batch is None:
             self._number += 1
             self._batch = self._gathering.take(self._process, self._number)
-        self._writing = True
-        self._ask(self._store.add, self._batch).addCallbacks(self._written, self._not_written)
+        written = await self._ask(self._store.add, self._batch)
+        if written:
+            self._batch = None
+        return written
 
-    def _written(self, _: object) -> None:
-        self._writing = False
-        self._batch = None
-        if self._stopped is not None:
-            self._write_or_stop()
-        elif len(self._gathering) >= MAX_BATCH:
-            # After an outage there is more than goes into one.
-            self._write()
-
-    def _not_written(self, failure: Failure) -> None:
-        self._writing = False
-        self._log_unexpected(failure)
-        if self._stopped is not None:
-            # Asked again until the time of the stop has passed.
-            self._clock.callLater(BEAT, self._write_or_stop)
-
-    def _write_or_stop(self) -> None:
-        if self._stopped is None or self._writing:
-            return
-        if self._batch is not None or self._gathering.requests:
-            self._write()
+    async def _ask(self, function: Callable[..., object], *arguments: Any) -> bool:
+        """One call of the database, whose success or failure says whether it is up, in one line of
+        the log each way. Not for questions: a database that is locked or full still answers
+        those."""
+        try:
+            await self._in_time(function, *arguments)
+        except StoreAway as why:
+            if self.up:
+                _log.warn(
+                    "USAGE_DB: the ledger cannot be written, requests wait in memory: {why}",
+                    why=str(why),
+                )
+            self.up = False
+        except CancelledError:
+            raise
+        except Exception:
+            _log.failure("USAGE_DB: the ledger failed")
+            self.up = False
         else:
-            stopped, self._stopped = self._stopped, None
-            stopped.callback(None)
-
-    def _check(self) -> None:
-        self._writing = True
-        self._ask(self._store.check).addCallbacks(self._checked, self._not_written)
-
-    def _checked(self, _: object) -> None:
-        self._writing = False
-        if self._stopped is not None:
-            self._write_or_stop()
-
-    def _ask(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        """One call of the database, whose success or failure says whether it is up. Not for
-        questions: a database that is locked or full still answers those."""
-
-        def ended(result: T | Failure) -> T | Failure:
-            if isinstance(result, Failure):
-                if result.check(StoreAway):
-                    self._turn(False, result.getErrorMessage())
-            else:
-                self._turn(True)
-            return result
-
-        return self._in_time(function, *arguments).addBoth(ended)
+            if not self.up:
+                _log.info("USAGE_DB: the ledger is written again")
+            self.up = True
+        return self.up
 
     def _in_time(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """One call of the database; one that says nothing is given up."""
@@ -234,23 +227,6 @@ class Ledger:
             return result
 
         return self._in_thread(function, *arguments).addBoth(ended)
-
-    def _turn(self, up: bool, why: str = "") -> None:
-        """One log line each way."""
-        if up == self.up:
-            return
-        self.up = up
-        if up:
-            _log.info("USAGE_DB: the ledger is written again")
-        else:
-            _log.warn(
-                "USAGE_DB: the ledger cannot be written, requests wait in memory: {why}", why=why
-            )
-
-    def _log_unexpected(self, failure: Failure) -> None:
-        if not failure.check(StoreAway):
-            self.up = False
-            _log.failure("USAGE_DB: the ledger failed", failure)
 
     def _pending_usage(self, caller: str | None, since: int) -> Usage:
         total = Usage()
