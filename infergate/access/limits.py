@@ -13,9 +13,7 @@ from infergate.access.account import Account
 from infergate.access.policy import Policies, TokenLimit
 from infergate.access.ratelimit import Decision, Rate, TokenBuckets, duration
 from infergate.access.spending import PEOPLE, Spending, Spent
-
-Standing = tuple[str, str, int, int]
-"""A caller and a window, and the limit and the tokens used in it."""
+from infergate.telemetry.callers import Standing
 
 
 class Verdict(Struct, frozen=True, gc=False):

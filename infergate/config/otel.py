@@ -97,14 +97,16 @@ class _Variables:
         if setting == ENDPOINT:
             url += f"/v1/{kind.lower()}"
         self._check_transport(kind)
-        certificate = self._of(kind, "CERTIFICATE")
+        certificate, trust = self._of(kind, "CERTIFICATE"), None
+        if self.text(certificate, ""):
+            trust = self._parsed(certificate, values.authorities).content
         return Signal(
             setting,
             url,
             self._headers(self._of(kind, "HEADERS")),
             self.seconds(self._of(kind, "TIMEOUT"), 10_000),
             self._choice(self._of(kind, "COMPRESSION"), "none", "gzip") == "gzip",
-            self._trust(certificate) if self.text(certificate, "") else None,
+            trust,
         )
 
     def resource(self) -> dict[str, str]:
@@ -131,7 +133,7 @@ class _Variables:
         return samplers[self._choice(name, "parentbased_always_on", *samplers)]
 
     def seconds(self, name: str, default: int) -> float:
-        return int(self._parsed(name, values.whole(1), str(default))) / 1000
+        return self.count(name, default) / 1000
 
     def count(self, name: str, default: int) -> int:
         return int(self._parsed(name, values.whole(1), str(default)))
@@ -183,9 +185,6 @@ class _Variables:
         if text not in allowed:
             raise SettingsError(name, text, f"must be {' or '.join(allowed)}")
         return text
-
-    def _trust(self, name: str) -> Any:
-        return self._parsed(name, values.authorities).content
 
     def _parsed(self, name: str, parse: Any, default: str = "") -> Any:
         text = self.text(name, default)

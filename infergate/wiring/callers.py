@@ -114,19 +114,10 @@ def watch(metrics: Metrics, stores: Stores) -> None:
     """Show in the metrics whether what is kept outside the process can be reached."""
     ledger, redis = stores.ledger, stores.redis
     if ledger is not None:
-        metrics.watch(
-            "infergate_ledger_up",
-            "Whether the database of USAGE_DB takes what it is given.",
-            lambda: ledger.up,
-        )
-        metrics.watch(
-            "infergate_ledger_pending_requests",
-            "Requests that wait to be written to USAGE_DB.",
-            lambda: ledger.pending,
-        )
+        takes = "Whether the database of USAGE_DB takes what it is given."
+        waits = "Requests that wait to be written to USAGE_DB."
+        metrics.watch("infergate_ledger_up", takes, lambda: ledger.up)
+        metrics.watch("infergate_ledger_pending_requests", waits, lambda: ledger.pending)
     if redis is not None:
-        metrics.watch(
-            "infergate_shared_state_up",
-            "Whether the Redis of SHARED_STATE answers.",
-            lambda: redis.up,
-        )
+        answers = "Whether the Redis of SHARED_STATE answers."
+        metrics.watch("infergate_shared_state_up", answers, lambda: redis.up)
