@@ -1,4 +1,17 @@
-"""Who may come in, and how much: the questions in their order, and what a refusal costs."""
+"""Who may come in, and how much: the questions in their order, and what a refusal costs.
+
+    question                        refused by            a request of its rate is taken
+    who is it?                      401                   of the address, for wrong credentials
+    may it come from there?         403 address           no
+    may it use this operation?      403 route             no
+    has it requests left?           429 rate              yes, where it had
+    has it tokens left?             429 tokens            no
+    may it name this model?         403 model             yes, by then
+    has it a place, and have all?   429, 503              yes, by then
+
+The first three and the limits are asked with the head of a request, when its body may still be on
+the way: what is not let in is not read.
+"""
 
 from __future__ import annotations
 
@@ -138,6 +151,11 @@ class Admission:
         return await _now(self._limits.look(account))
 
     async def _identify(self, request: Request, *, limited: bool, basic: bool) -> Account:
+        """The account of the caller, or of the address where nobody needs a key.
+
+        Raises `Unauthorized` for wrong credentials, and `RateLimited` once their address has sent
+        as many as `RATE_LIMIT` has requests. Waits only for a token whose key has to be fetched.
+        """
         roster = self.roster
         address = limit_key(request.record.client)
         if roster.authenticator is None:
@@ -165,6 +183,8 @@ class Admission:
         raise AssertionError("a verdict that refuses")
 
     def _refuse(self, account: Account, verdict: Verdict) -> None:
+        """Raise what a verdict that refuses says, in words that name the limit as it was written
+        and when the caller may come back; nothing where it does not refuse."""
         if verdict.refused_by is None:
             return
         after = verdict.retry_after
@@ -179,6 +199,8 @@ class Admission:
         )
 
     def _when(self, retry_after: int, exactly: float) -> str:
+        """When to come back, as the end of a message: in seconds for a short wait, else as a time
+        in UTC, which a person can plan by."""
         if retry_after <= LONG_WAIT:
             return f"Come back in {retry_after} s."
         # A window ends at a whole second, but for what the difference of two floats is off.
@@ -186,6 +208,8 @@ class Admission:
         return f"Come back at {then:%Y-%m-%dT%H:%M:%SZ}."
 
     def _charge(self, account: Account, record: Record) -> None:
+        """Charge an exchange that has ended with the tokens that its record says, also where it
+        failed on the way: the backend has worked on the prompt by then."""
         usage = record.usage
         self._limits.charge(account, usage.prompt_tokens + usage.completion_tokens)
 

@@ -103,14 +103,17 @@ class _Document(msgspec.Struct):
 @implementer(IKeySource)
 @attrs.define(eq=False, repr=False)
 class KeySet:
-    """The public keys that an issuer publishes (RFC 7517, 5), fetched when they are needed.
+    """The public keys that an issuer publishes (RFC 7517, 5), fetched when they are needed:
+
+        {"keys": [{"kty": "RSA", "kid": "2026-11", "alg": "RS256", "n": ..., "e": "AQAB"}, ...]}
 
     `fetch` gives the document, under a deadline of its own, and is called at most once in
     `REFETCH_INTERVAL`, so that tokens with made-up key ids cannot flood the issuer; all who wait
     share one call. Where it fails, the keys stay as they were.
 
     Nothing is fetched before the first token. A key that is known is given at once, and where the
-    set is older than `MAX_AGE` it is fetched again in the background.
+    set is older than `MAX_AGE` it is fetched again in the background. A key that is not known, as
+    after the issuer has changed keys, is waited for, if it is time for a fetch.
     """
 
     algorithms = PUBLIC
@@ -125,6 +128,8 @@ class KeySet:
     _waiting: list[Deferred[None]] | None = attrs.field(default=None, init=False)
 
     def find(self, algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:
+        """See `IKeySource`. Of a token that names no key id there is a key where only one of those
+        that are published can be for its algorithm."""
         key = self._known(algorithm, kid)
         if key is not None:
             if self._clock.seconds() - self._fetched >= MAX_AGE:

@@ -2,6 +2,14 @@
 
 The signature is PyJWT's to verify. The header is read here before it, because PyJWT lets
 pass what is refused here, and the claims after it, by strict types and the clock given.
+
+A token is three parts in base64url with dots between, a header, claims and a signature:
+
+    {"alg":"RS256","kid":"2026-11"} . {"sub":"alice","exp":1790000000,"aud":"infergate"} . ...
+
+It is judged in the order in which that costs least: its form and length, its header, whether there
+is a key for it, its signature, its claims. Whatever is wrong, the answer is the same 401, so that
+who guesses does not learn how near it came.
 """
 
 from __future__ import annotations
@@ -86,7 +94,9 @@ class TokenVerifier:
         return self._caller(token, algorithm, key)
 
     def _header(self, token: str) -> tuple[str, str | None] | None:
-        """The algorithm and the key id of a token that is worth finding a key for."""
+        """The algorithm and the key id of a token that is worth finding a key for; None for any
+        other. An algorithm that the settings do not list is refused here, ``none`` among these, so
+        that no token chooses how it is verified (RFC 8725, 3.1)."""
         parts = _PARTS.fullmatch(token) if len(token) <= MAX_TOKEN_BYTES else None
         if parts is None:
             return None

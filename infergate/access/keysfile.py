@@ -128,7 +128,15 @@ def parse_keys_file(lines: Iterable[str], path: str) -> KeysFile:
 
 def read_entry(text: str, *, rules: bool = True) -> Entry:
     """Read a key with or without a name, or with `rules` a name alone; raises `ValueError`,
-    which shows no key."""
+    which shows no key.
+
+        *                     the options of all callers
+        alice:-               the options of a name that has no key here: a token's sub
+        sha256:HEX            a key by its digest; its name is made of that
+        alice:sha256:HEX      the same with a name, which may hold colons itself
+        alice:sk-1234         a key as it is; the name ends at the first colon
+        sk-1234               the same without a name, and so without a colon
+    """
     if text == EVERYBODY or text.endswith(":-"):
         if not rules:
             raise ValueError("a rule without a key belongs in API_KEYS_FILE")
@@ -169,7 +177,13 @@ def _anonymous(digest: bytes) -> str:
 
 
 class _Gathered:
-    """The keys and rules read so far, each checked against those before it."""
+    """The keys and rules read so far, each checked against those before it.
+
+    For each entry `add_key` is called, and in a file `options` before and `add_rules` after it;
+    `ring` at the end. All three raise `ValueError`, which shows no key, where an entry says
+    something else than one before it did: one key under two names, or with two last days, or two
+    values of one option for one name.
+    """
 
     def __init__(self) -> None:
         self.rules: dict[str, Options] = {}
@@ -189,6 +203,8 @@ class _Gathered:
         return read
 
     def add_key(self, entry: Entry, expires: float | None) -> None:
+        """Add the key of an entry, if it has one. A key may stand there twice, as in two lines for
+        two sets of options."""
         if entry.digest is None:
             if expires is not None:
                 raise ValueError("expires= belongs to a key, and there is none")
@@ -202,6 +218,8 @@ class _Gathered:
             self._short[entry.name] = None
 
     def add_rules(self, name: str, options: Options) -> None:
+        """Add options to those of a name. Names whose options are written alike share one object,
+        and later one policy: 100,000 keys are mostly of a few kinds."""
         known = self.rules.get(name)
         if known is None or not options:
             if options:

@@ -54,7 +54,8 @@ def waits(tokens: tuple[Spent, ...], costs: bool) -> list[float]:
 
 
 def verdict(rate: Decision | None, tokens: tuple[Spent, ...], waits: list[float]) -> Verdict:
-    """Put together what the rate and the budgets say."""
+    """Put together what the rate and the budgets say. Where both refuse, the caller is told of the
+    one that lets it in later: to come back for the other would be in vain."""
     for_tokens = max(1, math.ceil(max(waits))) if waits else 0
     for_rate = 0 if rate is None else rate.retry_after
     if for_tokens and for_tokens >= for_rate:
@@ -79,7 +80,14 @@ def token_headers(tokens: tuple[Spent, ...]) -> list[tuple[bytes, bytes]]:
 @implementer(ILimits)
 class LocalLimits:
     """Counted in the memory of one process. `seconds` is the monotonic clock, for rates; `wall` the
-    time since 1970, for windows."""
+    time since 1970, for windows.
+
+    `Admission` asks it for each operation, or `SharedLimits` does where there is a Redis, which
+    also tells it by `hear` what other processes have used. People of ``user=`` are counted apart
+    from callers, in a store of their own: a client chooses their names, and must not be able to
+    have a caller forgotten by making up many. Requests of one rate share one set of buckets, by
+    the account's `bucket`: callers, addresses, and addresses that sent wrong credentials.
+    """
 
     def __init__(self, seconds: Callable[[], float], wall: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -89,6 +97,7 @@ class LocalLimits:
         self._people = Spending(wall, PEOPLE)
 
     def ask(self, account: Account, costs: bool) -> Verdict:
+        """The budgets first: a request that they refuse takes nothing from the rate."""
         tokens: tuple[Spent, ...] = ()
         waiting: list[float] = []
         budgets = account.policy.tokens
@@ -138,7 +147,8 @@ class LocalLimits:
         return self._spending(account).used(account.name or "", window)
 
     def hear(self, account: Account, window: str, used: int) -> None:
-        """Take over what other processes are known to have used."""
+        """Take over what other processes are known to have used. Less than is known here is no
+        news: this process may have charged what Redis has not been told yet."""
         if used > self.used(account, window):
             more = used - self.used(account, window)
             self._spending(account).add(account.name or "", [TokenLimit(1, window)], more)

@@ -1,4 +1,13 @@
-"""The options of a line of `API_KEYS_FILE`, and the policies made of them."""
+"""The options of a line of `API_KEYS_FILE`, and the policies made of them.
+
+    alice:sha256:HEX  rate=60/minute  tokens=1000/hour tokens=9000/day  models=qwen*  from=off
+
+An option says one thing for a name. `tokens` alone may stand there several times, with another
+window each. ``off`` lifts what the line of ``*``, or for `rate` `RATE_LIMIT`, says for all.
+
+What a policy consists of is found in three places, the first of which that has it counts: the
+options of the name, those of ``*``, and for the rate `RATE_LIMIT`.
+"""
 
 from __future__ import annotations
 

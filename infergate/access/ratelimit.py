@@ -92,9 +92,15 @@ def _written(seconds: int) -> str:
 class TokenBuckets:
     """Token buckets on the monotonic clock `seconds`, in the memory of one process.
 
-    A bucket is one number, the moment at which it will be full again (the generic cell rate
-    algorithm, ITU-T I.371). Moments are whole units of 1/count microseconds: a request then
+    A bucket is one number, the timestamp at which it will be full again (the generic cell rate
+    algorithm, ITU-T I.371). Timestamps are whole units of 1/count microseconds: a request then
     costs a whole number of them, and no rounding ever adds up.
+
+    With 60/minute a request moves that timestamp by a second, and it may not be more than a minute
+    away. So a caller that never came has 60 requests at once; then one each second, and after
+    ten seconds of silence ten at once. In units of 1/60 microsecond a request costs 60,000,000:
+    `_cost` is the period in microseconds, `_full` the count times that, `_second` how many units
+    a second has.
 
     The buckets are in two generations, the newer of which takes every bucket that is asked
     for. When it is a period old or half of `capacity`, it becomes the older, and the older is
@@ -147,6 +153,8 @@ class TokenBuckets:
         return now, key, max(full_at - now, 0)
 
     def _refusal(self, used: int) -> Decision:
+        """What a caller is told whose bucket has no room for one request more: when it will have,
+        in whole seconds, rounded up."""
         missing = used + self._cost - self._full
         return self._decision(used, -(-missing // self._second))
 

@@ -2,6 +2,16 @@
 
 txredisapi speaks the protocol. Its own pool would stop for ever after a refused AUTH, wait up to
 ten seconds before it connects again, and verify no certificate: what connects is here.
+
+    state        what a question gets               what ends the state
+    first try    waits up to `ANSWER` s for it      the attempt: up, or away
+    up           Redis's answer within `ANSWER` s   no answer in time, an error, a lost connection
+    away         `RedisAway` at once                an attempt, one each `AGAIN` s: up
+    stopped      `RedisAway` at once                nothing
+
+The log has one line when Redis goes away and one when it is back, however many attempts fail in
+between. An error that Redis answers counts as being away too: a script that is refused, because
+Redis is loading, full, a replica or a cluster, limits nobody.
 """
 
 from __future__ import annotations
@@ -133,6 +143,8 @@ class RedisLink:
         return asked
 
     def _attempt(self) -> None:
+        """Try once to connect, within `CONNECT` seconds. Each outcome has the next call on the
+        clock: a probe where it is up, another attempt where it is not."""
         if self._stopped:
             return
         attempt = Deferred.fromCoroutine(self._connect())
@@ -140,6 +152,9 @@ class RedisLink:
         self._connecting.addErrback(self._not_connected)
 
     async def _connect(self) -> None:
+        """Connect, log in, and only then let questions be asked. A Redis that was away may have
+        forgotten what was used: `before_up` has the budgets read anew before anybody counts by
+        it, and `on_up` charges what could not be charged meanwhile."""
         protocol = await connected(self._reach, self._state)
         try:
             if self._said_away:
@@ -181,6 +196,8 @@ class RedisLink:
             protocol.transport.abortConnection()
 
     def _probe(self) -> None:
+        """Ask whether Redis is still there. It writes, since a replica that may not be written to
+        would answer a PING, and the limits could not be counted there."""
         protocol = self._protocol
         if protocol is not None:
             self._later(PROBE, self._probe)
@@ -188,11 +205,14 @@ class RedisLink:
             self._answered(protocol, probe).addErrback(lambda failure: failure.trap(RedisAway))
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        """Call `what` next, in place of what was to be called; nothing once the link is stopped."""
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._next = None if self._stopped else self._clock.callLater(seconds, what)
 
     def _end_first(self) -> None:
+        """The first attempt has ended: those who waited for it ask again, and get an answer or
+        `RedisAway`. Some may have given up before, after `ANSWER` seconds."""
         waiting, self._first = self._first or [], None
         for one in waiting:
             if not one.called:

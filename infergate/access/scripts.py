@@ -44,16 +44,25 @@ local function split(text)
 end
 """
 
+# KEYS: that of the rate, then one for each budget.
+#
+# ARGV, one text with blanks between: take (1 or 0), costs (1 or 0), requests of the rate (0: there
+# is none), its period in seconds; then for each budget four words: its window, its tokens, what the
+# process that asks knows to be used, and the second at which the window of that began.
+#
+# Answers one text: whether the rate allows it (1 or 0), how many microseconds of its bucket are
+# used; then for each budget two words: the tokens used, and the seconds until its window is over.
+#
+# Where Redis has no count of a window, because it is new or Redis has forgotten it, what the
+# process knows is taken over, if it is of the same window. A request that a budget refuses takes
+# nothing from the rate: the rate is asked last, when it is known whether a budget is used up. The
+# rate's key holds three numbers, as in "1789990000 250000 1000000.000000": the second and the
+# microsecond at which so many microseconds of the bucket were used. Whatever time has passed since
+# then has been given back. It expires when all of it has.
 ASK = (
     BOUNDS
     + _SPLIT
     + """
--- KEYS: the rate's, then one for each budget.
--- ARGV, one text with blanks between: take (1 or 0), costs (1 or 0), requests of the rate (0:
--- none), its period in seconds; then for each budget: window, tokens, what this process knows to be
--- used, in the window that began then.
--- Answers: allowed by the rate (1 or 0), microseconds of the bucket that are used; then for each
--- budget: tokens used, seconds until its window is over.
 local words = split(ARGV[1])
 local time = redis.call('TIME')
 local second, micro = tonumber(time[1]), tonumber(time[2])
@@ -96,13 +105,17 @@ return table.concat(answer, ' ')
 """
 )
 
+# KEYS: one for each budget.
+#
+# ARGV, one text with blanks between: the tokens; then for each budget three words: its window, what
+# the process knows to be used, these tokens included, and when the window of that began.
+#
+# A count that is there is added to. One that is not begins with what the process knows, if that is
+# of the same window, and with these tokens alone if it is not.
 CHARGE = (
     BOUNDS
     + _SPLIT
     + """
--- KEYS: one for each budget.
--- ARGV, one text with blanks between: tokens; then for each budget: window, what this process knows
--- to be used, these tokens included, in the window that began then.
 local words = split(ARGV[1])
 local second = tonumber(redis.call('TIME')[1])
 for index = 1, #KEYS do

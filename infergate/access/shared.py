@@ -1,4 +1,20 @@
-"""Rates and token budgets that hold across all processes that share one Redis."""
+"""Rates and token budgets that hold across all processes that share one Redis.
+
+One question is one script, whose arguments and answer are one text each (see `scripts`). Of a
+caller with ``rate=60/minute tokens=1000/day`` this asks, before an operation that costs tokens:
+
+    KEYS   infergate:rate:60/60:caller alice    infergate:tokens:day:alice
+    ARGV   1 1 60 60 day 1000 420 1789948800
+    answer 1 1000000.000000 420 43200.500000
+
+In words: take one request of 60 in 60 seconds, for something that costs; of the budget of 1000 in
+the day that began at 1789948800 this process knows 420 to be used. The rate lets it in, and a
+second of its bucket is used; of the budget 420 are used, and its window is over in 12 hours.
+
+Each process also counts for itself what it is told and what it charges, in `local`. While Redis is
+away that goes on from where Redis was, and a Redis that has forgotten a window begins it with what
+the first process that asks knows.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +85,8 @@ class SharedLimits:
             self._charge(account, tokens)
 
     async def _ask(self, account: Account, costs: bool) -> Verdict:
+        """Redis's verdict; where Redis is away that of this process alone, or with `refuse` a
+        `LimitsUnavailable`."""
         try:
             rate, tokens = await self._question(account, take=True, costs=costs)
         except RedisAway:
@@ -87,6 +105,8 @@ class SharedLimits:
     async def _question(
         self, account: Account, *, take: bool, costs: bool
     ) -> tuple[Decision | None, tuple[Spent, ...]]:
+        """Ask Redis how the rate and each budget stand, and with `take` take one request from the
+        rate. Raises `RedisAway`."""
         policy, local = account.policy, self._local
         rate = policy.rate
         count, period = (0, 1) if rate is None else (rate.count, rate.period)
@@ -106,6 +126,9 @@ class SharedLimits:
         return decision, tuple(tokens)
 
     def _charge(self, account: Account, tokens: int) -> None:
+        """Have Redis add the tokens to each budget of the account, and do not wait for it. What it
+        does not answer is owed; what it did without its answer coming back is charged twice, which
+        is the safe side of the two."""
         local = self._local
         arguments: list[Any] = [tokens]
         for budget in account.policy.tokens:
@@ -115,6 +138,7 @@ class SharedLimits:
         charging.addErrback(lambda failure: self._owe(account, tokens))
 
     def _owe(self, account: Account, tokens: int) -> None:
+        """Keep the tokens for `settle`, added up by account, as far as there is room for it."""
         _, owed = self._owed.get(account.bucket, (account, 0))
         if owed or len(self._owed) < MAX_OWED:
             self._owed[account.bucket] = account, owed + tokens

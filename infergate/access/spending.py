@@ -33,7 +33,16 @@ class Spent(Struct, frozen=True, gc=False):
 class Spending:
     """Counts the tokens of each caller, by window. `wall` is the time since 1970, in UTC.
 
-    What is known from elsewhere, the ledger, is told by `learn`.
+    `LocalLimits` asks `spent` or `tightest` before an operation, and calls `add` when it has ended;
+    so what runs is not counted yet. What is known from elsewhere, the ledger, is told by `learn`,
+    for all callers of a window at once. Of alice, who has ``tokens=1000/day`` and has used 420:
+
+        _used    {"alice": {"day": (1789948800, 420)}}       the window began then, and so many
+        _known   {"day": (1789948800, {"alice": 400, ...})}  what the ledger said of it
+        _bounds  {"day": (1789948800, 1790035200)}           when it began, and when it ends
+
+    A count whose window did not begin when the current one did is of a window that is over, and is
+    begun anew where it is met: with what the ledger knows, or with nothing. No timer is needed.
     """
 
     def __init__(self, wall: Callable[[], float], capacity: int = CALLERS) -> None:
@@ -125,6 +134,7 @@ class Spending:
                 windows[window] = began, totals.get(caller, 0)
 
     def _of(self, caller: str) -> dict[str, tuple[int, int]]:
+        """The counts of a caller, who becomes the last to be forgotten."""
         windows = self._used.get(caller)
         if windows is None:
             windows = self._used[caller] = {}
@@ -148,6 +158,8 @@ class Spending:
         return now
 
     def _bounds_at(self, window: str, now: float) -> tuple[int, int]:
+        """When the current `window` began and ends, found once for as long as all that were found
+        are current. `_look` was called with the same `now`."""
         current = self._bounds.get(window)
         if current is None:
             began, ends = current = self._bounds[window] = bounds(window, now)
