@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 from twisted.internet.task import react
@@ -52,8 +53,8 @@ class Options(ConsoleOptions):
 def main(
     arguments: Sequence[str], environ: Mapping[str, str] = os.environ, out: TextIO | None = None
 ) -> int:
-    """Print what is found, and end with the status as `SystemExit`; where the settings are wrong
-    and no JSON is asked for, with one line."""
+    """Print what is found and return the exit status; raises `SystemExit` with one line where the
+    settings are wrong and no JSON is asked for."""
     out = out or sys.stdout
     try:
         settings, first = _read(arguments, environ)
@@ -63,7 +64,17 @@ def main(
         out.write(document([_wrong(end.code.removeprefix(f"{PROGRAM}: "))]).decode())
         return 1
     write = None if "--json" in arguments else _line_writer(out, environ)
-    return react(_examine, (settings, first, out, write))
+    ended: list[int] = []
+
+    async def run(reactor: Any) -> None:
+        use_monotonic_clock(reactor)
+        subject = Subject(settings, reactor, backend_endpoint)
+        ended.append(await report(subject, first, out, write))
+
+    with suppress(SystemExit):
+        react(run)
+    # A signal may have come before the end.
+    return ended[0] if ended else 1
 
 
 def _read(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[Settings, list[Check]]:
@@ -107,25 +118,20 @@ def _line_writer(out: TextIO, environ: Mapping[str, str]) -> Callable[[Check], N
     return write
 
 
-async def _examine(
-    reactor: Any,
-    settings: Settings,
-    first: list[Check],
-    out: TextIO,
-    write: Callable[[Check], None] | None,
-) -> None:
-    """Look at everything, and end with the status as `SystemExit`."""
-    use_monotonic_clock(reactor)
-    subject = Subject(settings, reactor, backend_endpoint)
+async def report(
+    subject: Subject, first: list[Check], out: TextIO, write: Callable[[Check], None] | None
+) -> int:
+    """Have each thing written as soon as it is known, or where `write` is None the object at the
+    end; the exit status."""
     found = []
     async for check in _all(first, subject):
         found.append(check)
         if write is not None:
             write(check)
     if write is None:
-        said = document(found, subject.kind, settings.backend_url, subject.models or ())
-        out.write(said.decode())
-    raise SystemExit(0 if all_well(found) else 1)
+        url = subject.settings.backend_url
+        out.write(document(found, subject.kind, url, subject.models or ()).decode())
+    return 0 if all_well(found) else 1
 
 
 async def _all(first: list[Check], subject: Subject) -> AsyncIterator[Check]:
