@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -16,17 +16,14 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import LogEvent, Logger
 
-from infergate.access.policy import Policies
-from infergate.access.windows import LASTING
 from infergate.backend.endpoint import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
-from infergate.config.dotenv import misspelt, read_dotenv
+from infergate.config.dotenv import read_dotenv
 from infergate.config.manual import help_text, option_parameters
 from infergate.config.otel import Telemetry, read_telemetry, variables
-from infergate.config.settings import Settings, load, names
+from infergate.config.settings import Settings, load
 from infergate.config.sources import SettingsError
-from infergate.ledger.sqlite import network_file_system
 from infergate.process.certificates import Certificates
 from infergate.process.greeting import start_line, url
 from infergate.process.listening import listen, listen_main
@@ -34,9 +31,9 @@ from infergate.process.notify import Notifier
 from infergate.process.reload import CertificateFiles, KeyFiles, Reloader
 from infergate.process.service import GatewayService
 from infergate.process.sharing import is_shared, let_go, reactor_for
+from infergate.process.warnings import ledger_warnings, misspelt_names, warnings_about
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
-from infergate.server.addresses import is_loopback
 from infergate.telemetry.jsonlines import json_line
 from infergate.telemetry.lines import STOPPED_READER, LogWriter
 from infergate.telemetry.logs import observer
@@ -48,9 +45,6 @@ STDOUT = 1
 """The descriptor of standard output."""
 
 _log = Logger(namespace="infergate")
-
-NAMED = 20
-"""Names of callers in one warning."""
 
 
 class Options(OneLineOptions):
@@ -82,7 +76,7 @@ def makeService(options: Options) -> GatewayService:
         settings = load(options, os.environ, dotenv)
         endpoint = settings.otel_exporter_otlp_endpoint
         telemetry = read_telemetry(variables(os.environ, dotenv, endpoint))
-        return _service(settings, telemetry, reactor, _log_target(options), _misspelt(dotenv))
+        return _service(settings, telemetry, reactor, _log_target(options), misspelt_names(dotenv))
     except SettingsError as error:
         raise SystemExit(f"infergate: {error}") from None
 
@@ -106,12 +100,6 @@ def _enter_directory(options: Options) -> None:
         allowed = f"must be a directory to run in: {why.strerror}"
         raise SettingsError("--directory", parent["rundir"], allowed) from None
     parent["rundir"] = os.getcwd()
-
-
-def _misspelt(dotenv: Mapping[str, str]) -> list[str]:
-    """A warning for each name in ``.env`` that is probably misspelt."""
-    likely = misspelt(dotenv, names()).items()
-    return [f"{name} in .env is no setting. Is {near} meant?" for name, near in likely]
 
 
 def _service(
@@ -168,57 +156,12 @@ def _service(
         pools=wired.pools,
         parts=(reloader, *wired.parts),
         greeting=greeting,
-        warnings=[*warnings, *_warnings(settings, ports[0], wired.admission.roster.policies)],
+        warnings=[
+            *warnings,
+            *warnings_about(settings, getattr(ports[0].getHost(), "host", None)),
+            *ledger_warnings(settings),
+        ],
     )
-
-
-def _warnings(settings: Settings, port: IListeningPort, policies: Policies) -> Iterator[str]:
-    """What is allowed, and yet more likely a mistake; `port` is the main one."""
-    # A unix: socket has no host: its mode says who may come.
-    host = getattr(port.getHost(), "host", None)
-    if not (settings.needs_key or host is None or is_loopback(host)):
-        yield (
-            f"Nobody needs a key, and {host} is not a loopback address: whoever reaches it "
-            "may use the gateway. Set API_KEYS, API_KEYS_FILE or one of the JWT_* keys, or HOST to "
-            "127.0.0.1"
-        )
-    yield from _key_warnings(settings)
-    if settings.reuse_port and settings.metrics_listen is None:
-        yield (
-            "REUSE_PORT without METRICS_LISTEN: limits, usage and /metrics are each process's own, "
-            "and /metrics is that of whichever process is asked"
-        )
-    lasting = policies.windows.intersection(LASTING)
-    if lasting and settings.usage_db is None and settings.shared_state is None:
-        yield (
-            "There are token limits by day, week or month, and neither USAGE_DB nor SHARED_STATE: "
-            "what was used is forgotten when the process ends"
-        )
-    path = settings.usage_db.path if settings.usage_db is not None else None
-    kind = network_file_system(path) if path is not None else None
-    if kind is not None:
-        yield (
-            f"USAGE_DB={path!r} is on a network file system ({kind}), where SQLite's locks cannot "
-            "be relied on: use a local disk, or postgresql://"
-        )
-
-
-def _key_warnings(settings: Settings) -> Iterator[str]:
-    """What is weak about the keys that are written down, by the names of their callers."""
-    for setting, ring in settings.rings.items():
-        if ring.short:
-            names = ", ".join(ring.short[:NAMED])
-            more = f" and {len(ring.short) - NAMED} more" if len(ring.short) > NAMED else ""
-            yield (
-                f"{setting}: keys of fewer than 16 characters are easy to guess: {names}{more}. "
-                "infergate key makes strong ones"
-            )
-    file = settings.api_keys_file
-    if file is not None and file.content.exposed:
-        yield (
-            f"API_KEYS_FILE: {file.path} holds plain keys, and others on this machine may read "
-            "it: take that right away, or write digests, which infergate key --hash makes"
-        )
 
 
 def _let_go(settings: Settings, port: IListeningPort) -> Callable[[], Awaitable[None]] | None:

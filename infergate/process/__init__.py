@@ -5,6 +5,7 @@ certificates  those of one listener, which can be read again
 watching      files that are looked at once a second
 sharing       ports that several processes listen on
 listening     where to listen, and a sentence about what cannot be listened on
+warnings      what is allowed, and yet more likely a mistake
 greeting      the line that says at start what runs
 service       start, drain, stop
 notify        what systemd is told of the service

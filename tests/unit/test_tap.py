@@ -29,7 +29,7 @@ from infergate import __version__, tap
 from infergate.access.auth import AnyOf
 from infergate.config.dotenv import read_dotenv
 from infergate.config.settings import Settings
-from infergate.process import service
+from infergate.process import service, warnings
 from infergate.server.edge import Edge
 from infergate.tap import Options, makeService
 from infergate.telemetry import logs
@@ -332,7 +332,7 @@ class Warnings(Setting):
     def test_ledger_on_a_network_file_system_is_warned_of(self) -> None:
         """SQLite's locks cannot be relied on there."""
         path = self.mktemp()
-        with mock.patch.object(tap, "network_file_system", lambda path: "nfs4"):
+        with mock.patch.object(warnings, "network_file_system", lambda path: "nfs4"):
             (warning,) = self.warned(f"--usage-db={path}")
         self.assertIn("nfs4", warning)
         self.assertIn(path, warning)
