@@ -12,13 +12,14 @@ from twisted.internet.task import react
 
 from infergate.backend.endpoint import backend_endpoint
 from infergate.commands.console import ConsoleOptions
-from infergate.config.dotenv import misspelt, read_dotenv
+from infergate.config.dotenv import read_dotenv
 from infergate.config.otel import read_telemetry, variables
-from infergate.config.settings import Settings, load, names
+from infergate.config.settings import Settings, load
 from infergate.config.sources import SettingsError
 from infergate.doctor.examine import examine
 from infergate.doctor.report import Check, all_well, document, fail, ok, speaks_utf8, warn
 from infergate.doctor.subject import Subject
+from infergate.process.warnings import misspelt_names, warnings_about
 from infergate.reactor.deadlines import use_monotonic_clock
 
 PROGRAM = "infergate check"
@@ -90,12 +91,14 @@ def _read(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[Setting
         read_telemetry(variables(environ, dotenv, settings.otel_exporter_otlp_endpoint))
     except SettingsError as error:
         raise SystemExit(f"{PROGRAM}: {error}") from None
-    likely = misspelt(dotenv, names()).items()
-    warnings = [
-        warn(SETTINGS, f"{name} in .env is no setting", f"is {near} meant?")
-        for name, near in likely
+    # LISTEN may name an address in many ways; here it is not listened on.
+    host = settings.host if settings.listen is None else None
+    warnings = [*misspelt_names(dotenv), *warnings_about(settings, host)]
+    checks = [
+        warn(SETTINGS, message, hint)
+        for message, _, hint in (warning.partition(". ") for warning in warnings)
     ]
-    return settings, warnings or [ok(SETTINGS, "each is one that the gateway takes")]
+    return settings, checks or [ok(SETTINGS, "each is one that the gateway takes")]
 
 
 def _enter(directory: str | None) -> None:
