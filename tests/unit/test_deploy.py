@@ -58,3 +58,18 @@ class Settings(SynchronousTestCase):
                 except settings.SettingsError as why:
                     self.fail(f"{path}: {match[0]}: {why}")
         self.assertGreater(found, 15)
+
+
+class Alerts(SynchronousTestCase):
+    def test_each_alert_has_its_part_of_the_page(self) -> None:
+        """Its name is a heading of docs/operations.md, its runbook leads there, and what it asks
+        to be done stands below in steps; no heading is of an alert that is gone."""
+        page = (DEPLOY.parent / "docs" / "operations.md").read_text()
+        rules = "".join(path.read_text() for path in (DEPLOY / "prometheus").glob("*.yml"))
+        alerts = re.findall(r"- alert: (\w+)", rules)
+        runbooks = re.findall(r"runbook: docs/operations.md#(\w+)", rules)
+        self.assertEqual(runbooks, [name.lower() for name in alerts])
+        parts = dict(re.findall(r"^### (Infergate\w+)\n(.*?)(?=^###? |\Z)", page, re.S | re.M))
+        self.assertEqual(set(parts), set(alerts))
+        for name, text in parts.items():
+            self.assertTrue("\n1. " in text or "The steps are those of" in text, name)
