@@ -44,6 +44,10 @@ class Server:
                 start_new_session=True,  # its session is how its children are found
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait(self, port: int) -> float:
         """Seconds from the start to the first answer."""
         while not answered(port, START_SECONDS):

@@ -8,7 +8,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-SLICE = 0.005
+SLICE = 0.002
 """Seconds of work between two looks at the sockets."""
 
 T = TypeVar("T")
