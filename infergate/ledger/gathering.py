@@ -63,7 +63,16 @@ class Batch:
 
 
 class Gathering:
-    """Adds up records until `take` makes a batch of them."""
+    """Adds up records until `take` makes a batch of them.
+
+    A hundred requests of alice for one model within an hour, all of them good, are one row:
+
+        Key(1789999200, "alice", "chat", "qwen2.5-7b", "ok"): Sums(100, 4200, 0, 31000, 180.5)
+
+    `Ledger` calls `add` for each record, in the reactor's thread, and `take` for each batch. Rows
+    that were taken are the ledger's to keep until they are written: `held` of `add` is how many
+    these are, so that both together stay within `max_rows`.
+    """
 
     def __init__(self, max_rows: int = MAX_ROWS) -> None:
         self._max_rows = max_rows
@@ -104,6 +113,8 @@ class Gathering:
         return True
 
     def _model(self, record: Record) -> str:
+        """The model under which a request is counted: `OTHER` for a name that no backend has ever
+        accepted, of which clients could make up as many as there is memory for."""
         model = record.model
         if not model:
             return ""

@@ -2,6 +2,18 @@
 
 Works through pgbouncer: there are no prepared statements, no settings of a session, and no lock
 that outlives its transaction.
+
+A batch is one transaction of two statements. The first, `MARK`, writes the batch's number under
+the name of the process, unless a number as high is there; where it changed no row, the batch was
+written before, by a commit whose answer got lost, and the second is left out. The second adds all
+rows at once, an array for each column:
+
+    INSERT INTO infergate_usage (hour, caller, ...)
+    SELECT * FROM unnest('{1789999200,1789999200}'::bigint[], '{alice,bob}'::text[], ...)
+    ON CONFLICT (hour, caller, operation, model, outcome) DO UPDATE SET ...
+
+All of this runs in the ledger's one thread (`OneThread`), but for `abort`. Whatever fails closes
+the connection, and the next call makes another one.
 """
 
 from __future__ import annotations
@@ -59,7 +71,8 @@ _MADE = """SELECT EXISTS (SELECT FROM pg_class
 
 @implementer(IStore)
 class PostgresStore:
-    """Made with a ``postgresql://`` URL; raises `ValueError` for one that is none."""
+    """Made with a ``postgresql://`` URL; raises `ValueError` for one that is none. Its methods are
+    those of `IStore`, where it is said in which order they are called and what they raise."""
 
     def __init__(self, url: str) -> None:
         self._conninfo = _conninfo(url)
@@ -160,7 +173,13 @@ def _conninfo(url: str) -> str:
 
 
 def _migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-    """Bring the tables to our version; one process at a time, and all others wait for it."""
+    """Bring the tables to our version; one process at a time, and all others wait for it.
+
+    Called in a transaction, whenever a connection is made: a database may have been restored to
+    what it was. The version is read a second time under the lock, since another process may have
+    made the tables while we waited. Raises `StoreRefused`, with the GRANT that is missing, where
+    the role may not do what has to be done.
+    """
     if _one(connection, _MADE) and not _one(connection, _USABLE, [list(_TABLES)]):
         raise StoreRefused(
             "the role may not use the tables: GRANT SELECT, INSERT, UPDATE ON "
@@ -178,6 +197,7 @@ def _migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
 
 
 def _make(connection: psycopg.Connection[tuple[Any, ...]], version: int) -> None:
+    """Make what leads from `version` to ours, and write down how far that is."""
     missing = missing_migrations(version)
     if not version:
         connection.execute("CREATE TABLE infergate_schema (version INTEGER NOT NULL)")
@@ -197,6 +217,7 @@ def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
 
 
 def _may_not_create(connection: psycopg.Connection[tuple[Any, ...]]) -> str:
+    """The sentence about a role that may not make tables, ready to be pasted into psql."""
     role = _name(connection, "current_user")
     schema = _name(connection, "COALESCE(current_schema(), 'public')")
     return f"the role may not create the tables: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"
@@ -216,6 +237,7 @@ def _one(
 
 
 def _columns(batch: Batch) -> list[list[Any]]:
+    """The rows of a batch turned around: one list for each column."""
     return [list(column) for column in zip(*values(batch), strict=True)]
 
 

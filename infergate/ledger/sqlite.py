@@ -1,4 +1,15 @@
-"""The ledger in an SQLite file, through the standard library's driver."""
+"""The ledger in an SQLite file, through the standard library's driver.
+
+The file is in WAL mode: beside ``usage.db`` stand ``usage.db-wal``, to which writers append, and
+``usage.db-shm``. So a report reads while the gateway writes, and several processes write in turn,
+each waiting `BUSY` for the lock of another. `prepare` runs in the main thread, all else in the
+ledger's one thread.
+
+What fails is of two kinds. A file that is locked and a disk that is full pass by themselves: the
+batch is tried again (`StoreAway`). All else, such as a file that is no database, will never do: at
+the start it ends the process (`StoreRefused`). Later it counts as away too, since there is nobody
+to tell but the log, and an operator may put it right while the gateway runs.
+"""
 
 from __future__ import annotations
 
@@ -153,6 +164,8 @@ _immutable = partial(_fetch, "immutable=1")
 
 
 def _copied(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """What is in the file and in the log of a writer that was killed, put together in a folder
+    where that may be done."""
     with TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy")
         for suffix in ("", "-wal"):
@@ -184,6 +197,7 @@ def _away_or_refused(why: sqlite3.Error) -> StoreAway | StoreRefused:
 
 
 def _passes(why: Exception) -> bool:
+    """Whether what failed passes by itself, as ``database is locked`` does."""
     return any(word in str(why) for word in _PASSING)
 
 
@@ -216,6 +230,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
+    """What tells the file at `path` from any other; None where there is none."""
     try:
         status = os.stat(path)
     except OSError:

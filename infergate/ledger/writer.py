@@ -1,4 +1,16 @@
-"""The ledger at work: one batch at a time, what a database that is away costs, and the stop."""
+"""The ledger at work: one batch at a time, what a database that is away costs, and the stop.
+
+    each `BEAT`                  what has come is made one batch and written; the next beat waits
+    nothing has come             the database is looked at, each `CHECK_BEATS` beats
+    it is away                   the same batch is tried at each beat, under its number; all else
+                                 waits in memory, where rows of one key add up
+    it says nothing              after `SILENCE` the connection is ended, and counts as away
+    the stop                     what is left is written, for `STOP` seconds at the most
+
+The reactor's thread makes the batches and the one thread of the ledger writes them. The rows of a
+batch belong to the ledger until the write has ended well: a question that is asked meanwhile gets
+the sum of what the database says and of what is not in it yet.
+"""
 
 from __future__ import annotations
 
@@ -229,6 +241,7 @@ class Ledger:
         return self._in_thread(function, *arguments).addBoth(ended)
 
     def _pending_usage(self, caller: str | None, since: int) -> Usage:
+        """What `caller`, or everybody, has used that is not written yet."""
         total = Usage()
         for key, sums in self._unwritten(since):
             if caller is None or key.caller == caller:

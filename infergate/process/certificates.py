@@ -56,11 +56,18 @@ class Certificates:
     Whoever listens uses `reactor_for` in place of the reactor, once. From then on `read` may be
     called at any time, and what it returns swaps the certificates. An endpoint without TLS has
     none: then there is nothing to read, and no path.
+
+        ssl:8443:privateKey=key.pem:certKey=cert.pem    two files, or one that holds both
+        tls:/etc/gate:port=8443                         a directory of NAME.pem, one for each name
+
+    Of the first, Twisted hands the reactor a context factory (`listenSSL`), of the second a
+    protocol factory that looks at the name which the client asks for (`listenTCP`).
     """
 
     def __init__(self, description: str, factory: IProtocolFactory) -> None:
         self._description = description
         self._factory = factory
+        # Named or not, as in ssl:8443:key.pem:certKey=cert.pem, in a dictionary by their names.
         self._kind, arguments = read_endpoint(description)
         order = SSL_ARGUMENTS if self._kind == "ssl" else TLS_ARGUMENTS
         self._arguments = dict(

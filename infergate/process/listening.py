@@ -88,7 +88,9 @@ def read_endpoint(description: str) -> tuple[str, list[str]]:
 
 
 def _listening(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
-    """Listen at once: what is wrong with an endpoint shows before anything has started."""
+    """Listen at once: what is wrong with an endpoint shows before anything has started. Raises
+    whatever the endpoint does, which `_sentence` puts into words. An endpoint of somebody else's
+    whose Deferred fires later is refused: nothing could be said of it in time."""
     _check_certificates(description)
     outcome: list[Any] = []
     serverFromString(reactor, description).listen(factory).addBoth(outcome.append)
@@ -113,7 +115,8 @@ def _check_certificates(description: str) -> None:
 
 
 def _is_about_the_host(error: Exception) -> bool:
-    """Whether the address is at fault, and not the port on it."""
+    """Whether the address is at fault, and not the port on it: a name that nobody knows, or an
+    address that is no address of this machine."""
     cause = error.socketError if isinstance(error, CannotListenError) else error
     if isinstance(cause, (gaierror, UnicodeError)):  # no such name
         return True

@@ -2,6 +2,16 @@
 
 They are read on SIGHUP, and when they have changed. Each source is taken whole or not at all, in
 one step: what is wrong is logged and changes nothing, and what runs keeps what it began with.
+
+    SIGHUP, or `Watch` has seen a change
+        look    at size, time and identity of the files, before they are read
+        read    in a thread, since a file may be large, or on a slow disk: `Source.read` parses
+                and checks all of it, and raises `Refused` or gives a `Change`
+        swap    in the reactor's thread, in one step that cannot fail
+        known   what was looked at is what is in use: a file that was written while it was read
+                shows as changed once more
+
+Two reloads never overlap, so that what was read last is what is in use last.
 """
 
 from __future__ import annotations
@@ -163,6 +173,8 @@ class Reloader:
         return begun.addErrback(partial(_log.failure, "Reloading failed"))
 
     async def _reload(self, sources: Iterable[Source], asked: bool) -> None:
+        """Read these sources, one after the other, and say what is new in one line. Who has asked
+        for it also hears that nothing is."""
         said, refused = [], 0
         for source in sources:
             look = look_at(source.paths())
@@ -181,7 +193,9 @@ class Reloader:
 
 
 def _again(name: str, read: Callable[[str], Value], file: Any) -> Value | None:
-    """What a file means now that is the value of the setting `name`, or None where none is set."""
+    """What a file means now that is the value of the setting `name`, or None where none is set.
+    `read` is the setting's own parser, so that nothing else is allowed than at the start. Raises
+    `Refused`."""
     if file is None:
         return None
     try:
@@ -193,6 +207,8 @@ def _again(name: str, read: Callable[[str], Value], file: Any) -> Value | None:
 
 
 def _has_keys(settings: Settings) -> bool:
+    """Whether the keys file holds a key. One that lost its last is more likely being written, or
+    was emptied by mistake, than meant to lock everybody out."""
     file = settings.api_keys_file
     return file is not None and len(file.content.ring) > 0
 
