@@ -1,4 +1,18 @@
-"""``/v1/messages``: Anthropic's dialect of a chat."""
+"""``/v1/messages``: Anthropic's dialect of a chat.
+
+A request and its message, with the members that are looked at here:
+
+    {"model":"qwen", "max_tokens":20, "system":"Be brief.",
+     "messages":[{"role":"user","content":"Say hello."}]}
+
+    {"type":"message", "role":"assistant", "model":"qwen", "stop_reason":"end_turn",
+     "content":[{"type":"text","text":"Hello!"}],
+     "usage":{"input_tokens":9, "output_tokens":3}}
+
+What differs from a chat: the system's text stands beside the messages, ``max_tokens`` must be
+there, a reply is one message of several blocks (text, thinking, the use of a tool), and an error
+has Anthropic's form whatever `ERROR_FORMAT` says.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +73,17 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
 
 
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
-    """The whole sequence of events that ends in this message, each text in one delta."""
+    """The whole sequence of events that ends in this message, each text in one delta:
+
+        message_start                       the message without its content and its end
+            content_block_start             a block without its text, thinking or input
+                content_block_delta         these, in one delta each
+            content_block_stop
+        message_delta                       why it stopped, and the usage
+        message_stop
+
+    Raises `BackendError` for a reply that is too large to be taken apart so.
+    """
     message = read_values(reply.body)
     yield
     if len(message["content"]) > MAX_BLOCKS:
@@ -91,7 +115,10 @@ _COUNTED = (
 
 
 def _block_events(block: dict[str, Any], index: int) -> list[tuple[str, dict[str, Any]]]:
-    """The events of one content block."""
+    """The events of one content block. Clients put the block together out of its deltas, so that
+    what comes in these is empty in the block that begins: the text, the thinking and its signature,
+    and of a tool's input, an object there, the JSON, which comes as text. A block of any other kind
+    is whole when it begins."""
     begun, deltas = dict(block), []
     for name, kind in (("text", "text_delta"), ("thinking", "thinking_delta")):
         if block.get("type") == name and isinstance(block.get(name), str):

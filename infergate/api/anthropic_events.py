@@ -1,4 +1,21 @@
-"""The events of a streamed ``/v1/messages``."""
+"""The events of a streamed ``/v1/messages``.
+
+    event: message_start
+    data: {"type":"message_start","message":{"model":"qwen","usage":{"input_tokens":9,...},...}}
+
+    event: content_block_delta
+    data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" hi"}}
+
+    event: message_delta
+    data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":3}}
+
+    event: message_stop
+    data: {"type":"message_stop"}
+
+The prompt's tokens are said at the start, those of the answer at the end. A delta counts as a token
+where it brings text, thinking or a tool's input, and not where it brings a signature. Only
+``message_stop`` ends a stream well; ``error`` ends it as a failure, wherever it comes.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +91,9 @@ def read_counts(member: Raw) -> Counts | None:
 
 @attrs.define(eq=False)
 class MessageReader:
-    """Reads one stream of ``/v1/messages``; a `Scanner` calls `hear`."""
+    """Reads one stream of ``/v1/messages``; a `Scanner` calls `hear` with each event, in order.
+    Nothing that a backend sends makes it raise: an event that cannot be read passes as it is, and
+    says nothing."""
 
     tokens: int = attrs.field(default=0, init=False)
     """Deltas of text, of thinking, or of a tool's input."""
@@ -127,6 +146,8 @@ class MessageReader:
             self._hear_counts(message.usage, start=True)
 
     def _hear_counts(self, raw: Raw, *, start: bool) -> None:
+        """Take the counts of a usage, one by one: a later one that leaves a count out, as most do
+        with those of the prompt, does not undo it."""
         counts = read_counts(raw)
         if counts is None:
             return

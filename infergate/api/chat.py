@@ -2,6 +2,16 @@
 
 What the gateway judged is what the backend reads: of a member given twice at the top level or in
 ``stream_options`` only the last is passed on.
+
+    {"model":"qwen", "messages":[{"role":"user","content":"Say hello."}], "stream":true, "top_k":40}
+
+becomes, for the backend, with the member that nobody here knows as it came:
+
+    {"model":"qwen", "messages":[{"role":"user","content":"Say hello."}], "stream":true, "top_k":40,
+     "stream_options":{"include_usage":true}}
+
+and of the chunks that come back the one that holds nothing but the usage is taken out again, since
+this client has not asked for it.
 """
 
 from __future__ import annotations
@@ -56,7 +66,16 @@ def _count(body: bytes) -> Steps[Reply]:
 
 def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) -> bool:
     """Have the backend send the usage of a stream, so that each one is accounted for; whether the
-    client gets the chunk that says it."""
+    client gets the chunk that says it.
+
+        the client says                  the backend reads               the client gets the chunk
+        no stream                        what was said                   there is none
+        a stream, nothing of usage       include_usage: true             no
+        include_usage: false             include_usage: true             no
+        include_usage: true              the same                        yes
+
+    With ``STREAM_USAGE=off`` nothing is written into the request, and the client gets what comes.
+    """
     asked = values.get("stream_options")
     options = _object.decode(members["stream_options"]) if asked is not None else {}
     # llama.cpp would move its timings into that chunk, and who asked for them wants them in all.

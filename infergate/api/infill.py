@@ -1,4 +1,19 @@
-"""``/infill`` and ``/completion``: llama.cpp's own completions, and their stream."""
+"""``/infill`` and ``/completion``: llama.cpp's own completions, and their stream.
+
+A plain reply, with the members that are looked at here, and the events of a stream:
+
+    {"index":0, "content":" and so on.", "stop":true, "model":"qwen",
+     "tokens_evaluated":9, "tokens_predicted":4}
+
+    data: {"index":0,"content":" and","stop":false,"tokens_evaluated":9,"tokens_predicted":1}
+
+    data: {"index":0,"content":"","stop":true,"tokens_evaluated":9,"tokens_predicted":4}
+
+A request may hold several prompts. Then the plain reply is an array of such objects, and the events
+of all prompts come mixed, each with the `index` of its own; each prompt ends with an event that
+says ``"stop":true``, and there is no ``[DONE]``. A stream of one prompt is over with that event,
+one of several when every prompt that began has had its own and the body has ended.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +134,8 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
-    """One event for each reply, which says that it is the last of its prompt."""
+    """One event for each reply, which says that it is the last of its prompt. Members that the
+    backend gave go before those of the gateway's own, but for ``stop``."""
     replies = _items.decode(reply.body) if reply.body.lstrip().startswith(b"[") else [reply.body]
     events = []
     for index, one in enumerate(replies):
@@ -191,6 +207,9 @@ class InfillReader:
         return index if known and len(index) <= MAX_INDEX else _OTHERS
 
     def _hear_counts(self, data: bytes, index: bytes) -> None:
+        """Keep what an event says of its prompt's tokens and of those made so far, by its index.
+        Counts that make no sense must not cost the rest of the event, so that they are read
+        apart."""
         counts = read(_counts, data)
         if counts is None:
             return

@@ -2,6 +2,18 @@
 
 Each operation lists its members in the order of the contract, and `judge` takes them in that
 order. None of the values stays behind as an object that is larger than the text it was made from.
+
+A member's value is its text in JSON, a `Raw`: its first byte says what it is, and most judgements
+need no more. What msgspec says of a value that does not fit is put into the words of the contract
+by `at_fault`, which names the member and leads to the place within it:
+
+    {"messages": [{"role": 5}]}      `messages[0].role` is wrong: expected `str`, got `int`.
+    {"max_tokens": 1.5}              `max_tokens` is wrong: expected an integer without a fraction.
+    {"n": null}                      is as if it were not there
+
+The functions that read a value (`boolean`, `tokens`, `prompt`, ...) all take the member, its value
+and the rules, and give what the value means. Those of members that are marked `in_steps` are
+generators: the value may be many megabytes, and others are to be served meanwhile.
 """
 
 from __future__ import annotations
@@ -235,7 +247,8 @@ def settle_model(members: dict[str, Raw], rules: Rules) -> str | None:
 
 
 def string_model(members: dict[str, Raw]) -> str | None:
-    """The model that a request names in an operation that neither judges nor fills in ``model``."""
+    """The model that a request names in an operation that neither judges nor fills in ``model``, or
+    that a reply names; None where it names none, or something that is no text."""
     raw = members.get("model", NULL)
     return _string.decode(raw) or None if is_string(raw) else None
 

@@ -1,8 +1,14 @@
 """A prompt as ``/v1/completions`` takes it: a text, tokens, an object of llama.cpp's with images
 beside the text, or an array of such.
 
+    "Once upon a time"                                       a text
+    [101, 7592, 2088]                                        tokens
+    ["Once", "Twice"], [[101, 7592], [101]]                  several of these
+    {"prompt_string": "See <__media__>", "multimodal_data": [...]}
+
 Ten megabytes hold five million tokens. An array is judged in batches, each of which msgspec reads
-at once where all of its items are of one kind.
+at once where all of its items are of one kind: the decoders in `_kinds` are tried in turn, and the
+last one, which takes a mixture, says which item is at fault where no other would do.
 """
 
 from __future__ import annotations
@@ -75,6 +81,8 @@ def _item_end(array: Raw) -> re.Pattern[bytes]:
 
 
 def _first(array: Raw) -> bytes:
+    """The byte with which an array's first item begins: a bracket, a brace, a quote or a digit; the
+    closing bracket of one that is empty."""
     first = _FIRST.match(memoryview(array))
     return b"" if first is None else first[1]
 
@@ -102,6 +110,7 @@ def words_and_last(prompt: Raw | None) -> tuple[int, str]:
 
 
 def _words(batch: bytes, items: list[Raw]) -> int:
+    """The words of the prompts in a batch, each token for one; read at once where all are alike."""
     if (strings := read(_strings, batch)) is not None:
         return count_words("\n".join(strings))
     if (tokens := read(_tokens, batch)) is not None:
@@ -112,6 +121,7 @@ def _words(batch: bytes, items: list[Raw]) -> int:
 
 
 def _text(prompt: Raw) -> str:
+    """The text of one prompt; of ``[101, 7592]`` that is ``101 7592``."""
     if is_string(prompt):
         return _string.decode(prompt)
     if is_object(prompt):

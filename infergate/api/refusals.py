@@ -2,6 +2,16 @@
 
 The backend's own words pass where they are fit to be shown: a sentence, and the error object that
 clients look into (an agent shortens its history when it reads ``context_length_exceeded`` there).
+
+    {"error":{"message":"too long","type":"...","code":400}}     OpenAI, llama.cpp, vLLM
+    {"object":"error","message":"too long","code":400}           vLLM before
+    {"detail":[{"loc":["body","n"],"msg":"must be 1"}]}          FastAPI: body.n: must be 1
+    {"error":{"error":{"message":"too long"}}}                   a proxy around one of these
+    model not found                                              a line of text
+
+What becomes of it is decided by the status: one that is about what the client sent is passed on
+(`PASSED_ON`), one that is about the gateway's own key is kept from the client (`NOT_SHOWN`), and
+all others are the backend's failure, a 502 of the gateway's.
 """
 
 from __future__ import annotations
@@ -151,6 +161,7 @@ def _members(raw: Raw) -> dict[str, Raw]:
 
 
 def _message(members: dict[str, Raw]) -> str | None:
+    """The sentence of an error object, under whichever name it stands; None where there is none."""
     for name in ("message", "error", "detail", "msg"):
         raw = members.get(name, NULL)
         if message := read(_string, raw) or _first_fault(raw):

@@ -1,5 +1,22 @@
 """The reply of a completion, chat or text: the backend's held to the contract, the echo's made,
-either as a stream."""
+either as a stream.
+
+What a backend sends, and what the client gets of it under the request's id. Members that are not
+named here pass as they came, in their bytes:
+
+    {"choices":[{"message":{"role":"assistant","content":"Hello!"}}],"system_fingerprint":"b1"}
+
+    {"choices":[{"message":{"role":"assistant","content":"Hello!"},"index":0,
+                 "finish_reason":"stop"}],
+     "system_fingerprint":"b1","id":"3f2a","object":"chat.completion","created":1790000000,
+     "model":"qwen","usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}
+
+The official clients take the members that were filled in here for granted. A usage of zeros says
+that the backend gave none; in the log it is none, and its source is ``none``.
+
+Most choices are whole: then they are looked at in one pass, and their bytes are not touched. Only
+where one lacks something is the array written again, choice by choice.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +139,18 @@ def own_reply(choice: dict[str, Any], usage: Usage, ask: Ask, stamp: Stamp, kind
 
 def as_chunks(reply_body: bytes, include_usage: bool, kind: Kind) -> Steps[bytes]:
     """A reply that one of the functions above made, as a whole event stream: one chunk, one
-    more with the usage if that is to be included, and the end."""
+    more with the usage if that is to be included, and the end.
+
+        data: {"id":"3f2a","object":"chat.completion.chunk",...,"choices":[{"index":0,
+               "delta":{"role":"assistant","content":"Hello!"},"finish_reason":"stop"}]}
+
+        data: {"id":"3f2a",...,"choices":[],"usage":{...}}
+
+        data: [DONE]
+
+    Each event is one line. It may be as large as the reply, so that each is let go of as soon as
+    what is made of it is there.
+    """
     reply = _object.decode(reply_body)
     yield
     reply["object"] = written(kind.chunk_name)
@@ -201,6 +229,7 @@ def _filled_choices(raw: Raw) -> Steps[Raw]:
 
 
 def _filled_choice(item: Raw, choice: _Choice, index: int) -> Steps[bytes]:
+    """One choice with its index and its ``finish_reason``, whichever of these it lacks."""
     members = yield from read_inner(bytes(item))
     fill(members, "index", index)
     if len(memoryview(item)) > BATCH:

@@ -1,4 +1,19 @@
-"""The events of a streamed ``/v1/responses``."""
+"""The events of a streamed ``/v1/responses``.
+
+Each names its type twice, in its field and in its data, and has a number:
+
+    event: response.output_text.delta
+    data: {"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_1","delta":" hi"}
+
+    event: response.completed
+    data: {"type":"response.completed","sequence_number":9,"response":{...,"usage":{...}}}
+
+The type in the data is what counts; that in the field is looked at for ``error`` alone. Whatever
+ends in ``.delta`` and has a text counts as a token, a function's arguments too. The model and the
+usage stand in the response that the first and the last events hold; what was said last counts.
+The last event is one of `ENDS` or of `FAILURES`, so that a stream without either is broken off,
+however its body ends. Not every backend numbers its events.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +86,9 @@ def _cached(usage: _Usage) -> int:
 
 @attrs.define(eq=False)
 class ResponseReader:
-    """Reads one stream of ``/v1/responses``; a `Scanner` calls `hear`."""
+    """Reads one stream of ``/v1/responses``; a `Scanner` calls `hear` with each event, in order.
+    Nothing that a backend sends makes it raise: an event that cannot be read passes as it is, and
+    says nothing."""
 
     tokens: int = attrs.field(default=0, init=False)
     """Deltas of the text, of reasoning, of a refusal, or of a tool's arguments."""
@@ -122,6 +139,7 @@ class ResponseReader:
         return PASS
 
     def _count_on(self, raw: Raw) -> None:
+        """Remember the highest number, so that an event of the gateway's own has the next one."""
         number = read(_number, raw)
         if number is not None:
             self._last_number = max(self._last_number, min(number, 2**53))
@@ -133,6 +151,7 @@ class ResponseReader:
             self._hear_usage(response.usage)
 
     def _hear_usage(self, raw: Raw) -> None:
+        """Take each count that is there; one that is left out does not undo an earlier one."""
         usage = read(_usage, raw)
         if usage is not None:
             if usage.input_tokens is not None:

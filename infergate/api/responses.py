@@ -1,4 +1,21 @@
-"""``/v1/responses``: OpenAI's newer dialect of a chat, and the one of agents."""
+"""``/v1/responses``: OpenAI's newer dialect of a chat, and the one of agents.
+
+A request and its response, with the members that are looked at here:
+
+    {"model":"qwen", "instructions":"Be brief.", "input":"Say hello.", "max_output_tokens":20}
+
+    {"object":"response", "status":"completed", "model":"qwen", "output":[
+        {"type":"message", "id":"msg_1", "role":"assistant", "content":[
+            {"type":"output_text", "text":"Hello!"}]}],
+     "usage":{"input_tokens":9, "output_tokens":3, "total_tokens":12}}
+
+In place of a text the `input` may be an array of items: messages with a role and a content, which
+is a text or an array of parts, calls of functions, what these gave back, and whatever else the
+backend knows. The output is such an array too. Nothing of it is judged but that it is there, and
+all of it goes on as it came: the dialect grows each month, and the backend knows what it speaks.
+
+Responses are not stored, and none can be asked for later: nobody could tell whose they are.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +98,20 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
 
 
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
-    """The whole sequence of events that ends in this response, each text in one delta."""
+    """The whole sequence of events that ends in this response, each text in one delta:
+
+        response.created, response.in_progress                 the response without its output
+            response.output_item.added                         the item without its content
+                response.content_part.added                    the part without its text
+                    response.output_text.delta, ...done        the text
+                response.content_part.done                     the part
+            response.output_item.done                          the item
+        response.completed                                     the response
+
+    This is for a client that asked for a stream where the backend gave a plain reply, or where the
+    echo answers. The official clients build the response out of these events, and fail where one
+    is missing. Raises `BackendError` for a reply that is too large to be taken apart so.
+    """
     response = read_values(reply.body)
     yield
     if _size(response["output"]) > MAX_ITEMS:
@@ -112,7 +142,9 @@ def _size(output: list[Any]) -> int:
 def _item_events(
     item: dict[str, Any], index: int, stamp: Stamp
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The events of one item of the output."""
+    """The events of one item of the output: of a message those of its parts, of a function's call
+    that of its arguments, of any other that it begins and that it ends. An item without an id gets
+    one, since the events of one item are told from those of others by it."""
     item_id = item.get("id") or f"item_{stamp.request_id}_{index}"
     at = {"item_id": item_id, "output_index": index}
     begun = {**item, "id": item_id, "status": "in_progress"}
@@ -148,7 +180,8 @@ _PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def _part_events(part: dict[str, Any], at: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The events of one part of a message."""
+    """The events of one part of a message. A part of a kind that is not in `_PARTS` has no deltas:
+    it is there as a whole when it begins, and again when it ends."""
     events = []
     begun = part
     if part.get("type") in _PARTS:
@@ -175,7 +208,8 @@ _items = msgspec.json.Decoder(list[_Item])
 
 
 def _asked(members: dict[str, Raw]) -> Iterator[tuple[str, str]]:
-    """Of each message of the input, its role and its text."""
+    """Of each message of the input, its role and its text, for the echo. The instructions come
+    first, as a message of the developer's."""
     yield "developer", text_of(members.get("instructions", NULL))
     given = members.get("input", NULL)
     if is_string(given):

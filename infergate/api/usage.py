@@ -1,4 +1,14 @@
-"""Tokens used, and who counted them."""
+"""Tokens used, and who counted them.
+
+What a backend says of them, best first:
+
+    OpenAI and most     "usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,
+                                 "prompt_tokens_details":{"cached_tokens":4}}
+    llama.cpp           "timings":{"prompt_n":5,"cache_n":4,"predicted_n":3,...}
+
+Where it says nothing, the deltas of a stream are counted here, and the prompt is estimated by the
+size of its text. Each `Usage` says who counted, so that nobody takes an estimate for a count.
+"""
 
 from __future__ import annotations
 
