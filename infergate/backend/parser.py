@@ -33,6 +33,13 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 # RFC 9112, 7.1
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")
 
+_SIZE_LINES = {b"%x\r\n" % size: size + 2 for size in range(1, 1024)}
+"""The bytes of a chunk's data with the CRLF behind it, by its size line as nearly all servers write
+it."""
+
+_WHOLE_CHUNKS = {len(line) + left: line for line, left in _SIZE_LINES.items()}
+"""The size line with which a read begins that is one whole chunk, by the length of the read."""
+
 _BODILESS = frozenset((204, 304))
 """Statuses whose responses never have a body (RFC 9112, 6.3)."""
 
@@ -217,7 +224,15 @@ class Reader:
         return data
 
     def _read_chunks(self, data: bytes) -> bytes:
-        """A body in chunks, of which `data` may hold many, or a part of one.
+        """A body in chunks. Nearly every read of a stream is one of them, whole."""
+        if not self._left and not self._held and (line := _WHOLE_CHUNKS.get(len(data))):
+            chunk = data.removeprefix(line).removesuffix(b"\r\n")
+            if len(line) + len(chunk) + 2 == len(data):
+                return chunk
+        return self._read_many_chunks(data)
+
+    def _read_many_chunks(self, data: bytes) -> bytes:
+        """The same where `data` holds many, or a part of one.
 
         Each turn of the loop reads a chunk's size line, unless `left` says that the last chunk is
         still under way, then its data, then its CRLF. `5\\r\\nhel` gives `hel` and leaves 4: `lo`
@@ -229,24 +244,13 @@ class Reader:
         at, left, size = 0, self._left, len(data)
         while at < size:
             if not left:
-                line = _SIZE_LINE.match(data, at)
-                if line is None or line.end() - at > MAX_SIZE_LINE:
-                    self._hold_size_line(data[at:])
-                    break
-                at = line.end()
-                left = int(line[1], 16) + 2
-                if left == 2:
-                    self._step = Reader._read_trailers
-                    # The end of this line and an empty one would be a whole trailer section.
-                    self._held = b"\r\n"
-                    self._read_trailers(data[at:])
+                line = data[at : data.find(b"\r", at) + 2]
+                left = _SIZE_LINES.get(line) or self._read_size_line(data, at)
+                at += len(line)
+                if not left:
                     break
             end = at + left - 2
             after = data[end : end + 2]
-            if end + 2 == size and after == b"\r\n" and not chunks:
-                # Nearly every read of a stream is one whole chunk.
-                self._left = 0
-                return data[at:end]
             chunks.append(data[at:end])
             if after == b"\r\n":
                 at, left = end + 2, 0
@@ -258,14 +262,26 @@ class Reader:
                 self._break("a chunk of its body is not as long as it says")
                 break
         self._left = left
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return b"".join(chunks)
 
-    def _hold_size_line(self, line: bytes) -> None:
-        """Keep the beginning of a size line for the next bytes, unless it can be none."""
-        if b"\n" in line or len(line) > MAX_SIZE_LINE:
-            self._break("a chunk of its body is malformed")
-        else:
-            self._held = line
+    def _read_size_line(self, data: bytes, at: int) -> int:
+        """A size line that is written in another way, is not whole, or is the last. Bytes of the
+        chunk's data with the CRLF behind it; 0 where none can be read now."""
+        line = _SIZE_LINE.match(data, at)
+        if line is None or line.end() - at > MAX_SIZE_LINE:
+            if b"\n" in data[at:] or len(data) - at > MAX_SIZE_LINE:
+                self._break("a chunk of its body is malformed")
+            else:
+                self._held = data[at:]
+            return 0
+        size = int(line[1], 16)
+        if size:
+            return size + 2
+        self._step = Reader._read_trailers
+        # The end of this line and an empty one would be a whole trailer section.
+        self._held = b"\r\n"
+        self._read_trailers(data[line.end() :])
+        return 0
 
     def _read_trailers(self, data: bytes) -> bytes:
         """The fields after the last chunk, up to an empty line; nobody reads them."""

@@ -592,6 +592,16 @@ class PropertyTests(SynchronousTestCase):
         """Whatever bytes come, nothing is raised, and the same comes of them in one piece."""
         self.assertEqual(read([head, *pieces]), read([head + b"".join(pieces)]))
 
+    @given(st.integers(1, 1100), st.binary(max_size=3), st.booleans())
+    def test_one_whole_chunk_in_a_read(self, size: int, rest: bytes, upper: bool) -> None:
+        """The same comes of it as of its bytes one by one, and of one that is not as long as it
+        says."""
+        line = b"%X\r\n" % size if upper else b"%x\r\n" % size
+        head = chunked(b"")
+        for data in (b"a" * size, b"a" * (size - 1), b"a" * (size + 1), b"\r\n" * (size // 2)):
+            raw = line + data + b"\r\n" + rest
+            self.assertEqual(read([head, raw]), read([head, *bytewise(raw)]))
+
     @given(st.lists(st.sampled_from(SHARDS) | st.binary(max_size=3), max_size=20))
     def test_shards_of_responses(self, pieces: list[bytes]) -> None:
         """The same holds for what looks almost like responses."""
