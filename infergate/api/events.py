@@ -177,22 +177,30 @@ class Scanner:
 
         Raises `EventTooLarge`, and nothing else whatever comes in.
         """
-        # Nearly every read is one event, or several, each whole. These need not be held.
-        if self._between_events and len(data) <= self.limit:
-            if self._repeats.same(data):
-                # Most chunks of most streams end here.
-                self.events += 1
-                self.reader.tokens += 1
-                return data
-            if (
-                data.endswith(b"\n\n")
-                and _CR not in data
-                and data[0] != _LF
-                and b"\n\n\n" not in data
-            ):
-                events = [event + b"\n\n" for event in data[:-2].split(b"\n\n")]
-                return b"".join([event for event in events if self._take(event)])
+        if self._between_events:
+            # Nearly every read is one event, or several, each whole. These need not be held.
+            out = self._pass_whole(data)
+            if out is not None:
+                return out
         return self._assemble(data)
+
+    def _pass_whole(self, events: bytes) -> bytes | None:
+        """What goes on of nothing but whole events, the lines of which end in line feeds alone;
+        None where they may be anything else."""
+        if len(events) > self.limit:
+            return None
+        if count := self._repeats.count(events):
+            # Most chunks of most streams end here.
+            self.events += count
+            self.reader.tokens += count
+            return events
+        data = _data_alone(events)
+        if data is not None:
+            return events if self._hear(data, b"", events) else b""
+        if not events.endswith(b"\n\n") or _CR in events or events[0] == _LF or b"\n\n\n" in events:
+            return None
+        whole = [event + b"\n\n" for event in events[:-2].split(b"\n\n")]
+        return b"".join([event for event in whole if self._take(event)])
 
     def _assemble(self, data: bytes) -> bytes:
         """`feed`, for whatever comes, in time linear in it."""
@@ -228,6 +236,11 @@ class Scanner:
     def _cut(self, seek: int, out: list[bytes]) -> int:
         """Put into `out` what may be given out of the bytes held; say how many are dealt with."""
         held, start = self._held, 0
+        whole = b"" if self.over else bytes(held[: held.rfind(b"\n\n", seek) + 2])
+        passed = self._pass_whole(whole) if len(whole) > 1 else None
+        if passed is not None:
+            out.append(passed)
+            start = len(whole)
         while not self.over:
             blank = _BLANK.match(held, start)
             if blank:
@@ -252,14 +265,18 @@ class Scanner:
         client."""
         if self.over:
             return False
-        if self._repeats.same(event):
+        if self._repeats.count(event):
             self.events += 1
             self.reader.tokens += 1
             return True
+        data = _data_alone(event)
+        if data is not None:
+            return self._hear(data, b"", event)
         lines = [line for line in event.splitlines() if line and not line.startswith(b":")]
-        if not lines:
-            return True
-        data, name = _read_fields(lines)
+        return self._hear(*_read_fields(lines), event) if lines else True
+
+    def _hear(self, data: bytes, name: bytes, event: bytes) -> bool:
+        """The same, for the data and the type of the event."""
         self.events += 1
         if data[:1] != b"{" and _is_done(data, name):
             self.ended = True
@@ -285,6 +302,14 @@ class Scanner:
     def _end(self) -> None:
         # Whatever still comes goes the long way, on which it is thrown away.
         self.over, self._between_events = True, False
+
+
+def _data_alone(event: bytes) -> bytes | None:
+    """The data of one event that is of one line, as nearly all are; None for anything else."""
+    last = len(event) - 2
+    if event.startswith(b"data: ") and event.find(_LF) == last and event[-1] == _LF:
+        return event[6:last] if _CR not in event else None
+    return None
 
 
 def _is_done(data: bytes, name: bytes) -> bool:

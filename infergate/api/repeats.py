@@ -6,6 +6,8 @@ import re
 
 import attrs
 
+_BACKSLASH = ord("\\")
+
 MAX_DIGITS = 15
 """Digits of a number that is not left to the parser."""
 
@@ -25,12 +27,12 @@ def text_of(members: bytes) -> re.Pattern[bytes]:
 
 @attrs.define(eq=False)
 class Repeats:
-    """Tells whether an event differs from the last one that was learnt in its text alone, or in its
-    text and its ``sequence_number``.
+    """Tells events that differ from the last one that was learnt in their text alone, or in their
+    text and their ``sequence_number``.
 
     A `Reader` makes one for its stream, with what finds the text (`text_of`). Its `Scanner` calls
     `learn` with a whole event, from its first line to its empty one, of which the reader says that
-    all of its kind do the same; and `same` with every other before it takes that apart.
+    all of its kind do the same; and `count` with all that comes before it takes that apart.
 
     Of ``data: {"delta":"word","sequence_number":7}`` this keeps what stands before both,
     ``data: {"delta":"``, between them, ``","sequence_number":``, and after them, ``}`` and the line
@@ -40,6 +42,8 @@ class Repeats:
     text: re.Pattern[bytes]
     numbered: bool = False
     """Whether the event to be learnt has a ``sequence_number``. The reader says so."""
+    number: int = attrs.field(default=-1, init=False)
+    """The highest ``sequence_number`` of an event that was counted; -1 before there was one."""
 
     _before: bytes = attrs.field(default=b"", init=False)
     _after: bytes = attrs.field(default=b"", init=False)
@@ -48,39 +52,42 @@ class Repeats:
     # Empty where only the text may differ.
     _between: bytes = attrs.field(default=b"", init=False)
     _number_first: bool = attrs.field(default=False, init=False)
-    _digits: bytes = attrs.field(default=b"-1", init=False)
 
-    @property
-    def number(self) -> int:
-        """The ``sequence_number`` of the last event that was the same; -1 before there was one."""
-        return int(self._digits)
-
-    def same(self, event: bytes) -> bool:
-        """Whether `event` is the one that was learnt but for its text and its number."""
-        text = event.removeprefix(self._before).removesuffix(self._after)
-        if len(text) + self._around != len(event):
-            return False
-        digits = self._digits
+    def count(self, events: bytes) -> int:
+        """How many events these are, where each is the one that was learnt but for its text. 0
+        where anything else is among them, or where several have numbers that differ too."""
+        inner = events.removeprefix(self._before).removesuffix(self._after)
+        if len(inner) + self._around != len(events) or _BACKSLASH in inner:
+            return 0
+        texts, number = [inner], -1
         if self._between:
             # Neither a number nor such a text can hold what stands between them.
-            text, _, digits = text.partition(self._between)
+            text, _, digits = inner.partition(self._between)
             if self._number_first:
                 text, digits = digits, text
-            needless_0 = digits[:1] == b"0" and digits != b"0"  # and so it is no JSON
-            if not digits.isdigit() or needless_0 or len(digits) > MAX_DIGITS:
-                return False
+            # No number in JSON begins with a needless 0.
+            if not digits.isdigit() or len(digits) > MAX_DIGITS or digits.startswith(b"0"):
+                return 0
+            texts, number = [text], int(digits)
+        elif len(inner) > self._around:
+            # Of two events the end of the first and the beginning of the second.
+            texts = inner.split(self._after + self._before)
         try:
-            said = text.decode()
+            said = b" ".join(texts).decode()
         except UnicodeDecodeError:
-            return False
+            return 0
         # What is printable holds no control character, which would have to be escaped.
-        if said and said.isprintable() and '"' not in said and "\\" not in said:
-            self._digits = digits
-            return True
-        return False
+        if not all(texts) or not said.isprintable() or '"' in said:
+            return 0
+        if number > self.number:
+            self.number = number
+        return len(texts)
 
     def learn(self, event: bytes) -> None:
-        """Take `event` for the one that others are compared with, where its text is found."""
+        """Take `event` for the one that others are compared with, where its text is found. One that
+        has nothing but an escaped text of its own teaches nothing new."""
+        if self._around >= 0 and event.startswith(self._before) and event.endswith(self._after):
+            return
         text = self.text.search(event)
         number = _NUMBER.search(event) if self.numbered else None
         if text is None:

@@ -22,7 +22,7 @@ class Same(SynchronousTestCase):
         """Whatever stands around it."""
         repeats = learnt(b'{"type":"t","delta":"a","index":0}')
         for text in ("b", " blue ", "\u00e9", "\u4e2d\u6587", "\U0001f642"):
-            self.assertTrue(repeats.same(b'{"type":"t","delta":"%b","index":0}' % text.encode()))
+            self.assertTrue(repeats.count(b'{"type":"t","delta":"%b","index":0}' % text.encode()))
 
     def test_all_else_is_another_event(self) -> None:
         """An empty text, one with something escaped or to be escaped, and another member."""
@@ -40,12 +40,12 @@ class Same(SynchronousTestCase):
             b'{"type":"t","delta":',
             b"",
         ):
-            self.assertFalse(repeats.same(other), other)
+            self.assertFalse(repeats.count(other), other)
 
     def test_nothing_is_the_same_before_an_event_was_learnt(self) -> None:
         """Nor after one without such a text, which leaves what was learnt before it."""
         repeats = Repeats(text_of(b"delta"))
-        self.assertFalse(repeats.same(b""))
+        self.assertFalse(repeats.count(b""))
         for without in (
             b'{"delta":5}',
             b'{"delta":""}',
@@ -53,11 +53,11 @@ class Same(SynchronousTestCase):
             b'{"x":"\\"delta\\":\\"a\\""}',
         ):
             repeats.learn(without)
-            self.assertFalse(repeats.same(without), without)
+            self.assertFalse(repeats.count(without), without)
         data = b'{"delta":"a"}'
         repeats.learn(data)
         repeats.learn(b'{"delta":5}')
-        self.assertTrue(repeats.same(data))
+        self.assertTrue(repeats.count(data))
 
     def test_number_may_differ_too(self) -> None:
         """Before the text or behind it; what it was is known."""
@@ -68,23 +68,46 @@ class Same(SynchronousTestCase):
             texts = (b"a", b"7") if before.endswith(b'"') else (b"7", b"a")
             repeats = Repeats(text_of(b"delta"), numbered=True)
             repeats.learn(before + texts[0] + between + texts[1] + after)
-            for number in (b"8", b"0", b"123456789"):
+            for number in (b"8", b"10", b"123456789"):
                 texts = (b" blue", number) if before.endswith(b'"') else (number, b" blue")
-                self.assertTrue(repeats.same(before + texts[0] + between + texts[1] + after))
+                self.assertTrue(repeats.count(before + texts[0] + between + texts[1] + after))
                 self.assertEqual(repeats.number, int(number))
-            for number in (b"", b"08", b"-1", b"1.5", b"1e5", b"1" * 30, b'"8"', b"8,9", b"null"):
+            for number in (
+                b"",
+                b"0",
+                b"08",
+                b"-1",
+                b"1.5",
+                b"1e5",
+                b"1" * 30,
+                b'"8"',
+                b"8,9",
+                b"null",
+            ):
                 texts = (b" blue", number) if before.endswith(b'"') else (number, b" blue")
-                self.assertFalse(repeats.same(before + texts[0] + between + texts[1] + after))
+                self.assertFalse(repeats.count(before + texts[0] + between + texts[1] + after))
             for text in (b"", b"\\n", b'a"b', b"\x00"):
                 texts = (text, b"8") if before.endswith(b'"') else (b"8", text)
-                self.assertFalse(repeats.same(before + texts[0] + between + texts[1] + after))
+                self.assertFalse(repeats.count(before + texts[0] + between + texts[1] + after))
 
     def test_number_that_is_not_found_may_not_differ(self) -> None:
         """As where its name is escaped."""
         repeats = Repeats(text_of(b"delta"), numbered=True)
         repeats.learn(b'{"delta":"a","sequence\\u005fnumber":7}')
-        self.assertTrue(repeats.same(b'{"delta":"b","sequence\\u005fnumber":7}'))
-        self.assertFalse(repeats.same(b'{"delta":"b","sequence\\u005fnumber":8}'))
+        self.assertTrue(repeats.count(b'{"delta":"b","sequence\\u005fnumber":7}'))
+        self.assertFalse(repeats.count(b'{"delta":"b","sequence\\u005fnumber":8}'))
+
+    def test_several_are_counted_at_once(self) -> None:
+        """Where nothing else is among them, and each text is whole by itself."""
+        repeats = learnt(b'data: {"delta":"a"}\n\n')
+
+        def events(*texts: bytes) -> bytes:
+            return b"".join([b'data: {"delta":"%b"}\n\n' % text for text in texts])
+
+        self.assertEqual(repeats.count(events(b"b", b" c", "\u00e9".encode())), 3)
+        for texts in ((b"b", b""), (b"b", b"\\n", b"c"), (b"\xc3", b"\xa9"), (b"b", b'","x":"')):
+            self.assertEqual(repeats.count(events(*texts)), 0, texts)
+        self.assertEqual(repeats.count(events(b"b") + b": ping\n\n" + events(b"c")), 0)
 
     @given(st.text(), st.text(), st.sampled_from(["delta", "x"]))
     def test_only_the_text_differs(self, first: str, second: str, name: str) -> None:
@@ -93,7 +116,7 @@ class Same(SynchronousTestCase):
             json.dumps({"a": {name: text}, "delta": "d", "b": first}).encode()
             for text in (first, second)
         )
-        if learnt(one).same(other):
+        if learnt(one).count(other):
             said = json.loads(other)
             self.assertEqual((said["delta"], said["b"]), ("d", first))
             self.assertTrue(said["a"][name] or not first)
