@@ -11,10 +11,9 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import LogEvent, Logger
+from twisted.logger import LogEvent
 
 from infergate.backend.endpoint import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
@@ -28,7 +27,7 @@ from infergate.process.certificates import Certificates
 from infergate.process.greeting import start_line, url
 from infergate.process.listening import listen, listen_main
 from infergate.process.notify import Notifier
-from infergate.process.reload import CertificateFiles, KeyFiles, Reloader
+from infergate.process.reload import KeyFiles, Reloader
 from infergate.process.service import GatewayService
 from infergate.process.sharing import is_shared, let_go, reactor_for
 from infergate.process.warnings import ledger_warnings, misspelt_names, warnings_about
@@ -43,8 +42,6 @@ from infergate.wiring.stores import open_stores
 
 STDOUT = 1
 """The descriptor of standard output."""
-
-_log = Logger(namespace="infergate")
 
 
 class Options(OneLineOptions):
@@ -126,17 +123,13 @@ def _service(
     writer = LogWriter(target, reactor)
     wired.metrics.count_dropped_lines(lambda: writer.dropped)
     reloader = Reloader(
-        [
-            KeyFiles(settings, wired.admission, wired.roster),
-            *map(CertificateFiles, (main, apart)),
-        ],
+        [KeyFiles(settings, wired.admission, wired.roster), main, apart],
         reactor,
         lambda read: deferToThreadPool(reactor, reactor.getThreadPool(), read),
     )
-    reload = reloader.reload if reloader.has_sources else _nothing_to_reload
 
     def hangup() -> None:
-        notifier.reload(maybeDeferred(reload))
+        notifier.reload(reloader.reload())
 
     reactor.callWhenRunning(_handle_signals, reactor, target, writer, wired.front.end, hangup)
     # Not before the signals are handled: who is told that this process is ready may send one.
@@ -193,16 +186,12 @@ def _line(settings: Settings, target: Target) -> Callable[[LogEvent], str]:
     return TextLines(colours=shows_colours(target.fileno()))
 
 
-def _nothing_to_reload() -> None:
-    _log.info("SIGHUP: there is nothing to reload")
-
-
 def _handle_signals(
     reactor: Any,
     target: Target,
     writer: LogWriter,
     end: Callable[[], None],
-    hangup: Callable[[], object] = _nothing_to_reload,
+    hangup: Callable[[], object],
 ) -> None:
     """The first signal drains, a second one calls `end` and then ends the process; twistd's own
     handler would call `reactor.stop` twice, which raises. SIGUSR1 opens a log file anew, and does

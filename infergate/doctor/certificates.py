@@ -11,7 +11,8 @@ from twisted.internet.protocol import Factory
 
 from infergate.doctor.report import Check, fail, ok, warn
 from infergate.doctor.subject import Subject
-from infergate.process.certificates import CertificateError, Certificates
+from infergate.process.certificates import Certificates
+from infergate.process.watching import Refused
 
 DAYS = 14
 """A certificate with fewer days left is warned of."""
@@ -28,8 +29,12 @@ def listeners(subject: Subject) -> Iterator[Check]:
             continue
         try:
             certificates.read()
-        except CertificateError as why:
-            yield fail(name, str(why), f"correct the path in {setting.upper()}, or the file")
+        except Refused as why:
+            yield fail(
+                name,
+                str(why).removeprefix("certificate "),
+                f"correct the path in {setting.upper()}, or the file",
+            )
             continue
         own = _read(certificates.paths())
         hint = "renew it: the gateway takes a changed file by itself"

@@ -10,7 +10,6 @@ next handshake has the new certificate, and connections go on as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from infergate.process.listening import read_endpoint
+from infergate.process.watching import Change, Refused
 
 SSL_ARGUMENTS = ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog",
                  "extraCertChain", "dhParameters")  # fmt: skip
@@ -46,16 +46,12 @@ UNUSABLE = (OSError, ValueError, UnsupportedAlgorithm, VerifyError, SSL.Error, c
 """What reading certificates and keys raises where they cannot be used."""
 
 
-class CertificateError(ValueError):
-    """Certificates that cannot be used. The message names their path, and shows no key."""
-
-
 class Certificates:
     """The certificates of the endpoint string `description`, on which `factory` listens.
 
-    Whoever listens uses `reactor_for` in place of the reactor, once. From then on `read` may be
-    called at any time, and what it returns swaps the certificates. An endpoint without TLS has
-    none: then there is nothing to read, and no path.
+    Whoever listens uses `reactor_for` in place of the reactor, once. From then on it is a `Source`:
+    `read` may be called at any time, and its `Change` swaps the certificates. An endpoint without
+    TLS has none: then there is nothing to read, and no path.
 
         ssl:8443:privateKey=key.pem:certKey=cert.pem    two files, or one that holds both
         tls:/etc/gate:port=8443                         a directory of NAME.pem, one for each name
@@ -78,6 +74,7 @@ class Certificates:
             if equals:
                 self._arguments[name] = value.replace("\\:", ":")
         self._in_use = _InUse()
+        self._contents = self._read_all()
 
     @property
     def path(self) -> str | None:
@@ -100,12 +97,10 @@ class Certificates:
         """What to listen with in place of `reactor`."""
         return reactor if self.path is None else _Listening(reactor, self._in_use)
 
-    def read(self) -> Callable[[], None]:
-        """Read the files, and return what swaps the certificates, which cannot fail.
-
-        Raises `CertificateError` where one is missing, is none, or does not fit its key.
-        """
-        wanted = _InUse()
+    def read(self) -> Change:
+        """Read the files; raises `Refused` where one is missing, is none, or does not fit its
+        key."""
+        contents, wanted = self._read_all(), _InUse()
         try:
             if self._kind == "tls":
                 _check_keys(self.paths()[1:])
@@ -115,8 +110,17 @@ class Certificates:
                 wanted.context.getContext()
         except UNUSABLE as why:
             reason = getattr(why, "strerror", None) or "no certificate with the key that fits it"
-            raise CertificateError(f"{self.path}: {reason}") from None
-        return lambda: self._in_use.take_over(wanted)
+            raise Refused(f"certificate {self.path}: {reason}") from None
+
+        def swap() -> None:
+            self._contents = contents
+            self._in_use.take_over(wanted)
+
+        return Change("" if contents == self._contents else f"certificate {self.path}", swap)
+
+    def _read_all(self) -> dict[str, bytes]:
+        """What stands in the files, as far as they can be read."""
+        return dict(filter(None, map(_contents, self.paths())))
 
 
 @implementer(IProtocolFactory, IOpenSSLContextFactory)
@@ -169,6 +173,14 @@ class _Listening:
         self._in_use.factory = factory
         if self._reactor is not None:
             return self._reactor.listenTCP(port, self._in_use, *args, **kw)
+        return None
+
+
+def _contents(path: str) -> tuple[str, bytes] | None:
+    try:
+        with open(path, "rb") as file:
+            return path, file.read()
+    except OSError:  # it is gone, or a directory
         return None
 
 

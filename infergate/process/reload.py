@@ -16,12 +16,12 @@ Two reloads never overlap, so that what was read last is what is in use last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -31,8 +31,7 @@ from infergate.access.roster import Roster
 from infergate.config import values
 from infergate.config.settings import Settings, check_tokens
 from infergate.config.sources import SettingsError
-from infergate.process.certificates import CertificateError, Certificates
-from infergate.process.watching import Watch, look_at
+from infergate.process.watching import Change, Refused, Source, Watch, look_at
 
 NAMED = 20
 """Names in one list of a log line; there may be 100,000."""
@@ -40,29 +39,6 @@ NAMED = 20
 _log = Logger(namespace="infergate")
 
 Value = TypeVar("Value")
-
-
-class Refused(Exception):
-    """What was read cannot be used; the message names the file, and holds no secret."""
-
-
-@attrs.frozen
-class Change:
-    """What was read, checked and not yet in use. `said` names what is new, and is empty where
-    nothing is; `swap` puts it in the place of the old, and cannot fail."""
-
-    said: str
-    swap: Callable[[], None]
-
-
-class Source(Protocol):
-    """Something that is read from files."""
-
-    def paths(self) -> Iterable[str]:
-        """The files as of now."""
-
-    def read(self) -> Change:
-        """Read them; raises `Refused`. Called in a thread where that is worth it."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -104,35 +80,6 @@ class KeyFiles:
         return Change(_said_of(old, new), swap)
 
 
-class CertificateFiles:
-    """The certificates of one listener."""
-
-    def __init__(self, certificates: Certificates) -> None:
-        self._certificates = certificates
-        self._contents = self._read_all()
-
-    def paths(self) -> list[str]:
-        return self._certificates.paths()
-
-    def read(self) -> Change:
-        contents = self._read_all()
-        try:
-            swap = self._certificates.read()
-        except CertificateError as why:
-            raise Refused(f"certificate {why}") from None
-        said = "" if contents == self._contents else f"certificate {self._certificates.path}"
-
-        def swap_both() -> None:
-            self._contents = contents
-            swap()
-
-        return Change(said, swap_both)
-
-    def _read_all(self) -> Mapping[str, bytes]:
-        """What stands in the files, as far as they can be read."""
-        return dict(filter(None, map(_contents, self.paths())))
-
-
 Run = Callable[[Callable[[], Any]], "Deferred[Any]"]
 """Calls a function where it holds nobody up, in a thread."""
 
@@ -151,11 +98,6 @@ class Reloader:
         self._lock = DeferredLock()
         self._watch = Watch(clock, self._sources, lambda source: self._begin([source], asked=False))
 
-    @property
-    def has_sources(self) -> bool:
-        """Whether there is anything to read again."""
-        return bool(self._sources)
-
     def start(self) -> None:
         self._watch.start()
 
@@ -164,6 +106,9 @@ class Reloader:
 
     def reload(self) -> Deferred[None]:
         """Read everything again, and say in one line what has changed."""
+        if not self._sources:
+            _log.info("SIGHUP: there is nothing to reload")
+            return succeed(None)
         return self._begin(self._sources, asked=True)
 
     def _begin(self, sources: Iterable[Source], *, asked: bool) -> Deferred[None]:
@@ -211,14 +156,6 @@ def _has_keys(settings: Settings) -> bool:
     was emptied by mistake, than meant to lock everybody out."""
     file = settings.api_keys_file
     return file is not None and len(file.content.ring) > 0
-
-
-def _contents(path: str) -> tuple[str, bytes] | None:
-    try:
-        with open(path, "rb") as file:
-            return path, file.read()
-    except OSError:  # it is gone, or a directory
-        return None
 
 
 def _said_of(old: Settings, new: Settings) -> str:

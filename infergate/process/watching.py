@@ -1,11 +1,13 @@
-"""Files that are looked at once a second, and what has changed when somebody has written them."""
+"""Files that are looked at once a second, and what is read out of them when somebody has written
+them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
+import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
@@ -16,14 +18,27 @@ Look = tuple[object, ...]
 """What can be told of files without reading them."""
 
 
-class Watched(Protocol):
-    """What is read from files."""
+class Refused(Exception):
+    """What was read cannot be used; the message names the file, and holds no secret."""
+
+
+@attrs.frozen
+class Change:
+    """What was read, checked and not yet in use. `said` names what is new, and is empty where
+    nothing is; `swap` puts it in the place of the old, and cannot fail."""
+
+    said: str
+    swap: Callable[[], None]
+
+
+class Source(Protocol):
+    """Something that is read from files: the keys, or the certificates of one listener."""
 
     def paths(self) -> Iterable[str]:
         """The files as of now."""
 
-
-Some = TypeVar("Some", bound=Watched)
+    def read(self) -> Change:
+        """Read them; raises `Refused`. Called in a thread where that is worth it."""
 
 
 def look_at(paths: Iterable[str]) -> Look:
@@ -40,7 +55,7 @@ def _look_at(path: str) -> tuple[object, ...]:
     return (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-class Watch(Generic[Some]):
+class Watch:
     """Calls `changed` with what was changed.
 
     A change counts once two looks in a row agree on it: until then somebody may still be writing.
@@ -49,7 +64,7 @@ class Watch(Generic[Some]):
     """
 
     def __init__(
-        self, clock: IReactorTime, watched: Iterable[Some], changed: Callable[[Some], object]
+        self, clock: IReactorTime, watched: Iterable[Source], changed: Callable[[Source], object]
     ) -> None:
         self._changed = changed
         self._known = {one: look_at(one.paths()) for one in watched}
@@ -65,7 +80,7 @@ class Watch(Generic[Some]):
         if self._loop.running:
             self._loop.stop()
 
-    def known(self, watched: Some, look: Look) -> None:
+    def known(self, watched: Source, look: Look) -> None:
         """What was there at the time of `look` has been read: only what differs is a change."""
         self._known[watched] = self._seen[watched] = look
 

@@ -18,7 +18,8 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.process.certificates import CertificateError, Certificates
+from infergate.process.certificates import Certificates
+from infergate.process.watching import Refused
 
 
 def certificate(serial: int, name: str = "localhost") -> tuple[bytes, bytes]:
@@ -100,9 +101,9 @@ class Files(Certified):
         certificates = self.made()
         self.assertEqual(self.serial(), 1)
         self.write(2)
-        swap = certificates.read()
+        change = certificates.read()
         self.assertEqual(self.serial(), 1)
-        swap()
+        change.swap()
         self.assertEqual(self.serial(), 2)
 
     def test_what_cannot_be_used_changes_nothing(self) -> None:
@@ -117,12 +118,12 @@ class Files(Certified):
                 path.unlink()
             else:
                 path.write_bytes(content)
-            error = self.assertRaises(CertificateError, certificates.read)
-            self.assertTrue(str(error).startswith(f"{cert}: "), str(error))
+            error = self.assertRaises(Refused, certificates.read)
+            self.assertTrue(str(error).startswith(f"certificate {cert}: "), str(error))
             self.assertEqual(self.serial(), 1)
             cert.write_bytes(good[0])
             key.write_bytes(good[1])
-        certificates.read()()
+        certificates.read().swap()
         self.assertEqual(self.serial(), 1)
 
     def test_files_are_known_by_their_names(self) -> None:
@@ -161,9 +162,9 @@ class Directories(Certified):
         certificates = self.made()
         self.assertEqual(self.serial(), 1)
         self.write(2)
-        swap = certificates.read()
+        change = certificates.read()
         self.assertEqual(self.serial(), 1)
-        swap()
+        change.swap()
         self.assertEqual(self.serial(), 2)
         self.assertEqual(
             certificates.paths(), [str(self.directory), f"{self.directory}/localhost.pem"]
@@ -175,6 +176,6 @@ class Directories(Certified):
         path = self.directory / "localhost.pem"
         for content in (certificate(2)[0] + certificate(3)[1], certificate(2)[0], b"", b"x"):
             path.write_bytes(content)
-            error = self.assertRaises(CertificateError, certificates.read)
-            self.assertTrue(str(error).startswith(f"{self.directory}: "), str(error))
+            error = self.assertRaises(Refused, certificates.read)
+            self.assertTrue(str(error).startswith(f"certificate {self.directory}: "), str(error))
             self.assertEqual(self.serial(), 1)

@@ -18,7 +18,8 @@ from infergate.compose import Wired, compose
 from infergate.config.settings import load
 from infergate.process import reload
 from infergate.process.certificates import Certificates
-from infergate.process.reload import CertificateFiles, Change, KeyFiles, Refused, Reloader
+from infergate.process.reload import KeyFiles, Reloader
+from infergate.process.watching import Change, Refused
 from tests.unit.inmemory import BackendPort, Client, Wire, request
 from tests.unit.process.test_certificates import certificate
 
@@ -182,7 +183,7 @@ class Certified(Fixture):
         cert, key = certificate(1)
         self.file.write_bytes(cert + key)
         description = f"ssl:8443:privateKey={self.file}"
-        source = CertificateFiles(Certificates(description, Factory.forProtocol(Protocol)))
+        source = Certificates(description, Factory.forProtocol(Protocol))
         self.assertEqual(source.read().said, "")
         self.file.write_bytes(b"".join(certificate(2)))
         change = source.read()
@@ -253,10 +254,10 @@ class Reading(Fixture):
 
     def test_sources_without_files_are_left_out(self) -> None:
         """Where there is nothing to read again, the reloader says so."""
-        self.assertTrue(self.reloader.has_sources)
         plain = Certificates("tcp:1", Factory.forProtocol(Protocol))
-        empty = Reloader([CertificateFiles(plain)], self.clock, maybeDeferred)
-        self.assertFalse(empty.has_sources)
+        empty = Reloader([plain], self.clock, maybeDeferred)
+        self.successResultOf(empty.reload())
+        self.assertIn("nothing to reload", str(self.events[0]["log_format"]))
         empty.start()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         empty.stop()
