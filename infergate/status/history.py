@@ -139,9 +139,11 @@ class History:
         self.in_flight.discard(record)
         if not self._shown(record):
             return
-        self._roll()
+        now = self._now()
+        if not 0 <= now - self._interval.began < INTERVAL:
+            self._roll()
         self._interval.add(record)
-        self.last.append((self._now(), record))
+        self.last.append((now, record))
         self.ended_count += 1
         if record.error in LIMITS:
             self.limited[LIMITS[record.error]] += 1

@@ -11,6 +11,7 @@ reachability  whether the backend can be reached
 lag           how late the event loop is
 metrics       one record into every metric
 callers       one record into the metrics of its caller
+counter       counts by labels
 histogram     values in buckets, and examples of them
 buckets       the ends of the buckets
 logs          one event for each record, and the levels of events

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from itertools import islice
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from infergate.telemetry.counter import Counter
 from infergate.telemetry.record import Record
 
 MAX_CALLERS = 100
@@ -38,23 +38,19 @@ class CallerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._names: dict[str, None] = {}
         self._requests = Counter(
-            "infergate_caller_requests_total",
-            "Operations that have ended, by caller.", ("caller", "outcome"), registry=registry,
-        )  # fmt: skip
+            "infergate_caller_requests",
+            "Operations that have ended, by caller.",
+            ("caller", "outcome"),
+        )
         self._tokens = Counter(
-            "infergate_caller_tokens_total",
-            "Tokens used, by caller.", ("caller", "gen_ai_token_type"), registry=registry,
-        )  # fmt: skip
-        self._limited = Counter(
-            "infergate_limited_total",
-            "Requests that a limit refused.", ("limit",), registry=registry,
-        )  # fmt: skip
+            "infergate_caller_tokens", "Tokens used, by caller.", ("caller", "gen_ai_token_type")
+        )
+        self._limited = Counter("infergate_limited", "Requests that a limit refused.", ("limit",))
         self._registry = registry
-        # Finding a child costs more than using it.
-        self._count = cache(self._requests.labels)
-        self._count_tokens = cache(self._tokens.labels)
+        for counter in (self._requests, self._tokens, self._limited):
+            registry.register(counter)
         for limit in LIMITS:
-            self._limited.labels(limit)
+            self._limited.show(limit)
 
     def learn(self, names: Iterable[str]) -> None:
         """Show these callers, those first that come first."""
@@ -73,19 +69,19 @@ class CallerMetrics:
         """Account for an exchange that has been closed: for the limit that refused it, where one
         did, and for its caller, where it was an operation of a caller that is known by name."""
         if record.limit is not None:
-            self._limited.labels(record.limit).inc()
+            self._limited.add(record.limit)
         if record.caller_label is None or record.operation is None:
             return
         name = record.caller_label if record.caller_label in self._names else OTHER
-        self._count(name, record.outcome).inc()
-        self._count_tokens(name, "input").inc(record.usage.prompt_tokens)
-        self._count_tokens(name, "output").inc(record.usage.completion_tokens)
+        self._requests.add(name, record.outcome)
+        self._tokens.add(name, "input", count=record.usage.prompt_tokens)
+        self._tokens.add(name, "output", count=record.usage.completion_tokens)
 
     def _show(self, name: str) -> None:
         for outcome in OUTCOMES:
-            self._count(name, outcome)
+            self._requests.show(name, outcome)
         for token_type in TOKEN_TYPES:
-            self._count_tokens(name, token_type)
+            self._tokens.show(name, token_type)
 
 
 class _Budgets(Collector):

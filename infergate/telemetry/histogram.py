@@ -30,10 +30,6 @@ class Exemplar(Struct, frozen=True, gc=False):
     id: str
     time: float
 
-    @property
-    def fits(self) -> bool:
-        return len(self.name) + len(self.id) <= EXEMPLAR_CHARACTERS
-
 
 class Series:
     """One histogram: the values that were recorded for one set of labels.

@@ -6,14 +6,7 @@ from collections.abc import Callable
 from time import time
 from typing import Any
 
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    LogEvent,
-    Logger,
-    LogLevel,
-    LogLevelFilterPredicate,
-)
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel
 from zope.interface import provider
 
 from infergate.telemetry.record import Record
@@ -77,10 +70,13 @@ def observer(
     warnings, what something prints. Events that are not to be written cost no text. What `write`
     raises is caught by Twisted, and costs that event alone.
     """
-    predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+    lowest = LogLevel.levelWithName(level)
+    written = frozenset(one for one in LogLevel.iterconstants() if one >= lowest)
+    repeats = Repeats()
 
-    @provider(ILogObserver)
     def write_line(event: LogEvent) -> None:
-        write(line(event))
+        if event.get("log_level") in written and repeats.lets_in(event):
+            write(line(event))
 
-    return FilteringLogObserver(write_line, [predicate, Repeats()])
+    observed: ILogObserver = provider(ILogObserver)(write_line)
+    return observed

@@ -10,17 +10,14 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from itertools import product
 from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Info,
     Metric,
     ProcessCollector,
-    disable_created_metrics,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -29,8 +26,9 @@ import twisted
 from infergate import __version__
 from infergate.telemetry import buckets
 from infergate.telemetry.callers import CallerMetrics
+from infergate.telemetry.counter import Counter
 from infergate.telemetry.escaping import escaped
-from infergate.telemetry.histogram import Exemplar, Histogram
+from infergate.telemetry.histogram import EXEMPLAR_CHARACTERS, Exemplar, Histogram
 from infergate.telemetry.record import Record
 
 MAX_MODELS = 100
@@ -68,8 +66,6 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        # In the text form, each would be a metric of its own.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.others = CollectorRegistry()
         self.registry.register(self.others)
@@ -104,17 +100,14 @@ class Metrics:
             "infergate_reactor_lag_seconds",
             "How late a timer of the event loop is.", (), buckets.LAG_SECONDS,
         )  # fmt: skip
-        requests = Counter(
-            "infergate_requests_total", "Exchanges that have ended.",
-            ("route", "status", "outcome"), registry=None,
-        )  # fmt: skip
-        # Finding a child costs more than using it; labels are out of bounded sets, and so is this.
-        self._count = cache(requests.labels)
+        self._requests = Counter(
+            "infergate_requests", "Exchanges that have ended.", ("route", "status", "outcome")
+        )
+        self._expected: list[str] = []
         self._in_flight = self._streams = 0
         self.watch("infergate_requests_in_flight", "Exchanges under way.", lambda: self._in_flight)
         self.watch("infergate_streams_in_flight", "Streams under way.", lambda: self._streams)
-        self._expected = _Expected(requests)
-        self.others.register(self._expected)
+        self.others.register(_Counted(self._requests, self._expected))
         self.callers = CallerMetrics(self.others)
         self._models: dict[str, str] = {}
         Info("infergate_build", "What runs.", registry=self.others).info(
@@ -149,7 +142,7 @@ class Metrics:
 
     def expect(self, routes: Iterable[str]) -> None:
         """Count what may come of the operations at these routes from now on, and from 0."""
-        self._expected.routes += routes
+        self._expected += routes
 
     def began(self, record: Record) -> None:
         self._in_flight += 1
@@ -175,7 +168,7 @@ class Metrics:
         status = str(record.status)
         exemplar = exemplar_of(record)
         self._http.observe(record.duration, (record.route, method, status, error), exemplar)
-        self._count(record.route, status, record.outcome).inc()
+        self._requests.add(record.route, status, record.outcome)
         self.callers.ended(record)
         # What was refused before it was known to be a good request is none of these.
         asked = record.backend_began is not None or record.model_accepted
@@ -228,29 +221,26 @@ def exemplar_of(record: Record) -> Exemplar | None:
         exemplar = Exemplar("trace_id", record.trace_id, time.time())
     else:
         exemplar = Exemplar("request_id", record.request_id, time.time())
-    return exemplar if exemplar.fits else None
+    fits = len(exemplar.name) + len(exemplar.id) <= EXEMPLAR_CHARACTERS
+    return exemplar if fits else None
 
 
-class _Expected(Collector):
+class _Counted(Collector):
     """The counter of requests, there with 0 for whatever may come of an operation at `routes`.
 
     The hundreds of counts are made by the first scrape, and not at the start, when nobody has
     asked for them yet.
     """
 
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self.routes: list[str] = []
+    def __init__(self, requests: Counter, routes: list[str]) -> None:
+        self._requests = requests
+        self._routes = routes
 
-    def describe(self) -> Iterable[Metric]:
-        """Called when this is registered: the names alone, so that no other metric has them."""
-        return self._counter.describe()
-
-    def collect(self) -> Iterable[Metric]:
-        for route, ending in product(self.routes, ENDINGS):
-            self._counter.labels(route, *ending)
-        self.routes.clear()
-        return self._counter.collect()
+    def collect(self) -> Iterator[Metric]:
+        for route, ending in product(self._routes, ENDINGS):
+            self._requests.show(route, *ending)
+        self._routes.clear()
+        return self._requests.collect()
 
 
 class _Watched(Collector):

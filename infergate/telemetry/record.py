@@ -25,7 +25,9 @@ class Record:
     answered, None where it did not; `error` a code; `cause` what an operator needs beside that. A
     `probe` asks how the gateway is. `admission_seconds` and `check_seconds` are what these took,
     without waiting for the body; `backend_head` is when the head of the backend's answer came,
-    `answer_began` when the answer itself began, which of a stream is its first event.
+    `answer_began` when the answer itself began, which of a stream is its first event. Once it is
+    closed, `duration` is the time from the first byte in to the end of the answer, and
+    `backend_seconds` that from the call of the backend, if there was one, to the end of its answer.
 
     `trace` is the client's; `trace_id` is that trace, or one of our own. Where we trace, `span_id`
     is our span in it, all in hexadecimal digits, and `backend_span_id` the one that the backend
@@ -64,6 +66,8 @@ class Record:
     bytes_in: int = 0
     bytes_out: int = 0
     closed: float | None = None
+    duration: float = 0.0
+    backend_seconds: float | None = None
     trace: TraceContext | None = None
     trace_id: str | None = None
     span_id: str | None = None
@@ -92,17 +96,15 @@ class Record:
         if self.closed is not None:
             return False
         self.closed = now
-        if self.backend_began is not None and self.backend_ended is None:
-            self.backend_ended = now
+        self.duration = now - self.opened
+        if self.backend_began is not None:
+            if self.backend_ended is None:
+                self.backend_ended = now
+            self.backend_seconds = self.backend_ended - self.backend_began
         if self.status is None:
             self.status = ClientGone.status
             self.fail(ClientGone())
         return True
-
-    @property
-    def duration(self) -> float:
-        """Seconds from the first byte in to the end of the answer."""
-        return (self.closed or self.opened) - self.opened
 
     @property
     def first_token_seconds(self) -> float | None:
@@ -115,10 +117,3 @@ class Record:
         if self.backend_began is None or self.answer_began is None:
             return None
         return self.answer_began - self.backend_began
-
-    @property
-    def backend_seconds(self) -> float | None:
-        """Seconds from the call of the backend to the end of its answer."""
-        if self.backend_began is None or self.backend_ended is None:
-            return None
-        return self.backend_ended - self.backend_began

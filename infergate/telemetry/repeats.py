@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import attrs
-from twisted.logger import ILogFilterPredicate, LogEvent, PredicateResult, formatEvent
-from zope.interface import implementer
+from twisted.logger import LogEvent, formatEvent
 
 BURST = 10
 """Messages of one kind that are logged in each `INTERVAL`."""
@@ -29,10 +27,9 @@ class _Kind:
     count: int = 0
 
 
-@implementer(ILogFilterPredicate)
 @attrs.define(eq=False)
 class Repeats:
-    """The log's observer asks it for each event that would be written.
+    """The log's observer asks whether it `lets_in` an event, for each that would be written.
 
     Events of one kind come from the same place in the code, with other values. The first that is
     logged after others were left out says so: its ``left_out`` is how many were. Lines that belong
@@ -42,9 +39,9 @@ class Repeats:
     _now: Callable[[], float] = time.monotonic
     _kinds: dict[object, _Kind] = attrs.field(factory=dict, init=False)
 
-    def __call__(self, event: LogEvent) -> Any:
+    def lets_in(self, event: LogEvent) -> bool:
         if "record" in event or "request_id" in event:
-            return PredicateResult.maybe
+            return True
         now = self._now()
         kind = self._kind(event, now)
         if now - kind.began >= INTERVAL:
@@ -52,7 +49,7 @@ class Repeats:
                 event["left_out"] = kind.count - BURST
             kind.began, kind.count = now, 0
         kind.count += 1
-        return PredicateResult.maybe if kind.count <= BURST else PredicateResult.no
+        return kind.count <= BURST
 
     def _kind(self, event: LogEvent, now: float) -> _Kind:
         # `message` is that of the older `log.msg`, whose format is the same for all.

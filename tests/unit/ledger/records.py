@@ -21,10 +21,10 @@ def ended(**known: object) -> Record:
         "backend_began": 100.0,
         "backend_ended": 102.0,
         "usage": used(3, 5),
-        "closed": 102.0,
     }
     for name, value in (members | known).items():
         setattr(record, name, value)
+    record.close(102.0)
     return record
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from twisted.logger import ILogFilterPredicate, LogEvent, PredicateResult
+from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from infergate.telemetry.record import Record
 from infergate.telemetry.repeats import BURST, INTERVAL, KINDS, Repeats
@@ -16,15 +15,11 @@ class RepeatsTests(SynchronousTestCase):
         self.repeats = Repeats(lambda: self.now)
 
     def logged(self, event: LogEvent) -> bool:
-        return self.repeats(event) is PredicateResult.maybe
+        return self.repeats.lets_in(event)
 
     def count(self, events: int, **event: object) -> int:
         """How many of so many equal events are logged."""
         return sum(self.logged({"log_format": "x", **event}) for _ in range(events))
-
-    def test_interface(self) -> None:
-        """It is a predicate as Twisted's filter takes it."""
-        verifyObject(ILogFilterPredicate, self.repeats)
 
     def test_message_is_logged_a_few_times_in_each_interval(self) -> None:
         """In each interval the first of a kind are logged, and no more."""

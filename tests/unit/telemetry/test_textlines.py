@@ -84,7 +84,7 @@ class Lines(SynchronousTestCase):
             (36000, "600m00s"),
         ):
             record = streamed()
-            record.closed, record.first_token = record.opened + seconds, None
+            record.duration, record.first_token = seconds, None
             self.assertIn(f" qwen2.5-7b {text} 12+345 ", self.line(record))
 
     def test_line_is_never_longer_than_a_terminal_is_wide(self) -> None:
