@@ -82,6 +82,10 @@ class Pins(SynchronousTestCase):
         ran(*install, "--no-deps", "--no-build-isolation", self.sources())
         ran(*pip, python, "check")
         self.assertIn("infergate", ran(place / "bin" / "infergate", "--version"))
+        # Written now, or each start on a read-only root complains that it cannot be.
+        self.assertIn("/opt/infergate/bin/twistd --help", DOCKERFILE.read_text())
+        ran(place / "bin" / "twistd", "--help")
+        self.assertTrue(list(place.rglob("twisted/plugins/dropin.cache")))
 
     def sources(self) -> Path:
         """What the Dockerfile copies of the repository, so that the build leaves nothing there."""
