@@ -15,7 +15,7 @@ from benchmarks.shared_port import gateways
 from benchmarks.simulation import Costs, Work, percentile, simulate
 
 SECONDS = 7
-BEGUN_SECONDS = 2
+BEGUN_SECONDS = 3
 """By then all streams have begun."""
 
 FIT_ROUNDS = 5
@@ -41,6 +41,7 @@ POINTS = (
     Point("300 users, a request each 100 ms", Work(connections=300, pause=100)),
     Point("300 streams, a chunk each 50 ms", Work(streams=300, interval=50), fitted=True),
     Point("1,000 streams, a chunk each 50 ms", Work(streams=1000, interval=50), fitted=True),
+    Point("2,000 streams, a chunk each 50 ms", Work(streams=2000, interval=50)),
     Point("1,000 streams, a chunk each 200 ms", Work(streams=1000, interval=200)),
     Point(
         "300 streams, a chunk each 50 ms, beside 100 users, a request each 100 ms",

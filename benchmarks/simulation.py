@@ -6,13 +6,16 @@ process has slept, when other programs have had the caches: so an event is deare
 has little to do. A request is two events, its own and its reply; each chunk of a stream is one.
 Times are in microseconds.
 
-Nothing here is measured: `benchmarks.model` fits the costs and compares.
+Nothing here is measured: `benchmarks.model` fits the costs and compares. To plan with what it
+found: ``python -m benchmarks.simulation '{"streams": 2000, "interval": 50}'``.
 """
 
 from __future__ import annotations
 
 import heapq
+import json
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -35,6 +38,12 @@ class Costs:
     waking: float
     request: float
     chunk: float
+
+
+MEASURED = Costs(iteration=33, waking=5, request=206, chunk=13)
+"""As docs/scaling.md has them."""
+
+OUTSIDE = 20
 
 
 @dataclass(frozen=True)
@@ -112,3 +121,18 @@ def _first(work: Work, chance: random.Random) -> Iterator[Event]:
 
 def percentile(times: list[float], share: float) -> float:
     return sorted(times)[min(len(times) - 1, int(len(times) * share))] if times else 0.0
+
+
+def main(work: Work, seconds: float = 10) -> None:
+    """Print what one gateway would do with it."""
+    outcome = simulate(MEASURED, work, OUTSIDE, seconds)
+    print(f"{outcome.utilisation:.0%} of a core")
+    for what, times in (("requests", outcome.requests), ("chunks", outcome.chunks)):
+        if times:
+            p50, p99 = (percentile(times, share) / 1000 for share in (0.5, 0.99))
+            rate = len(times) / seconds
+            print(f"{rate:,.0f} {what} a second, later by {p50:.2f} ms (p50), {p99:.2f} ms (p99)")
+
+
+if __name__ == "__main__":
+    main(Work(**json.loads(sys.argv[1])))
