@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,10 +18,13 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.e2e.harness import OFF, ROOT, get, wait_for
+
+LOGROTATE = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
 
 REQUESTS = 12000
 """Enough lines to fill a pipe and the queue in front of it."""
@@ -213,6 +217,34 @@ class LogTests(SynchronousTestCase):
         wait_for(lambda: '"four"' in path.read_text(), 5, "the line")
         (line,) = path.read_text().splitlines()
         self.assertEqual(json.loads(line)["request_id"], "four")
+
+    @skipIf(LOGROTATE is None, "needs logrotate")
+    def test_logrotate_takes_its_file_and_loses_no_line(self) -> None:
+        """`deploy/logrotate`, but for the folder, the owner, and systemd, which is not there to
+        send the signal."""
+        assert LOGROTATE is not None
+        path = self.directory / "infergate.log"
+        process = self.start(subprocess.DEVNULL, f"--logfile={path}")
+        text = (ROOT / "deploy" / "logrotate").read_text()
+        for there, here in (
+            ("/var/log/infergate", str(self.directory)),
+            ("create 640 infergate adm", "create 640"),
+            ("systemctl kill --signal=USR1 'infergate*.service'", f"kill -USR1 {process.pid}"),
+        ):
+            self.assertIn(there, text)
+            text = text.replace(there, here)
+        rules = self.directory / "rules"
+        rules.write_text(text)
+        rules.chmod(0o600)
+        self.healthz(("X-Request-ID", "before"))
+        wait_for(lambda: '"before"' in path.read_text(), 5, "the line before")
+        command = [LOGROTATE, "--force", "--state", str(self.directory / "state"), str(rules)]
+        subprocess.run(command, check=True, timeout=20)
+        self.healthz(("X-Request-ID", "after"))
+        wait_for(lambda: '"after"' in path.read_text(), 5, "the line after")
+        moved = Path(f"{path}.1").read_text()
+        self.assertEqual([f'"{name}"' in moved for name in ("before", "after")], [1, 0])
+        self.assertNotIn('"before"', path.read_text())
 
     def test_no_descriptor_left_fills_no_log(self) -> None:
         """Where no descriptor is left for new connections, the log says so, a bounded number of
