@@ -7,6 +7,23 @@ complete, and gives `twisted.web`'s own `Request` the channel it expects. All th
 Twisted is public.
 
 `phases` has the table of its phases, deadlines and what their passing does.
+
+A plain request, call by call, from the first byte to the record:
+
+    dataReceived      `_begin_head`: IDLE to HEAD; the time is REQUEST_TIMEOUT's and the record's
+      _read           the parser gives a head, chunks, an end: HEAD to BODY to ANSWERING
+        Request.process     calls the site's resource, which begins to answer, now or later
+    write             the pieces of an answer as they come; `write_batched` of one that is whole
+    conclude          the answer is written: its record is closed, or waits until it was taken
+    requestDone       the request lets go; ANSWERING to IDLE, or to QUEUED where the next is here
+
+Bytes that come in belong to the parser until `Parser.next` gives them out, and to the `Request`
+from then on. Bytes that go out belong to the outlet as soon as `write` returns, and nobody changes
+them; how many of them the client has not taken is `flow.Flow`'s to know.
+
+An exchange ends in one of four ways, each of which closes its record once: the answer is taken
+(`conclude`, `_look_at_delivery`), it is refused (`_refuse`, `_stop`), it is cut (`cut`, `abort`),
+or the client is gone (`connectionLost`).
 """
 
 from __future__ import annotations
@@ -99,7 +116,9 @@ class EdgeLimits:
 
 
 class Listener(Front, Interface):
-    """What a connection needs of the edge that it came in by."""
+    """What a connection needs of the edge that it came in by: what it has to tell it, and what all
+    connections share. `queue` has `take_turn` called when those that asked before have had their
+    turn."""
 
     limits: EdgeLimits
     places: Places
@@ -113,10 +132,13 @@ class Listener(Front, Interface):
 class Connection(Protocol):
     """One client connection.
 
-    To the transport it is a protocol, to `Request` a channel, to `Edge` what
-    it counts, gives turns to, drains and ends. One request is under way at a time; it and the
-    connection let go of each other in `requestDone` or `connectionLost`, of which each request
-    sees exactly one.
+    To the transport it is a protocol, to `Request` a channel, to `Edge` what it counts, gives turns
+    to, drains and ends. One request is under way at a time; it and the connection let go of each
+    other in `requestDone` or `connectionLost`, of which each request sees exactly one.
+
+    Twisted calls `connectionMade`, then `dataReceived` any number of times, `readConnectionLost` at
+    the most once, where the client closes its side, and `connectionLost` last. What the edge calls
+    may be called in any phase: what comes too late for it does nothing.
     """
 
     transport: Transport  # type: ignore[assignment]
@@ -159,7 +181,11 @@ class Connection(Protocol):
 
     def _enter(self, phase: Phase) -> None:
         """Change the phase, and with it the deadline; `phases` has the table. Nothing else assigns
-        `phase`."""
+        `phase`.
+
+        `Deadlines` looks at it in sweeps, so that to move it on is an assignment and no more. Where
+        it comes sooner than it would have, `watch` says so.
+        """
         self.phase = phase
         limits = self.edge.limits
         if phase is ANSWERING:
@@ -181,7 +207,8 @@ class Connection(Protocol):
             self.deadline = NEVER
 
     def expired(self) -> None:
-        """Called by `Deadlines`: the deadline of the present phase has passed."""
+        """Called by `Deadlines`: the deadline of the present phase has passed. Of REQUEST_TIMEOUT
+        and that of the phase, which may pass in one sweep, the former is said to be the reason."""
         phase = self.phase
         if self._written is not None:
             self._look_at_delivery()
@@ -223,7 +250,12 @@ class Connection(Protocol):
         edge.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Parse what has come, as far as the phase allows; the rest waits in the parser."""
+        """Parse what has come, as far as the phase allows; the rest waits in the parser.
+
+        While an answer is under way what comes is the next request. It is kept unread, and from
+        `PIPELINE_BYTES` on the socket is left alone until the answer is written: then the kernel
+        holds the client up, and nothing grows here.
+        """
         if self.phase >= LINGERING:
             return
         if self.above_limit:
@@ -240,7 +272,12 @@ class Connection(Protocol):
 
     def readConnectionLost(self) -> None:
         """The client has closed its writing side, or the whole connection: from here they look
-        alike. Over TLS and PROXY this is not called: there either end closes both directions."""
+        alike. Over TLS and PROXY this is not called: there either end closes both directions.
+
+        Who has closed it in mid-request has sent half of one, and gets no answer. Who has closed it
+        together with the request, as ``nc`` and some HTTP/1.0 clients do, waits for the answer. Who
+        closes it later is a client that has gone away, and the backend is told to stop.
+        """
         self._half_closed = True
         if self.phase is WATCHING:
             self.abort()
@@ -285,12 +322,14 @@ class Connection(Protocol):
     # To the request: the channel that `twisted.web.http.Request` expects.
 
     def getPeer(self) -> IAddress:
+        """Where the client is, also when the connection is lost already."""
         return self._peer
 
     def getHost(self) -> IAddress:
         return self._host
 
     def isSecure(self) -> bool:
+        """Whether the client speaks TLS with us, and not with a proxy before us."""
         return ISSLTransport.providedBy(self.transport)
 
     @property
@@ -306,7 +345,12 @@ class Connection(Protocol):
 
     def settle_persistence(self, request: Request, *, framed: bool) -> bool:
         """Whether the connection outlives the answer that now begins; `framed` says whether that
-        answer will show where it ends."""
+        answer will show where it ends.
+
+        `Request` asks once, when it writes the head, and says so in ``Connection``; what is decided
+        here holds even if the gateway begins to drain while the answer is on its way. A body of
+        which part is still to come ends the connection: it would be read as the next request.
+        """
         self._persistent = (
             framed
             and self.phase is ANSWERING
@@ -399,12 +443,14 @@ class Connection(Protocol):
     # Inside.
 
     def _learn_addresses(self) -> None:
+        """Keep where the client is and where it came to; a Unix socket's client is ``unix``."""
         # They are kept, since a transport that is lost does not know its own address any more.
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         self.peer = getattr(self._peer, "host", "unix")
 
     def _look_at_delivery(self) -> None:
-        """Called with each sweep while an answer is written and on its way."""
+        """Called with each sweep while an answer is written and on its way: close its record, once
+        the client has taken it, as of when it was written. Until then REQUEST_TIMEOUT holds."""
         if self._flow.taken:
             self._conclude_written()
             if self.phase is DELIVERING:
@@ -443,7 +489,8 @@ class Connection(Protocol):
             self.abort()
 
     def _stop(self, error: GatewayError) -> None:
-        """End what is under way with `error`, and the connection; that cancels the handler."""
+        """End what is under way with `error`, and the connection; that cancels the handler. An
+        answer that has begun cannot become another one: it is broken off instead."""
         if self._request is not None:
             self._request.refuse(error)
             self._request.break_off()
@@ -453,7 +500,9 @@ class Connection(Protocol):
             self._close()
 
     def _await_request(self) -> None:
-        """Go on after an answer: to the next request, where some of it has come already."""
+        """Go on after an answer: to the next request, where some of it has come already. That one
+        waits for its turn behind all other connections that have one ready, so that a client that
+        pipelines many requests does not keep the others waiting."""
         if self._parser.started:
             self._enter(QUEUED)
             self.edge.queue(self)
@@ -472,7 +521,8 @@ class Connection(Protocol):
             self.transport.resumeProducing()
 
     def _begin_head(self) -> None:
-        """The first byte of a request is here, and it is this connection's turn."""
+        """The first byte of a request is here, and it is this connection's turn. All deadlines of
+        the exchange are counted from now, and so is what its record says it took."""
         if not self._opened:
             # Behind `haproxy:` the transport has the client's own addresses only now, out of the
             # PROXY header that came first.
@@ -527,7 +577,8 @@ class Connection(Protocol):
         return request
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answer what never became a request with `error`, and close."""
+        """Answer what never became a request with `error`, and close. A page of a listed origin may
+        see why, so that its developer does not have to guess."""
         request = self._lone_request()
         origins = {b"origin": self._parser.refused_origins}
         request.extra_fields += self.site.origins.answer_fields(origins, b"")

@@ -8,6 +8,33 @@ and trailers are judged once, when they are whole or have no room left. Until th
 byte of a request is looked at.
 
 The grammar is that of RFC 9110 and RFC 9112. Where they let a server choose, this one refuses.
+
+A request with a chunked body, which `next` gives as a `Head`, ``b"Hello,"``, ``b" you!"`` and `END`
+(chunks without an extension that have come together are given as one):
+
+    POST /v1/chat/completions HTTP/1.1          the request line: method, target, version
+    Host: gate.example                          a field line: name, colon, value
+    Transfer-Encoding: chunked
+                                                the empty line that ends the head
+    6                                           the size of a chunk, in hexadecimal digits
+    Hello,                                      its data, and a line end that is none of it
+    5;name=value                                another, with an extension, which is ignored
+     you!
+    0                                           the last chunk, of no bytes
+                                                the trailers, which are field lines, and their end
+
+The parser is a step that is taken with each `next`. The steps, what each gives, and what it leads
+to:
+
+    _read_head      the `Head`                  _read_body, _read_chunks, or without a body _finish
+    _read_body      what has come of it         _finish, when all has
+    _read_chunks    what has come of them       _read_trailers, behind the last one
+    _read_trailers  `END`                       _wait
+    _finish         `END`                       _wait
+    _wait           None                        _read_head, when `restart` is called
+
+A step that needs more bytes gives None, and is taken again when these have come. What is received
+is kept in one `bytes`; what stands in it before an offset has been given out.
 """
 
 from __future__ import annotations
@@ -217,6 +244,10 @@ class Parser:
             raise
 
     def _read_head(self) -> Event:
+        """The head, when its empty line has come, or more bytes than a head may have. What is wrong
+        with it is found from its beginning to its end: the request line first, so that `head` is
+        known where something behind that is at fault, then the room, the fields, and what they say
+        together."""
         limits = self._limits
         # RFC 9112, 2.2: at least one empty line before a request line is to be ignored. One is.
         if not self._line_skipped and self._data.startswith(b"\r\n", self._at):
@@ -264,6 +295,8 @@ class Parser:
         return stop + 1 if len(self._data) >= stop else None
 
     def _read_body(self) -> Event:
+        """What has come of a body whose length was declared; the bytes behind it are the next
+        request's."""
         chunk = self._take()
         if not self._left:
             self._step = Parser._finish
@@ -317,6 +350,9 @@ class Parser:
         return self._read_trailers()
 
     def _read_trailers(self) -> Event:
+        """Judge the fields behind a chunked body, and drop them. They may be as much as a head, and
+        none may be of those that frame or route a request: a reader that adds them to the head
+        would be told something else than this one was."""
         room = self._limits.head + 2
         end = self._end_of_section(room)
         if end is None:
@@ -423,6 +459,8 @@ def _host(fields: dict[bytes, list[bytes]], *, required: bool) -> bytes | None:
 
 
 def _is_host(value: bytes) -> bool:
+    """Whether it is ``gate.example``, ``192.0.2.7:8080`` or ``[2001:db8::1]:8080``; the port may be
+    left out, or empty behind its colon."""
     match = _HOST.fullmatch(value)
     if match is None:
         return False
@@ -466,6 +504,8 @@ def _length(fields: dict[bytes, list[bytes]], modern: bool) -> int | None:
 
 
 def _check_coding(value: bytes) -> None:
+    """Let through ``chunked`` alone; `value` is in lower case. ``gzip, chunked`` is understood and
+    not implemented, ``chunked, gzip`` says nothing of where the body ends."""
     if value == b"chunked":
         return
     # RFC 9112, 6.1: 501 for a coding that is not understood, but 6.3 and 7: 400 where chunked

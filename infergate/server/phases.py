@@ -38,7 +38,6 @@ and in LINGERING, a client that takes nothing is cut.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
 
 
 class Phase(IntEnum):
@@ -56,12 +55,4 @@ class Phase(IntEnum):
     CLOSED = 8
 
 
-IDLE: Final = Phase.IDLE
-QUEUED: Final = Phase.QUEUED
-HEAD: Final = Phase.HEAD
-BODY: Final = Phase.BODY
-ANSWERING: Final = Phase.ANSWERING
-WATCHING: Final = Phase.WATCHING
-DELIVERING: Final = Phase.DELIVERING
-LINGERING: Final = Phase.LINGERING
-CLOSED: Final = Phase.CLOSED
+IDLE, QUEUED, HEAD, BODY, ANSWERING, WATCHING, DELIVERING, LINGERING, CLOSED = Phase
