@@ -6,7 +6,7 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.models import MAX_ENTRIES, entry, visible_models
+from infergate.api.models import MAX_ENTRIES, entry, names, visible_models
 from infergate.api.steps import at_once
 from infergate.errors import BackendError
 
@@ -70,3 +70,15 @@ class OneEntry(SynchronousTestCase):
         many = b'{"data":[%b]}' % b",".join([b'"x"'] * (MAX_ENTRIES + 1))
         for body in (b"no", b"[]", many):
             self.assertRaises(BackendError, at_once, entry(body, "m"))
+
+
+class Names(SynchronousTestCase):
+    def test_each_model_once_in_the_order_of_openai(self) -> None:
+        """Whatever other arrays say; an entry without a name is none."""
+        body = b'{"models":[{"name":"b"}],"data":[{"id":"a"},{"id":"b"},{"id":""}]}'
+        self.assertEqual(at_once(names(body)), ["a", "b"])
+        self.assertEqual(at_once(names(b'{"data":null}')), [])
+
+    def test_what_is_no_list(self) -> None:
+        """Is the backend's fault."""
+        self.assertRaises(BackendError, at_once, names(b"<html>"))

@@ -12,7 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.config.settings import Settings
 from infergate.doctor.examine import examine
-from infergate.doctor.report import FAIL, OK, WARN, Check
+from infergate.doctor.report import FAIL as FAIL
+from infergate.doctor.report import OK as OK
+from infergate.doctor.report import WARN as WARN
+from infergate.doctor.report import Check
 from infergate.doctor.subject import Subject
 from tests.unit.inmemory import (
     CHAT,
@@ -69,13 +72,20 @@ WELL: dict[str, Action] = {
 """What a good backend answers, by the path, and where a stream is asked for that word."""
 
 
+class Reactor(Clock):
+    """A clock whose threads call at once."""
+
+    def callFromThread(self, call: Callable[..., object], *arguments: object) -> None:
+        call(*arguments)
+
+
 class Examined(SynchronousTestCase):
     """One examination after another."""
 
     def examine(self, answers: dict[str, Action] | None = None, **settings: Any) -> list[Check]:
         """Everything that is found with a backend that is well but for `answers`; with an
         operation that it does not have it answers 404."""
-        self.clock = Clock()
+        self.clock = Reactor()
         self.port = BackendPort(self.clock)
         self.prepare(self.port)
         self.answers = {**WELL, **(answers or {})}
@@ -131,6 +141,3 @@ class Examined(SynchronousTestCase):
         self.assertEqual(check.hint == "", status == OK, check)
         for word in words:
             self.assertIn(word, check.line(utf8=True))
-
-
-__all__ = ["FAIL", "OK", "WARN"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from infergate.api.operations import NAMES
 from tests.unit.doctor.examined import CHAT, FAIL, OK, Examined, hangs, refuses
-from tests.unit.inmemory import BackendPort
 
 
 class Well(Examined):
@@ -71,6 +70,3 @@ class Stops(Examined):
         answers = {CHAT: refuses(401, "Invalid API Key")}
         checks = self.examine(answers, routes=frozenset(NAMES))
         self.assertEqual(sum("Invalid API Key" in check.message for check in checks), 1)
-
-
-__all__ = ["BackendPort"]

@@ -36,6 +36,30 @@ class Files(SynchronousTestCase):
         return queries.usage(self.store.fetch, None, 0).requests
 
 
+class Rehearsal(Files):
+    def test_nothing_is_made(self) -> None:
+        """Neither a file that is not there yet, nor a change to one that is."""
+        self.store.rehearse()
+        self.assertFalse(os.path.exists(self.path))
+        self.store.prepare()
+        before = Path(self.path).read_bytes()
+        self.store.rehearse()
+        self.assertEqual(Path(self.path).read_bytes(), before)
+
+    def test_what_the_start_would_say_is_said(self) -> None:
+        """Of a folder that is not there, of what is no ledger, and of one that is locked."""
+        error = self.assertRaises(StoreRefused, SqliteStore("no/such/x.db").rehearse)
+        self.assertIn("no/such may not be written to", str(error))
+        Path(self.path).write_bytes(b"no database" * 100)
+        self.assertRaises(StoreRefused, self.store.rehearse)
+        os.remove(self.path)
+        self.store.prepare()
+        with sqlite3.connect(self.path, isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            self.assertRaises(StoreAway, self.store.rehearse)
+        other.close()
+
+
 class Store(Files):
     def test_interface(self) -> None:
         """It is a store."""
