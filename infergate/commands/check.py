@@ -115,8 +115,13 @@ def _line_writer(out: TextIO, environ: Mapping[str, str]) -> Callable[[Check], N
     utf8 = speaks_utf8(environ, out.encoding)
 
     def write(check: Check) -> None:
-        out.write(f"{check.line(utf8=utf8)}\n")
-        out.flush()
+        try:
+            out.write(f"{check.line(utf8=utf8)}\n")
+            out.flush()
+        except BrokenPipeError:
+            # A reader that has enough, such as `head`. Python would try once more at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+            raise SystemExit(1) from None
 
     return write
 

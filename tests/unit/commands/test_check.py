@@ -37,7 +37,9 @@ class Command(SynchronousTestCase):
 
     def react(self, run: Any) -> None:
         """As Twisted's, on a clock."""
-        self.successResultOf(Deferred.fromCoroutine(run(Clock())))
+        running = Deferred.fromCoroutine(run(Clock()))
+        running.addErrback(lambda failure: failure.trap(SystemExit))
+        self.successResultOf(running)
         raise SystemExit(0)
 
     def run_with(self, *arguments: str, **environ: str) -> tuple[int, str]:
@@ -125,6 +127,13 @@ class Ending(Command):
 
         self.patch(check, "react", interrupted)
         self.assertEqual(self.run_with()[0], 1)
+
+    def test_reader_that_has_enough_ends_it_without_a_word(self) -> None:
+        """As with ``| head -n 1``: no traceback."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as out:
+            self.assertEqual(check.main([], {}, out), 1)
 
     def test_help_names_the_one_option_of_its_own(self) -> None:
         """And leads to those of the gateway."""

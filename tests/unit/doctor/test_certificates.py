@@ -38,7 +38,7 @@ class Listeners(Examined):
         """No file, or a key that does not fit."""
         missing = self.found(listen="ssl:0:privateKey=/nonexistent.pem")
         self.assertEqual(missing, {"LISTEN certificate": FAIL})
-        mixed = self.folder / "a.pem"
+        mixed = self.folder / "mixed"
         mixed.write_bytes(self.one.partition(b"-----BEGIN PRIVATE")[0] + self.other[-300:])
         wrong = self.found(listen=f"ssl:0:privateKey={mixed}")
         self.assertEqual(wrong, {"LISTEN certificate": FAIL})
