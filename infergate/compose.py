@@ -2,6 +2,16 @@
 
 `tap` hands over the reactor and real endpoints, the tests in memory a `Clock` and endpoints of
 their own. Nothing here listens, connects or logs; `service` starts what was wired, and stops it.
+
+    Edge, for each of two ports      connections, deadlines, drain; begins and ends records
+      Routes                         which method of the gateway a path is for
+        Gateway                      the checks, in their order
+          Admission                  who may come in, and how much
+          IWorker                    the echo, or the backend
+
+A record that was closed goes through `ended`, in this order: the trace and the metrics learn of it,
+then what the operator sees, then the ledger, then the log. What the exchange has left with its
+record to be undone or charged (`Record.at_end`) comes last, when all of these have seen it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,16 @@
 
 Of the gateway's modules the only one that imports Twisted's reactor, and the one that decides
 what the signals do. What runs on the reactor is wired in `compose`.
+
+    makeService        the directory, ``.env``, the settings, where to log: all that can be wrong
+      _service         the stores are opened, all is wired, the ports listen
+    the reactor runs   the signals are handled, systemd is told, `GatewayService.startService`
+    SIGTERM, SIGINT    `GatewayService.stopService`: drain, then the end; a second one ends at once
+    SIGHUP             files are read again
+    SIGUSR1            a log file is opened anew
+
+Whatever is wrong before the reactor runs ends the process with one line and exit status 1; twistd
+would show a traceback.
 """
 
 from __future__ import annotations

@@ -5,6 +5,16 @@ https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 Read from the environment and ``.env``, as the settings are, but they are none: their names and
 meanings are OpenTelemetry's. Durations are milliseconds there, an empty variable is one that is not
 set, and what would be a secret is only in the values of header fields.
+
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318            both signals, at its /v1/metrics
+                                                                 and /v1/traces
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://other:4318/spans   traces go there, exactly
+    OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20abc        with each push
+    OTEL_EXPORTER_OTLP_METRICS_TIMEOUT=2000                      two seconds, for metrics alone
+    OTEL_TRACES_EXPORTER=none                                    no traces after all
+
+Nothing is pushed where no endpoint is named: here the standard's default, a collector on the same
+machine, is not followed, since a gateway must not connect anywhere that nobody has named.
 """
 
 from __future__ import annotations
@@ -123,6 +133,8 @@ class _Variables:
         return {**known, "service.name": name} if name else known
 
     def sampler(self) -> Sampler:
+        """Which traces are recorded. One that is ``parentbased_`` does as the client's trace does,
+        and goes by its root where the trace begins here."""
         name = "OTEL_TRACES_SAMPLER"
         roots: dict[str, Sampler] = {
             "always_on": always,
@@ -144,6 +156,8 @@ class _Variables:
         return own if self.text(own, "") else f"OTEL_EXPORTER_OTLP_{what}"
 
     def _check_transport(self, kind: str) -> None:
+        """Refuse what would be sent in another way than was asked for: by gRPC or as JSON, or with
+        a certificate of the client's own."""
         self._choice(self._of(kind, "PROTOCOL"), "http/protobuf")
         for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE"):
             name = self._of(kind, what)
@@ -170,6 +184,7 @@ class _Variables:
         return pairs
 
     def _part(self, name: str) -> float:
+        """The part of all traces that is recorded, 1 where nothing is said."""
         text = self.text(name, "1")
         try:
             part = float(text)

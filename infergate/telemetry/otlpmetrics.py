@@ -1,6 +1,16 @@
 """The metrics of `/metrics` under OpenTelemetry's own names, as messages of OTLP.
 
 Needs the extra ``otlp``; imported only where metrics are pushed.
+
+    on /metrics                                      as it is pushed
+    http_server_request_duration_seconds             http.server.request.duration, s
+    infergate_requests_total                         infergate.requests, {request}
+    infergate_reactor_lag_seconds                    infergate.reactor_lag, s
+    http_route="/v1/models"                          http.route = "/v1/models"
+    error_type=""                                    no such attribute
+
+The values are those of `/metrics`, counted from the start of the process (cumulative): both ways
+tell the same.
 """
 
 from __future__ import annotations
@@ -104,6 +114,8 @@ def _numbers(family: Family, started: int, now: int) -> Metric:
 
 
 def _point(histogram: Histogram, series: Series, started: int, now: int) -> HistogramDataPoint:
+    """One series: how many values fell into each bucket, which OTLP counts each for itself as we
+    do, and Prometheus up to its end."""
     labels = dict(zip(histogram.label_names, series.labels, strict=True))
     return HistogramDataPoint(
         attributes=_attributes(labels),

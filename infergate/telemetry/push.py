@@ -4,6 +4,13 @@ is left at the stop.
 What a collector does not take is lost: it is the data that a collector which hangs may cost, and
 nothing else. A pusher holds a bounded number of exchanges, has one push under way at a time, and
 makes what it pushes in slices.
+
+    metrics    each `interval` seconds all of them, as they are by then: what one push lost is in
+               the next. A push that takes longer than that puts off the next one
+    spans      `delay` seconds after the first of a batch ended, or at once where a batch is full;
+               what ends during a push waits for it, up to `queue` exchanges
+    the stop   one push more of each, for `LAST_PUSH` seconds; one that is under way is given up for
+               metrics, and has half of that time for spans
 """
 
 from __future__ import annotations
@@ -128,6 +135,7 @@ class SpanPusher:
         self._pushing.addCallback(self._pushed)
 
     def _pushed(self, _: bool) -> None:
+        """A push has ended, well or not: go on with what has ended meanwhile."""
         self._pushing = None
         if self._stopping:
             return
@@ -137,6 +145,7 @@ class SpanPusher:
             self._timer = self._clock.callLater(self._delay, self._push)
 
     def _push_next(self, count: int, seconds: float | None = None) -> Deferred[bool]:
+        """Push the spans of the `count` exchanges that have waited longest. Never fails."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None

@@ -4,6 +4,17 @@ A server span by OpenTelemetry's HTTP conventions, and within it, where the back
 client span by those for generative AI. The messages are written byte for byte: as objects of the
 protobuf library, the two spans of a request take 65 us in place of 15. Needs the extra ``otlp``;
 imported only where traces are pushed.
+
+    the client's span                 its id is in the client's traceparent
+      POST /v1/chat/completions       ours, SERVER: from the first byte in to the end of the answer
+        chat qwen2.5-7b               ours, CLIENT: from the call of the backend to its last byte
+          first_byte, first_token, end    events of that span
+          the backend's spans         the backend is told the id of the span above
+
+A message of protobuf is a row of fields, in any order: a tag, which holds the number of the field
+and how it is written, and a value. Of a `Span` (opentelemetry/proto/trace/v1/trace.proto) the name
+is field 5, bytes with their length before them, and so the tag ``5 << 3 | 2``, 0x2a; the start is
+field 7, a fixed number of 64 bits, ``7 << 3 | 1``, 0x39.
 """
 
 from __future__ import annotations
@@ -143,5 +154,6 @@ def _attributes(record: Record, known: list[bytes]) -> Iterator[bytes]:
 
 
 def _event(name: str, at: int) -> bytes:
+    """An event of a span: a name and a timestamp."""
     event = _EVENT_TIME + pack("<Q", at) + field(_EVENT_NAME, name.encode("ascii"))
     return field(_EVENT, event)

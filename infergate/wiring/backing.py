@@ -1,4 +1,12 @@
-"""The worker out of the settings, and what is known of the backend's health beside it."""
+"""The worker out of the settings, and what is known of the backend's health beside it.
+
+    BACKEND_URL unset           `EchoWorker`: nothing to connect to, and always ready
+    a URL or unix:/path         `BackendWorker`, over `Backend`, over an agent with a pool
+
+`Health` is asked by the readiness probe, by a long wait for an answer (is the backend still there?)
+and by a scrape; it asks the backend at the most every two seconds for all of them. With
+`BACKEND_HEALTH_PATH` it asks that route; without, whether the backend takes a connection.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""Who is known, what each may do, and where it is counted, out of the settings."""
+"""Who is known, what each may do, and where it is counted, out of the settings.
+
+    API_KEYS, API_KEYS_FILE          `KeyRing`s           the first that knows a credential decides;
+    JWT_*                            a `TokenVerifier`    tokens are asked last, since they may wait
+    the options in API_KEYS_FILE     `Policies`           what each of these callers may do
+    RATE_LIMIT                       a `Rate`             of callers without one, and of addresses
+    USAGE_DB                         `Budgets`            what was used before this process began
+    SHARED_STATE                     `SharedLimits`       in place of `LocalLimits`, around them
+
+All of the first four is a `Roster`, and what a reload of the files swaps.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +106,9 @@ def limits(settings: Settings, local: LocalLimits, redis: RedisLink | None) -> I
 def lasting(
     stores: Stores, local: LocalLimits, admission: Admission, clock: IReactorTime
 ) -> tuple[Part, ...]:
-    """What is started and stopped with the ledger and with Redis."""
+    """What is started and stopped with the ledger and with Redis, in the order of the start. The
+    budgets are read here already, before the gateway listens: the first request is to find them
+    as they were when the process before this one ended."""
     parts: list[Part] = []
     if stores.ledger is not None:
         budgets = Budgets(stores.ledger, local, lambda: admission.roster, clock)

@@ -1,4 +1,14 @@
-"""What is pushed by OTLP, and what gives ids to traces, out of the ``OTEL_*`` variables."""
+"""What is pushed by OTLP, and what gives ids to traces, out of the ``OTEL_*`` variables.
+
+A signal that is pushed is a `Collector`, which posts to one URL through a pool of its own, and a
+pusher, which decides when and makes the message out of parts:
+
+    metrics    `metric_parts` of all metrics, each time      `MetricsPusher`
+    traces     `spans` of each exchange that has ended       `Tracer`, then `SpanPusher`
+
+Without traces there is no tracer, and no request is given ids: the client's trace goes on to the
+backend as it came. What needs the extra ``otlp`` is imported here, and only for what is pushed.
+"""
 
 from __future__ import annotations
 

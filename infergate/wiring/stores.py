@@ -1,6 +1,10 @@
 """What is kept outside the process: the ledger of `USAGE_DB`, the limits of `SHARED_STATE`.
 
 Opened by `tap`, since both need more than a clock: a thread, and a connection that is no request.
+
+What is away at the start does not stop it: the gateway serves without, and the log says so. What
+will never do stops it, with one line that names the setting: a file that is no database, a role
+without its grants, a missing extra, a name that no certificate can be for.
 """
 
 from __future__ import annotations
