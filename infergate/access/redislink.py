@@ -16,7 +16,7 @@ Redis is loading, full, a replica or a cluster, limits nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -123,23 +123,20 @@ class RedisLink:
 
         timers = [self._clock.callLater(ANSWER, overdue)]
 
-        def succeeded(value: Any) -> None:
-            _cancel(timers)
+        def ended(result: Any) -> None:
+            for timer in timers:
+                if timer.active():
+                    timer.cancel()
+            if isinstance(result, Failure):
+                late = result.check(CancelledError)
+                why = f"no answer within {ANSWER} s" if late else away_reason(result)
+                if protocol is self._protocol:
+                    self._away(why)
+                result = Failure(RedisAway(why))
             if not asked.called:
-                asked.callback(value)
+                asked.callback(result)
 
-        def failed(failure: Failure) -> None:
-            _cancel(timers)
-            if failure.check(CancelledError):
-                why = f"no answer within {ANSWER} s"
-            else:
-                why = away_reason(failure)
-            if protocol is self._protocol:
-                self._away(why)
-            if not asked.called:
-                asked.errback(RedisAway(why))
-
-        answer.addCallbacks(succeeded, failed)
+        answer.addBoth(ended)
         return asked
 
     def _attempt(self) -> None:
@@ -270,12 +267,6 @@ class _Factory(Factory):
 
     def stopTrying(self) -> None:
         """Called by txredisapi before that; there is nothing here that tries."""
-
-
-def _cancel(timers: Iterable[IDelayedCall]) -> None:
-    for timer in timers:
-        if timer.active():
-            timer.cancel()
 
 
 def _as_away(failure: Failure) -> Any:
