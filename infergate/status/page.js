@@ -19,8 +19,8 @@ let state = {};
 
 // What it means and what to do about it, by the code of the error, then by the outcome.
 const ADVICE = {
-  backend_unavailable: "The backend could not be reached, or closed the connection without an answer. Is it running, and is BACKEND_URL right? The cause below is what the system said.",
-  backend_error: "The backend answered with something that is no answer: an error status, broken JSON, or a stream without its end. Its own log says why; backend_status below is what it answered.",
+  backend_unavailable: "The backend could not be reached, or closed the connection without an answer. Is it running, and is BACKEND_URL right? The cause below is what the system said; infergate check, with the same options, says what to do.",
+  backend_error: "The backend answered with something that is no answer: an error status, broken JSON, or a stream without its end. Its own log says why; backend_status below is what it answered, and infergate check shows which operations fail.",
   backend_rejected: "The backend refused the request itself. The client was told why, in the backend's words.",
   gateway_timeout: "A deadline passed before the backend had answered. The cause below names the setting: raise it where the model is slow and not dead.",
   rate_limit_exceeded: "The caller sent more requests than its rate allows. Raise rate= of its key, or RATE_LIMIT.",
