@@ -4,10 +4,26 @@ What the gateway judged is what the backend reads. A member given twice is a tex
 parsers may read in two ways, so a message that does it with a member that is judged is refused.
 No text of a message becomes a Python string before the echo asks for it.
 
+    {"role":"user", "content":"Say hello."}                               a text
+    {"role":"user", "content":[{"type":"text","text":"What is this?"},    parts, of which those with
+                               {"type":"image_url","image_url":{...}}]}   a text are looked at
+    {"role":"assistant", "tool_calls":[{...}]}                            says something else
+    {"role":"tool", "content":null}                                       may say nothing
+    {"role":"user", "content":"one", "content":"two"}                     refused: which is it?
+
 Ten megabytes hold 400,000 messages. So a batch of them is judged as a whole first, by counting in
 its text, which C does: where ``"content":"`` stands as often as there are messages, and
 ``"content"`` no more often, each content is a string, and none is there twice. Only what counting
 cannot acquit is looked at message by message, and only what that cannot acquit name by name.
+
+    counting      all of a batch at once        most requests end here
+    messages      those whose content is no     what the contents and parts are; those of parts are
+                  string, or is missing         counted in too, all of them together at first
+    names         those in which something      the only way to find a name that is there twice,
+                  may be there twice            a microsecond for each, and so bounded
+
+Counting only acquits or hands on. What is at fault is decided by the two others, in the order of
+the messages; the last one refuses too what has more names than it may look at.
 """
 
 from __future__ import annotations
@@ -238,6 +254,7 @@ def _with_text(parts: list[_Part]) -> int:
 
 
 def _has_good_text(part: _Part) -> bool:
+    """Whether the text of a part is a string or null, or is not there."""
     return part.text is _ABSENT or memoryview(part.text)[0] in (_QUOTE, _N)
 
 
@@ -263,6 +280,8 @@ def _part_steps(raw: Raw, path: str, seeker: _Seeker) -> Steps[None]:
 
 
 def _check_text(parts: list[_Part], path: str, first: int) -> None:
+    """Raise `BadMessage` for the first of these parts whose text is neither; `first` is the number
+    of the first of them in the array that `path` leads to."""
     for index, part in enumerate(parts, first):
         if not _has_good_text(part):
             raise BadMessage(f"{path}[{index}].text", "expected a string")
