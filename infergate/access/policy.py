@@ -3,6 +3,10 @@
 `keysfile` reads policies out of `API_KEYS_FILE`, `limits` counts by them, `Admission` and the
 gateway judge requests by them. A policy is complete: the defaults of ``*`` and `RATE_LIMIT` have
 been applied where it is made, so that nobody looks anywhere else.
+
+    key or token      `Caller`     its name, and with ``user=`` the person behind it
+    its name          `Policies`   the policy of that name, or that of everybody else
+    both              `Account`    what the limits count by, and what the log and the metrics say
 """
 
 from __future__ import annotations

@@ -1,4 +1,14 @@
-"""``/v1/completions``: text that goes on from a prompt, or from each of several."""
+"""``/v1/completions``: text that goes on from a prompt, or from each of several.
+
+    {"model":"qwen", "prompt":"Once upon a time", "max_tokens":20}
+
+    {"object":"text_completion", "choices":[{"index":0,"text":", there was","logprobs":null,
+     "finish_reason":"length"}], ...}
+
+The older of OpenAI's two dialects of completions, and for most of it the same: what is judged last,
+how a reply is held to the contract, and how its chunks are read, it shares with `chat`. Of several
+prompts each has choices of its own, in one reply.
+"""
 
 from __future__ import annotations
 

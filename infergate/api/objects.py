@@ -1,4 +1,9 @@
-"""Objects of JSON whose members stay as they came, taken apart and put together again."""
+"""Objects of JSON whose members stay as they came, taken apart and put together again.
+
+Of ``{"id":"x", "n":1.50}`` the members are ``{"id": Raw(b'"x"'), "n": Raw(b'1.50')}``: what each is
+worth shows in its first byte, and what nobody looks at goes on in the bytes in which it came,
+1.50 and not 1.5. Members that were put together again stand in the order of the first, each once.
+"""
 
 from __future__ import annotations
 

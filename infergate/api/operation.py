@@ -2,6 +2,14 @@
 
 The lifecycle of an exchange (gateway, worker, relay) is written once and takes everything from
 this value. An operation is a module of this room, which makes one, and a row in `operations`.
+
+    check        the gateway, with a body of JSON       which `Ask` goes on, or `InvalidRequest`
+    Ask.body     the worker                             what the backend is sent
+    shape        the worker, with a plain reply         which `Reply` the client gets
+    reader       the relay, for a stream                learns usage, model and end from its events
+    as_stream    the worker                             a plain reply for a client that streams
+    echo         the worker, without a backend          a `Reply` of the gateway's own
+    error_event  the relay                              how a stream that fails says so
 """
 
 from __future__ import annotations

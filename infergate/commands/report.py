@@ -1,4 +1,11 @@
-"""``infergate usage``: what the ledger holds, read while the gateway writes it."""
+"""``infergate usage``: what the ledger holds, read while the gateway writes it.
+
+    infergate usage --by caller,day --since 2026-11-01 --until 2026-11-30 --format csv
+
+Days are in UTC, and both belong to what is asked for. The ledger is found as the gateway finds it,
+by USAGE_DB in the environment or in ``.env``, unless ``--usage-db`` names another. It is only read:
+a right to write is not needed, and no table is made.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,13 @@
 
 Each function raises `ValueError` with what is allowed, in words that can follow a setting's
 name and text and repeat neither: the text may be a secret.
+
+    whole(0, 65535)("8080")     8080
+    whole(0, 65535)("80 80")    ValueError: must be a whole number from 0 to 65535
+                                shown as: PORT='80 80': must be a whole number from 0 to 65535
+
+What a text means is made here, once: a file of keys is read, a certificate is loaded. `FromFile`
+keeps the path beside what the file meant, for those that may be read again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""What is read out of the table. Each function takes the `fetch` of a store."""
+"""What is read out of the table. Each function takes the `fetch` of a store.
+
+A row stands for one hour, caller, operation, model and outcome, so that any of these can be grouped
+by; a day is the hours that begin in it. The SQL is what SQLite and PostgreSQL understand alike,
+with ``?`` where a parameter stands. What the table does not hold yet, `writer` adds.
+"""
 
 from __future__ import annotations
 

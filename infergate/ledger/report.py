@@ -1,4 +1,12 @@
-"""The sums as a table, CSV or JSON: what ``infergate usage`` prints."""
+"""The sums as a table, CSV or JSON: what ``infergate usage`` prints.
+
+    caller  model  requests  errors  prompt_tokens  completion_tokens  total_tokens  backend_seconds
+    alice   qwen       1200       3          50000               7000         57000          612.346
+    -       -             1       1              0                  0             0            0.000
+    total              1201       4          50000               7000         57000          612.346
+
+A name that is not known is ``-`` in the table, empty in CSV and null in JSON.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +77,7 @@ FORMATS: dict[str, Callable[[Report], str]] = {
 
 
 def _names(report: Report) -> list[list[str | None]]:
+    """The names of each row, times written out; None for one that is not known."""
     return [
         [
             _time(name, value) if name in TIMES else str(value) or None
@@ -101,6 +110,7 @@ def _written(usage: Usage) -> list[str]:
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int], names: int) -> str:
+    """A line of the table, whose first `names` cells stand to the left of their columns."""
     cells = [
         cell.ljust(width) if index < names else cell.rjust(width)
         for index, (cell, width) in enumerate(zip(line, widths, strict=True))

@@ -1,4 +1,12 @@
-"""The page and its feed, as the gateway serves them: what is now, and what was."""
+"""The page and its feed, as the gateway serves them: what is now, and what was.
+
+    records that begin and end     `History` keeps the last hour of them
+    a browser opens the page       `document`, which opens the feed
+    the feed                       `Feed` sends what was once, and then a line a second: what is
+                                   now, and what has ended since the last one
+
+Nothing here is asked of anybody but the readiness, once a second while somebody looks.
+"""
 
 from __future__ import annotations
 
