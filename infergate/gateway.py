@@ -1,4 +1,28 @@
-"""The Klein app: the routes, and the order in which a request is checked."""
+"""The Klein app: the routes, and the order in which a request is checked.
+
+    routes                              who may ask                  what answers
+    each path of `api.operations`       callers, limited             `operate`, and then the worker
+    /v1/models, /v1/models/{id}         callers, limited             the worker
+    /v1/usage                           callers, not limited         the limits and the ledger
+    /healthz, /readyz, /readyz/self,    everybody                    this process, or the worker
+      /health, /v1/health
+    /metrics                            callers with the right to    `Exposition`
+    /, /status, /status/events          at the machine, or callers   `StatusSite`
+                                        with the right to
+
+    An operation, in the order of the contract: what comes first is what a client is told first.
+
+        is there such a route, and is it open?                       404, 405
+        does the gateway drain, or has the connection no place?      503
+        who is it, may it, has it requests and tokens left?          401, 403, 429
+        is the body too large, by what it declares?                  413
+        is it declared to be JSON?                                   415
+        is it JSON, and what the operation takes?                    400, and 408, 413 on its way
+        may the caller name this model?                              403
+        is there a place at the backend?                             429, 503
+
+What a handler raises is turned into the answer by `_serve`, and by nobody else.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +99,8 @@ Handler = Callable[["Gateway", Request], Awaitable[None]]
 
 
 def _answers(app: Klein, *routes: str, method: str = "GET") -> Callable[[Handler], Handler]:
-    """Have a method of `Gateway` answer what comes to these routes of `app`, under `_serve`."""
+    """Have a method of `Gateway` answer what comes to these routes of `app`, under `_serve`. The
+    method stays what it is: another handler may call it, or another app answer with it too."""
     known = frozenset(routes)
 
     def register(handler: Handler) -> Handler:
@@ -165,7 +190,13 @@ class Gateway:
             request.refuse(NotFound(_hint(request.path.decode("latin-1"), known)))
 
     async def _serve(self, request: Request, handler: Handler, routes: Collection[str]) -> None:
-        """Run the handler of one of several routes; whatever it raises becomes the answer."""
+        """Run the handler of one of several routes; whatever it raises becomes the answer.
+
+        The route is the path as it came, which the router may have read more kindly, and the name
+        by which metrics, limits and the log know it: a bounded number of names, for a client
+        chooses its paths. A fault of the gateway's own is logged with its traceback, and answered
+        with 500. Neither outlives this call: their tracebacks would keep the prompt in memory.
+        """
         try:
             path = request.record.path
             if path is not None and path in routes:
@@ -204,7 +235,9 @@ class Gateway:
 
     @_answers(app, *ROUTES, method="POST")
     async def operate(self, request: Request) -> None:
-        """The checks of an operation, in the contract's order; then the worker answers."""
+        """The checks of an operation, in the contract's order; then the worker answers. A large
+        body is judged in slices, between which others are served, and is let go of when what goes
+        on of it is known."""
         record, now = request.record, request.site.deadlines.now
         operation, route = ROUTES[record.route]
         began = now()

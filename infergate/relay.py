@@ -10,6 +10,20 @@ What becomes of a chunk that the backend sends, once a stream is in its stride:
 
 Flow control goes the other way: `Call` is the push producer of the client's connection, so a client
 that reads slowly pauses the backend, and the idle deadline with it.
+
+How a stream ends, and what the client sees of it:
+
+    the backend                               the client, and the record
+    ends well                                 the same bytes; ok
+    ends well, but for its ``[DONE]``         that is added; ok
+    fails before the first event              an answer with a status of its own: 4xx, 5xx
+    ends with an error event                  that event, or one in its place where it is not to
+                                              be shown, and a cut; error
+    stops, is cut, or takes too long          an error event, and a cut; error
+    goes on after what ends it                nothing more; ok
+
+Where the client leaves, the request cancels the worker, and with it `Relay.run`: the backend's
+connection is closed, and what was counted so far is what the request has used.
 """
 
 from __future__ import annotations
@@ -190,6 +204,7 @@ class Relay:
                 self._keep(data)
 
     def _keep(self, data: bytes) -> None:
+        """Collect a body that turned out to be no stream, within the size of a plain reply."""
         assert self._plain is not None
         assert self._max_plain is not None
         self._call.touch()

@@ -10,6 +10,19 @@ exchange with the backend goes through these, in this order:
     Call.read_all           a whole body, which
     Operation.shape         holds to the contract, and
     send                    answers with, as a stream where one was asked for
+
+The client may ask for a stream and the backend answer with a whole reply, and what a backend
+declares its answer to be may be wrong:
+
+    asked for    the backend sends           the client gets
+    a reply      a reply                     the reply, held to the contract
+    a stream     a stream                    the stream, event by event as it comes
+    a stream     a reply                     the reply, as the events of a stream
+    either       a refusal                   the refusal, as the gateway's own error
+    either       a type that passes unread   the same bytes (vectors, for example)
+
+Prompts and replies may be large. So the members of the request are let go of when its body is
+written, the body when it is sent, and the backend's reply when it is shaped.
 """
 
 from __future__ import annotations
@@ -180,7 +193,8 @@ class BackendWorker:
         pulse: Pulse,
         prompt_estimate: int,
     ) -> bytes | None:
-        """Pass a stream on; where the backend answered with something else, that is returned.
+        """Pass a stream on, and return None; where the backend answered with something else, that
+        is returned.
 
         Some backends declare their streams to be JSON or plain text, and some answer with plain
         JSON though a stream was asked for. Which of the two it is shows in the first bytes.
@@ -283,10 +297,12 @@ def _write_down(reply: Reply, request: Request) -> None:
 
 
 def _stamp(request: Request) -> Stamp:
+    """What goes on a reply of this exchange: the request's id, and the time."""
     return Stamp(request.record.request_id, int(time.time()))
 
 
 def _error_event(operation: Operation, reader: Reader | None, error: GatewayError) -> bytes:
+    """How a stream of the operation fails: `reader` may know what number the event is to have."""
     return operation.error_event(error, reader)
 
 

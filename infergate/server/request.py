@@ -3,6 +3,17 @@
 `Request` is Twisted's own request, so that Klein and `twisted.web` resources can be handed it, with
 another way in and another way out: the connection gives it a head that is already parsed, and the
 answer is written by `begin` and `write`, without Twisted's header objects.
+
+    a plain answer     `answer`: `begin` with the whole body, then `write` for what of a long one
+                       is left, each time the client has taken the last
+    a stream           `begin` without a body, `write` for each event or several, `finish`
+    an error           `refuse`, before the answer has begun
+    a failed stream    `refuse`, afterwards: an error event, and the connection is cut
+    a feed             `watch`, then `write`: it belongs to no exchange that is accounted for
+
+An answer's header fields come in this order: those that every answer has, ``X-Request-ID`` first;
+those of `extra_fields`, which whoever checked the request has left here; those of the handler; how
+the body is framed; and ``Connection: close`` where it is the last.
 """
 
 from __future__ import annotations
@@ -65,7 +76,8 @@ _log = Logger()
 
 
 class Front(Protocol):
-    """What a request needs to know of the edge that it came in by."""
+    """What a request needs to know of the edge that it came in by: what to do with it, what all
+    requests share, and who is told when its record begins and ends."""
 
     resource: IResource
     deadlines: Deadlines
@@ -82,7 +94,8 @@ class Front(Protocol):
 
 
 class Channel(Protocol):
-    """What a request needs of its connection."""
+    """What a request needs of its connection: where the client is, how to write to it, and whom to
+    tell that the answer begins (`settle_persistence`), is written (`conclude`) or is cut."""
 
     peer: str
     phase: Phase
