@@ -20,8 +20,8 @@ from infergate.telemetry.record import Record
 EACH = 10.0
 """Seconds that anything is waited for, at the most."""
 
-ALL = 40.0
-"""Seconds for all that is asked: with what comes before and after it stays below 45."""
+LAST = 32.0
+"""Seconds after which no question is begun: with `EACH` all of it stays below 45."""
 
 QUOTED = 240
 """Characters of a backend's words in one line."""
@@ -34,19 +34,18 @@ class NoTimeLeft(Exception):
 
 
 class Patience:
-    """How long anything is waited for: `each` seconds, and no longer than there is time for all."""
+    """How long anything is waited for: `each` seconds, if it is begun in time."""
 
     def __init__(self, now: Callable[[], float], each: float) -> None:
         self._now = now
-        self._end = now() + ALL
+        self._last = now() + LAST
         self.each = each
 
     def seconds(self) -> float:
         """Seconds for the next question; raises `NoTimeLeft`."""
-        left = self._end - self._now()
-        if left <= 0:
+        if self._now() >= self._last:
             raise NoTimeLeft
-        return min(self.each, left)
+        return self.each
 
 
 @attrs.frozen
@@ -137,7 +136,7 @@ class Asker:
     def fault(self, error: Exception) -> str:
         """Why there was no whole answer; `error` is what `get`, `post` or `Call` has raised."""
         if isinstance(error, NoTimeLeft):
-            return f"not tried: the {ALL:g} s for everything have passed"
+            return "not tried: the time for everything has passed"
         if isinstance(error, GatewayTimeout):
             if error.cause == "BACKEND_CONNECT_TIMEOUT":
                 return "no connection within the time for it"

@@ -20,7 +20,9 @@ SHOWN = 12
 """Models that are named in a line."""
 
 
-BASE_PATH = "the path of BACKEND_URL may be wrong: it is the API's base, as in an SDK's base_url"
+BASE_PATH = (
+    "the base path of BACKEND_URL may be wrong: it is that of the API, as in an SDK's base_url"
+)
 
 _BASES = ("/v1", "/openai/v1", "/api/v1", "")
 """Where the API is looked for, at the server's root and below the path that was given."""
@@ -115,7 +117,7 @@ async def _elsewhere(subject: Subject) -> Check | None:
                 subject.stopped = True
                 return fail(
                     MODELS,
-                    f"the path of BACKEND_URL is wrong: {subject.url} has no list of models",
+                    f"the base path of BACKEND_URL is wrong: {subject.url} has no list of models",
                     f"set BACKEND_URL={url}, which has one",
                 )
         except (*FAULTS, BackendError):

@@ -74,5 +74,6 @@ def clocks(whose: str, answer: Answer, now: float) -> list[Check]:
         return []
     if abs(apart) <= APART:
         return [ok(CLOCK, f"it agrees with that of {whose}")]
-    said = f"that of {whose} is {abs(apart):.0f} s {'ahead' if apart > 0 else 'behind'}"
+    way = "ahead" if apart > 0 else "behind"
+    said = f"that of {whose} is {abs(apart):.0f} s {way}, by the Date of its answer"
     return [warn(CLOCK, said, "set both by NTP: tokens seem to have expired, or to come early")]

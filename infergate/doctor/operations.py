@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from msgspec import Raw
 
@@ -51,15 +52,16 @@ _TRUE = Raw(b"true")
 async def operations(subject: Subject) -> AsyncIterator[Check]:
     """Every operation that is open, one after another: it is one inference server."""
     left = trials(subject)
-    while left and not subject.stopped:
-        trial = left.pop(0)
-        try:
-            yield await trial.plain()
-            if trial.goes_on and trial.operation.reader is not None:
-                yield await trial.stream()
-        except NoTimeLeft as error:
-            subject.stopped = True
-            yield fail(trial.name, subject.backend.fault(error), advice(error))
+    try:
+        while left and not subject.stopped:
+            yield await left[0].plain()
+            if left[0].goes_on:
+                yield await left[0].stream()
+            left.pop(0)
+    except NoTimeLeft:
+        alone = ",".join(dict.fromkeys(trial.operation.name for trial in left))
+        yield not_tried(left, f"the time for everything has passed: check --routes={alone} alone")
+        return
     if left:
         yield not_tried(left)
 
@@ -75,10 +77,10 @@ def trials(subject: Subject) -> list[Trial]:
     ]
 
 
-def not_tried(left: list[Trial]) -> Check:
-    """What the fault above has kept from being tried."""
+def not_tried(left: list[Trial], hint: str = "check again when that is mended") -> Check:
+    """What a fault, or the lack of time, has kept from being tried."""
     names = ", ".join(trial.name for trial in left)
-    return warn("operations", f"not tried: {names}", "check again when that is mended")
+    return warn("operations", f"not tried: {names}", hint)
 
 
 class Trial:
@@ -90,7 +92,7 @@ class Trial:
         self.name = operation.name
         if route is not operation.routes[0]:
             self.name = f"{operation.name} {route.path}"
-        self.goes_on = True
+        self.goes_on = operation.reader is not None
         self._subject = subject
         self._backend = subject.backend
         self._route = route
@@ -120,7 +122,8 @@ class Trial:
         check, held_back = await self._stream()
         if held_back:
             # Once more: this process itself may have been held up while the tokens came.
-            check, held_back = await self._stream()
+            with suppress(NoTimeLeft):
+                check, _ = await self._stream()
         return check
 
     async def _stream(self) -> tuple[Check, bool]:
@@ -171,7 +174,9 @@ class Trial:
         if "model" in said.lower() or (models is not None and model not in (None, *models)):
             known = f"one of {', '.join(models[:8])}" if models else "one that it has"
             return fail(
-                name, f"the model {model!r} is refused: {said}", f"set DEFAULT_MODEL to {known}"
+                name,
+                f"the backend refuses the model {model!r}: {said}",
+                f"set DEFAULT_MODEL to {known}",
             )
         return refused(self._subject, name, answer, BASE_PATH)
 

@@ -73,7 +73,7 @@ class Models(Examined):
         answers = {"/v1/models": refuses(404, "no"), "/openai/v1/models": listing("tiny")}
         check = self.the("models", answers, backend_url="http://backend:9000/v1")
         right = "BACKEND_URL=http://backend:9000/openai/v1"
-        self.assert_said(check, FAIL, "path of BACKEND_URL is wrong", right)
+        self.assert_said(check, FAIL, "base path of BACKEND_URL is wrong", right)
         check = self.the("models", backend_url="http://backend:9000/api")
         self.assert_said(check, FAIL, "BACKEND_URL=http://backend:9000/v1")
 
