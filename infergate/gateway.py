@@ -287,6 +287,7 @@ class Gateway:
 
     @_answers(app, MODELS_PATH)
     async def models(self, request: Request) -> None:
+        """The list of models, and for a caller with `models=` no others than those."""
         account = await self._admission.admit(request, limited=True)
         listed, content_type = await self._worker.models(request)
         if account.policy.models is not None:
@@ -352,6 +353,8 @@ class Gateway:
 
     @_answers(app, "/")
     async def root(self, request: Request) -> None:
+        """Lead a browser at the machine, or with the right key, to the status page; else there is
+        nothing at this path."""
         try:
             await self._let_see(request)
         except GatewayError:

@@ -141,6 +141,7 @@ class BackendWorker:
         self._give_back = give_back
 
     async def answer(self, operation: Operation, ask: Ask, request: Request) -> None:
+        """See `IWorker`; the module's docstring has the steps."""
         record = request.record
         call = self._backend.call(record)
         streams = ask.stream and operation.reader is not None
@@ -217,6 +218,8 @@ class BackendWorker:
         return await relay.run()
 
     async def models(self, request: Request) -> tuple[bytes, bytes]:
+        """The backend's list as it came, once it is known to be an object. Asking for it costs
+        nothing, so that a client may try again after a failure."""
         call = self._backend.call(request.record)
         try:
             response = await self._backend.send(

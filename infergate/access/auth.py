@@ -137,6 +137,7 @@ class AnyOf:
     authenticators: Sequence[IAuthenticator] = attrs.field(validator=attrs.validators.min_len(1))
 
     def authenticate(self, token: str) -> str | Deferred[str]:
+        """See `IAuthenticator`. A key that has expired is known, and no other is asked about it."""
         *others, last = self.authenticators
         for authenticator in others:
             try:

@@ -163,6 +163,8 @@ class LocalLimits:
         return self._people if account.is_person else self._callers
 
     def _rate(self, account: Account, *, take: bool) -> Decision | None:
+        """How the account's rate stands, with one request taken from it if `take`; None where it
+        has none."""
         rate = account.policy.rate
         if rate is None:
             return None

@@ -134,6 +134,7 @@ def _parse_expires(word: str, value: str) -> float:
 
 
 def _parse_from(word: str, value: str) -> Networks | None:
+    """The networks that a caller may come from."""
     if value == "off":
         return None
     try:

@@ -40,6 +40,8 @@ def _limits(policy: Policy, verdict: Verdict, under_way: int) -> Iterator[dict[s
 
 
 def _limit(option: str, most: int, used: int, reset: float | None = None) -> dict[str, object]:
+    """One limit as the caller sees it; `reset` is in seconds, None where nothing is given back by
+    time."""
     return {
         "limit": option,
         "max": most,

@@ -119,6 +119,8 @@ def _replies(raw: Raw) -> Steps[list[Raw]]:
 
 
 def _add_up(replies: Sequence[bytes | Raw]) -> Usage:
+    """The usage of all replies of one request; what is missing in one counts as 0 where another has
+    it."""
     counts = [read(_counts, reply) or _Counts() for reply in replies]
     prompt = _sum(count.tokens_evaluated for count in counts)
     completion = _sum(count.tokens_predicted for count in counts)

@@ -41,6 +41,8 @@ def parse_returned(text: str) -> tuple[bytes, ...]:
 
 
 def _parse(text: str, never: Callable[[str], bool]) -> tuple[bytes, ...]:
+    """The names in a comma-separated list, each once and in lower case. Raises `ValueError` for
+    what is no name, and for one that `never` may go on."""
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:
         if not _NAME.fullmatch(name):

@@ -124,6 +124,8 @@ def estimate_prompt(body: bytes) -> int:
 
 
 def _cached(details: Raw) -> int:
+    """The part of the prompt that was cached, by the details of a usage; 0 where they say
+    nothing."""
     if not details:
         return 0
     try:

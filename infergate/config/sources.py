@@ -72,6 +72,7 @@ class Sources:
         return written
 
     def _first(self, name: str) -> str | None:
+        """The text of the first place that has the name, which may be empty."""
         places = (
             self.options.get(option_name(name)),
             self.environ.get(name.upper()),

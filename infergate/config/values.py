@@ -180,6 +180,7 @@ def _base(text: str) -> tuple[str, str]:
 
 
 def _split(text: str) -> re.Match[str]:
+    """The parts of an HTTP URL; raises `ValueError` for any other."""
     match = _URL.fullmatch(text)
     if match is None or not 1 <= int(match["port"] or 80) <= 65535 or not _is_ipv6(match["ipv6"]):
         raise ValueError(

@@ -126,6 +126,7 @@ class PostgresStore:
             raise StoreAway(_one_line(why)) from None
 
     def _try_open(self, *, keep: bool = True) -> None:
+        """Connect, make the tables or with `keep` false only try to, and close again."""
         try:
             self._open(keep=keep)
         except psycopg.Error as why:
@@ -134,6 +135,8 @@ class PostgresStore:
             self.close()
 
     def _open(self, *, keep: bool = True) -> psycopg.Connection[tuple[Any, ...]]:
+        """Connect, and make or migrate the tables in one transaction, which is undone where `keep`
+        is false."""
         connection = self._connection = psycopg.connect(
             self._conninfo, autocommit=True, prepare_threshold=None
         )

@@ -126,6 +126,7 @@ class SqliteStore:
             raise StoreAway(str(why)) from None
 
     def _open(self) -> sqlite3.Connection:
+        """Open the file, or make it, and make or migrate the tables."""
         # Without an isolation level no transaction begins behind our back.
         connection = self._connection = sqlite3.connect(
             self._path, timeout=BUSY, isolation_level=None, check_same_thread=False

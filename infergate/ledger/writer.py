@@ -157,6 +157,8 @@ class Ledger:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        """See `stop`. What is lost is said in one line, with the requests for which there was no
+        place before."""
         try:
             await Deferred.fromCoroutine(self._write_all()).addTimeout(STOP, self._clock)
         except TimeoutError:

@@ -45,6 +45,8 @@ class Notifier:
         done.addBoth(lambda _: self.ready())
 
     def _send(self, state: str) -> None:
+        """Send one state in one datagram, and do not wait: systemd that is too busy to take it
+        hears the next."""
         if not self._address:
             return
         # An address that begins with @ is an abstract one, of no file.

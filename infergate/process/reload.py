@@ -58,6 +58,8 @@ class KeyFiles:
         return [file.path for file in files if file is not None]
 
     def read(self) -> Change:
+        """See `Source`. What the files say together is checked, as at the start: rules for a
+        token's caller need a key for tokens."""
         old = self._settings
         new = attrs.evolve(
             old,

@@ -85,6 +85,8 @@ class Watch:
         self._known[watched] = self._seen[watched] = look
 
     def _look(self) -> None:
+        """Compare each source's files with what they were: a second ago, to see whether they are
+        settled, and when they were last read or told of."""
         for watched, known in list(self._known.items()):
             look = look_at(watched.paths())
             settled = look == self._seen[watched]

@@ -33,6 +33,7 @@ class Body:
         return not (self._whole or self._data)
 
     def receive(self, chunk: bytes) -> None:
+        """Take a part of the body; too much of it fails the body for whoever reads it."""
         if self._error is not None:
             return
         if len(self._data) + len(chunk) > self._limit:

@@ -120,6 +120,8 @@ class Edge(Site):
             self.deadlines.soon(self._serve_queue)
 
     def _serve_queue(self) -> None:
+        """Let `SHARE` of those that wait have their turn; the rest follows in the next
+        iteration."""
         try:
             for _ in range(SHARE):
                 if self._queue:

@@ -39,6 +39,7 @@ class Places:
         self._above: OrderedDict[Guest, None] = OrderedDict()
 
     def opened(self, guest: Guest) -> None:
+        """Give a new connection a place, or let it in above the limit."""
         if self._place(guest):
             return
         guest.above_limit = True

@@ -77,6 +77,8 @@ class Collector:
         return self._say(type(failure.value).__name__)
 
     def _say(self, fault: str | None) -> bool:
+        """Log one line where the collector begins to refuse, and one where it no longer does;
+        whether it takes what is pushed."""
         reached = fault is None
         if reached != self._reached:
             self._reached = reached

@@ -47,6 +47,7 @@ def asks_for_openmetrics(accept: bytes) -> bool:
 
 
 def _weight(parameters: list[bytes]) -> float:
+    """The `q` of an item of an ``Accept`` field: 1 where it has none, 0 where it is no number."""
     for parameter in parameters:
         if parameter.startswith(b"q="):
             try:

@@ -105,6 +105,8 @@ class LogWriter:
     # Inside.
 
     def _write_now(self, data: bytes) -> None:
+        """Write a line past the queue, which is empty; what the reader does not take of it is
+        queued."""
         dropped = self.dropped
         rest = self._send(data)
         if rest:
@@ -126,6 +128,8 @@ class LogWriter:
         return b""
 
     def _enqueue(self, data: bytes) -> None:
+        """Put a line, or the rest of one, into the queue, or count it as lost where that is
+        full."""
         if self._full and self._queued <= self._room // 2:
             self._full = False
             self._say_what_was_lost()

@@ -48,6 +48,8 @@ class Tracer:
     _random: random.Random = attrs.field(factory=random.Random, init=False)
 
     def began(self, record: Record) -> None:
+        """Give an exchange its ids: of the trace, the client's or a new one; of our span; and of
+        the span of the call of the backend, which the backend hears of."""
         trace = record.trace
         # All three ids at once. That one of them is 0, which is none, does not happen.
         digits = f"{self._random.getrandbits(256):064x}"

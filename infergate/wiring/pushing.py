@@ -46,6 +46,7 @@ def telemetry(
 def _metrics_pusher(
     servers: Servers, asked: Telemetry, signal: Signal, metrics: Metrics
 ) -> MetricsPusher:
+    """What pushes all metrics, counted from now on."""
     # These two need the extra, and take memory: imported only where something is pushed.
     with _extra(signal):
         from infergate.telemetry.otlp import message
@@ -63,6 +64,7 @@ def _metrics_pusher(
 def _span_pusher(
     settings: Settings, servers: Servers, asked: Telemetry, signal: Signal
 ) -> SpanPusher:
+    """What pushes the spans of the exchanges that the tracer hands over."""
     with _extra(signal):
         from infergate.telemetry.otlp import message
         from infergate.telemetry.spans import spans
@@ -79,6 +81,7 @@ def _span_pusher(
 
 
 def _collector(servers: Servers, signal: Signal) -> Collector:
+    """The endpoint of a signal, reached by an agent of its own."""
     agent, _ = servers.origin(signal.setting, signal.url, signal.trust)
     return Collector(
         agent,

@@ -64,6 +64,7 @@ def _ledger(database: UsageDB, reactor: Any) -> Ledger:
 
 
 def _redis(settings: Settings, reactor: Any) -> RedisLink | None:
+    """The connection to Redis, not yet begun; None where none is named."""
     state = settings.shared_state
     if state is None:
         return None
