@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.x509 import Certificate
 from twisted.internet.protocol import Factory
 
 from infergate.doctor.report import Check, fail, ok, warn
 from infergate.doctor.subject import Subject
 from infergate.process.certificates import Certificates
+from infergate.process.pem import read_pem
 from infergate.process.watching import Refused
 
 DAYS = 14
@@ -36,7 +37,7 @@ def listeners(subject: Subject) -> Iterator[Check]:
                 f"correct the path in {setting.upper()}, or the file",
             )
             continue
-        own = _read(certificates.paths())
+        own = read_pem(filter(os.path.isfile, certificates.paths())).certificates
         hint = "renew it: the gateway takes a changed file by itself"
         yield judged(name, certificates.path, own, subject.wall(), hint)
 
@@ -55,11 +56,3 @@ def judged(
     if left < DAYS:
         return warn(name, f"{what} ends on {day}, in {left:.0f} days", hint)
     return ok(name, f"{what} is good until {day}")
-
-
-def _read(paths: Sequence[str]) -> list[Certificate]:
-    """Every certificate in some PEM files, which may hold keys too."""
-    texts = [Path(path).read_bytes() for path in paths if Path(path).is_file()]
-    return [
-        one for text in texts if b"CERTIFICATE" in text for one in load_pem_x509_certificates(text)
-    ]

@@ -7,6 +7,7 @@ sharing       ports that several processes listen on
 listening     where to listen, and a sentence about what cannot be listened on
 warnings      what is allowed, and yet more likely a mistake
 greeting      the line that says at start what runs
+pem           certificates and keys, as far as they must fit together
 service       start, drain, stop
 notify        what systemd is told of the service
 """

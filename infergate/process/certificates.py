@@ -9,17 +9,10 @@ next handshake has the new certificate, and connections go on as they are.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL, crypto
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import VerifyError
@@ -32,15 +25,13 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from infergate.process.listening import read_endpoint
+from infergate.process.pem import read_pem
 from infergate.process.watching import Change, Refused
 
 SSL_ARGUMENTS = ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog",
                  "extraCertChain", "dhParameters")  # fmt: skip
 TLS_ARGUMENTS = ("path", "port", "backlog", "interface")
 """The arguments of the two kinds of endpoints, in the order in which they may stand unnamed."""
-
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----\n?", re.DOTALL)
-
 
 UNUSABLE = (OSError, ValueError, UnsupportedAlgorithm, VerifyError, SSL.Error, crypto.Error)
 """What reading certificates and keys raises where they cannot be used."""
@@ -103,7 +94,9 @@ class Certificates:
         contents, wanted = self._read_all(), _InUse()
         try:
             if self._kind == "tls":
-                _check_keys(self.paths()[1:])
+                pem = read_pem(self.paths()[1:])
+                pem.check_keys()
+                pem.check_roots()
             recorder = _Listening(None, wanted)
             serverFromString(recorder, self._description).listen(self._factory)
             if wanted.context is not None:
@@ -182,22 +175,3 @@ def _contents(path: str) -> tuple[str, bytes] | None:
             return path, file.read()
     except OSError:  # it is gone, or a directory
         return None
-
-
-def _check_keys(paths: list[str]) -> None:
-    """Raise `ValueError` unless each key in the files fits a certificate in them: Twisted would
-    leave out what does not fit, and then refuse the handshakes for its name."""
-    keys, certificates = set(), set()
-    for path in paths:
-        for match in _PEM.finditer(Path(path).read_bytes()):
-            if b"PRIVATE KEY" in match[1]:
-                keys.add(_public(load_pem_private_key(match[0], None).public_key()))
-            elif b"CERTIFICATE" in match[1]:
-                certificates.add(_public(load_pem_x509_certificate(match[0]).public_key()))
-    if not keys or not keys <= certificates:
-        raise ValueError("a key without its certificate")
-
-
-def _public(key: Any) -> bytes:
-    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return encoded

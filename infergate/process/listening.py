@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import re
+from contextlib import suppress
 from pathlib import Path
 from socket import gaierror
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from OpenSSL import SSL, crypto
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
@@ -20,6 +22,7 @@ from twisted.python.failure import Failure
 
 from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
+from infergate.process.pem import read_pem
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: many clients come back at once after a restart."""
@@ -103,8 +106,8 @@ def _listening(reactor: Any, description: str, factory: IProtocolFactory) -> ILi
 
 
 def _check_certificates(description: str) -> None:
-    """Refuse a directory of certificates that holds none: Twisted looks into it only when a client
-    comes, whose handshake then fails."""
+    """Refuse a directory of certificates that holds none, into which Twisted looks only when a
+    client comes, whose handshake then fails; or that holds a root, with which it never ends."""
     kind, arguments = read_endpoint(description)
     if kind == "tls" and arguments:
         path = arguments[0].removeprefix("path=").replace("\\:", ":")
@@ -112,6 +115,9 @@ def _check_certificates(description: str) -> None:
             raise ValueError("no directory")
         if not any(Path(path).glob("*.pem")):
             raise FileNotFoundError(errno.ENOENT, "No certificate", f"{path}/*.pem")
+        # What is broken Twisted refuses itself.
+        with suppress(ValueError, UnsupportedAlgorithm):
+            read_pem(Path(path).rglob("*.pem")).check_roots()
 
 
 def _is_about_the_host(error: Exception) -> bool:

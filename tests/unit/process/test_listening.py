@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
 from infergate.process.listening import FORMS, listen, listen_main, with_mode
+from tests.unit.process.test_certificates import certificate
 
 
 class Reactor(MemoryReactorClock):
@@ -76,16 +77,17 @@ class Endpoints(SynchronousTestCase):
 
     def test_wrong_arguments_are_told_the_right_ones(self) -> None:
         """An endpoint with the wrong arguments is told how it is written, not how Python fails."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        (directory / "name.pem").touch()
         for kind, wrong in (
             ("tcp", ("tcp", "tcp:x", "tcp:1:2:3:4:5")),
             ("unix", ("unix",)),
-            ("tls", ("tls", "tls:", "tls:.:tcp:80")),
+            ("tls", ("tls", "tls:", f"tls:{directory}:tcp:80")),
             ("systemd", ("systemd", "systemd:", "systemd:domain=INET", "systemd:INET:x:y:z")),
             ("haproxy", ("haproxy:", "haproxy:nonsense:1")),
         ):
             for description in wrong:
-                if kind == "tls":
-                    Path("name.pem").touch()
                 self.assertTrue(self.refused(description).endswith(f"must be {FORMS[kind]}"))
 
     def test_no_endpoint_is_told_what_there_is(self) -> None:
@@ -109,6 +111,18 @@ class Endpoints(SynchronousTestCase):
         self.assertIn("No such file", self.refused(f"ssl:0:privateKey={directory}/key"))
         (directory / "key").write_text("no key")
         self.assertIn("certificate and its key", self.refused(f"ssl:0:privateKey={directory}/key"))
+
+    def test_root_certificate_among_those_of_a_directory(self) -> None:
+        """Twisted would look for its issuer's issuer for ever: it is named, and to be taken out. A
+        certificate that is its own issuer may stand there with its key."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        (directory / "a.pem").write_bytes(b"".join(certificate(1)))
+        listening = listen(Reactor(), "LISTEN", f"tls:{directory}:port=0", Factory())
+        self.assertTrue(IListeningPort.providedBy(listening))
+        (directory / "root.pem").write_bytes(certificate(2)[0])
+        line = self.refused(f"tls:{directory}:port=0")
+        self.assertIn("the root certificate CN=localhost must not be among them", line)
 
 
 class Modes(SynchronousTestCase):
