@@ -108,6 +108,7 @@ class EchoWorker:
 
 
 @implementer(IWorker)
+@attrs.frozen(eq=False, repr=False)
 class BackendWorker:
     """Turns a request into a call of the backend, and its answer into the client's.
 
@@ -119,26 +120,14 @@ class BackendWorker:
     `forward` go on to the backend, those in `give_back` back to the client.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        health: Health,
-        deadlines: Deadlines,
-        *,
-        max_response: int,
-        max_event: int,
-        keepalive: float,
-        forward: tuple[bytes, ...] = (),
-        give_back: tuple[bytes, ...] = (),
-    ) -> None:
-        self._backend = backend
-        self._deadlines = deadlines
-        self._max_response = max_response
-        self._max_event = max_event
-        self._keepalive = keepalive
-        self._health = health
-        self._forward = forward
-        self._give_back = give_back
+    _backend: Backend
+    _health: Health
+    _deadlines: Deadlines
+    _max_response: int
+    _max_event: int
+    _keepalive: float
+    _forward: tuple[bytes, ...] = ()
+    _give_back: tuple[bytes, ...] = ()
 
     async def answer(self, operation: Operation, ask: Ask, request: Request) -> None:
         """See `IWorker`; the module's docstring has the steps."""

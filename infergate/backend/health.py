@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
+from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -34,6 +37,7 @@ class State(Enum):
         return "backend_unavailable" if self is State.AWAY else "ready"
 
 
+@attrs.define(eq=False, repr=False)
 class Health:
     """How the backend is by `probe`, which is asked at most once in `PROBE_INTERVAL`.
 
@@ -41,23 +45,17 @@ class Health:
     `heard` is called with each new answer: whether it is a good one.
     """
 
-    def __init__(
-        self,
-        probe: Callable[[], Awaitable[State]],
-        deadlines: Deadlines,
-        heard: Callable[[bool], object] = lambda up: None,
-    ) -> None:
-        self._probe = probe
-        self._heard = heard
-        self._now = deadlines.now
-        self._asked = float("-inf")
-        self._last = State.AWAY
-        self._waiting: list[Deferred[State]] = []
+    _probe: Callable[[], Awaitable[State]]
+    _deadlines: Deadlines
+    _heard: Callable[[bool], object] = lambda up: None
+    _asked: float = attrs.field(default=-math.inf, init=False)
+    _last: State = attrs.field(default=State.AWAY, init=False)
+    _waiting: list[Deferred[State]] = attrs.field(factory=list, init=False)
 
     def ask(self) -> Deferred[State]:
         """The last answer while it is fresh, else that of one probe, for all who ask meanwhile.
         Never fails."""
-        if self._now() - self._asked < PROBE_INTERVAL:
+        if self._deadlines.now() - self._asked < PROBE_INTERVAL:
             return succeed(self._last)
         # One for each who waits: a client that leaves cancels its own and not the probe.
         answer: Deferred[State] = Deferred()
@@ -77,7 +75,7 @@ class Health:
         except Exception:
             # Whatever it is called: there was no answer.
             self._last = State.AWAY
-        self._asked = self._now()
+        self._asked = self._deadlines.now()
         self._heard(self._last in (State.WELL, State.ALIVE))
         waiting, self._waiting = self._waiting, []
         for answer in waiting:
@@ -107,18 +105,10 @@ def connection(endpoint: IStreamClientEndpoint) -> Callable[[], Awaitable[State]
     """A probe that asks for a connection, and closes it at once; raises what the endpoint does."""
 
     async def probe() -> State:
-        closing = Factory.forProtocol(_Close)
-        closing.noisy = False
-        await endpoint.connect(closing)
+        factory = Factory.forProtocol(Protocol)
+        factory.noisy = False
+        connected: Any = await endpoint.connect(factory)
+        connected.transport.loseConnection()
         return State.ALIVE
 
     return probe
-
-
-class _Close(Protocol):
-    """Closes its connection as soon as it has one."""
-
-    def connectionMade(self) -> None:
-        """The probe knows what it wanted to know."""
-        assert self.transport is not None
-        self.transport.loseConnection()
