@@ -20,24 +20,13 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from infergate.api import members as m
 from infergate.api.anthropic_events import MessageReader, error_event, read_counts
 from infergate.api.echo import echoed, heard, text_within
 from infergate.api.messages import SAMPLE, texts
 from infergate.api.objects import NULL, event, is_array, read_reply, read_values
-from infergate.api.operation import (
-    UNKNOWN_MODEL,
-    Ask,
-    Later,
-    Operation,
-    Reply,
-    Route,
-    Rules,
-    Stamp,
-    same,
-)
+from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Stamp, same
 from infergate.api.steps import Steps
 from infergate.api.usage import NO_USAGE
 from infergate.errors import BrokenReply
@@ -51,14 +40,6 @@ _SYSTEM = m.Member("system", "invalid_system", m.string_or_array)
 _MAX = m.Member("max_tokens", "invalid_max_tokens", m.tokens_from_zero, required=True)
 _TABLE = (m.MESSAGES, _SYSTEM, _MAX, m.STREAM, m.TEMPERATURE, m.TOP_P)
 _COUNT_TABLE = (m.MESSAGES, _SYSTEM, m.STREAM, m.TEMPERATURE, m.TOP_P)
-
-
-def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
-    """Judge a request for a message; a `Check`."""
-    model = m.settle_model(members, rules)
-    counts = route.path == COUNT_PATH
-    values = m.judge(members, _COUNT_TABLE if counts else _TABLE, rules, later)
-    return Ask(route, model, values.get("stream", False) and not counts, members)
 
 
 def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
@@ -174,7 +155,7 @@ MESSAGES = Operation(
     name="messages",
     metric_name="chat",
     routes=(same("/v1/messages", sample=SAMPLE), same(COUNT_PATH, costs=False)),
-    check=check,
+    check=m.checked_by(_TABLE, _COUNT_TABLE),
     shape=shape,
     reader=lambda ask: MessageReader(),
     as_stream=as_stream,

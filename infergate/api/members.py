@@ -29,7 +29,7 @@ from msgspec import Meta, Raw, Struct
 from infergate.api.batches import SCALAR_END, in_batches
 from infergate.api.messages import BadMessage, check_messages
 from infergate.api.objects import NULL, is_array, is_object, is_string
-from infergate.api.operation import Later, Rules
+from infergate.api.operation import Ask, Check, Later, Route, Rules
 from infergate.api.prompts import check_items
 from infergate.api.steps import Steps
 from infergate.api.strictjson import MAX_MEMBERS
@@ -261,6 +261,22 @@ def absent_beside(
     if any(members.get(name, NULL) != NULL for name in others):
         first = attrs.evolve(first, required=False)
     return (first, *rest)
+
+
+def checked_by(table: Sequence[Member], counting: Sequence[Member], *others: str) -> Check:
+    """The `Check` of a dialect of which nothing is settled but the model: by `table`, or by
+    `counting` on its route that only counts tokens. Where one of `others` is there, the first
+    member of these may be absent."""
+
+    def check(
+        members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None
+    ) -> Ask:
+        model = settle_model(members, rules)
+        asked = absent_beside(table if route.costs else counting, members, *others)
+        values = judge(members, asked, rules, later)
+        return Ask(route, model, route.costs and values.get("stream", False), members)
+
+    return check
 
 
 # What a client is told.

@@ -39,17 +39,7 @@ from infergate.api.objects import (
     read_values,
     text_of,
 )
-from infergate.api.operation import (
-    UNKNOWN_MODEL,
-    Ask,
-    Later,
-    Operation,
-    Reply,
-    Route,
-    Rules,
-    Stamp,
-    same,
-)
+from infergate.api.operation import UNKNOWN_MODEL, Ask, Operation, Reply, Stamp, same
 from infergate.api.response_events import ResponseReader, error_event, read_usage
 from infergate.api.steps import Steps
 from infergate.api.usage import Usage
@@ -64,16 +54,6 @@ _INPUT = m.Member("input", "invalid_input", m.filled_string_or_array, required=T
 _MAX = m.Member("max_output_tokens", "invalid_max_tokens", m.tokens)
 _TABLE = (_INPUT, _MAX, m.STREAM, m.TEMPERATURE, m.TOP_P)
 _COUNT_TABLE = (_INPUT, m.STREAM, m.TEMPERATURE, m.TOP_P)
-
-
-def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
-    """Judge a request for a response; a `Check`."""
-    model = m.settle_model(members, rules)
-    counts = route.path == COUNT_PATH
-    table = _COUNT_TABLE if counts else _TABLE
-    others = ("prompt", "previous_response_id", "conversation")
-    values = m.judge(members, m.absent_beside(table, members, *others), rules, later)
-    return Ask(route, model, values.get("stream", False) and not counts, members)
 
 
 class _Status(Struct, gc=False):
@@ -306,7 +286,7 @@ RESPONSES = Operation(
         same("/v1/responses", sample=b'{"input":"Count from 1 to 9.","max_output_tokens":16}'),
         same(COUNT_PATH, costs=False),
     ),
-    check=check,
+    check=m.checked_by(_TABLE, _COUNT_TABLE, "prompt", "previous_response_id", "conversation"),
     shape=shape,
     reader=lambda ask: ResponseReader(),
     as_stream=as_stream,
