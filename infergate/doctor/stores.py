@@ -14,8 +14,8 @@ from infergate.config.sources import SettingsError
 from infergate.doctor.report import Check, fail, ok, warn
 from infergate.doctor.subject import Subject
 from infergate.ledger.connecting import UsageDB
+from infergate.ledger.mounts import network_file_system
 from infergate.ledger.schema import StoreAway, StoreRefused
-from infergate.ledger.sqlite import network_file_system
 from infergate.ledger.thread import OneThread
 from infergate.wiring.stores import redis_server
 

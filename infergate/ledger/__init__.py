@@ -7,6 +7,7 @@ writer      one batch at a time, what a database that is away costs, and the sto
 connecting  which of the two a USAGE_DB names
 postgresql  the table in PostgreSQL
 sqlite      the table in an SQLite file
+mounts      whether a file is on a network file system
 thread      one thread for what blocks
 report      the sums as a table, CSV or JSON
 queries     what is read out of the table

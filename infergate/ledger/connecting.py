@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import attrs
 
-from infergate.ledger import sqlite
 from infergate.ledger.queries import Fetch
 from infergate.ledger.schema import IStore, StoreRefused
 
@@ -33,16 +33,18 @@ class UsageDB:
     def store(self) -> IStore:
         """The ledger to write to; raises `StoreRefused` for an URL that is none, and where the
         extra is not installed."""
-        if self.path is not None:
-            return sqlite.SqliteStore(self.path)
-        store: IStore = _of_postgresql(lambda module: module.PostgresStore(self._text))
+        store: IStore = (
+            _of_postgresql(lambda module: module.PostgresStore(self._text))
+            if self.path is None
+            else _sqlite().SqliteStore(self.path)
+        )
         return store
 
     def reader(self) -> Fetch:
         """What reads the ledger and nothing more, as `IStore.fetch` does; it raises `StoreAway`,
         and `OSError` for a file. Raises `StoreRefused` likewise."""
         if self.path is not None:
-            return partial(sqlite.read, self.path)
+            return partial(_sqlite().read, self.path)
         reader: Fetch = _of_postgresql(lambda module: module.reader(self._text))
         return reader
 
@@ -57,6 +59,13 @@ def parse_usage_db(text: str) -> UsageDB:
     ):
         raise ValueError("must be the path of an SQLite file, or postgresql://...")
     return UsageDB(text)
+
+
+def _sqlite() -> ModuleType:
+    """The module `sqlite`, imported only where there is a ledger: that takes 2 MiB."""
+    from infergate.ledger import sqlite
+
+    return sqlite
 
 
 def _of_postgresql(make: Callable[[Any], Any]) -> Any:

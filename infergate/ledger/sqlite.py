@@ -49,8 +49,6 @@ _ADD = (
 # What passes by itself; Python 3.10 tells the reason by its text alone.
 _PASSING = ("locked", "busy", "full", "disk I/O error")
 
-_NETWORKED = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs")
-
 
 @implementer(IStore)
 class SqliteStore:
@@ -172,22 +170,6 @@ def _copied(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, .
         for suffix in ("", "-wal"):
             shutil.copyfile(path + suffix, copy + suffix)
         return _fetch("mode=rw", copy, sql, parameters)
-
-
-def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str | None:
-    """The type of the network file system that `path` is on, None where it is on none: SQLite's
-    locks cannot be relied on there, nor does its write-ahead log work between two machines."""
-    folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
-    longest, found = "", None
-    with suppress(OSError), open(mounts, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            _, where, kind, *_ = line.split(" ")
-            where = where.replace("\\040", " ")
-            inside = folder == where or folder.startswith(where.rstrip("/") + "/")
-            # Of two mounts at one place the later one is seen.
-            if inside and len(where) >= len(longest):
-                longest, found = where, kind
-    return found if found is not None and found.startswith(_NETWORKED) else None
 
 
 def _away_or_refused(why: sqlite3.Error) -> StoreAway | StoreRefused:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from infergate.access.windows import LASTING
 from infergate.config.dotenv import misspelt
 from infergate.config.settings import Settings, names
-from infergate.ledger.sqlite import network_file_system
+from infergate.ledger.mounts import network_file_system
 from infergate.server.addresses import is_loopback
 
 NAMED = 20
