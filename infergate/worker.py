@@ -256,11 +256,13 @@ class BackendWorker:
 
     def _pass_back(self, response: Response, request: Request) -> None:
         """Let the client have what `give_back` names, whatever becomes of the response."""
-        said = [name for name, _ in request.extra_fields]
-        request.extra_fields += returned(response.fields, self._give_back, said)
+        if self._give_back:
+            said = [name for name, _ in request.extra_fields]
+            request.extra_fields += returned(response.fields, self._give_back, said)
         # Of these the first value counts alone.
         when = {n: response.fields[n][:1] for n in WHEN_TO_RETURN if n in response.fields}
-        request.extra_fields += returned(when, WHEN_TO_RETURN, ())
+        if when:
+            request.extra_fields += returned(when, WHEN_TO_RETURN, ())
 
 
 async def send(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from infergate.access.policy import Caller, Policy
+from infergate.access.policy import Policy
 
 
 class Account(Struct, frozen=True, gc=False):
@@ -25,10 +25,10 @@ class Account(Struct, frozen=True, gc=False):
     """Whether it stands for the wrong credentials of an address."""
 
 
-def of_caller(caller: Caller) -> Account:
-    """The account of a key's or a token's caller."""
-    name = caller.full_name
-    return Account(f"caller {name}", caller.policy, name, caller.name, caller.user is not None)
+def of_caller(caller: str, policy: Policy, person: str | None = None) -> Account:
+    """The account of a key's or a token's caller, or of one `person` of several behind its key."""
+    name = caller if person is None else f"{caller}/{person}"
+    return Account(f"caller {name}", policy, name, caller, person is not None)
 
 
 def of_address(address: str, policy: Policy, *, refused: bool = False) -> Account:

@@ -117,7 +117,7 @@ class Admission:
             _tell(request, verdict)
             if verdict.refused_by is not None:
                 self._refuse(account, verdict)
-        if costs:
+        if costs and account.policy.tokens:
             request.record.at_end(lambda record: self._charge(account, record))
         return account
 

@@ -58,8 +58,9 @@ def credentials(fields: Mapping[bytes, Sequence[bytes]], *, basic: bool = False)
     authorization = fields.get(b"authorization", ())
     if basic and len(authorization) == 1 and (match := _BASIC.fullmatch(authorization[0])):
         return _token(_BARE, [_password(match[1])])
-    if any(_SCHEME.match(value) for value in authorization):
-        return _token(_CREDENTIALS, authorization)
+    for value in authorization:
+        if _SCHEME.match(value):
+            return _token(_CREDENTIALS, authorization)
     for name in (b"x-api-key", b"api-key"):
         values = fields.get(name)
         if values:

@@ -4,9 +4,9 @@
 gateway judge requests by them. A policy is complete: the defaults of ``*`` and `RATE_LIMIT` have
 been applied where it is made, so that nobody looks anywhere else.
 
-    key or token      `Caller`     its name, and with ``user=`` the person behind it
-    its name          `Policies`   the policy of that name, or that of everybody else
-    both              `Account`    what the limits count by, and what the log and the metrics say
+    key or token      its caller's name, and with ``user=`` that of the person behind it
+    the name          `Policies`   the policy of that name, or that of everybody else
+    all of these      `Account`    what the limits count by, and what the log and the metrics say
 """
 
 from __future__ import annotations
@@ -61,20 +61,6 @@ class Policy:
     def may_use_route(self, name: str) -> bool:
         """Whether an operation, ``metrics`` or ``status`` is open."""
         return self.routes is None or name in self.routes
-
-
-@attrs.frozen
-class Caller:
-    """Who asks, and what it may do. `name` stands in metrics, `full_name` in the log, the
-    ledger and the caller's own buckets: with `user` it is one person of several."""
-
-    name: str
-    policy: Policy
-    user: str | None = None
-
-    @property
-    def full_name(self) -> str:
-        return self.name if self.user is None else f"{self.name}/{self.user}"
 
 
 @attrs.frozen(eq=False)

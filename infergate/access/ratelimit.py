@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-import attrs
 from msgspec import Struct
 
 CAPACITY = 170_000
@@ -23,8 +22,7 @@ _MICROSECONDS = 1_000_000
 
 
 # Each request looks its buckets up by it.
-@attrs.frozen(cache_hash=True)
-class Rate:
+class Rate(Struct, frozen=True, gc=False):
     """`count` requests in each `period` of seconds; the burst is `count` too."""
 
     count: int

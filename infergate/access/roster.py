@@ -9,7 +9,7 @@ import attrs
 
 from infergate.access.account import Account, of_address, of_caller
 from infergate.access.auth import IAuthenticator
-from infergate.access.policy import Caller, Policies, Policy
+from infergate.access.policy import Policies, Policy
 from infergate.access.ratelimit import Rate
 
 MAX_PERSON = 128
@@ -38,7 +38,7 @@ class Roster:
     def account(self, name: str, fields: Mapping[bytes, Sequence[bytes]]) -> Account:
         """The account of the caller of this `name`, or of the person that a header field names."""
         policy = self.policies.of(name)
-        return of_caller(Caller(name, policy, _person(policy, fields)))
+        return of_caller(name, policy, _person(policy, fields))
 
     def stranger(self, address: str, *, refused: bool = False) -> Account:
         """The account of an address: where no key is needed, or for its wrong ones (`refused`)."""

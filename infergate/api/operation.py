@@ -95,21 +95,23 @@ class Ask(Struct, frozen=True, gc=False):
         return replace(self, members={})
 
 
-@attrs.frozen
-class Stamp:
+class Stamp(Struct, frozen=True, gc=False):
     """What the gateway puts on a reply: the request's id, and the time in Unix seconds."""
 
     request_id: str
     created: int
 
 
-@attrs.frozen
-class Reply:
+class Reply(Struct, frozen=True, gc=False):
     """A whole answer, ready for the client, and what it says of itself."""
 
-    body: bytes = attrs.field(repr=False)
+    body: bytes
     usage: Usage = NO_USAGE
     model: str | None = None
+
+    def __repr__(self) -> str:
+        # As that of `Ask`.
+        return f"<Reply of {self.model}>"
 
 
 class Check(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from infergate.errors import BodyTooLarge, GatewayError
 
@@ -60,14 +60,14 @@ class Body:
             reader, self._reader = self._reader, None
             reader.errback(error)
 
-    def read(self) -> Deferred[bytes]:
+    async def read(self) -> bytes:
         """The whole body, once it is there. Raises what `fail` was called with, if it was."""
         if self._error is not None:
             raise self._error
         if self._whole:
-            return succeed(self._take())
+            return self._take()
         self._reader = Deferred()
-        return self._reader
+        return await self._reader
 
     def _take(self) -> bytes:
         data, self._data = self._data, b""

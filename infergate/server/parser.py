@@ -42,6 +42,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final, TypeAlias
 
@@ -458,9 +459,10 @@ def _host(fields: dict[bytes, list[bytes]], *, required: bool) -> bytes | None:
     return None
 
 
+@lru_cache(64)
 def _is_host(value: bytes) -> bool:
     """Whether it is ``gate.example``, ``192.0.2.7:8080`` or ``[2001:db8::1]:8080``; the port may be
-    left out, or empty behind its colon."""
+    left out, or empty behind its colon. Kept, since clients call the gateway by few names."""
     match = _HOST.fullmatch(value)
     if match is None:
         return False

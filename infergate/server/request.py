@@ -216,17 +216,16 @@ class Request(WebRequest):
         if not self.startedWriting:
             self.body.receive(chunk)
 
-    def read_body(self) -> Deferred[bytes]:
+    async def read_body(self) -> bytes:
         """The whole body, once it is there. Called by a handler, once at the most.
 
         Only now is a client that waits for ``100 Continue`` told to go on (RFC 9110, 10.1.1).
-        Raises a `GatewayError`, now or by the Deferred, where the body is too large, too slow, or
-        breaks its framing.
+        Raises a `GatewayError` where the body is too large, too slow, or breaks its framing.
         """
         if self.head is not None and self.head.expects_continue and self.body.awaited:
             assert self.channel is not None
             self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return self.body.read()
+        return await self.body.read()
 
     # The answer.
 

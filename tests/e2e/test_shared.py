@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.access.account import of_caller
 from infergate.access.limits import LocalLimits, token_headers
-from infergate.access.policy import WINDOWS, Caller, Policy, TokenLimit
+from infergate.access.policy import WINDOWS, Policy, TokenLimit
 from infergate.access.ratelimit import Rate
 from infergate.access.scripts import BOUNDS
 from infergate.access.shared import SharedLimits
@@ -162,7 +162,7 @@ class Scripts(Shared):
     def test_counts_as_the_memory_of_a_process_does(self) -> None:
         """The same requests are refused, with the same left and the same time to wait."""
         policy = Policy(rate=Rate(7, 3600), tokens=(TokenLimit(40, "day"), TokenLimit(90, "month")))
-        alice = of_caller(Caller("alice", policy))
+        alice = of_caller("alice", policy)
         local = LocalLimits(time.monotonic, time.time)
         shared = SharedLimits(CommandLine(self.redis), LocalLimits(time.monotonic, time.time))
         chance = random.Random(13)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.access.account import of_caller
 from infergate.access.budgets import REFRESH, Budgets
 from infergate.access.limits import LocalLimits
-from infergate.access.policy import Caller, Policies, Policy, TokenLimit
+from infergate.access.policy import Policies, Policy, TokenLimit
 from infergate.access.roster import Roster
 from infergate.access.windows import bounds
 from infergate.ledger.schema import StoreAway
@@ -50,7 +50,7 @@ class Refreshing(SynchronousTestCase):
         self.roster = Roster(policies=Policies(self.policy))
 
     def used(self) -> list[int]:
-        verdict = self.limits.look(of_caller(Caller("alice", self.policy)))
+        verdict = self.limits.look(of_caller("alice", self.policy))
         return [spent.used for spent in verdict.tokens]
 
     def test_lasting_windows_begin_from_the_ledger(self) -> None:
@@ -83,7 +83,7 @@ class Refreshing(SynchronousTestCase):
         """It neither stops the start nor forgets what was counted."""
         self.ledger.away = True
         self.budgets.begin()
-        self.limits.charge(of_caller(Caller("alice", self.policy)), 3)
+        self.limits.charge(of_caller("alice", self.policy), 3)
         self.budgets.start()
         self.clock.advance(REFRESH)
         self.assertEqual(self.used(), [3, 3, 3])

@@ -7,14 +7,14 @@ from zope.interface.verify import verifyObject
 
 from infergate.access.account import Account, of_address, of_caller
 from infergate.access.limits import ILimits, LocalLimits, Verdict, token_headers
-from infergate.access.policy import Caller, Policy, TokenLimit
+from infergate.access.policy import Policy, TokenLimit
 from infergate.access.ratelimit import Rate
 
 DAY = 86400
 
 
 def account(policy: Policy, name: str = "alice", user: str | None = None) -> Account:
-    return of_caller(Caller(name, policy, user))
+    return of_caller(name, policy, user)
 
 
 class Limits(SynchronousTestCase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.access.policy import Caller, Policies, Policy, TokenLimit
+from infergate.access.policy import Policies, Policy, TokenLimit
 
 
 class PolicyTests(SynchronousTestCase):
@@ -22,11 +22,6 @@ class PolicyTests(SynchronousTestCase):
         policy = Policy(routes=frozenset({"chat"}))
         self.assertEqual([policy.may_use_route(n) for n in ("chat", "metrics")], [True, False])
         self.assertTrue(Policy().may_use_route("metrics"))
-
-    def test_person_behind_a_shared_key_has_a_name_of_its_own(self) -> None:
-        """Log and ledger tell people apart who share a key."""
-        self.assertEqual(Caller("chat", Policy()).full_name, "chat")
-        self.assertEqual(Caller("chat", Policy(), "a@b").full_name, "chat/a@b")
 
     def test_callers_without_rules_have_the_default(self) -> None:
         """Whoever has no rules of its own has those of all."""

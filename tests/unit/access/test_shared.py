@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from infergate.access.account import Account, of_address, of_caller
 from infergate.access.limits import ILimits, LocalLimits, Verdict
-from infergate.access.policy import Caller, Policy, TokenLimit
+from infergate.access.policy import Policy, TokenLimit
 from infergate.access.ratelimit import Decision, Rate
 from infergate.access.scripts import ASK, CHARGE
 from infergate.access.shared import RedisAway, SharedLimits
@@ -42,7 +42,7 @@ class Shared(SynchronousTestCase):
         self.link = Link()
         self.local = LocalLimits(lambda: NOW, lambda: NOW)
         self.limits = SharedLimits(self.link, self.local)
-        self.alice = of_caller(Caller("alice", self.policy))
+        self.alice = of_caller("alice", self.policy)
 
     def asked(self, account: Account, *, costs: bool = True) -> Verdict:
         verdict = self.limits.ask(account, costs)
@@ -89,7 +89,7 @@ class Asking(Shared):
 
     def test_callers_without_limits_are_not_asked_about(self) -> None:
         """They cost no round trip."""
-        self.assertEqual(self.asked(of_caller(Caller("bob", Policy()))), Verdict())
+        self.assertEqual(self.asked(of_caller("bob", Policy())), Verdict())
         self.assertEqual(self.link.run_with, [])
 
     def test_look_takes_nothing(self) -> None:
@@ -102,7 +102,7 @@ class Asking(Shared):
 
     def test_names_of_any_length_are_keys(self) -> None:
         """A token's `sub` may be 8 KB long, and hold anything."""
-        self.asked(of_caller(Caller("ü" * 5000, Policy(rate=Rate(1, 1)))))
+        self.asked(of_caller("ü" * 5000, Policy(rate=Rate(1, 1))))
         (key,) = self.link.run_with[0][1]
         self.assertLess(len(key), 80)
         self.assertTrue(key.isascii())
@@ -125,7 +125,7 @@ class Away(Shared):
         asked = self.limits.ask(self.alice, True)
         assert isinstance(asked, Deferred)
         self.failureResultOf(asked, LimitsUnavailable)
-        self.assertEqual(self.asked(of_caller(Caller("bob", Policy()))), Verdict())
+        self.assertEqual(self.asked(of_caller("bob", Policy())), Verdict())
         stranger = of_address("192.0.2.1", Policy(rate=Rate(1, 60)), refused=True)
         self.assertIsNone(self.asked(stranger).refused_by)
         self.assertEqual(self.asked(stranger).refused_by, "rate")

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.access.account import of_address, of_caller
 from infergate.access.limits import Verdict
-from infergate.access.policy import Caller, Policy, TokenLimit
+from infergate.access.policy import Policy, TokenLimit
 from infergate.access.ratelimit import Decision, Rate
 from infergate.access.spending import Spent
 from infergate.access.standing import standing
@@ -25,7 +25,7 @@ class Standing(SynchronousTestCase):
             Decision(True, 60, 58, 2.0, 0), (Spent(TokenLimit(1000, "day"), 1054, 25323.0),)
         )
         usage = {"day": Usage(3, 1, 30, 24, 0.5), "month": None}
-        body = standing(of_caller(Caller("alice", policy, "ann")), verdict, 1, usage)
+        body = standing(of_caller("alice", policy, "ann"), verdict, 1, usage)
         self.assertEqual(
             json.loads(body),
             {

@@ -1,0 +1,26 @@
+"""On whose account a request is served."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.access.account import of_address, of_caller
+from infergate.access.policy import Policy
+
+
+class Accounts(SynchronousTestCase):
+    def test_person_behind_a_shared_key_has_a_name_of_its_own(self) -> None:
+        """Log and ledger tell people apart who share a key; the metrics do not."""
+        shared = of_caller("chat", Policy())
+        self.assertEqual((shared.name, shared.label, shared.is_person), ("chat", "chat", False))
+        person = of_caller("chat", Policy(), "a@b")
+        self.assertEqual((person.name, person.label, person.is_person), ("chat/a@b", "chat", True))
+
+    def test_caller_address_and_wrong_credentials_are_counted_apart(self) -> None:
+        """A caller with the name of an address takes nothing from it, nor do wrong keys."""
+        buckets = {
+            of_caller("192.0.2.1", Policy()).bucket,
+            of_address("192.0.2.1", Policy()).bucket,
+            of_address("192.0.2.1", Policy(), refused=True).bucket,
+        }
+        self.assertEqual(len(buckets), 3)
