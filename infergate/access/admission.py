@@ -101,7 +101,7 @@ class Admission:
         `LimitsUnavailable`.
         """
         account = await self._identify(request, limited=limited, basic=basic)
-        _write_down(account, request.record)
+        request.record.caller, request.record.caller_label = account.name, account.label
         try:
             if not allows_address(account.policy, request.record.client):
                 raise AddressNotAllowed
@@ -230,10 +230,6 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
         return ip_address(address.partition("%")[0])
     except ValueError:
         return None
-
-
-def _write_down(account: Account, record: Record) -> None:
-    record.caller, record.caller_label = account.name, account.label
 
 
 def _tell(request: Request, verdict: Verdict) -> None:

@@ -24,7 +24,6 @@ from msgspec import Raw
 from infergate.api import members as m
 from infergate.api.chunks import ChunkReader
 from infergate.api.echo import echoed, heard
-from infergate.api.events import Reader
 from infergate.api.messages import SAMPLE, texts
 from infergate.api.objects import read_reply
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
@@ -101,17 +100,13 @@ def _echo(ask: Ask, stamp: Stamp) -> Reply:
     return own_reply(choice, usage, ask, stamp, CHAT_KIND)
 
 
-def _reader(ask: Ask) -> Reader:
-    return ChunkReader(strip_usage=not ask.wants_usage)
-
-
 CHAT = Operation(
     name="chat",
     metric_name="chat",
     routes=(same("/v1/chat/completions", sample=SAMPLE), same(COUNT_PATH, costs=False)),
     check=check,
     shape=_shape,
-    reader=_reader,
+    reader=lambda ask: ChunkReader(strip_usage=not ask.wants_usage),
     as_stream=lambda reply, ask, _: as_chunks(reply.body, ask.wants_usage, CHAT_KIND),
     echo=_echo,
     stream_end=DONE,

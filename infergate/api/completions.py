@@ -20,7 +20,6 @@ from infergate.api import members as m
 from infergate.api.chat import DONE, settle_usage
 from infergate.api.chunks import ChunkReader
 from infergate.api.echo import echoed
-from infergate.api.events import Reader
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.prompts import several, words_and_last
 from infergate.api.reply import TEXT_KIND, as_chunks, own_reply, shape_reply
@@ -44,10 +43,6 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
     )
 
 
-def _reader(ask: Ask) -> Reader:
-    return ChunkReader(strip_usage=not ask.wants_usage, several_prompts=ask.several_prompts)
-
-
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
     """The last prompt itself, its words and those of the others counted as tokens."""
     asked, last = words_and_last(ask.members.get("prompt"))
@@ -61,7 +56,7 @@ COMPLETIONS = Operation(
     routes=(same("/v1/completions", sample=b'{"prompt":"1, 2, 3,","max_tokens":16}'),),
     check=check,
     shape=partial(shape_reply, kind=TEXT_KIND),
-    reader=_reader,
+    reader=lambda ask: ChunkReader(not ask.wants_usage, ask.several_prompts),
     as_stream=lambda reply, ask, _: as_chunks(reply.body, ask.wants_usage, TEXT_KIND),
     echo=_echo,
     stream_end=DONE,

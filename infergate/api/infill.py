@@ -26,7 +26,7 @@ from msgspec import Meta, Raw, Struct
 
 from infergate.api import members as m
 from infergate.api.batches import OBJECT_END, in_batches
-from infergate.api.events import FAIL, PASS, Reader, Verdict
+from infergate.api.events import FAIL, PASS, Verdict
 from infergate.api.objects import (
     NULL,
     in_one_line,
@@ -221,10 +221,6 @@ class InfillReader:
             self._predicted[index] = counts.tokens_predicted
 
 
-def _reader(ask: Ask) -> Reader:
-    return InfillReader(several_prompts=ask.takes_array)
-
-
 INFILL = Operation(
     name="infill",
     metric_name="infill",
@@ -234,6 +230,6 @@ INFILL = Operation(
     ),
     check=check,
     shape=shape,
-    reader=_reader,
+    reader=lambda ask: InfillReader(several_prompts=ask.takes_array),
     as_stream=as_stream,
 )

@@ -88,7 +88,8 @@ class PostgresStore:
         with self._in_use() as connection, connection.transaction():
             mark = connection.execute(MARK.replace("?", "%s"), (batch.process, batch.number))
             if mark.rowcount:
-                connection.execute(_ADD, _columns(batch))
+                columns = [list(column) for column in zip(*values(batch), strict=True)]
+                connection.execute(_ADD, columns)
 
     def check(self) -> None:
         self.fetch("SELECT 1", ())
@@ -237,11 +238,6 @@ def _one(
 ) -> Any:
     row = connection.execute(sql, parameters).fetchone()
     return None if row is None else row[0]
-
-
-def _columns(batch: Batch) -> list[list[Any]]:
-    """The rows of a batch turned around: one list for each column."""
-    return [list(column) for column in zip(*values(batch), strict=True)]
 
 
 def _one_line(why: Exception) -> str:

@@ -60,11 +60,7 @@ def makeService(options: Mapping[str, Any], reactor: Any = None) -> Service:
         site = Mock(script_from(options), reactor).site()
         return _Listening(reactor.listenTCP(where.port, site, 1024, where.host))
     except (msgspec.ValidationError, CannotListenError) as why:
-        raise _refused(why) from None
-
-
-def _refused(why: Exception) -> SystemExit:
-    return SystemExit(f"infergate-mock: {why}")
+        raise SystemExit(f"infergate-mock: {why}") from None
 
 
 class _Listening(Service):
