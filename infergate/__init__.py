@@ -27,4 +27,12 @@ one line never imports one another. Each room's docstring lists its modules the 
 Beside them: `mock`, a backend to try things against.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# Where systemd, or what does its work, hands over sockets without names, Twisted takes none of
+# them. It looks once, when its endpoints are imported, and that is after this module was. They get
+# the name that sd_listen_fds_with_names(3) gives them.
+if (_count := os.environ.get("LISTEN_FDS", "")).isdecimal():
+    os.environ.setdefault("LISTEN_FDNAMES", ":".join(["unknown"] * int(_count)))

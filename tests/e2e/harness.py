@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,7 +34,8 @@ class Process:
     """One `twistd -n PLUGIN`, as a user would start it, listening on a port of its own choice.
 
     `settings` are environment variables; the process sees no other setting, and no ``.env`` but
-    one among `files`, which are put into its working directory.
+    one among `files`, which are put into its working directory. `sockets` are handed over to it as
+    systemd does it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Process:
         *options: str,
         port: int = 0,
         files: dict[str, str] | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._directory = tempfile.TemporaryDirectory()
         self.directory = Path(self._directory.name)
@@ -57,9 +59,11 @@ class Process:
         }
         environment["PYTHONPATH"] = str(ROOT)
         environment.update(settings or {})
+        handed = [one.fileno() for one in sockets]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*self.command(plugin), f"--port={port}", *options],
+                [*handing_over(handed), *self.command(plugin), f"--port={port}", *options],
+                pass_fds=handed,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -165,6 +169,22 @@ class Process:
         if self.process.poll() is None:
             self.process.kill()
         self.stop()
+
+
+def handing_over(descriptors: Sequence[int]) -> list[str]:
+    """What a command is started with to find `descriptors` from 3 up, and its process id in
+    `LISTEN_PID`, which is known only in its own process."""
+    if not descriptors:
+        return []
+    script = (
+        "import fcntl, os, sys\n"
+        "count = int(sys.argv[1])\n"
+        "apart = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 100) for one in sys.argv[2 : 2 + count]]\n"
+        "for place, one in enumerate(apart, 3): os.dup2(one, place)\n"
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))\n"
+        "os.execv(sys.argv[2 + count], sys.argv[2 + count :])"
+    )
+    return [sys.executable, "-c", script, str(len(descriptors)), *map(str, descriptors)]
 
 
 def gateway(
