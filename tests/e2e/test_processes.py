@@ -22,15 +22,20 @@ class SharedPort(SynchronousTestCase):
         return process
 
     def test_connections_are_spread(self) -> None:
-        """New connections go to both processes alike."""
+        """A thousand new connections go to two processes alike, within 10 %.
+
+        The kernel tosses a coin for each, by a hash of its addresses: 1 in 725 thousands is further
+        off (3.2 of its standard deviations, which is 16), so a second thousand may stand in for the
+        first.
+        """
         one = self.start(0, DEFAULT_MODEL="one")
         self.start(one.port, DEFAULT_MODEL="two")
-        seen: Counter[str] = Counter()
-        for _ in range(400):
-            body = get(one.url + "/v1/models")[2]
-            seen["one" if b'"one"' in body else "two"] += 1
-        self.assertEqual(sum(seen.values()), 400)
-        self.assertGreater(min(seen.values()), 130, seen)
+
+        def fewer() -> int:
+            seen = Counter(b'"one"' in get(one.url + "/v1/models")[2] for _ in range(1000))
+            return min(seen[True], seen[False])
+
+        self.assertTrue(any(fewer() >= 450 for _ in range(2)))
 
     def test_process_that_drains_gets_no_newcomers(self) -> None:
         """While one process lets its stream end, the other has every new connection; the stream is
