@@ -167,8 +167,8 @@ class Gateway:
 
     def _refuse_unroutable(self, request: Any, failure: Failure, known: Collection[str]) -> None:
         """Answer what has no route; a 404 names the one out of `known` that was likely meant."""
-        if request.site.draining or request.above_limit:
-            request.refuse(ShuttingDown() if request.site.draining else Overloaded())
+        if request.site.refusing or request.above_limit:
+            request.refuse(ShuttingDown() if request.site.refusing else Overloaded())
             return
         # "/v1//models", which the router takes for "/v1/models", would be a label of its own.
         error, methods = failure.value, None
@@ -210,7 +210,7 @@ class Gateway:
             request.record.route = route
             request.record.operation = ROUTES[route][0].name if route in ROUTES else None
             request.record.probe = route in PROBES or route == "/metrics"
-            if request.site.draining and route not in OPEN_WHILE_DRAINING:
+            if request.site.refusing and route not in OPEN_WHILE_DRAINING:
                 await self._refuse_draining(request, route)
             if request.above_limit and route not in PROBES:
                 raise Overloaded

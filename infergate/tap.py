@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import LogEvent
 
@@ -34,12 +33,13 @@ from infergate.config.otel import Telemetry, read_telemetry, variables
 from infergate.config.settings import Settings, load
 from infergate.config.sources import SettingsError
 from infergate.process.certificates import Certificates
+from infergate.process.closing import let_go
 from infergate.process.greeting import start_line, url
 from infergate.process.listening import listen, listen_main
 from infergate.process.notify import Notifier
 from infergate.process.reload import KeyFiles, Reloader
 from infergate.process.service import GatewayService
-from infergate.process.sharing import is_shared, let_go, reactor_for
+from infergate.process.sharing import is_inherited, reactor_for
 from infergate.process.warnings import ledger_warnings, misspelt_names, warnings_about
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
@@ -152,7 +152,8 @@ def _service(
         ports,
         drain_timeout=settings.drain_timeout,
         drain_delay=settings.drain_delay,
-        let_go=_let_go(settings, ports[0]),
+        let_go=lambda: let_go(ports[0], reactor, inherited=is_inherited(settings)),
+        shared=settings.reuse_port or is_inherited(settings),
         notifier=notifier,
         observer=observer(writer.write, _line(settings, target), settings.log_level),
         metrics_edge=wired.metrics_edge,
@@ -165,13 +166,6 @@ def _service(
             *ledger_warnings(settings),
         ],
     )
-
-
-def _let_go(settings: Settings, port: IListeningPort) -> Callable[[], Awaitable[None]] | None:
-    """What has the main port accept nothing more; None where it is nobody else's."""
-    if not is_shared(settings):
-        return None
-    return lambda: let_go(port, inherited=not settings.reuse_port)
 
 
 def _log_target(options: Options) -> Target:

@@ -4,6 +4,7 @@ reload        files that are read again: keys, certificates
 certificates  those of one listener, which can be read again
 watching      files that are looked at once a second
 sharing       ports that several processes listen on
+closing       how a port is closed without losing who connects meanwhile
 listening     where to listen, and a sentence about what cannot be listened on
 warnings      what is allowed, and yet more likely a mistake
 greeting      the line that says at start what runs

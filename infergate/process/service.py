@@ -23,7 +23,8 @@ from infergate.process.notify import Notifier
 from infergate.server.edge import Edge
 
 LAST_WORDS = 1.0
-"""Seconds for what is written to those who are cut at the end of the drain."""
+"""Seconds for what is written to those who are cut at the end of the drain, and to those who came
+just before the port was closed."""
 
 _log = Logger(namespace="infergate")
 
@@ -47,12 +48,15 @@ class GatewayService(Service):
     when it is to end; the process waits for its Deferred, which never fails.
 
     On stop new requests are served as ever for `drain_delay` seconds, in which ``/readyz`` says no,
-    so that a load balancer looks elsewhere first. Then the port stays open while requests run, for
-    probes, unless it is one that other processes listen on too: then `let_go` has it accept nothing
-    more. Anything new is refused, what runs gets `drain_timeout` seconds and is then told that it
-    is over. What `edge` serves is drained; the listener of the metrics, `metrics_edge`, answers to
-    the end, since an operator wants to see a drain. The `parts` are stopped last, in the reverse
-    order of their start, so that the ledger and the last push have every exchange in them.
+    so that a load balancer looks elsewhere first. Then anything new is refused, what runs gets
+    `drain_timeout` seconds and is then told that it is over. The port stays open meanwhile, for
+    probes; at the end `let_go` has it take what waits there, to be refused in words, and closes it.
+    A `shared` port, which other processes listen on too, is let go of before the drain; then
+    nothing new comes, and what is asked on the connections that there are is served.
+
+    What `edge` serves is drained; the listener of the metrics, `metrics_edge`, answers to the end,
+    since an operator wants to see a drain. The `parts` are stopped last, in the reverse order of
+    their start, so that the ledger and the last push have every exchange in them.
     """
 
     _clock: IReactorTime
@@ -61,6 +65,7 @@ class GatewayService(Service):
     _drain_timeout: float
     _drain_delay: float = 0.0
     _let_go: Callable[[], Awaitable[None]] | None = None
+    _shared: bool = False
     _notifier: Notifier | None = None
     _observer: ILogObserver | None = None
     _metrics_edge: Edge | None = None
@@ -101,19 +106,19 @@ class GatewayService(Service):
 
     async def _stop(self) -> None:
         """First what runs, then the ports, then what lives on behind them."""
+        self._edge.leaving = True
         if self._drain_delay:
-            self._edge.leaving = True
             await deferLater(self._clock, self._drain_delay)
-        drained = self._edge.drain()
-        if self._let_go is not None:
-            await self._let_go()
+        if self._shared:
+            await self._close_main_port()
+        drained = self._edge.drain(refusing=not self._shared)
         if not await self._in_time(drained, self._drain_timeout):
-            # A drain fires once for each time that it is asked for: this one is for those who are
-            # told now that it is over.
             _log.warn("The drain timeout has passed; ending what still runs")
-            drained = self._edge.drain()
             self._edge.stop_requests()
-            await self._in_time(drained, LAST_WORDS)
+        if not self._shared:
+            await self._close_main_port()
+        # For those who have been told now that it is over, and those who were accepted last.
+        await self._in_time(self._edge.drain(), LAST_WORDS)
         self._edge.abort()
         if self._metrics_edge is not None:
             self._metrics_edge.abort()
@@ -123,6 +128,10 @@ class GatewayService(Service):
             pool.close()
         for part in reversed(self._parts):
             await maybeDeferred(part.stop)
+
+    async def _close_main_port(self) -> None:
+        if self._let_go is not None:
+            await self._let_go()
 
     async def _in_time(self, event: Deferred[None], seconds: float) -> bool:
         """Wait for `event` no longer than `seconds`."""

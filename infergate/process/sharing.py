@@ -1,10 +1,9 @@
-"""Ports that several processes listen on: how they are opened, and how one of these lets go."""
+"""Ports that several processes listen on, and how they are opened."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
 from twisted.internet.tcp import makeBinding
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -14,9 +13,6 @@ from infergate.process.listening import read_endpoint
 
 CAN_BE_REUSED = ("tcp", "ssl", "tls")
 """The endpoints that REUSE_PORT is for."""
-
-ALL_THAT_WAIT = 1 << 16
-"""More connections than can wait to be accepted."""
 
 
 class ReusingPorts:
@@ -52,20 +48,6 @@ def reactor_for(settings: Settings, reactor: Any) -> Any:
     return ReusingPorts(reactor)
 
 
-def is_shared(settings: Settings) -> bool:
-    """Whether other processes may accept what comes to the main port."""
-    inherited = settings.listen is not None and read_endpoint(settings.listen)[0] == "systemd"
-    return settings.reuse_port or inherited
-
-
-async def let_go(port: Any, *, inherited: bool) -> None:
-    """Accept nothing more at a port that is shared, so that newcomers go to the others.
-
-    The kernel gives each of the processes that have opened a port a queue of its own: what waits in
-    ours is accepted first, or it would be reset. An inherited socket has one queue for all, and
-    what waits there is the next process's.
-    """
-    if not inherited:
-        port.numberAccepts = ALL_THAT_WAIT
-        port.doRead()
-    await maybeDeferred(port.stopListening)
+def is_inherited(settings: Settings) -> bool:
+    """Whether the main port is a socket of systemd's, which other processes may have too."""
+    return settings.listen is not None and read_endpoint(settings.listen)[0] == "systemd"

@@ -95,6 +95,12 @@ PROMPT = 0.1
 still waits for its answer. Clients that shut down their side say so in the same breath; one that
 leaves later has left, and what it asked for is not worth a backend's work."""
 
+ON_ITS_WAY = 0.5
+"""Seconds for which a request counts as being on its way to an idle connection, which a drain does
+not close meanwhile: the request would meet a reset, and nobody could know what became of it. They
+are counted from the connection's beginning; where a drain refuses nothing, also from the drain's
+beginning, and from an answer that promised to keep the connection."""
+
 BACKEND_FIRST = 0.2
 """Seconds by which REQUEST_TIMEOUT passes later here than for the exchange with the backend, which
 knows better what to answer: two sweeps."""
@@ -122,6 +128,7 @@ class Listener(Front, Interface):
 
     limits: EdgeLimits
     places: Places
+    draining: bool
 
     def opened(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
@@ -167,6 +174,8 @@ class Connection(Protocol):
         self._persistent = True
         self._now = edge.deadlines.now
         self._made = edge.deadlines.now()
+        self._expected_until = self._made + ON_ITS_WAY
+        """Until when a drain leaves the connection open for a request."""
         self._opened = 0.0
         """When the first byte of the present request came."""
         self._ends = NEVER
@@ -197,7 +206,7 @@ class Connection(Protocol):
             self.deadline = min(self._now() + limits.body_timeout, self._ends)
         elif phase is IDLE:
             idle = limits.keepalive_timeout if self._served else limits.header_timeout
-            self.deadline = self._now() + idle
+            self.deadline = self._expected_until if self.edge.draining else self._now() + idle
         elif self._written is not None:
             self.deadline = 0.0  # each sweep looks how far the client is
             self.edge.deadlines.watch(self)
@@ -357,7 +366,7 @@ class Connection(Protocol):
             and request.head is not None
             and request.head.keep_alive
             and not (self._half_closed and not self._parser.buffered)
-            and not self.edge.draining
+            and not self.edge.leaving
             and not self.above_limit
             and not self._is_old
             and self._served + 1 < self.edge.limits.requests_per_connection
@@ -376,6 +385,7 @@ class Connection(Protocol):
     def requestDone(self, request: Request) -> None:
         """Called by Twisted's `Request.finish`: the answer is written, all of it."""
         self._served += 1
+        self._expected_until = 0.0
         self._request = None
         if not self._persistent:
             unread = self.phase is not ANSWERING or self._parser.buffered > 0
@@ -406,8 +416,10 @@ class Connection(Protocol):
 
     @property
     def busy(self) -> bool:
-        """A request is running, or what was written may not be out yet."""
-        return self.phase not in (IDLE, WATCHING)
+        """A request is running or about to come, or what was written may not be out yet."""
+        if self.phase is IDLE:
+            return self._now() < self._expected_until
+        return self.phase is not WATCHING
 
     def take_turn(self) -> None:
         """Serve the next request out of what has been read."""
@@ -419,9 +431,9 @@ class Connection(Protocol):
                 self.abort()  # the rest of this request never comes
 
     def close_idle(self) -> None:
-        """Close the connection if nothing is under way on it."""
+        """Close the connection if nothing is under way on it, or else when that is over."""
         if self.phase is IDLE:
-            self._close()
+            self._keep_or_close()
 
     def make_room(self) -> None:
         """Another connection is to have the place of this one."""
@@ -508,11 +520,23 @@ class Connection(Protocol):
             self.edge.queue(self)
             return
         self._read_on()
-        if self.edge.draining or self._half_closed:
+        if self._half_closed:
             self._close()
+        elif self.edge.draining:
+            self._keep_or_close()
         else:
             self._enter(IDLE)
             self.edge.places.idles(self)
+
+    def _keep_or_close(self) -> None:
+        """In a drain: keep the connection for a request that is likely on its way, or close it."""
+        now = self._now()
+        if not self.edge.refusing:
+            self._expected_until = now + ON_ITS_WAY
+        if now < self._expected_until:
+            self._enter(IDLE)
+        else:
+            self._close()
 
     def _read_on(self) -> None:
         """Take more from the socket, where reading was held because much had been pipelined."""

@@ -60,10 +60,12 @@ class Edge(Site):
         self.origins = origins
         self.connections: set[Connection] = set()
         self.places = Places(limits.connections, deadlines.soon)
-        self.draining = False
+        self.draining = self.refusing = False
+        """A drain has begun, and whether what is new is refused in it."""
         self.leaving = False
         """A drain will follow. Requests are served as ever, and probes of readiness say no."""
         self._emptied: Deferred[None] | None = None
+        self._awaited: set[Connection] = set()
         self._queue: deque[Connection] = deque()
         self._serving = False
 
@@ -95,6 +97,7 @@ class Edge(Site):
     def closed(self, connection: Connection) -> None:
         """Count a connection out, by `connectionLost`."""
         self.connections.discard(connection)
+        self._awaited.discard(connection)
         self.places.closed(connection)
         self._check_emptied()
 
@@ -133,14 +136,18 @@ class Edge(Site):
 
     # To the service.
 
-    def drain(self) -> Deferred[None]:
+    def drain(self, *, refusing: bool = True) -> Deferred[None]:
         """Close what is idle, let the running requests end; fires when none is left.
 
-        The port stays open meanwhile for probes; what they hold open does not count.
+        The port may stay open meanwhile, for probes: whoever comes after this call does not count.
+        Where it is closed already, nobody comes any more, and nothing need be refused: each
+        connection closes with its next answer.
         """
         self.leaving = self.draining = True
+        self.refusing = refusing
         for connection in list(self.connections):
             connection.close_idle()
+        self._awaited = set(self.connections)
         self._emptied = Deferred()
         emptied = self._emptied
         self._check_emptied()
@@ -163,6 +170,6 @@ class Edge(Site):
             connection.connectionLost(Failure(ConnectionAborted()))
 
     def _check_emptied(self) -> None:
-        if self._emptied is not None and not any(c.busy for c in self.connections):
+        if self._emptied is not None and not any(c.busy for c in self._awaited):
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)

@@ -85,7 +85,7 @@ class Front(Protocol):
     trusted_proxies: Networks
     error_format: str
     max_body: int
-    draining: bool
+    refusing: bool
     leaving: bool
 
     def began(self, record: Record) -> None: ...

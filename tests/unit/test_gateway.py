@@ -585,7 +585,7 @@ class Endless(SynchronousTestCase):
     def test_draining(self) -> None:
         """A drain says on a limited route, too, how its caller stands."""
         running = Running(rate="5/minute")
-        running.edge.draining = True
+        running.edge.refusing = True
         answer = running.get("/v1/models")
         self.assertEqual((answer.status, answer.code), (503, "shutting_down"))
         self.assertEqual(answer.headers["x-ratelimit-limit-requests"], "5")

@@ -14,7 +14,8 @@ from zope.interface.verify import verifyObject
 from infergate.errors import CutByShutdown
 from infergate.process import service as service_module
 from infergate.process.service import LAST_WORDS
-from tests.unit.inmemory import DONE, Running, chat, completion, delta, request
+from infergate.server.connection import ON_ITS_WAY
+from tests.unit.inmemory import DONE, Client, Running, chat, completion, delta, request
 
 DRAIN = 30.0
 
@@ -110,6 +111,7 @@ class Draining(SynchronousTestCase):
     def test_process_with_nothing_running_ends_at_once(self) -> None:
         """With nothing running the process can end at once."""
         idle = self.running.connect()
+        idle.ask(request("GET", "/healthz"))
         stopped = self.service.stopService()
         self.running.wait(0)
         self.successResultOf(stopped)
@@ -198,10 +200,70 @@ class Draining(SynchronousTestCase):
         busy.send(chat())
         stopped = self.service.stopService()
         probe = self.running.connect()
+        self.running.wait(ON_ITS_WAY)
         self.running.backend.answer(completion())
         self.running.wait(0)
         self.successResultOf(stopped)
-        self.assertTrue(probe.wire.aborted)
+        self.assertTrue(probe.wire.lost)
+
+    def test_who_waits_at_the_port_until_the_end_is_refused_in_words(self) -> None:
+        """Who connects just before the port is closed gets a 503, which a proxy may send elsewhere,
+        and no reset, which it may not."""
+        late: list[Client] = []
+
+        async def let_go() -> None:
+            late.append(self.running.connect())
+
+        stopped = self.running.service(DRAIN, let_go=let_go).stopService()
+        (client,) = late
+        self.running.wait(ON_ITS_WAY / 2)
+        self.assertNoResult(stopped)
+        client.send(chat())
+        self.running.wait(0)
+        self.assertEqual((client.answer.status, client.answer.code), (503, "shutting_down"))
+        self.successResultOf(stopped)
+
+    def test_who_waits_at_a_shared_port_is_served(self) -> None:
+        """A shared port is let go of first; who was accepted last and who comes again on a kept
+        connection is served, and sent away with the answer."""
+        kept, late = self.running.connect(), []
+        kept.ask(request("GET", "/healthz"))
+
+        async def let_go() -> None:
+            late.append(self.running.connect())
+
+        stopped = self.running.service(DRAIN, let_go=let_go, shared=True).stopService()
+        self.assertEqual(len(late), 1)
+        for client in (kept, *late):
+            client.send(chat())
+            self.running.port.connections[-1].answer(completion())
+            answer = client.answers()[-1]
+            self.assertEqual((answer.status, answer.headers["connection"]), (200, "close"))
+            self.assertTrue(client.wire.lost)
+        self.successResultOf(stopped)
+
+    def test_stream_that_ends_in_the_drain_of_a_shared_port(self) -> None:
+        """The next request of a client whose stream ended is served: the connection is the one that
+        the stream's head promised to keep. One that asks no more is closed."""
+        clients = [self.running.connect() for _ in range(2)]
+        for client in clients:
+            client.send(chat(stream=True))
+        backends = self.running.port.connections[:]
+        for backend in backends:
+            backend.begin()
+            backend.piece(delta("a"))
+        stopped = self.running.service(DRAIN, shared=True).stopService()
+        for backend in backends:
+            backend.piece(DONE)
+        self.assertEqual([client.wire.lost for client in clients], [False, False])
+        clients[0].send(chat())
+        self.running.port.connections[-1].answer(completion())
+        answer = clients[0].answers()[-1]
+        self.assertEqual((answer.status, answer.headers["connection"]), (200, "close"))
+        self.assertEqual(len(clients[0].answers()), 2)
+        self.running.pass_time(ON_ITS_WAY + 0.2)
+        self.assertEqual([client.wire.lost for client in clients], [True, True])
+        self.successResultOf(stopped)
 
     def test_metrics_listener_answers_until_the_end(self) -> None:
         """The listener of METRICS_LISTEN answers until the end, and is then closed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.errors import CutByShutdown
+from infergate.server.connection import ON_ITS_WAY
 from tests.unit.inmemory import (
     Client,
     Running,
@@ -123,12 +124,49 @@ class Draining(SynchronousTestCase):
     def test_idle_connections_close_in_a_drain(self) -> None:
         """Idle connections are closed at once, and when none is left the drain is over."""
         running = Running()
-        fresh, used = running.connect(), running.connect()
+        silent = running.connect()
+        running.wait(ON_ITS_WAY)
+        used = running.connect()
         used.send(HEALTHZ)
         drained = running.edge.drain()
         running.wait(0)
-        self.assertTrue(fresh.wire.lost and used.wire.lost)
+        self.assertTrue(silent.wire.lost and used.wire.lost)
         self.successResultOf(drained)
+
+    def test_new_connection_is_no_idle_one(self) -> None:
+        """Who has just connected gets an answer to what is on its way, and is waited for, if only
+        for half a second."""
+        running = Running()
+        prompt, silent = running.connect(), running.connect()
+        drained = running.edge.drain()
+        prompt.send(chat())
+        self.assertEqual((prompt.answer.status, prompt.answer.code), (503, "shutting_down"))
+        running.pass_time(ON_ITS_WAY - 0.1)
+        self.assertFalse(silent.wire.lost)
+        self.assertNoResult(drained)
+        running.pass_time(0.2)
+        self.assertTrue(silent.wire.lost)
+        self.successResultOf(drained)
+
+    def test_newcomers_hold_no_drain_up(self) -> None:
+        """However many come in a drain, to be refused, it is over when those before it are gone."""
+        running = Running(backend=True)
+        busy = running.connect()
+        busy.send(chat())
+        drained = running.edge.drain()
+        running.connect().send(chat()[:30])
+        running.backend.answer(b'{"error":{}}', status=400)
+        self.successResultOf(drained)
+
+    def test_connections_are_closed_with_their_answers_before_a_drain(self) -> None:
+        """Once a drain is announced a connection closes with its next answer, which says so: no
+        request of its client's meets the closing of an idle connection."""
+        running = Running()
+        client = running.connect()
+        self.assertNotIn("connection", client.ask(HEALTHZ).headers)
+        running.edge.leaving = True
+        self.assertEqual(client.ask(HEALTHZ).headers["connection"], "close")
+        self.assertTrue(client.wire.lost)
 
     def test_drain_of_nobody_is_over_at_once(self) -> None:
         """Where there is no connection the drain is over before it has begun."""
