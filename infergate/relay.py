@@ -133,7 +133,8 @@ class Relay:
         self._opening = b""
         self._plain: BytesIO | None = None
         self._held = b""
-        # The answer has begun, and no pulse is to be kept: all that is left to do is to write.
+        # The answer has begun and its first token come, and no pulse is to be kept: all that is
+        # left to do is to write.
         self._steady = False
         self._over = False
 
@@ -225,19 +226,21 @@ class Relay:
             raise BrokenReply(
                 "An event of the backend's stream is larger than MAX_EVENT_BYTES allows."
             ) from error
+        last = scanner.over or (self._may_end_early and scanner.reader.finished)
         if self._steady:
-            self._call.touch()
-            if ready:
-                self._request.write(ready)
+            self._call.heard = self._now()
+            self._request.write(ready, last=last)
         else:
             self._call.touch(begun=scanner.events > 0)
             if scanner.error is not None and self._failed_at_once():
                 raise first_event_refusal(scanner.error)
             if ready:
-                self._send(ready)
-        if self._record.first_token is None and scanner.reader.tokens:
-            self._record.first_token = self._now()
-        if scanner.over or (self._may_end_early and scanner.reader.finished):
+                self._send(ready, last=last)
+            if self._record.first_token is None and scanner.reader.tokens:
+                self._record.first_token = self._now()
+            begun = self._request.startedWriting and self._record.first_token is not None
+            self._steady = bool(begun) and not self._pulse.interval
+        if last:
             self._look_for_the_end()
 
     def _look_for_the_end(self) -> None:
@@ -263,7 +266,7 @@ class Relay:
             scanner.error is not None and scanner.events == 1 and not self._request.startedWriting
         )
 
-    def _send(self, events: bytes) -> None:
+    def _send(self, events: bytes, *, last: bool = False) -> None:
         """Write whole events, or hold back comments that come before the first event."""
         request = self._request
         if not request.startedWriting:
@@ -271,7 +274,6 @@ class Relay:
                 self._held += events
                 return
             request.begin(200, self._content_type, STREAM_HEADERS)
-            self._steady = not self._pulse.interval
-        request.write(self._held + events)
+        request.write(self._held + events, last=last)
         self._held = b""
         self._pulse.postpone()

@@ -110,8 +110,9 @@ class Call:
         self._response: Response | None = None
         # What `read` waits for.
         self._done: Deferred[None] | None = None
-        # When the backend showed the last sign of life.
-        self._heard = 0.0
+        self.heard = 0.0
+        """When the backend showed the last sign of life. The collector of a stream that has begun
+        sets it with each chunk, and of any other calls `touch`."""
         # Whether the client holds the stream up, in any phase.
         self._held = False
         # The setting whose time has passed, once one has.
@@ -129,7 +130,7 @@ class Call:
         """
         record = self._record
         if record.backend_began is None:
-            record.backend_began = self._heard = self._now()
+            record.backend_began = self.heard = self._now()
         self._enter(ASKING)
         self._attempt = attempt()
         try:
@@ -149,11 +150,11 @@ class Call:
             self._attempt = None
         # Of treq's wrapping, which hides that the response can be paused and closed.
         self._response = response.original
-        self._heard = self._now()
-        record.backend_head, record.backend_status = self._heard, response.code
+        self.heard = self._now()
+        record.backend_head, record.backend_status = self.heard, response.code
         if response.code >= 300:
             # A refusal has begun with its head, also of a stream.
-            record.answer_began = self._heard
+            record.answer_began = self.heard
         self._enter(ANSWERED)
         return self._response
 
@@ -215,9 +216,9 @@ class Call:
         """A chunk has come: the idle deadline starts anew. The deadline itself is moved only when
         it passes, so that a chunk costs no more than this. `begun` is false for as long as a
         stream has brought nothing but comments."""
-        self._heard = self._now()
+        self.heard = self._now()
         if begun and self._phase is ANSWERED:
-            self._record.answer_began = self._heard
+            self._record.answer_began = self.heard
             self._enter(READING)
 
     def finish(self) -> None:
@@ -227,7 +228,7 @@ class Call:
             return
         if self._held:
             self.resumeProducing()
-        self._heard = self._now()
+        self.heard = self._now()
         self._stop_reading(ENDING)
 
     def discard(self) -> None:
@@ -250,7 +251,7 @@ class Call:
     def resumeProducing(self) -> None:
         """The client takes bytes again: read on; the backend has all of its idle time before it."""
         self._held = False
-        self._heard = self._now()
+        self.heard = self._now()
         if self._phase is READING:
             self._move_deadline()
         if self._response is not None:
@@ -283,8 +284,8 @@ class Call:
         asked is worth as much."""
         if not self._patient:
             return
-        if well or self._heard > asked:
-            self._heard = max(self._heard, self._now() if well else 0)
+        if well or self.heard > asked:
+            self.heard = max(self.heard, self._now() if well else 0)
             self._move_deadline()
         else:
             self._give_up()
@@ -319,12 +320,12 @@ class Call:
         """Set the deadline of the phase, as the table has it."""
         phase, limit = self._phase, self._timeouts.response
         if phase is READING:
-            due = self._end if self._held else self._heard + self._timeouts.idle
+            due = self._end if self._held else self.heard + self._timeouts.idle
         elif phase is ENDING:
-            self.deadline = self._heard + END_OF_BODY
+            self.deadline = self.heard + END_OF_BODY
             return
         elif limit is None:
-            due = self._heard + PATIENCE
+            due = self.heard + PATIENCE
         else:
             due = (self._record.backend_began or 0) + limit
         self.deadline = due if due < self._end else self._end

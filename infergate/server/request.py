@@ -274,7 +274,8 @@ class Request(WebRequest):
             lines.append(b"Connection: close")
         head = b"\r\n".join(lines) + b"\r\n\r\n"
         if body is None or self.method == b"HEAD":
-            self.channel.write(head)
+            # What is written next goes out with it.
+            self.channel.write_batched(head)
         else:
             first = body[:WRITE_CHUNK]
             self.record.bytes_out += len(first)
@@ -308,13 +309,15 @@ class Request(WebRequest):
             if not start % OTHERS_TURN:
                 await deferLater(self.site.deadlines.clock, 0)
 
-    def write(self, data: bytes) -> None:
-        """Send a part of the body. Empty `data` is left out: as a chunk it would be the last."""
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send a part of the body. Empty `data` is left out: as a chunk it would be the last. What
+        is known to be the `last` part may go out together with the end that `finish` writes."""
         channel = self.channel
         if channel is None or channel.phase >= LINGERING or not data or self.method == b"HEAD":
             return
         self.record.bytes_out += len(data)
-        channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+        send = channel.write_batched if last else channel.write
+        send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def drained(self) -> Deferred[None]:
         """Fires when the client has taken enough for more to be written, or is gone."""

@@ -371,6 +371,21 @@ class Answers(RequestCase):
         self.assertNotIn("content-length", answer.headers)
         self.assertEqual(asked.record.bytes_out, 8)
 
+    def test_head_and_last_part_of_a_stream_go_out_with_what_follows(self) -> None:
+        """Where many connections are served at once, a stream's head may wait for its first part,
+        and what is known to be its last part for its end; no other part waits."""
+        asked = self.asked()
+        channel: Any = asked.channel
+        outlet = channel._outlet
+        waits: list[bytes] = []
+        channel.write_batched = lambda data: (waits.append(data[-5:]), outlet.write_batched(data))
+        asked.begin(200, b"text/event-stream")
+        asked.write(b"one")
+        asked.write(b"two", last=True)
+        asked.finish()
+        self.assertEqual(waits, [b"d\r\n\r\n", b"two\r\n"])
+        self.assertEqual(self.client.answer.body, b"onetwo")
+
     def test_stream_to_http_1_0_ends_with_its_connection(self) -> None:
         """HTTP/1.0 knows no chunks: the body ends where the connection does."""
         asked = self.asked(request("GET", "/", version="1.0"))
