@@ -258,6 +258,8 @@ class BackendWorker:
         """Let the client have what `give_back` names, whatever becomes of the response."""
         if self._give_back:
             said = [name for name, _ in request.extra_fields]
+            lines = b"\r\n".join(request.standing).split(b"\r\n")
+            said += [line.partition(b":")[0] for line in lines]
             request.extra_fields += returned(response.fields, self._give_back, said)
         # Of these the first value counts alone.
         when = {n: response.fields[n][:1] for n in WHEN_TO_RETURN if n in response.fields}

@@ -28,10 +28,10 @@ from twisted.internet.defer import Deferred
 
 from infergate.access.account import Account
 from infergate.access.auth import credentials
-from infergate.access.limits import ILimits, Verdict, token_headers
+from infergate.access.limits import ILimits, Verdict, token_fields
 from infergate.access.places import Places
 from infergate.access.policy import Policy
-from infergate.access.ratelimit import headers
+from infergate.access.ratelimit import rate_fields
 from infergate.access.roster import Roster
 from infergate.errors import (
     LONG_WAIT,
@@ -220,7 +220,12 @@ def allows_address(policy: Policy, address: str) -> bool:
     if policy.sources is None:
         return True
     parsed = _parsed(address)
-    return parsed is not None and any(parsed in network for network in policy.sources)
+    if parsed is None:
+        return False
+    for network in policy.sources:  # noqa: SIM110 - a generator costs as much as the look itself
+        if parsed in network:
+            return True
+    return False
 
 
 @lru_cache(4096)
@@ -235,8 +240,9 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
 def _tell(request: Request, verdict: Verdict) -> None:
     """Have every answer say how the caller stands."""
     if verdict.rate is not None:
-        request.extra_fields += headers(verdict.rate)
-    request.extra_fields += token_headers(verdict.tokens)
+        request.standing.append(rate_fields(verdict.rate))
+    if verdict.tokens:
+        request.standing.append(token_fields(verdict.tokens))
 
 
 async def _now(value: T | Deferred[T]) -> T:

@@ -65,16 +65,14 @@ def verdict(rate: Decision | None, tokens: tuple[Spent, ...], waits: list[float]
     return Verdict(rate, tokens)
 
 
-def token_headers(tokens: tuple[Spent, ...]) -> list[tuple[bytes, bytes]]:
-    """The fields that OpenAI's clients read a token limit from: of the budget with least left."""
-    if not tokens:
-        return []
+def token_fields(tokens: tuple[Spent, ...]) -> bytes:
+    """The header fields that OpenAI's clients read a token limit from, as lines: of the budget
+    with least left."""
     least = tokens[0] if len(tokens) == 1 else min(tokens, key=lambda spent: spent.remaining)
-    return [
-        (b"x-ratelimit-limit-tokens", b"%d" % least.budget.count),
-        (b"x-ratelimit-remaining-tokens", b"%d" % least.remaining),
-        (b"x-ratelimit-reset-tokens", duration(least.reset).encode()),
-    ]
+    return (
+        b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\n"
+        b"x-ratelimit-reset-tokens: %b"
+    ) % (least.budget.count, least.remaining, duration(least.reset).encode())
 
 
 @implementer(ILimits)

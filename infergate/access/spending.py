@@ -79,13 +79,16 @@ class Spending:
     def tightest(self, caller: str, budgets: Sequence[TokenLimit]) -> tuple[Spent, ...]:
         """Of the same, the budget with least left, and behind it, where one is used up, that of
         these whose window is over last."""
-        spent = self.spent(caller, budgets)
-        if len(spent) == 1:
-            return (spent[0],)
-        least = min(spent, key=lambda one: one.budget.count - one.used)
-        used_up = (one for one in spent if one.used >= one.budget.count)
-        last = max(used_up, key=lambda one: one.reset, default=least)
-        return (least,) if last is least else (least, last)
+        least, *others = self.spent(caller, budgets)
+        fewest, last = least.budget.count - least.used, least
+        latest = least.reset if fewest <= 0 else 0.0
+        for one in others:
+            left = one.budget.count - one.used
+            if left < fewest:
+                fewest, least = left, one
+            if left <= 0 and one.reset > latest:
+                latest, last = one.reset, one
+        return (least, last) if latest and last is not least else (least,)
 
     def used(self, caller: str, window: str) -> int:
         """What `caller` has used in the current `window`."""

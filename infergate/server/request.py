@@ -145,6 +145,7 @@ class Request(WebRequest):
         "extra_fields",
         "head",
         "record",
+        "standing",
     )
     channel: Channel | None = None  # type: ignore[assignment]
     """None once the exchange is over, however it ended."""
@@ -158,6 +159,9 @@ class Request(WebRequest):
         self.extra_fields: list[tuple[bytes, bytes]] = []
         """Header fields that any answer to this request carries, an error too. Whoever checks the
         request, or knows something of it, adds to them before the answer begins."""
+        self.standing: list[bytes] = []
+        """Lines of header fields, of which the same holds, that say how the caller stands with its
+        limits."""
         self.error_event: Callable[[GatewayError], bytes] = GatewayError.event
         """Makes the last event of a stream that fails; a worker sets its operation's."""
         self._answering: Deferred[None] | None = None
@@ -259,6 +263,7 @@ class Request(WebRequest):
             lines += [] if timing is None else [b"Server-Timing: " + timing]
         if status != NO_CONTENT:
             lines.append(b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type))
+        lines += self.standing
         lines += [b"%b: %b" % field for field in self.extra_fields]
         lines += [b"%b: %b" % (name, _UNPRINTABLE.sub(b" ", value)) for name, value in headers]
         if status == NO_CONTENT:

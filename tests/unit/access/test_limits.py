@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from infergate.access.account import Account, of_address, of_caller
-from infergate.access.limits import ILimits, LocalLimits, Verdict, token_headers
+from infergate.access.limits import ILimits, LocalLimits, Verdict, token_fields
 from infergate.access.policy import Policy, TokenLimit
 from infergate.access.ratelimit import Rate
 
@@ -111,17 +111,13 @@ class Tokens(Limits):
         one = account(Policy(tokens=(TokenLimit(1000, "day"), TokenLimit(100, "minute"))))
         self.limits.charge(one, 30)
         self.assertEqual(
-            token_headers(self.ask(one).tokens),
-            [
-                (b"x-ratelimit-limit-tokens", b"100"),
-                (b"x-ratelimit-remaining-tokens", b"70"),
-                (b"x-ratelimit-reset-tokens", b"20s"),
-            ],
+            token_fields(self.ask(one).tokens),
+            b"x-ratelimit-limit-tokens: 100\r\n"
+            b"x-ratelimit-remaining-tokens: 70\r\n"
+            b"x-ratelimit-reset-tokens: 20s",
         )
         self.limits.charge(one, 1000)
-        self.assertEqual(dict(token_headers(self.ask(one).tokens))[
-            b"x-ratelimit-remaining-tokens"], b"0")  # fmt: skip
-        self.assertEqual(token_headers(()), [])
+        self.assertIn(b"-remaining-tokens: 0\r\n", token_fields(self.ask(one).tokens))
 
     def test_people_behind_a_key_have_limits_of_their_own(self) -> None:
         """And so has the key itself, without a name of a person."""

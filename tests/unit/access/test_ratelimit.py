@@ -164,17 +164,15 @@ class BucketTests(SynchronousTestCase):
 
 
 class HeaderTests(SynchronousTestCase):
-    """`headers` and `duration`."""
+    """`rate_fields` and `duration`."""
 
     def test_header_fields_are_those_of_openai(self) -> None:
         """The three fields carry the limit, what remains, and when it is whole again."""
         self.assertEqual(
-            ratelimit.headers(Decision(True, 60, 59, 1.0, 0)),
-            [
-                (b"x-ratelimit-limit-requests", b"60"),
-                (b"x-ratelimit-remaining-requests", b"59"),
-                (b"x-ratelimit-reset-requests", b"1s"),
-            ],
+            ratelimit.rate_fields(Decision(True, 60, 59, 1.0, 0)),
+            b"x-ratelimit-limit-requests: 60\r\n"
+            b"x-ratelimit-remaining-requests: 59\r\n"
+            b"x-ratelimit-reset-requests: 1s",
         )
 
     def test_durations_are_written_as_openai_does(self) -> None:
