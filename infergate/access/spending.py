@@ -30,6 +30,21 @@ class Spent(Struct, frozen=True, gc=False):
         return max(0, self.budget.count - self.used)
 
 
+class Held(Struct, gc=False):
+    """What `tightest` found of a caller with these `budgets`: the one with least left, when its
+    window ends, and the tokens used in it. What is charged to all budgets alike leaves that as it
+    is, so it is only summed up here, in `charged`, until somebody asks more. From `since` on and
+    before `until` all windows are current."""
+
+    budgets: Sequence[TokenLimit]
+    least: TokenLimit
+    ends: float
+    used: int
+    since: float
+    until: float
+    charged: int = 0
+
+
 class Spending:
     """Counts the tokens of each caller, by window. `wall` is the time since 1970, in UTC.
 
@@ -43,6 +58,9 @@ class Spending:
 
     A count whose window did not begin when the current one did is of a window that is over, and is
     begun anew where it is met: with what the ledger knows, or with nothing. No timer is needed.
+
+    A request asks `tightest` once and `add` once. `_held` answers both out of one number, however
+    many budgets a caller has; before a count is read or changed, `_settle` charges it with that.
     """
 
     def __init__(self, wall: Callable[[], float], capacity: int = CALLERS) -> None:
@@ -54,6 +72,7 @@ class Spending:
         self._bounds: dict[str, tuple[int, int]] = {}
         self._since, self._until = 0.0, 0.0
         self._known: dict[str, tuple[int, Mapping[str, int]]] = {}
+        self._held: dict[str, Held] = {}
 
     def __len__(self) -> int:
         return len(self._used)
@@ -65,6 +84,7 @@ class Spending:
     def spent(self, caller: str, budgets: Iterable[TokenLimit]) -> list[Spent]:
         """How each budget of `caller` stands in its current window."""
         now = self._look()
+        self._settle(caller)
         own = self._of(caller)
         spent = []
         for budget in budgets:
@@ -79,6 +99,13 @@ class Spending:
     def tightest(self, caller: str, budgets: Sequence[TokenLimit]) -> tuple[Spent, ...]:
         """Of the same, the budget with least left, and behind it, where one is used up, that of
         these whose window is over last."""
+        now = self._look()
+        held = self._held.get(caller)
+        if held is not None and held.budgets is budgets and held.since <= now < held.until:
+            used = held.used + held.charged
+            if used < held.least.count:
+                self._used.move_to_end(caller)
+                return (Spent(held.least, used, held.ends - now),)
         least, *others = self.spent(caller, budgets)
         fewest, last = least.budget.count - least.used, least
         latest = least.reset if fewest <= 0 else 0.0
@@ -88,6 +115,9 @@ class Spending:
                 fewest, least = left, one
             if left <= 0 and one.reset > latest:
                 latest, last = one.reset, one
+        self._held[caller] = Held(
+            budgets, least.budget, now + least.reset, least.used, self._since, self._until
+        )
         return (least, last) if latest and last is not least else (least,)
 
     def used(self, caller: str, window: str) -> int:
@@ -105,6 +135,7 @@ class Spending:
     def current(self) -> Iterator[tuple[str, list[tuple[str, int]]]]:
         """Every caller that is held, with what it has used in each current window."""
         for caller, windows in self._used.items():
+            self._settle(caller)
             yield (
                 caller,
                 [
@@ -117,6 +148,12 @@ class Spending:
     def add(self, caller: str, budgets: Iterable[TokenLimit], tokens: int) -> None:
         """Charge `tokens` to the current window of each budget."""
         now = self._look()
+        held = self._held.get(caller)
+        if held is not None and held.budgets is budgets and held.since <= now < held.until:
+            self._used.move_to_end(caller)
+            held.charged += tokens
+            return
+        self._settle(caller)
         own = self._of(caller)
         for budget in budgets:
             window = budget.window
@@ -133,6 +170,7 @@ class Spending:
             return
         self._known[window] = began, totals
         for caller, windows in self._used.items():
+            self._settle(caller)
             if window in windows:
                 windows[window] = began, totals.get(caller, 0)
 
@@ -142,10 +180,20 @@ class Spending:
         if windows is None:
             windows = self._used[caller] = {}
             if len(self._used) > self._capacity:
-                self._used.popitem(last=False)
+                forgotten, _ = self._used.popitem(last=False)
+                self._held.pop(forgotten, None)
         else:
             self._used.move_to_end(caller)
         return windows
+
+    def _settle(self, caller: str) -> None:
+        """Charge the counts of the windows with what was only summed up while all were current."""
+        held = self._held.pop(caller, None)
+        if held is not None and held.charged:
+            own = self._used[caller]
+            for budget in held.budgets:
+                began, used = own[budget.window]
+                own[budget.window] = began, used + held.charged
 
     def _begin(self, caller: str, window: str, began: int) -> int:
         """What was used in a window before anybody asked here: nothing, or what is known."""

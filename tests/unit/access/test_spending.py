@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.access.policy import TokenLimit
@@ -35,6 +37,36 @@ class Counting(SynchronousTestCase):
             self.spending.add(caller, [TokenLimit(1, "day")], 1)
         self.assertEqual(len(self.spending), 2)
         self.assertEqual(self.spending.used("alice", "day"), 2)
+
+
+class Tightest(SynchronousTestCase):
+    def test_short_cut_says_what_counting_each_window_says(self) -> None:
+        """Whatever is asked, charged, told by a ledger and over meanwhile, in whichever order: a
+        caller stands as it does where each window is counted at once."""
+        dice = random.Random(13)
+        for _ in range(40):
+            now = [10.0 * DAY]
+            quick, plain = (Spending(lambda: now[0], capacity=2) for _ in range(2))  # noqa: B023
+            windows = dice.sample(("minute", "hour", "day", "month"), 3)
+            budgets = tuple(TokenLimit(dice.randrange(5, 60), window) for window in windows)
+            for _ in range(80):
+                who, tokens = dice.choice("abc"), dice.randrange(9)
+                step = dice.random()
+                if step < 0.1:
+                    now[0] += dice.choice((1, 59, 3600, DAY))
+                elif step < 0.15:
+                    window = dice.choice(windows)
+                    began = quick.bounds(window)[0]
+                    for one in (quick, plain):
+                        one.learn(window, began, {who: tokens})
+                elif step < 0.2:
+                    self.assertEqual(dict(quick.current()), dict(plain.current()))
+                elif step < 0.6:
+                    quick.add(who, budgets, tokens)
+                    plain.add(who, list(budgets), tokens)
+                else:
+                    found = quick.tightest(who, budgets)
+                    self.assertEqual(found, plain.tightest(who, list(budgets)))
 
 
 class Learning(Counting):
