@@ -1,7 +1,7 @@
 """How cost grows with what there is more of: each a straight line, if all is well.
 
-Requests, chunks, idle connections, the size of a body cost as much as there are of them; how many
-keys there are, and how many callers take turns, should cost a request nothing at all.
+Requests, chunks, streams, idle connections, the size of a body cost as much as there are of them;
+how many keys there are, and how many callers take turns, should cost a request nothing at all.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ SECONDS = (1, 3, 9)
 """Of load, for what is counted while it runs."""
 
 IDLE_SECONDS = 5
+STREAMS = (100, 300, 1000)
 IDLE = (1000, 3000, 9000)
 KEYS = (1, 100, 10_000, 100_000)
 CALLERS = (10, 1000, 30_000)
 BODIES = (10_000, 100_000, 1_000_000, 9_000_000)
+
+
+FREE = frozenset({"keys", "callers"})
+"""What a request is to cost the same with, however many there are."""
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Point:
 def measure(bench: Bench) -> list[dict[str, Any]]:
     """All points, those of one line after the other."""
     points = []
-    for points_of in (_requests, _chunks, _idle, _bodies, _keys, _callers):
+    for points_of in (_requests, _chunks, _streams, _idle, _bodies, _keys, _callers):
         for point in points_of(bench):
             say(f"growth: {point.count:,.0f} {point.what}: {point.cost:.4g} {point.unit}")
             points.append(asdict(point))
@@ -61,6 +66,14 @@ def _chunks(bench: Bench) -> Iterator[Point]:
         for seconds in SECONDS:
             seen = gateway.run({"seconds": seconds, "streams": 32, "interval": 0})
             yield Point("chunks", seen["chunks"], seen["cpu_s"], "CPU s")
+
+
+def _streams(bench: Bench) -> Iterator[Point]:
+    with bench.running(TARGETS["infergate"]) as gateway:
+        gateway.warm_up()
+        for count in STREAMS:
+            seen = gateway.run({"seconds": 4, "streams": count, "interval": 200})
+            yield Point("streams", count, seen["cpu_s"], "CPU s")
 
 
 def _idle(bench: Bench) -> Iterator[Point]:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmarks.growth import FREE
 from benchmarks.targets import TARGETS
 
 Figures = dict[str, dict[str, float]]
@@ -72,6 +73,9 @@ _GOALS = (
 
 _SHORT = 10
 """Milliseconds that nobody notices, and that another process's turn on the core may take."""
+
+STRAIGHT = 1.25
+"""Times that a cost may be above the line: CPU seconds of a short load differ by as much."""
 
 LONGEST_WAIT = 100
 """Milliseconds for which anything within the limits may keep ``/healthz`` waiting, a body aside."""
@@ -157,16 +161,19 @@ def _wait_row(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def growth_table(points: Sequence[dict[str, Any]]) -> str:
-    """Each line's points, with how many times the count and the cost grew since the one before."""
+    """Each line's points, with how many times the count and the cost grew since the one before, and
+    whether the cost grew no faster than the count, or not at all where it ought not to."""
     rows = []
     for before, point in zip(({"what": None}, *points), points, strict=False):
-        growth = ""
+        growth = straight = ""
         if point["what"] == before["what"] and before["cost"]:
             more, dearer = (point[key] / before[key] for key in ("count", "cost"))
             growth = f"{more:.1f} times, cost {dearer:.2f} times"
+            allowed = (1 if point["what"] in FREE else more) * STRAIGHT
+            straight = "yes" if dearer <= allowed else "no"
         cost = f"{point['cost']:.3g} {point['unit']}"
-        rows.append((point["what"], f"{point['count']:,.0f}", cost, growth))
-    return _table(("", "of them", "cost", "since the row above"), rows)
+        rows.append((point["what"], f"{point['count']:,.0f}", cost, growth, straight))
+    return _table(("", "of them", "cost", "since the row above", "straight"), rows)
 
 
 def figures_table(figures: Figures) -> str:

@@ -99,10 +99,10 @@ def event(kind: str, /, **members: object) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (kind.encode("ascii"), text)
 
 
-def read_inner(text: bytes) -> Steps[dict[str, Raw]]:
+def read_inner(raw: Raw) -> Steps[dict[str, Raw]]:
     """The members of an object inside a reply; raises `BackendError`."""
     try:
-        return (yield from member_steps(text))
+        return (yield from member_steps(raw))
     except NotJSON as error:
         raise BrokenReply(f"Of the backend's reply a part is wrong: {error}.") from None
 

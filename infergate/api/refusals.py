@@ -155,7 +155,7 @@ def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
 def _members(raw: Raw) -> dict[str, Raw]:
     """The members of an object; none where there are too many."""
     try:
-        return at_once(member_steps(bytes(raw)))
+        return at_once(member_steps(raw))
     except NotJSON:
         return {}
 

@@ -117,10 +117,12 @@ def shape_reply(body: bytes, ask: Ask, stamp: Stamp, kind: Kind) -> Steps[Reply]
     if not is_object(usage):
         reply["usage"] = written(_counts(NO_USAGE))
     model = _string.decode(reply["model"]) if is_string(reply["model"]) else None
-    if len(body) > BATCH:
+    if len(body) <= BATCH:
+        shaped = msgspec.json.encode(reply)
+    else:
         yield
-    del body
-    return Reply(msgspec.json.encode(reply), read_usage(usage) or NO_USAGE, model)
+        shaped = joined(reply)
+    return Reply(shaped, read_usage(usage) or NO_USAGE, model)
 
 
 def own_reply(choice: dict[str, Any], usage: Usage, ask: Ask, stamp: Stamp, kind: Kind) -> Reply:
@@ -159,7 +161,7 @@ def as_chunks(reply_body: bytes, include_usage: bool, kind: Kind) -> Steps[bytes
         yield
         deltas = []
         for choice in choices:
-            deltas.append((yield from _as_delta(bytes(choice))))
+            deltas.append((yield from _as_delta(choice)))
         yield
         reply["choices"] = array(deltas)
         del choices, deltas
@@ -183,6 +185,12 @@ def as_chunks(reply_body: bytes, include_usage: bool, kind: Kind) -> Steps[bytes
 def _shape_choices(raw: Raw, kind: Kind) -> Steps[Raw]:
     """The choices with what they leave out filled in; `raw` itself where they leave out nothing.
     Raises `BackendError`."""
+    whole = yield from _judge_choices(raw, kind)
+    return raw if whole else (yield from _filled_choices(raw))
+
+
+def _judge_choices(raw: Raw, kind: Kind) -> Steps[bool]:
+    """Whether the choices leave out nothing; raises `BackendError`."""
     count, whole = 0, True
     try:
         for _, choices in in_batches(raw, _choices.decode, OBJECT_END):
@@ -195,7 +203,7 @@ def _shape_choices(raw: Raw, kind: Kind) -> Steps[Raw]:
         count = 0
     if not count:
         raise BrokenReply("The backend's reply has no choices.")
-    return raw if whole else (yield from _filled_choices(raw))
+    return whole
 
 
 def _are_whole(choices: list[_Choice], kind: Kind) -> bool:
@@ -230,7 +238,7 @@ def _filled_choices(raw: Raw) -> Steps[Raw]:
 
 def _filled_choice(item: Raw, choice: _Choice, index: int) -> Steps[bytes]:
     """One choice with its index and its ``finish_reason``, whichever of these it lacks."""
-    members = yield from read_inner(bytes(item))
+    members = yield from read_inner(item)
     fill(members, "index", index)
     if len(memoryview(item)) > BATCH:
         yield
@@ -252,11 +260,11 @@ def _finish_reason(raw: Raw) -> str:
     return "function_call" if is_object(message.function_call) else "stop"
 
 
-def _as_delta(choice: bytes) -> Steps[bytes]:
+def _as_delta(choice: Raw) -> Steps[bytes]:
     """A choice whose message became a delta, with its tool calls numbered as in any stream."""
     members = yield from read_inner(choice)
     yield
-    delta = yield from read_inner(bytes(members["message"]))
+    delta = yield from read_inner(members["message"])
     if "tool_calls" in delta:
         delta["tool_calls"] = yield from _numbered(delta["tool_calls"])
     yield
@@ -273,7 +281,7 @@ def _numbered(calls: Raw) -> Steps[Raw]:
             if len(numbered) + len(batch) > MAX_ITEMS:
                 raise BrokenReply(f"The backend's reply has more than {MAX_ITEMS} tool calls.")
             for item in _items.decode(text):
-                call = yield from read_inner(bytes(item))
+                call = yield from read_inner(item)
                 fill(call, "index", len(numbered))
                 numbered.append(msgspec.json.encode(call))
             yield

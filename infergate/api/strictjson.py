@@ -128,14 +128,15 @@ def _not_json(error: Exception) -> NotJSON:
     return NotJSON(str(error).removeprefix("JSON is malformed: "))
 
 
-def member_steps(text: bytes) -> Steps[dict[str, Raw]]:
+def member_steps(raw: Raw) -> Steps[dict[str, Raw]]:
     """The members of an object that is known to be valid JSON; `NotJSON` where there are more
-    than `MAX_MEMBERS`."""
+    than `MAX_MEMBERS`. They hold the text that `raw` is a part of, and no copy of it."""
+    text = bytes(raw)
     if (yield from _has_more(text, b":", MAX_MEMBERS)):
         yield from _count_members(text)
     if len(text) > BLOCK:
         yield
-    return _object.decode(text)
+    return _object.decode(raw)
 
 
 def member_names(text: bytes) -> Iterator[bytes]:

@@ -42,7 +42,7 @@ class Replies(SynchronousTestCase):
         for wrong in (b"", b"5", b"[1", b"[1]x", b'{"error":1}'):
             self.assertRaises(BackendError, at_once, read_reply_or_array(wrong, True))
         many = b"{%b}" % b",".join(b'"%d":1' % n for n in range(1001))
-        self.assertRaises(BackendError, at_once, read_inner(many))
+        self.assertRaises(BackendError, at_once, read_inner(Raw(many)))
 
     def test_arrays_where_they_may_be(self) -> None:
         """None says that it is one."""
