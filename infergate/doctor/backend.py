@@ -19,7 +19,6 @@ HEALTH, MODELS, KIND = "health", "models", "backend"
 SHOWN = 12
 """Models that are named in a line."""
 
-
 BASE_PATH = (
     "the base path of BACKEND_URL may be wrong: it is that of the API, as in an SDK's base_url"
 )
@@ -60,7 +59,9 @@ async def listing(subject: Subject) -> list[Check]:
     if subject.checks_tokens:
         checks = clocks("the backend", answer, subject.wall())
     subject.kind = await kind_of(subject.backend, answer)
-    checks.append(ok(KIND, f"{subject.kind or 'no kind that is known here'} at {subject.url}"))
+    checks.append(
+        ok(KIND, f"{subject.kind or 'a server of no kind that is known here'} at {subject.url}")
+    )
     return [*checks, await _models(subject, answer)]
 
 
@@ -109,7 +110,9 @@ async def _elsewhere(subject: Subject) -> Check | None:
         return None
     scheme = subject.url.partition("://")[0]
     parents = dict.fromkeys(("", f"/{path}".removesuffix("/v1")))
-    for base in dict.fromkeys(parent + below for parent in parents for below in _BASES):
+    # The root itself cannot be the base: BACKEND_URL without a path means /v1.
+    bases = dict.fromkeys(parent + below for parent in parents for below in _BASES)
+    for base in filter(None, bases):
         url = f"{scheme}://{root}{base}"
         try:
             answer = await subject.asker(subject.origin[0], url).get("/v1/models")

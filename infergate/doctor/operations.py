@@ -168,17 +168,20 @@ class Trial:
         leave_out = f"leave {self.operation.name} out of ROUTES, where nobody needs it"
         if status in NOT_OFFERED and self.operation.name != "chat":
             return warn(name, f"not offered: {said}", leave_out)
-        if status not in (400, 404) or self.operation.name != "chat":
-            return refused(self._subject, name, answer, leave_out)
-        model, models = self._subject.model, self._subject.models
-        if "model" in said.lower() or (models is not None and model not in (None, *models)):
+        if status in (400, 404) and self._names_model(answer):
+            models = self._subject.models
             known = f"one of {', '.join(models[:8])}" if models else "one that it has"
-            return fail(
-                name,
-                f"the backend refuses the model {model!r}: {said}",
-                f"set DEFAULT_MODEL to {known}",
-            )
-        return refused(self._subject, name, answer, BASE_PATH)
+            said = f"the backend refuses the model {self._subject.model!r}: {said}"
+            return fail(name, said, f"set DEFAULT_MODEL to {known}")
+        return refused(self._subject, name, answer, BASE_PATH if status == 404 else leave_out)
+
+    def _names_model(self, answer: Answer) -> bool:
+        """Whether a refusal is likely to be about the model that was tried."""
+        model, models = self._subject.model, self._subject.models
+        if models is not None and model not in (None, *models):
+            return True
+        likely = answer.status == 404 or models is None
+        return likely and "model" in self._backend.quote(answer).lower()
 
 
 def _milliseconds(seconds: float) -> str:

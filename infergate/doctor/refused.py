@@ -26,6 +26,8 @@ def refused(subject: Subject, name: str, answer: Answer, hint: str) -> Check:
         where = subject.backend.shown(answer.field(b"location")) or "nowhere"
         hint = "the gateway follows no redirect: set BACKEND_URL to where it leads"
         return fail(name, f"the backend redirects to {where}: {said}", hint)
+    if status == 429:
+        hint = "it lets nobody ask so often: check again later"
     if status >= 500:
         return fail(name, f"the backend fails: {said}", "the backend's own log says why")
     return fail(name, f"the backend refuses it: {said}", hint)

@@ -66,6 +66,19 @@ class Refusals(Examined):
             check = self.the("chat", {CHAT: refuses(404, said)}, default_model="old")
             self.assert_said(check, FAIL, "the model 'old'", said, "DEFAULT_MODEL to one of tiny")
 
+    def test_refusal_that_only_speaks_of_models_is_not_about_its_name(self) -> None:
+        """A model that is listed is known; without a list nobody can tell."""
+        said = "longer than the model's context"
+        answers = {CHAT: refuses(400, said)}
+        self.assert_said(self.the("chat", answers), FAIL, f"refuses it: 400 Whatever: {said}")
+        answers["/v1/models"] = refuses(404, "no")
+        self.assert_said(self.the("chat", answers), FAIL, "refuses the model", said)
+
+    def test_rate_limit_of_the_backend_passes(self) -> None:
+        """It is asked a dozen times in a few seconds."""
+        check = self.the("chat", {CHAT: refuses(429, "slow down")})
+        self.assert_said(check, FAIL, "429", "slow down", "later")
+
     def test_other_refusals_are_quoted(self) -> None:
         """With a way out where nobody needs the operation."""
         answers = {"/v1/embeddings": refuses(400, "no pooling")}
