@@ -145,6 +145,7 @@ def compose(
         status.forgotten(record)
 
     def ended(record: Record) -> None:
+        """A record was closed: tell each part of the gateway that goes by it."""
         if tracer is not None:
             tracer.ended(record)
         metrics.ended(record)
@@ -200,6 +201,7 @@ def compose(
 
 
 def _limits(settings: Settings) -> EdgeLimits:
+    """What holds for the connections of either port, out of the settings of the same names."""
     return EdgeLimits(
         framing=Limits(
             target=settings.max_url_bytes,

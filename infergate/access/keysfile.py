@@ -220,15 +220,13 @@ class _Gathered:
     def add_rules(self, name: str, options: Options) -> None:
         """Add options to those of a name. Names whose options are written alike share one object,
         and later one policy: 100,000 keys are mostly of a few kinds."""
-        known = self.rules.get(name)
-        if known is None or not options:
-            if options:
-                self.rules[name] = options
+        if not options:
             return
+        known = self.rules.get(name, {})
         for option, value in options.items():
             if known.get(option, value) != value:
                 raise ValueError(f"{option}= says something else for this name further up")
-        self.rules[name] = {**known, **options}
+        self.rules[name] = {**known, **options} if known else options
 
     def ring(self) -> KeyRing:
         return KeyRing(

@@ -120,6 +120,8 @@ class MessageReader:
         return settled(counts.prompt, counts.output_tokens, prompt_estimate, self.tokens, cached)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
+        """See `Reader`. A delta that brings a token is `DELTA`: another one like it is counted and
+        not read."""
         self._heard = True
         said = read(_event, data)
         if said is None:

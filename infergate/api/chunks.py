@@ -132,16 +132,19 @@ class ChunkReader:
         return counted(prompt_estimate, self.tokens) if self._heard else NO_USAGE
 
     def _sum_beside(self) -> Usage:
+        """The usage of a stream whose choices each say their own: the tokens of all answers, and
+        the prompt once, unless each choice had one to itself."""
         usages = list(self._beside.values())
+        if len(usages) == 1:
+            return usages[0]
         completion = sum(usage.completion_tokens for usage in usages)
         prompts = [usage.prompt_tokens for usage in usages]
         prompt = sum(prompts) if self.several_prompts else prompts[-1]
-        if len(usages) == 1:
-            return usages[0]
-        cached = sum(usage.cached_tokens for usage in usages[-1:])
-        return Usage(prompt, completion, prompt + completion, "backend", cached)
+        return Usage(prompt, completion, prompt + completion, "backend", usages[-1].cached_tokens)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
+        """See `Reader`. A chunk that cannot be read passes as it is. `DELTA` says that another one
+        like it brings one token and nothing else."""
         self._heard = True
         if self.model is None and not self.tokens:
             self.model = read_model(data)
@@ -160,6 +163,8 @@ class ChunkReader:
         return DELTA if self.tokens == tokens + 1 and counted_alone else PASS
 
     def _hear_choice(self, choice: _Choice) -> None:
+        """Count what a choice brings, and note whether it is over. One that has ended stays so;
+        those that are not told apart never end."""
         if _brings_token(choice):
             self.tokens += 1
         index = self._key(choice)

@@ -184,6 +184,7 @@ class InfillReader:
         return settled(prompt, completion, prompt_estimate, self.tokens)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
+        """See `Reader`. An event is an error by its type, or by an ``error`` in it."""
         said = read(_said, data)
         if said is None:
             return FAIL if name == b"error" else PASS

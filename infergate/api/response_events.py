@@ -120,6 +120,8 @@ class ResponseReader:
         return settled(self._prompt, self._completion, prompt_estimate, self.tokens, self._cached)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
+        """See `Reader`. A delta with a text is `DELTA`: another one like it is counted and not
+        read. One that has a response beside it is not, since that may bring a usage."""
         self._heard = True
         said = read(_event, data)
         if said is None:

@@ -111,6 +111,7 @@ def object_in_steps(text: bytes) -> Steps[dict[str, Raw] | None]:
 
 
 def _decoded(text: bytes) -> dict[str, Raw] | None:
+    """The members of an object; None where the text is something else, and all of it is JSON."""
     try:
         return _object.decode(text)
     except msgspec.ValidationError:
@@ -188,6 +189,7 @@ def _blocks(text: bytes) -> Iterator[bytes]:
 
 
 def _utf8_steps(text: bytes) -> Steps[None]:
+    """Raise `UnicodeDecodeError`, which names the byte in the whole text, where it is no UTF-8."""
     at = 0
     while at < len(text):
         block = text[at : at + BLOCK]
@@ -201,6 +203,8 @@ def _utf8_steps(text: bytes) -> Steps[None]:
 
 
 def _count_members(text: bytes) -> Steps[None]:
+    """Raise `NotJSON` where an object has more than `MAX_MEMBERS`, those within strings and within
+    its values not counted in."""
     try:
         for count, _ in enumerate(member_names(text)):
             if count == MAX_MEMBERS:
@@ -224,6 +228,8 @@ def _has_more(text: bytes, byte: bytes, limit: int) -> Steps[bool]:
 
 
 def _depth_steps(text: bytes) -> Steps[None]:
+    """Raise `NotJSON` where brackets stand inside one another more than `MAX_DEPTH` deep. A block
+    rarely ends at a multiple of eight brackets: the rest waits for the next."""
     depth, rest = 0, b""
     # Seven that close bring the last ones to a multiple of eight, or are left over themselves.
     for found in chain(_outside_strings(text, _NEITHER_BRACKET_NOR_QUOTE), (b"]" * 7,)):

@@ -85,6 +85,8 @@ class GatewayService(Service):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
+        """Called by twistd when the reactor runs: the ports listen already, and what runs beside
+        them starts."""
         super().startService()  # type: ignore[no-untyped-call]
         for line in self._greeting:
             _log.info("{line}", line=line)

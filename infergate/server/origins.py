@@ -104,6 +104,7 @@ def parse_origins(text: str) -> Origins:
 
 
 def _origin(text: str) -> bytes:
+    """One origin as browsers write it, in small letters; raises `ValueError` for what is none."""
     match = _ORIGIN.fullmatch(text.lower())
     if match is None:
         raise ValueError(

@@ -41,6 +41,8 @@ class Routes(Resource):
         }
 
     def render(self, request: Any) -> Any:
+        """Called by `Request.process`: have the route's method answer, and finish the request when
+        it has returned. Klein's own resource does the same for what is no fixed path."""
         endpoint = self._endpoints.get((request.method, request.path))
         if endpoint is None:
             return self._unrouted.render(request)

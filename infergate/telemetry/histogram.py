@@ -71,6 +71,8 @@ class Histogram(Collector):
     def observe(
         self, value: float, labels: tuple[str, ...] = (), exemplar: Exemplar | None = None
     ) -> None:
+        """Count a value in the bucket that it falls into; see the class for what each argument
+        is."""
         series = self._series.get(labels)
         if series is None:
             series = self._add(labels)

@@ -59,6 +59,7 @@ class LogWriter:
         self._patience: float | None = None
 
     def write(self, line: str) -> None:
+        """Write a line, or queue it where others wait already. Called by the log's observer."""
         data = line.encode("utf-8", "backslashreplace")
         if self._queue:
             self._enqueue(data)
