@@ -60,6 +60,64 @@ class Settings(SynchronousTestCase):
         self.assertGreater(found, 15)
 
 
+class Drains(SynchronousTestCase):
+    """What runs may take REQUEST_TIMEOUT, and nothing in front of the gateway ends it before."""
+
+    request_timeout = settings.Settings().request_timeout
+
+    def test_units_give_a_drain_its_time(self) -> None:
+        """systemd hears of start and reload, keeps every line of the log, and does not kill what
+        drains."""
+        units = list((DEPLOY / "systemd").glob("*.service"))
+        self.assertEqual(len(units), 2)
+        for path in units:
+            text = path.read_text()
+            given = dict(re.findall(r"\b([A-Z_]+)=([^\s]+)", text))
+            for line in (
+                "Type=notify",
+                "ExecReload=/bin/kill -HUP $MAINPID",
+                "LogRateLimitIntervalSec=0",
+            ):
+                self.assertIn(f"\n{line}\n", text, path)
+            self.assertEqual(float(given["DRAIN_TIMEOUT"]), self.request_timeout)
+            (stop,) = re.findall(r"^TimeoutStopSec=([0-9]+)$", text, re.M)
+            drain = float(given["DRAIN_DELAY"]) + float(given["DRAIN_TIMEOUT"])
+            self.assertGreater(float(stop), drain + 6)
+
+    def test_proxies_wait_longer_than_the_gateway(self) -> None:
+        """HAProxy and nginx wait longer than REQUEST_TIMEOUT, and say what they need of it:
+        whom it is to believe the client's address, and how long it is to serve on in a drain."""
+        limits = {
+            "haproxy.cfg": ("timeout client", "timeout server"),
+            "haproxy-proxy-protocol.cfg": ("timeout client", "timeout server"),
+            "nginx.conf": ("proxy_read_timeout", "proxy_send_timeout"),
+        }
+        for name, directives in limits.items():
+            text = (DEPLOY / name).read_text()
+            for directive in directives:
+                (seconds,) = re.findall(rf"^ +{directive} +([0-9]+)s;?$", text, re.M)
+                self.assertGreater(float(seconds), self.request_timeout, f"{name}: {directive}")
+            self.assertEqual("TRUSTED_PROXIES=" in text, "X-Forwarded-For " in text, name)
+            self.assertIn(f"DRAIN_TIMEOUT={self.request_timeout:.0f} ", text)
+            if name.startswith("haproxy"):
+                (delay,) = re.findall(r"DRAIN_DELAY=([0-9]+)", text)
+                ((every, times),) = re.findall(r"check inter ([0-9]+)s fall ([0-9]+)", text)
+                self.assertGreater(int(delay), int(every) * int(times))
+
+    def test_proxies_repeat_what_was_not_begun_and_nothing_else(self) -> None:
+        """A failed connect and a 503."""
+        for path in DEPLOY.glob("haproxy*.cfg"):
+            text = path.read_text()
+            self.assertIn("\n    retry-on conn-failure 503\n", text)
+            for option in ("redispatch 1", "http-buffer-request", "httpchk GET /readyz/self"):
+                self.assertIn(f"\n    option {option}\n", text, path)
+        nginx = re.sub(r"#.*", "", (DEPLOY / "nginx.conf").read_text())
+        self.assertIn("proxy_next_upstream error;", nginx)
+        self.assertIn("error_page 503 = @other;", nginx)
+        self.assertNotIn("non_idempotent", nginx)
+        self.assertNotIn("keepalive", nginx)
+
+
 class Alerts(SynchronousTestCase):
     def test_each_alert_has_its_part_of_the_page(self) -> None:
         """Its name is a heading of docs/operations.md, its runbook leads there, and what it asks
