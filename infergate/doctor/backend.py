@@ -74,7 +74,7 @@ async def _models(subject: Subject, answer: Answer) -> Check:
     except BackendError as error:
         said = f"{error.message} It says: {subject.backend.shown(answer.body)}"
         subject.stopped = True
-        return await _elsewhere(subject) or fail(MODELS, said, BASE_PATH)
+        return await _elsewhere(subject, said) or fail(MODELS, said, BASE_PATH)
     return _listed(subject, subject.models)
 
 
@@ -95,7 +95,7 @@ async def _not_listed(subject: Subject, answer: Answer) -> Check:
     if answer.status == 400 and await speaks_tls(subject):
         return _plainly(subject, MODELS, said)
     if answer.status in (400, 404, 405, 501):
-        elsewhere = await _elsewhere(subject)
+        elsewhere = await _elsewhere(subject, said)
         if elsewhere is not None:
             return elsewhere
     if answer.status in (404, 405, 501):
@@ -103,8 +103,9 @@ async def _not_listed(subject: Subject, answer: Answer) -> Check:
     return refused(subject, MODELS, answer, BASE_PATH)
 
 
-async def _elsewhere(subject: Subject) -> Check | None:
-    """That the path of `BACKEND_URL` is wrong, where the list is found at another."""
+async def _elsewhere(subject: Subject, said: str) -> Check | None:
+    """That the path of `BACKEND_URL` is wrong, where the list is found at another; `said` is what
+    was said at this one."""
     root, _, path = subject.url.partition("://")[2].partition("/")
     if subject.url.startswith("unix:"):
         return None
@@ -118,11 +119,8 @@ async def _elsewhere(subject: Subject) -> Check | None:
             answer = await subject.asker(subject.origin[0], url).get("/v1/models")
             if url != subject.url and answer.good and at_once(models.names(answer.body)):
                 subject.stopped = True
-                return fail(
-                    MODELS,
-                    f"the base path of BACKEND_URL is wrong: {subject.url} has no list of models",
-                    f"set BACKEND_URL={url}, which has one",
-                )
+                wrong = f"the base path of BACKEND_URL is wrong, there is no list of models: {said}"
+                return fail(MODELS, wrong, f"set BACKEND_URL={url}, which has one")
         except (*FAULTS, BackendError):
             continue
     return None

@@ -75,7 +75,7 @@ class Models(Examined):
         right = "BACKEND_URL=http://backend:9000/openai/v1"
         self.assert_said(check, FAIL, "base path of BACKEND_URL is wrong", right)
         check = self.the("models", backend_url="http://backend:9000/api")
-        self.assert_said(check, FAIL, "BACKEND_URL=http://backend:9000/v1")
+        self.assert_said(check, FAIL, "BACKEND_URL=http://backend:9000/v1", "404")
 
     def test_page_in_place_of_a_list_is_quoted(self) -> None:
         """A web page under the API's path is a wrong path."""
