@@ -113,7 +113,7 @@ class Admission:
             raise
         if limited:
             asked = self._limits.ask(account, costs)
-            verdict = await asked if isinstance(asked, Deferred) else asked
+            verdict = asked if isinstance(asked, Verdict) else await asked
             _tell(request, verdict)
             if verdict.refused_by is not None:
                 self._refuse(account, verdict)
@@ -164,7 +164,7 @@ class Admission:
         fields = request.head.fields
         try:
             name = roster.authenticator.authenticate(credentials(fields, basic=basic))
-            return roster.account(await name if isinstance(name, Deferred) else name, fields)
+            return roster.account(name if isinstance(name, str) else await name, fields)
         except KeyExpired as error:
             request.record.caller = error.caller
             raise

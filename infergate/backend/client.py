@@ -119,6 +119,10 @@ class OriginClient(HTTPClient):
         return answered.addCallback(_Response, self._cookiejar)
 
 
+_WRITTEN: Deferred[None] = succeed(None)
+"""What a body that is written at once answers with: nobody waits for it."""
+
+
 @implementer(IBodyProducer)
 class Body:
     """A request's body that is whole: written at once, and then let go. treq's own producer would
@@ -132,7 +136,7 @@ class Body:
         """Write the body, all of it at once, and let it go."""
         consumer.write(self._body)
         self._body = b""
-        return succeed(None)
+        return _WRITTEN
 
     def pauseProducing(self) -> None:
         """Nothing is left to hold back."""

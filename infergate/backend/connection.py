@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IProtocol, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
@@ -67,7 +67,8 @@ class Message:
         if body is not None:
             lines.append(b"Content-Length: %d\r\n" % body.length)
         for name, values in fields.items():
-            lines += [b"%b: %b\r\n" % (name, value) for value in values]
+            for value in values:
+                lines.append(b"%b: %b\r\n" % (name, value))
         lines.append(b"\r\n")
         self._head = b"".join(lines)
 
@@ -76,10 +77,11 @@ class Message:
         acknowledgement of the first (RFC 896)."""
         if self._body is None:
             return self._head
-        out = BytesIO()
+        out: Any = BytesIO()
         out.write(self._head)
-        self._body.startProducing(cast(IConsumer, out))
-        return out.getvalue()
+        self._body.startProducing(out)
+        whole: bytes = out.getvalue()
+        return whole
 
 
 @implementer(IResponse, IPushProducer)
@@ -123,7 +125,8 @@ class Response:
     def deliverBody(self, protocol: IProtocol) -> None:
         """Hand the body to `protocol`: what has come at once, the rest as it comes, then its
         `connectionLost` with `ResponseDone`, `PotentialDataLoss` or `ResponseFailed`."""
-        protocol.makeConnection(cast(Any, self))
+        transport: Any = self
+        protocol.makeConnection(transport)
         reason = self._reason
         if self._connection is not None:
             self._protocol = protocol

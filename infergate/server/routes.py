@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -46,7 +45,7 @@ class Routes(Resource):
         endpoint = self._endpoints.get((request.method, request.path))
         if endpoint is None:
             return self._unrouted.render(request)
-        answered = cast("Deferred[None]", self._app.execute_endpoint(endpoint, request))
+        answered: Any = self._app.execute_endpoint(endpoint, request)
         request.answered_by(answered)
         answered.addCallback(lambda _: request.finish())
         return NOT_DONE_YET
