@@ -148,8 +148,10 @@ class Trial:
             silence = _milliseconds(listener.silence)
             said = f"the backend buffers its stream: nothing for {silence}, then the rest at once"
             return fail(name, said, UNBUFFERED), True
-        first = _milliseconds(listener.first - began)
-        return ok(name, f"first token after {first}, and its end comes"), False
+        first = "it has no token"
+        if listener.first:
+            first = f"first token after {_milliseconds(listener.first - began)}"
+        return ok(name, f"{first}, and its end comes"), False
 
     def _ask(self, *, stream: bool) -> Ask:
         """The tiny request, checked as a client's would be."""

@@ -16,7 +16,7 @@ from tests.unit.doctor.examined import (
     says,
     streams,
 )
-from tests.unit.inmemory import CHAT, DONE, BackendConnection, completion, delta
+from tests.unit.inmemory import CHAT, DONE, BackendConnection, completion, delta, event
 
 STREAM = f"{CHAT} stream"
 ERROR = b'data: {"error":{"message":"slot is gone"}}\n\n'
@@ -120,6 +120,14 @@ class Streams(Examined):
         self.stream(streams(*EVENTS[:-1]))
         self.assert_said(self.check, OK)
 
+    def test_answer_without_a_word(self) -> None:
+        """A model may end at once, or do nothing but think."""
+        self.stream(streams(EVENTS[2], DONE))
+        self.assert_said(self.check, OK, "no token")
+        thinks = event({"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]})
+        self.stream(streams(thinks, thinks, EVENTS[2], DONE))
+        self.assert_said(self.check, OK)
+
     def test_plain_json_in_its_place(self) -> None:
         """The gateway makes an event of it; clients wait for all of it."""
         self.stream(says(completion()))
@@ -197,8 +205,8 @@ class Buffered(Examined):
             streams_on(connection)
 
         def streams_on(connection: BackendConnection) -> None:
-            for event in EVENTS:
-                connection.piece(event)
+            for one in EVENTS:
+                connection.piece(one)
                 connection.clock.advance(0.01)
             connection.end()
 
