@@ -6,7 +6,7 @@ import re
 
 import attrs
 
-_BACKSLASH = ord("\\")
+_BACKSLASH, _ZERO = b"\\0"
 
 MAX_DIGITS = 15
 """Digits of a number that is not left to the parser."""
@@ -35,15 +35,13 @@ class Repeats:
     all of its kind do the same; and `count` with all that comes before it takes that apart.
 
     Of ``data: {"delta":"word","sequence_number":7}`` this keeps what stands before both,
-    ``data: {"delta":"``, between them, ``","sequence_number":``, and after them, ``}`` and the line
+    ``data: {"delta":"``, between them, ``,"sequence_number":``, and after them, ``}`` and the line
     ends. The name of the number can be nothing but a name, as that of the text.
     """
 
     text: re.Pattern[bytes]
     numbered: bool = False
     """Whether the event to be learnt has a ``sequence_number``. The reader says so."""
-    number: int = attrs.field(default=-1, init=False)
-    """The highest ``sequence_number`` of an event that was counted; -1 before there was one."""
 
     _before: bytes = attrs.field(default=b"", init=False)
     _after: bytes = attrs.field(default=b"", init=False)
@@ -52,6 +50,13 @@ class Repeats:
     # Empty where only the text may differ.
     _between: bytes = attrs.field(default=b"", init=False)
     _number_first: bool = attrs.field(default=False, init=False)
+    # The highest number so far.
+    _digits: bytes = attrs.field(default=b"", init=False)
+
+    @property
+    def number(self) -> int:
+        """The highest ``sequence_number`` of an event that was counted; -1 before there was one."""
+        return int(self._digits or b"-1")
 
     def count(self, events: bytes) -> int:
         """How many events these are, where each is the one that was learnt but for its text. 0
@@ -59,16 +64,19 @@ class Repeats:
         inner = events.removeprefix(self._before).removesuffix(self._after)
         if len(inner) + self._around != len(events) or _BACKSLASH in inner:
             return 0
-        texts, number = [inner], -1
+        texts, digits = [inner], b""
         if self._between:
-            # Neither a number nor such a text can hold what stands between them.
-            text, _, digits = inner.partition(self._between)
+            # A quote ends such a text, and no number holds one.
             if self._number_first:
-                text, digits = digits, text
+                rest, _, text = inner.rpartition(b'"')
+                digits = rest.removesuffix(self._between)
+            else:
+                text, _, rest = inner.partition(b'"')
+                digits = rest.removeprefix(self._between)
             # No number in JSON begins with a needless 0.
-            if not digits.isdigit() or len(digits) > MAX_DIGITS or digits.startswith(b"0"):
+            if not digits.isdigit() or len(digits) > MAX_DIGITS or digits[0] == _ZERO:
                 return 0
-            texts, number = [text], int(digits)
+            texts = [text]
         elif len(inner) > self._around:
             # Of two events the end of the first and the beginning of the second.
             texts = inner.split(self._after + self._before)
@@ -79,8 +87,9 @@ class Repeats:
         # What is printable holds no control character, which would have to be escaped.
         if not all(texts) or not said.isprintable() or '"' in said:
             return 0
-        if number > self.number:
-            self.number = number
+        # Numbers without needless zeros: the longer one is the higher.
+        if digits and (len(digits), digits) > (len(self._digits), self._digits):
+            self._digits = digits
         return len(texts)
 
     def learn(self, event: bytes) -> None:
@@ -97,6 +106,7 @@ class Repeats:
         if number is not None:
             self._number_first = number.start() < text.start()
             first, last = (number, text) if self._number_first else (text, number)
-            self._between = event[first.end(1) : last.start(1)]
+            # Without the quote that ends the text, or begins it.
+            self._between = event[first.end(1) : last.start(1)].strip(b'"')
         self._before, self._after = event[: first.start(1)], event[last.end(1) :]
         self._around = len(self._before) + len(self._after)
