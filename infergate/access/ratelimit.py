@@ -135,14 +135,16 @@ class TokenBuckets:
         return self._refusal(used)
 
     def peek(self, key: str) -> Decision:
-        """What `ask` would say of whether to let in; takes nothing."""
+        """What `ask` would say of whether to let in; takes nothing, and remembers nobody who has
+        not come yet."""
         _, _, used = self._look(key)
         if used + self._cost <= self._full:
             return self._decision(used, 0)
         return self._refusal(used)
 
     def _look(self, key: str) -> tuple[int, str, int]:
-        """Now, the key as it is kept, and how much of its bucket is used."""
+        """Now, the key as it is kept, and how much of its bucket is used: nothing where it would be
+        full by now, or was never asked for. Time that went backwards would give nothing back."""
         key = kept_key(key)
         now = round((self._seconds() - self._start) * _MICROSECONDS) * self._rate.count
         full_at = self._newer.get(key)

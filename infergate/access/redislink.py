@@ -63,6 +63,9 @@ class RedisLink:
     `reach` makes a new endpoint for each attempt, so that a name is looked up again and a failover
     is followed; `state` is what Redis is told first, and what it is called in the log. Whenever
     Redis is back, `before_up` is awaited before anybody asks it again, and `on_up` is called then.
+
+    One timer is all that a link needs: what comes next is a probe while it is up, and an attempt
+    while it is away. A question, an attempt and a probe each have a time of their own beside it.
     """
 
     _reach: Callable[[], IStreamClientEndpoint]
@@ -81,9 +84,11 @@ class RedisLink:
 
     @property
     def up(self) -> bool:
+        """Whether a question would be asked now."""
         return self._protocol is not None
 
     def start(self) -> None:
+        """Begin to connect. The gateway does not wait for it: it may be served without."""
         self._attempt()
 
     def stop(self) -> Deferred[None]:
@@ -100,7 +105,13 @@ class RedisLink:
         return last.addBoth(lambda _: self._drop())
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
-        """What `script` answers. Fails with `RedisAway`, after `ANSWER` seconds at the most."""
+        """What `script` answers. Fails with `RedisAway`, after `ANSWER` seconds at the most, or
+        twice that for one that has waited for the first attempt. Whether a script that got no
+        answer was run nobody knows.
+
+        Of a script txredisapi sends the text once on each connection, and from then on its digest
+        (EVALSHA); the text again where Redis has forgotten it.
+        """
         if self._protocol is not None:
             return self._answered(self._protocol, self._protocol.eval(script, keys, arguments))
         if self._first is None:
@@ -113,7 +124,11 @@ class RedisLink:
 
     def _answered(self, protocol: RedisProtocol, answer: Deferred[Any]) -> Deferred[Any]:
         """An answer in time; without one, or with an error, Redis is away. Whoever asks may cancel,
-        which is no fault of Redis's."""
+        which is no fault of Redis's: its answer is still awaited, and thrown away.
+
+        `protocol` is the connection that was asked. Where another has taken its place meanwhile,
+        what becomes of this answer says nothing of that one.
+        """
         asked: Deferred[Any] = Deferred()
 
         # Timers run before sockets are read: an answer that came while the event loop was busy is
@@ -232,6 +247,8 @@ async def connected(reach: Callable[[], IStreamClientEndpoint], state: SharedSta
 
 
 class _Protocol(RedisProtocol):  # type: ignore[misc]  # of a library without types
+    """One connection of txredisapi's. It tells its factory what becomes of it."""
+
     def connectionLost(self, reason: Failure) -> None:
         """Say why: a certificate, for example. txredisapi keeps that to itself."""
         self.factory.connectionError(away_reason(reason))
@@ -240,7 +257,11 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]  # of a library without ty
 
 class _Factory(Factory):
     """Makes one connection of txredisapi's; `ready` fires after AUTH and SELECT, and fails where
-    they are refused."""
+    they are refused, or the connection is lost before.
+
+    txredisapi asks its factory for `isLazy`, `connectionError` and `stopTrying`, which its own
+    factories have. For one that is lazy it logs a refused AUTH in words of its own.
+    """
 
     isLazy = False
     noisy = False

@@ -6,6 +6,16 @@ how many members an object may have.
 
 Nothing here makes a Python object for each value, member or string of a large text: ten
 megabytes hold millions of these. A text is searched as a whole, or in blocks of `BLOCK` bytes.
+
+    what is refused                 how it is found, without reading value by value
+    ----------------------------    -----------------------------------------------------------
+    no UTF-8                        decoded a block at a time, and the text thrown away
+    no JSON                         msgspec, which reads it once; its members stay as they came
+    too many members                colons counted; where there are many, names one by one
+    too deep                        brackets counted; where there are many, those outside strings
+                                    are taken eight at a time, by two tables
+    too long a number               digits become 0, and 401 of them side by side are looked for;
+                                    where there are, once more without the strings
 """
 
 from __future__ import annotations

@@ -79,6 +79,10 @@ class Ledger:
 
     `up` says whether the last call of the database went well, `pending` how many requests are not
     written yet, `lost` how many found no place in memory while it was away.
+
+    A batch that was not written is tried again as it is: a commit whose answer got lost may have
+    been one, and the batch's number has the database add it once. What comes meanwhile is gathered
+    for the next batch, so that a row may be in both, and its sums are added up in the database.
     """
 
     _store: IStore
@@ -107,6 +111,7 @@ class Ledger:
 
     @property
     def pending(self) -> int:
+        """Requests that are gathered, or in a batch that is not known to be written."""
         return self._gathering.requests + (self._batch.requests if self._batch is not None else 0)
 
     def start(self) -> None:

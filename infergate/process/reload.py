@@ -90,7 +90,11 @@ class Reloader:
     """Reads `sources` again when somebody asks, and when they have changed.
 
     `start` and `stop` are called once each, as of every part of the gateway; `reload` at any time
-    between them.
+    between them. Sources without files are left out: an endpoint without TLS is one. A fault of
+    our own in reading them is logged with its traceback, and ends nothing.
+
+    `run` calls a function off the reactor's thread. What it reads there it must not change: only
+    the swap, in the reactor's thread, puts anything into use.
     """
 
     def __init__(self, sources: Iterable[Source], clock: IReactorTime, run: Run) -> None:
@@ -161,7 +165,8 @@ def _has_keys(settings: Settings) -> bool:
 
 
 def _said_of(old: Settings, new: Settings) -> str:
-    """What is new of the keys, by names alone."""
+    """What is new of the keys, by names alone: ``added bob; removed eve; changed alice``. A name is
+    changed where it has another key, another last day of one, or another option."""
     before, after = _by_name(old), _by_name(new)
     lists = {
         "added": [name for name in after if name not in before],

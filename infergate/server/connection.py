@@ -375,7 +375,8 @@ class Connection(Protocol):
 
     def conclude(self, record: Record) -> None:
         """The answer is written, and ends with it. Close its record: now, or, where much of it is
-        still on its way, when the client has taken that."""
+        still on its way, when the client has taken that: an answer that a client never took is no
+        success, and its line in the log must not say so."""
         now = self._now()
         if record.bytes_out <= ON_THE_WAY or self._flow.taken:
             self.edge.conclude(record, now)
@@ -383,7 +384,9 @@ class Connection(Protocol):
             self._written = record, now
 
     def requestDone(self, request: Request) -> None:
-        """Called by Twisted's `Request.finish`: the answer is written, all of it."""
+        """Called by Twisted's `Request.finish`: the answer is written, all of it. Either the
+        connection ends with it, or the next request may come; the parser goes on behind the body of
+        the last one, which was read to its end."""
         self._served += 1
         self._expected_until = 0.0
         self._request = None
@@ -403,7 +406,9 @@ class Connection(Protocol):
         self._enter(WATCHING)
 
     def cut(self, *, reset: bool) -> None:
-        """Close in mid-answer, called by `Request.break_off`: with a FIN, or with a reset."""
+        """Close in mid-answer, called by `Request.break_off`: with a FIN, or with a reset. An
+        answer that says where it ends shows by itself that it is not whole; one that ends where the
+        connection does would not, and is reset."""
         if reset:
             self._enter(LINGERING)
             # The reset comes with the next sweep: what was written goes out before it.
@@ -436,7 +441,8 @@ class Connection(Protocol):
             self._keep_or_close()
 
     def make_room(self) -> None:
-        """Another connection is to have the place of this one."""
+        """Another connection is to have the place of this one, which idles, or is above the limit.
+        What it has asked meanwhile is refused with 503, so that its client tries again."""
         self._stop(Overloaded())
 
     def shut_down(self) -> None:
@@ -478,7 +484,8 @@ class Connection(Protocol):
             self.deadline = 0.0
 
     def _conclude_written(self, error: GatewayError | None = None) -> None:
-        """Close the record of what was written: as of then, or as of now where it failed."""
+        """Close the record of what was written: as of then, or as of now where it failed. The time
+        that a client took to read a good answer is not the gateway's."""
         if self._written is None:
             return
         (record, at), self._written = self._written, None
@@ -595,7 +602,8 @@ class Connection(Protocol):
             begun.process()
 
     def _lone_request(self) -> Request:
-        """A request whose head never was whole, or none, to be answered and recorded."""
+        """A request whose head never was whole, or none, to be answered and recorded: what is known
+        of it is as much as the parser has understood."""
         request = self._request = Request(self, self._parser.head, self._opened)
         self.edge.began(request.record)
         return request

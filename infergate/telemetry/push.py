@@ -64,6 +64,8 @@ class MetricsPusher:
         self._loop.start(self._interval, now=False)
 
     def stop(self) -> Deferred[None]:
+        """Push what has come since the last time. A push that is under way is given up: what it
+        says is said again by the last one."""
         if self._loop.running:
             self._loop.stop()
         self._pushing.cancel()
@@ -83,6 +85,15 @@ class SpanPusher:
     `add` is called with each exchange that is recorded; `parts` makes its spans, `message` the body
     of a push. At most `queue` exchanges wait: while the collector hangs, those that end are lost.
     `start` and `stop` are as for `MetricsPusher`.
+
+        what is going on       an exchange ends                        the next step
+        nothing                the timer begins                        the timer: a push
+        the timer runs         it waits; with a full batch             at once: a push
+        a push is under way    it waits, if there is room              a push where a batch is full,
+                                                                       else the timer begins
+
+    The spans themselves are made when they are pushed, and not when the exchange ends: what does
+    not fit into the queue costs nothing.
     """
 
     _collector: Collector
