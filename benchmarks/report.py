@@ -163,10 +163,14 @@ def _wait_row(row: dict[str, Any]) -> tuple[str, ...]:
 def growth_table(points: Sequence[dict[str, Any]]) -> str:
     """Each line's points, with how many times the count and the cost grew since the one before, and
     whether the cost grew no faster than the count, or not at all where it ought not to."""
-    rows = []
-    for before, point in zip(({"what": None}, *points), points, strict=False):
+    lines = dict.fromkeys(point["what"] for point in points)
+    rows: list[tuple[str, ...]] = []
+    last: dict[str, dict[str, Any]] = {}
+    for point in sorted(points, key=lambda point: list(lines).index(point["what"])):
         growth = straight = ""
-        if point["what"] == before["what"] and before["cost"]:
+        before = last.get(point["what"])
+        last[point["what"]] = point
+        if before is not None and before["cost"]:
             more, dearer = (point[key] / before[key] for key in ("count", "cost"))
             growth = f"{more:.1f} times, cost {dearer:.2f} times"
             allowed = (1 if point["what"] in FREE else more) * STRAIGHT

@@ -32,6 +32,12 @@ from benchmarks.targets import ROOT, TARGETS
 from benchmarks.watched import PATIENCE, Watched, prepare
 
 BODY = 10_000_000
+LARGEST_BODY = 2**25 - 1024
+"""Bytes: just under `MAX_BODY_BYTES`."""
+
+LARGEST = ("one long string", "escaped names", "empty objects in a message", "content in parts")
+"""Shapes of bodies of that size."""
+
 REPLY = 64 * 2**20 - 1024
 """Bytes: just under `MAX_RESPONSE_BYTES`."""
 
@@ -122,6 +128,11 @@ class Cases:
             body = shape(BODY)
             row = Wait("body", case, len(body), json_ms=_loads(body, self._repeats))
             with self.gateway() as gateway:
+                yield self.watch(row, gateway, partial(gateway.post, body))
+        for case in LARGEST:
+            body = BODIES[case](LARGEST_BODY)
+            with self.gateway() as gateway:
+                row = Wait("body", case, len(body))
                 yield self.watch(row, gateway, partial(gateway.post, body))
 
     def _replies(self) -> Iterator[Wait]:

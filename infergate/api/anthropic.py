@@ -65,7 +65,7 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
 
     Raises `BackendError` for a reply that is too large to be taken apart so.
     """
-    message = read_values(reply.body)
+    message = yield from read_values(reply.body)
     yield
     if len(message["content"]) > MAX_BLOCKS:
         raise BrokenReply(f"The backend's message has more than {MAX_BLOCKS} content blocks.")

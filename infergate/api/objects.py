@@ -15,6 +15,7 @@ from msgspec import Raw
 from infergate.api.steps import Steps
 from infergate.api.strictjson import (
     NotJSON,
+    has_more_values,
     member_steps,
     object_in_steps,
     read_object,
@@ -84,10 +85,11 @@ def read(decoder: msgspec.json.Decoder[T], raw: Raw | bytes) -> T | None:
         return None
 
 
-def read_values(body: bytes) -> dict[str, Any]:
+def read_values(body: bytes) -> Steps[dict[str, Any]]:
     """The members of a good reply as Python values; raises `BackendError` where that cannot be,
     as with the number 1e999, or where there are more than `MAX_VALUES`."""
-    values = read(_values, body) if body.count(b",") < MAX_VALUES else None
+    many = yield from has_more_values(body, MAX_VALUES)
+    values = None if many else read(_values, body)
     if values is None:
         raise BrokenReply("The backend's reply cannot be made a stream of.")
     return values

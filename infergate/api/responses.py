@@ -92,7 +92,7 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
     echo answers. The official clients build the response out of these events, and fail where one
     is missing. Raises `BackendError` for a reply that is too large to be taken apart so.
     """
-    response = read_values(reply.body)
+    response = yield from read_values(reply.body)
     yield
     if _size(response["output"]) > MAX_ITEMS:
         raise BrokenReply(f"The backend's response has more than {MAX_ITEMS} items.")

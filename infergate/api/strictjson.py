@@ -150,6 +150,19 @@ def member_steps(raw: Raw) -> Steps[dict[str, Raw]]:
     return _object.decode(raw)
 
 
+def has_more_values(text: bytes, limit: int) -> Steps[bool]:
+    """Whether a text that is known to be valid JSON has more values than `limit`: but for the last
+    of each array or object a comma follows each."""
+    # Strings may hold commas too: only where there are many these are left out.
+    if not (yield from _has_more(text, b",", limit)):
+        return False
+    count = 0
+    for block in _outside_strings(text, b""):
+        count += block.count(b",")
+        yield
+    return count > limit
+
+
 def member_names(text: bytes) -> Iterator[bytes]:
     """Each member's name in an object, quoted and spelled as it is there, also those given twice.
 

@@ -11,6 +11,7 @@ from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.objects import (
+    MAX_VALUES,
     array,
     event,
     fill,
@@ -51,9 +52,15 @@ class Replies(SynchronousTestCase):
         self.assertEqual(at_once(read_reply_or_array(b"{}", True)), {})
 
     def test_values(self) -> None:
-        """What Python cannot hold makes no stream."""
-        self.assertEqual(read_values(b'{"a":[1]}'), {"a": [1]})
-        self.assertRaises(BackendError, read_values, b'{"a":1e999}')
+        """What Python cannot hold makes no stream, nor what would take it long; a comma within a
+        text is no value."""
+        many = MAX_VALUES + 2
+        text = b'{"a":"%b"}' % (b"," * many)
+        self.assertEqual(len(at_once(read_values(text))["a"]), many)
+        values = b'{"a":[%b1]}' % (b"1," * many)
+        self.assertRaises(BackendError, at_once, read_values(values))
+        self.assertEqual(at_once(read_values(b'{"a":[1]}')), {"a": [1]})
+        self.assertRaises(BackendError, at_once, read_values(b'{"a":1e999}'))
 
 
 class Parts(SynchronousTestCase):
