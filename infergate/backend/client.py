@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 from treq.client import HTTPClient
 from treq.response import _Response
 from twisted.internet.defer import Deferred, succeed
@@ -24,9 +25,10 @@ from infergate.telemetry.record import Record
 USER_AGENT = b"infergate/" + __version__.encode("ascii")
 
 
+@attrs.define(eq=False, repr=False)
 class Backend:
-    """Sends requests to the API whose base is `url`, which has no ``/`` at its end, through the
-    agent of its origin. `retries` counts further tries after a connection that failed before one
+    """Sends requests to the API at `base`, a URL with no ``/`` at its end, through the agent of its
+    origin. `retries` counts further tries after a connection that failed before one
     byte of the request was out; `api_key` goes along as a bearer token; `well` asks whether the
     backend is well, for calls with no limit to how long the answer may take to begin.
 
@@ -37,27 +39,22 @@ class Backend:
     A worker calls `call` once for each request of a client, then `send` with it.
     """
 
-    def __init__(
-        self,
-        agent: OriginAgent,
-        url: str,
-        deadlines: Deadlines,
-        *,
-        timeouts: Timeouts,
-        api_key: str | None = None,
-        retries: int = 1,
-        well: Callable[[], Deferred[bool]] | None = None,
-    ) -> None:
-        self._client = OriginClient(agent)
-        self._base = url
-        self._root = url.removesuffix("/v1")
-        self._deadlines = deadlines
-        self._timeouts = timeouts
-        self._retries = retries
-        self._well = well
+    _agent: OriginAgent
+    _base: str
+    _deadlines: Deadlines
+    _timeouts: Timeouts
+    _api_key: str | None = None
+    _retries: int = 1
+    _well: Callable[[], Deferred[bool]] | None = None
+    _client: OriginClient = attrs.field(init=False)
+    # The header fields that every request carries.
+    _fixed: dict[bytes, list[bytes]] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._client = OriginClient(self._agent)
         self._fixed = {b"User-Agent": [USER_AGENT]}
-        if api_key:
-            self._fixed[b"Authorization"] = [b"Bearer " + api_key.encode("utf-8")]
+        if self._api_key:
+            self._fixed[b"Authorization"] = [b"Bearer " + self._api_key.encode("utf-8")]
 
     def call(self, record: Record) -> Call:
         """A new exchange on behalf of the request of `record`."""
@@ -77,7 +74,7 @@ class Backend:
         Errors: those of `Call.head`.
         """
         below_base = path.startswith("/v1/")
-        url = self._base + path[3:] if below_base else self._root + path
+        url = self._base + path[3:] if below_base else self._base.removesuffix("/v1") + path
         fields = {**self._fixed, **headers}
         producer = None if body is None else Body(body)
         # The answer may take long, and the prompt may be large.

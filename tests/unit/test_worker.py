@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 
 from infergate.acceptance import REJECTION_BYTES, REJECTION_SECONDS
 from infergate.backend.call import Timeouts
+from infergate.backend.client import Backend
 from infergate.backend.health import PROBE_INTERVAL
 from infergate.worker import (
     BackendWorker,
@@ -682,14 +683,14 @@ class Memory(BackendCase):
     def setUp(self) -> None:
         super().setUp()
         self.seen: list[weakref.ref[Any]] = []
-        made = self.running.worker._backend.call
+        made = Backend.call
 
-        def call(record: Any) -> Any:
-            one = made(record)
+        def call(backend: Backend, record: Any) -> Any:
+            one = made(backend, record)
             self.seen.append(weakref.ref(one))
             return one
 
-        self.patch(self.running.worker._backend, "call", call)
+        self.patch(Backend, "call", call)
         began = self.running.edge.began
         self.patch(self.running.edge, "began", lambda record: (self.see(), began(record)))
         gc.disable()
