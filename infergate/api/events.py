@@ -272,7 +272,10 @@ class Scanner:
         data = _data_alone(event)
         if data is not None:
             return self._hear(data, b"", event)
-        lines = [line for line in event.splitlines() if line and not line.startswith(b":")]
+        lines = [line for line in event.splitlines() if line]
+        if len(lines) == 2 and event.startswith(b"event: ") and lines[1].startswith(b"data: "):
+            return self._hear(lines[1][6:], lines[0][7:], event)
+        lines = [line for line in lines if not line.startswith(b":")]
         return self._hear(*_read_fields(lines), event) if lines else True
 
     def _hear(self, data: bytes, name: bytes, event: bytes) -> bool:
