@@ -7,6 +7,7 @@ enough.
 processes, targets, bench   what is started, how, and what it cost
 question, replies, shapes   what is said over the wire
 peers                       beside other gateways, one load after the other
+dialects                    a streamed chunk of each dialect beside one of a chat
 waits, watched              how long one request or reply keeps the others waiting
 growth                      how cost grows with what there is more of
 scaling, shared_port,       what two processes on one port carry, Redis's share, and a simulation

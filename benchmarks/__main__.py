@@ -13,17 +13,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, instructions, scaling, waits
+from benchmarks import dialects, growth, instructions, scaling, waits
 from benchmarks.bench import Bench, say
 from benchmarks.page import write_docs
 from benchmarks.peers import check, one_round
 from benchmarks.processes import Unavailable, allow_many_files
-from benchmarks.report import goals_table, growth_table, medians, waits_table
+from benchmarks.report import dialects_table, goals_table, growth_table, medians, waits_table
 from benchmarks.targets import TARGETS, Environments
 from benchmarks.versions import compare
 
 KINDS = ("body", "reply", "stream", "other")
-PARTS = ("peers", "waits", "growth", "scaling", "instructions")
+PARTS = ("peers", "dialects", "waits", "growth", "scaling", "instructions")
 
 
 def machine() -> dict[str, Any]:
@@ -91,6 +91,8 @@ def measure(bench: Bench, given: argparse.Namespace, environments: Environments)
     parts = chosen(given.parts, PARTS, "--parts")
     if "instructions" in parts:
         result["instructions"] = count_instructions(environments, keep=given.keep)
+    if "dialects" in parts:
+        result["dialects"] = dialects.measure(bench)
     if "waits" in parts:
         result["waits"] = waits.measure(bench, 1 if given.quick else 3, given.waits)
     if "growth" in parts:
@@ -108,6 +110,8 @@ def measure(bench: Bench, given: argparse.Namespace, environments: Environments)
 def show(result: dict[str, Any]) -> None:
     if counts := result.get("instructions"):
         instructions.check(counts)
+    if "dialects" in result:
+        print(dialects_table(result["dialects"]))
     if "waits" in result:
         print(waits_table(result["waits"]))
     if "growth" in result:
@@ -130,7 +134,7 @@ def main() -> int:
             share = 0.5 if given.quick else 1.0
             return 0 if compare(bench, given.before.resolve(), given.rounds, share) else 1
         if given.check:
-            good = check(bench)
+            good = dialects.check(bench) and check(bench)
             counts = count_instructions(environments)
             return 0 if (counts is None or instructions.check(counts)) and good else 1
         result = measure(bench, given, environments)

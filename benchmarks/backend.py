@@ -1,9 +1,10 @@
 """The model server that all targets share: it computes nothing, and costs little.
 
 A user message with ``@NxT`` asks for a stream of N chunks, one each T milliseconds (T = 0: each
-chunk a write of its own, as fast as the reader takes them); any other is answered with one plain
-completion. Each chunk's text is ``@`` and the microsecond of `time.monotonic` at which it was
-written, which no gateway may change, so that the reader can tell how long it took.
+chunk a write of its own, as fast as the reader takes them), in the dialect of its path; any other
+is answered with one plain completion. Each chunk's text is ``@`` and the microsecond of
+`time.monotonic` at which it was written, which no gateway may change, so that the reader can tell
+how long it took.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import cast
 import uvloop
 
 from benchmarks.processes import allow_many_files
-from benchmarks.replies import END, FINISH, HEAD, PLAIN, USAGE, chunk
+from benchmarks.replies import END, ENDS, FINISH, HEAD, PLAIN, USAGE, chunk, delta
 
 _STREAM = re.compile(rb"@(\d+)x(\d+)")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -62,6 +63,7 @@ class Stream:
     left: int
     interval: int
     usage: bool
+    path: str
 
     def step(self) -> bool:
         """Write what is next; whether there is more."""
@@ -69,9 +71,11 @@ class Stream:
             return False
         if self.left:
             self.left -= 1
-            self.transport.write(chunk(time.monotonic_ns() // 1000))
+            now = time.monotonic_ns() // 1000
+            self.transport.write(delta(self.path, now) if self.path in ENDS else chunk(now))
             return True
-        self.transport.write(FINISH + (USAGE if self.usage else b"") + END)
+        chat_end = FINISH + (USAGE if self.usage else b"") + END
+        self.transport.write(ENDS.get(self.path, chat_end))
         return False
 
 
@@ -100,7 +104,8 @@ class Backend(asyncio.Protocol):
             self._transport.write(PLAIN)
             return
         usage = b"include_usage" in request
-        stream = Stream(self._transport, int(wanted[1]), int(wanted[2]), usage)
+        path = request.split(b" ", 2)[1].decode()
+        stream = Stream(self._transport, int(wanted[1]), int(wanted[2]), usage, path)
         self._transport.write(HEAD)
         if stream.interval:
             stream.step()

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.processes import Server, Unavailable, free_port, scratch
 from benchmarks.targets import ROOT, TARGETS, Environments, Launch, Target
 
-Load = dict[str, float]
+Load = dict[str, Any]
 """What the clients do, as `benchmarks.load` reads it."""
 
 WARM_UP: tuple[Load, ...] = (

@@ -4,7 +4,8 @@ With ``connections``, plain requests one after the other on each, or with ``chun
 of so many chunks without a pause; with ``streams`` and ``interval``, that many streams at once
 with one chunk each `interval` milliseconds, or without a pause (0). ``callers`` takes turns with
 the keys of so many callers, ``body`` makes each prompt so many bytes longer, ``pause`` has each
-connection wait so many milliseconds before the next request, on average and at random.
+connection wait so many milliseconds before the next request, on average and at random. With
+``path`` the streams are in another dialect than a chat's.
 
 Prints one JSON object. Times are in milliseconds, and as a client sees them: what a gateway adds is
 the difference from the same without one.
@@ -29,7 +30,7 @@ from typing import Any, cast
 import uvloop
 
 from benchmarks.processes import allow_many_files
-from benchmarks.question import KEY, caller_key, question
+from benchmarks.question import KEY, caller_key, question, stream_of
 
 _STAMPS = re.compile(rb"@(\d{16})").findall
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -193,13 +194,16 @@ async def repeated(
     return results.summary("wait", requests=count, per_second=count / seconds)
 
 
-async def streams(port: int, seconds: float, streams: int, interval: int) -> dict[str, Any]:
+async def streams(
+    port: int, seconds: float, streams: int, interval: int, path: str = ""
+) -> dict[str, Any]:
     """Streams that last `seconds` each; those without a pause have no end, and are cut off.
 
     The rate is that of the time in which all of them should run.
     """
     chunks = round(seconds * 1000 / interval) if interval else 1_000_000_000
-    request = question(port, f"@{chunks}x{interval}", stream=True)
+    prompt = f"@{chunks}x{interval}"
+    request = stream_of(path, port, prompt) if path else question(port, prompt, stream=True)
     began = _now()
     window = began + streams * RAMP_MICROSECONDS + 500_000, began + round(seconds * 1e6)
     results = Results(streams, window)

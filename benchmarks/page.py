@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks import scaling
 from benchmarks.plots import bars, lines
 from benchmarks.report import (
+    dialects_table,
     figures_table,
     goals_table,
     growth_table,
@@ -51,6 +52,8 @@ def _tables(result: dict[str, Any]) -> dict[str, str]:
         rounds = f"Medians of interleaved rounds, {len(result['rounds'])} in all."
         plots = "![CPU seconds](performance-cpu.svg)\n![Scaling](performance-scaling.svg)"
         tables["benchmarks"] = "\n\n".join((rounds, *parts, plots))
+    if "dialects" in result:
+        tables["dialects"] = dialects_table(result["dialects"])
     if "waits" in result:
         tables["waits"] = waits_table(result["waits"])
     if "growth" in result:

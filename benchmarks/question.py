@@ -26,9 +26,12 @@ ASKED: dict[str, dict[str, object]] = {
 """The same, asked in other dialects, by the path."""
 
 
-def stream_of(path: str) -> bytes:
-    """The bytes of such a request, which asks for a stream."""
-    return _request(8080, path, {"model": "bench", **ASKED[path], "stream": True}, KEY)
+def stream_of(path: str, port: int = 8080, prompt: str = "") -> bytes:
+    """The bytes of such a request, which asks for a stream, with `prompt` as in `question`."""
+    document = {"model": "bench", **ASKED[path], "stream": True}
+    if prompt:
+        document["metadata"] = {"prompt": prompt}
+    return _request(port, path, document, KEY)
 
 
 def question(port: int, prompt: str = "", *, stream: bool = False, key: str = KEY) -> bytes:

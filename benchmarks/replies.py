@@ -54,12 +54,12 @@ def delta(path: str, number: int) -> bytes:
     """One delta of a stream in another dialect, as vLLM writes it, with ``@`` in its text."""
     if path == "/v1/responses":
         return _named(
-            b'{"content_index":0,"delta":"@%03d","item_id":"msg_1","logprobs":[],"output_index":0,'
+            b'{"content_index":0,"delta":"@%016d","item_id":"msg_1","logprobs":[],"output_index":0,'
             b'"sequence_number":%d,"type":"response.output_text.delta"}' % (number, number)
         )
     return _named(
         b'{"type":"content_block_delta","index":0,'
-        b'"delta":{"type":"text_delta","text":"@%03d"}}' % number
+        b'"delta":{"type":"text_delta","text":"@%016d"}}' % number
     )
 
 

@@ -12,6 +12,9 @@ from benchmarks.targets import TARGETS
 Figures = dict[str, dict[str, float]]
 
 TITLES = {"direct": "no gateway"} | {name: target.title for name, target in TARGETS.items()}
+LIKE_A_CHAT = 1.15
+"""How many times the CPU of a chunk of a chat one of another dialect may cost."""
+
 COUNTS = (100, 300, 1000, 3000)
 
 # What a row says, its figure, the digits after the point.
@@ -131,6 +134,22 @@ def goals_table(figures: Figures) -> str:
             cells = f"{value:.3g}", f"{sign} {limit}", "yes" if reached else "no"
             rows.append((text, *cells))
     return _table(("", "measured", "goal", "reached"), rows)
+
+
+def dialects_table(costs: dict[str, dict[str, float]]) -> str:
+    """What a streamed chunk costs in each dialect, beside one of a chat."""
+    rows = [
+        (
+            path,
+            f"{cost['cpu_us']:.1f}",
+            f"{cost['times']:.2f} ({cost['least']:.2f} to {cost['most']:.2f})",
+            f"<= {LIKE_A_CHAT}",
+            "yes" if cost["times"] <= LIKE_A_CHAT else "no",
+        )
+        for path, cost in costs.items()
+    ]
+    head = ("a chunk of 200 streams, one each 10 ms", "CPU, us", "to a chat's", "goal", "reached")
+    return _table(head, rows)
 
 
 def waits_table(rows: Sequence[dict[str, Any]]) -> str:
