@@ -15,6 +15,7 @@ from msgspec import Raw
 from infergate.api.steps import Steps
 from infergate.api.strictjson import (
     NotJSON,
+    has_more,
     has_more_values,
     member_steps,
     object_in_steps,
@@ -23,6 +24,11 @@ from infergate.api.strictjson import (
 from infergate.errors import BrokenReply
 
 NULL = Raw(b"null")
+
+MAX_PARSED = 16_000_000
+"""Values, arrays or objects of a reply: three times what 64 MiB of embeddings have. The parser goes
+through all of them in one go, which with more empty ones would take longer than a tenth of a
+second."""
 
 MAX_VALUES = 200_000
 """Values of which Python objects are made at once: a tenth of a second's worth."""
@@ -49,6 +55,7 @@ def read_small_reply(body: bytes) -> dict[str, Raw]:
 def read_reply(body: bytes) -> Steps[dict[str, Raw]]:
     """The same for a reply of any size."""
     try:
+        yield from _bound_values(body)
         return _reply((yield from object_in_steps(body)))
     except NotJSON as error:
         raise _not_json(error) from None
@@ -59,10 +66,19 @@ def read_reply_or_array(body: bytes, takes_array: bool) -> Steps[dict[str, Raw] 
     if not takes_array or not body.lstrip(b" \t\r\n").startswith(b"["):
         return (yield from read_reply(body))
     try:
+        yield from _bound_values(body)
         yield from object_in_steps(body)
     except NotJSON as error:
         raise _not_json(error) from None
     return None
+
+
+def _bound_values(body: bytes) -> Steps[None]:
+    """Raise `BackendError` where the parser would take too long for the text in one go."""
+    if len(body) > MAX_PARSED:
+        for byte in (b",", b"[", b"{"):
+            if (yield from has_more(body, byte, MAX_PARSED)):
+                raise BrokenReply(f"The backend's reply has more than {MAX_PARSED} values.")
 
 
 def _reply(members: dict[str, Raw] | None) -> dict[str, Raw]:

@@ -99,7 +99,7 @@ def object_in_steps(text: bytes) -> Steps[dict[str, Raw] | None]:
             yield from _utf8_steps(text)
         yield
         # Each member has its colon: most texts have too few of these for too many members.
-        if (yield from _has_more(text, b":", MAX_MEMBERS)):
+        if (yield from has_more(text, b":", MAX_MEMBERS)):
             yield from _count_members(text)
         yield
         members = _decoded(text)
@@ -107,8 +107,8 @@ def object_in_steps(text: bytes) -> Steps[dict[str, Raw] | None]:
         raise _not_json(error) from None
     yield
     # Strings may hold brackets too, so counting those in is enough to acquit.
-    if (yield from _has_more(text, b"[", HALF_DEPTH)) or (
-        yield from _has_more(text, b"{", HALF_DEPTH)
+    if (yield from has_more(text, b"[", HALF_DEPTH)) or (
+        yield from has_more(text, b"{", HALF_DEPTH)
     ):
         yield from _depth_steps(text)
     yield
@@ -143,7 +143,7 @@ def member_steps(raw: Raw) -> Steps[dict[str, Raw]]:
     """The members of an object that is known to be valid JSON; `NotJSON` where there are more
     than `MAX_MEMBERS`. They hold the text that `raw` is a part of, and no copy of it."""
     text = bytes(raw)
-    if (yield from _has_more(text, b":", MAX_MEMBERS)):
+    if (yield from has_more(text, b":", MAX_MEMBERS)):
         yield from _count_members(text)
     if len(text) > BLOCK:
         yield
@@ -154,7 +154,7 @@ def has_more_values(text: bytes, limit: int) -> Steps[bool]:
     """Whether a text that is known to be valid JSON has more values than `limit`: but for the last
     of each array or object a comma follows each."""
     # Strings may hold commas too: only where there are many these are left out.
-    if not (yield from _has_more(text, b",", limit)):
+    if not (yield from has_more(text, b",", limit)):
         return False
     count = 0
     for block in _outside_strings(text, b""):
@@ -239,7 +239,7 @@ def _count_members(text: bytes) -> Steps[None]:
         raise
 
 
-def _has_more(text: bytes, byte: bytes, limit: int) -> Steps[bool]:
+def has_more(text: bytes, byte: bytes, limit: int) -> Steps[bool]:
     """Whether a text has one byte more than `limit` times, inside strings or outside."""
     count = 0
     for at in range(0, len(text), BLOCK):

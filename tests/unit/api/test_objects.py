@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.api import objects
 from infergate.api.objects import (
     MAX_VALUES,
     array,
@@ -50,6 +51,15 @@ class Replies(SynchronousTestCase):
         self.assertIsNone(at_once(read_reply_or_array(b" \r\n[1]", True)))
         self.assertRaises(BackendError, at_once, read_reply_or_array(b"[1]", False))
         self.assertEqual(at_once(read_reply_or_array(b"{}", True)), {})
+
+    def test_more_values_than_the_parser_goes_through_quickly(self) -> None:
+        """Are no reply, whichever kind they are of."""
+        self.patch(objects, "MAX_PARSED", 1000)
+        for many in (b"1," * 1001 + b"1", b"[" * 1001, b"[[],{}],".join([b""] * 600) + b"1"):
+            body = b'{"a":[%b]}' % many
+            self.assertRaises(BackendError, at_once, read_reply(body))
+            self.assertRaises(BackendError, at_once, read_reply_or_array(b"[%b]" % body, True))
+        self.assertIn("a", at_once(read_reply(b'{"a":[%b1]}' % (b"1," * 900))))
 
     def test_values(self) -> None:
         """What Python cannot hold makes no stream, nor what would take it long; a comma within a
