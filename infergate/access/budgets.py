@@ -1,4 +1,11 @@
-"""The budgets of a day, a week or a month, taken over from the ledger."""
+"""The budgets of a day, a week or a month, taken over from the ledger.
+
+A gateway that is restarted at noon has counted nothing of the day; its ledger has. So the counts of
+these windows begin with the sums of the ledger, read before the first request comes, and each
+`REFRESH` seconds they are taken over anew, since other processes may write to the same ledger. What
+this process has counted is part of what it reads: the ledger adds what it has not written yet.
+Minutes and hours are not taken over: a row of the ledger stands for an hour.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +76,7 @@ class Budgets:
         return Deferred.fromCoroutine(self._read()).addErrback(lambda _: None)
 
     async def _read(self) -> None:
+        """Take over each window in which anybody has a budget, one question after another."""
         for window in self._windows():
             began = bounds(window, self._wall())[0]
             self._limits.learn(window, began, await self._ledger.tokens(began))

@@ -1,4 +1,10 @@
-"""Which Redis a `SHARED_STATE` names."""
+"""Which Redis a `SHARED_STATE` names.
+
+redis://cache                          port 6379, no password, database 0
+rediss://gate:p%40ss@cache:6380/2      TLS, a user with the password p@ss, database 2
+redis://:secret@[2001:db8::1]:6379     a password alone
+unix:/run/redis/redis.sock             a socket on this machine
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,15 @@
-"""How the backend is: asked rarely, for all who want to know."""
+"""How the backend is: asked rarely, for all who want to know.
+
+    the health route answers    `State`     what ``/readyz`` says
+    200                         WELL        ready
+    404, 401, 501 and others    ALIVE       ready
+    503                         LOADING     backend_loading
+    500, 502, 504 and others    AWAY        backend_unavailable
+    nothing                     AWAY        backend_unavailable
+
+A backend without a health route is ALIVE where it takes a connection. Who asks while a question is
+under way waits for its answer, and who asks within `PROBE_INTERVAL` of one gets that.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,15 @@
 A reader that stops, such as a pager or a stuck log collector, must not stop the gateway. What it
 does not take waits in a queue; the reactor says when it takes something again. What the queue has
 no room for is dropped and counted, and a line says so where the gap is.
+
+    the queue       a line comes                          the reader takes something
+    empty           it is written at once; what is not    -
+                    taken of it begins the queue
+    not full        it is queued                          it is written from the queue
+    full            it is lost, until half of the queue   the same; a line says how many were lost
+                    has been read
+    at the end      it is queued, and the process waits   until all is read, or nothing is taken for
+                    for the reader                        `STOPPED_READER` seconds
 """
 
 from __future__ import annotations

@@ -111,7 +111,8 @@ def _text(text: str, columns: int, end: str = "…") -> str:
 
 
 def _cut(text: str, columns: int, end: str = "…") -> str:
-    """At most so many columns of a text, of which Chinese characters take two each."""
+    """At most so many columns of a text, of which Chinese characters take two each. What was cut
+    off shows by the `end`, which takes its columns too."""
     if len(text) * 2 <= columns:
         return text
     widths = [2 if east_asian_width(character) in "WF" else 1 for character in text]
