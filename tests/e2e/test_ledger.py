@@ -186,6 +186,30 @@ class Ledgers(SynchronousTestCase):
         process.stop()
         return logged(process.requests())
 
+    def two_at_once(self, database: str, sums: Callable[[], Sums]) -> None:
+        """Two gateways write under load, one of them is killed, and the other goes on: the ledger
+        has all of the one that lives, and of the other all but the last second."""
+        lives, dies = (self.gateway(database) for _ in range(2))
+        loads = [Load(process.url) for process in (lives, dies)]
+        time.sleep(2)
+        before = total(logged(dies.requests()))
+        time.sleep(1)
+        dies.process.kill()
+        dies.process.wait()
+        time.sleep(0.5)
+        for load in loads:
+            load.stop()
+        lives.stop()
+        self.assertEqual(set(loads[0].statuses), {200})
+        self.assertEqual(self.lines(lives), [])
+        whole, cut = logged(lives.requests()), logged(dies.requests())
+        found = total(sums())
+        self.assertGreaterEqual(found, total(whole) + before)
+        self.assertLessEqual(found, total(whole) + total(cut))
+        for key, (requests, prompt, completion) in sums().items():
+            # Every request of this load has one token in and two out.
+            self.assertEqual((prompt, completion), (requests, 2 * requests), key)
+
 
 class Sqlite(Ledgers):
     def test_orderly_stop_loses_nothing(self) -> None:
@@ -258,6 +282,10 @@ class Sqlite(Ledgers):
         lines = [line for process in processes for line in process.requests()]
         self.assertEqual(in_sqlite(self.path), logged(lines))
 
+    def test_one_of_two_processes_is_killed(self) -> None:
+        """What the other writes into the same file at the same time is whole."""
+        self.two_at_once(str(self.path), lambda: in_sqlite(self.path))
+
     def test_budget_goes_on_after_a_restart(self) -> None:
         """What was used up stays used up, from the first request on."""
         files = {"keys": f"alice:{KEYS['alice']} tokens=3/day\n"}
@@ -300,6 +328,11 @@ class PostgreSQL(Ledgers):
         process = self.gateway(self.server.url())
         expected = self.through_an_outage(process, self.server.stop, self.server.start, 2)
         self.assertEqual(in_postgres(self.server), expected)
+
+    def test_one_of_two_processes_is_killed(self) -> None:
+        """What the other writes into the same tables at the same time is whole, and no lock of the
+        dead one is in its way."""
+        self.two_at_once(self.server.url(), lambda: in_postgres(self.server))
 
     def test_silent_server_holds_up_no_request(self) -> None:
         """Its processes are stopped and say nothing: within ten seconds it counts as away. What
