@@ -33,6 +33,7 @@ from functools import partial
 
 import attrs
 import msgspec
+from twisted.internet.task import deferLater
 from zope.interface import Interface, implementer
 
 from infergate.acceptance import accepted
@@ -135,6 +136,9 @@ class BackendWorker:
         call = self._backend.call(record)
         streams = ask.stream and operation.reader is not None
         body = ask.body()
+        if len(body) > LARGE:
+            # To write it anew was one slice, to copy it to the socket will be another.
+            await deferLater(self._deadlines.clock, 0)
         # The answer may take long, and the prompt may be large.
         ask = ask.without_members()
         estimate = estimate_prompt(body) if streams else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from twisted.internet.defer import Deferred
 
 from infergate.errors import BodyTooLarge, GatewayError
@@ -19,13 +21,14 @@ class Body:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._data: bytes | bytearray = b""
+        self._data: bytes | BytesIO = b""
         self._whole = False
         self._error: GatewayError | None = None
         self._reader: Deferred[bytes] | None = None
 
     def __len__(self) -> int:
-        return len(self._data)
+        data = self._data
+        return len(data) if isinstance(data, bytes) else data.tell()
 
     @property
     def awaited(self) -> bool:
@@ -36,15 +39,19 @@ class Body:
         """Take a part of the body; too much of it fails the body for whoever reads it."""
         if self._error is not None:
             return
-        if len(self._data) + len(chunk) > self._limit:
+        data = self._data
+        if len(self) + len(chunk) > self._limit:
             self.fail(BodyTooLarge())
-        elif not self._data:
+        elif not data:
             self._data = chunk
         else:
-            # One buffer: a list of two-byte chunks would take twenty times their size.
-            if isinstance(self._data, bytes):
-                self._data = bytearray(self._data)
-            self._data += chunk
+            # One buffer: a list of two-byte chunks would take twenty times their size. This kind
+            # gives out what it holds without a copy.
+            if isinstance(data, bytes):
+                first, data = data, BytesIO()
+                data.write(first)
+                self._data = data
+            data.write(chunk)
 
     def end(self) -> None:
         self._whole = True
@@ -71,4 +78,4 @@ class Body:
 
     def _take(self) -> bytes:
         data, self._data = self._data, b""
-        return bytes(data)
+        return data if isinstance(data, bytes) else data.getvalue()

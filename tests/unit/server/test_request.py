@@ -7,6 +7,7 @@ import re
 import textwrap
 import uuid
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -231,7 +232,7 @@ class Body(RequestCase):
         head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         asked = self.asked(head + b"2\r\nab\r\n" * 2000)
         self.client.send(b"2\r\nab\r\n" * 2000 + b"0\r\n\r\n")
-        self.assertIsInstance(asked.body._data, bytearray)
+        self.assertIsInstance(asked.body._data, BytesIO)
         self.assertEqual(self.successResultOf(reading(asked)), b"ab" * 4000)
 
     def test_body_that_never_is_whole_fails_whoever_asks(self) -> None:
