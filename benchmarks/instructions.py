@@ -60,8 +60,7 @@ COUNTS = {
 DIALECTS = ("responses", "messages")
 LIKE_A_CHAT = 1.2
 """How many times the instructions of a chunk of a chat one of another dialect may take. These leave
-out the system calls, which are most of a chunk's CPU: with them, of real processes on sockets, 1.15
-is the goal, and 1.00 to 1.06 was measured on 2026-11-27."""
+out the system calls, which are most of a chunk's CPU: `benchmarks.dialects` measures with them."""
 
 SECONDS = 600
 _COLLECTED = re.compile(r"Collected : (\d+)")
