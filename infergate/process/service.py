@@ -124,6 +124,9 @@ class GatewayService(Service):
         self._edge.abort()
         if self._metrics_edge is not None:
             self._metrics_edge.abort()
+        if self._edge.connections:
+            # They are lost in the next event loop iteration, and have their lines in the log then.
+            await deferLater(self._clock, 0)
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         for pool in self._pools:

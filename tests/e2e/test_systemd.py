@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import time
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -91,6 +92,12 @@ class Notified(SynchronousTestCase):
         self.addCleanup(process.kill)
         return process
 
+    def path(self) -> str:
+        """Where a socket can be; the path of trial's folder may be too long for one."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return os.path.join(folder.name, "notify")
+
     def heard(self) -> str:
         return self.systemd.recv(1000).decode()
 
@@ -98,7 +105,7 @@ class Notified(SynchronousTestCase):
         """systemd hears when the gateway listens, that it reloads and has done so, and that it
         stops, at a socket that is a file and at one that is none."""
         name = f"infergate-e2e-{os.getpid()}"
-        path = os.path.abspath(self.mktemp())
+        path = self.path()
         for address, bound in ((path, path), (f"@{name}", f"\0{name}")):
             process = self.start(address, bound)
             self.assertEqual(self.heard(), "READY=1")
@@ -117,7 +124,7 @@ class Notified(SynchronousTestCase):
     def test_watchdog(self) -> None:
         """The watchdog hears from a process twice in the time that it gives, and not from one that
         hangs."""
-        path = os.path.abspath(self.mktemp())
+        path = self.path()
         process = self.start(path, path, WATCHDOG_USEC="400000")
         self.assertEqual(self.heard(), "READY=1")
         began = time.monotonic()

@@ -172,17 +172,19 @@ class Draining(SynchronousTestCase):
         self.assertEqual(self.running.clock.getDelayedCalls(), [])
 
     def test_client_that_does_not_read_is_cut(self) -> None:
-        """A client that does not take its last words is cut, so that the process does end."""
+        """A client that does not take its last words is cut, so that the process does end; its line
+        is in the log by then."""
         client = self.running.connect()
         client.send(chat())
         client.stop_reading()
         stopped = self.service.stopService()
+        stopped.addCallback(lambda _: list(self.running.outcomes))
         self.running.wait(DRAIN)
         self.assertNoResult(stopped)
         self.running.wait(LAST_WORDS)
         self.running.wait(0)
         self.assertTrue(client.wire.aborted)
-        self.successResultOf(stopped)
+        self.assertEqual(self.successResultOf(stopped), ["shutdown"])
 
     def test_drain_timeout_of_zero_waits_for_nothing(self) -> None:
         """With a DRAIN_TIMEOUT of 0 nothing is waited for."""
