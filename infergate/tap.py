@@ -19,6 +19,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
+from threading import Thread
 from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
@@ -132,6 +134,8 @@ def _service(
         greeting.append(f"Metrics at {url(ports[1].getHost(), where)}/metrics")
     writer = LogWriter(target, reactor)
     wired.metrics.count_dropped_lines(lambda: writer.dropped)
+    # A thread that reads a file or resolves a name holds up no process that is to end now.
+    reactor.getThreadPool().threadFactory = partial(Thread, daemon=True)
     reloader = Reloader(
         [KeyFiles(settings, wired.admission, wired.roster), main, apart],
         reactor,

@@ -83,6 +83,20 @@ class Leaving(SynchronousTestCase):
         self.assertEqual(chat(process.url, {})[0], 200)
         self.assertEqual(process.process.wait(10), 0)
 
+    def test_second_signal_after_a_reload(self) -> None:
+        """A second signal ends the process now, also where it has used a thread: for a reload."""
+        process = gateway(
+            {"DRAIN_DELAY": "30", "API_KEYS_FILE": "keys"}, files={"keys": "one:a-long-enough-key"}
+        )
+        self.addCleanup(process.kill)
+        self.assertEqual(get(process.url + "/readyz/self")[0], 200)
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "Reloaded" in process.log_text(), 5, "the reload")
+        process.send_signal(signal.SIGTERM)
+        wait_for(lambda: get(process.url + "/readyz/self")[0] == 503, 2, "the probe to say no")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.process.wait(5), 0)
+
     def test_connection_age(self) -> None:
         """A connection that is old enough is closed with its next answer, which says so."""
         process = gateway({"MAX_CONNECTION_AGE": "1"})

@@ -119,7 +119,7 @@ class Notified(SynchronousTestCase):
             self.assertIn("Reloaded", process.log_text())
             process.send_signal(signal.SIGTERM)
             self.assertEqual(self.heard(), "STOPPING=1")
-            self.assertEqual(process.stop(), 0)
+            self.assertEqual(process.process.wait(20), 0)
 
     def test_watchdog(self) -> None:
         """The watchdog hears from a process twice in the time that it gives, and not from one that

@@ -22,6 +22,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, _FakePort
 from twisted.logger import ILogObserver, Logger
 from twisted.plugin import IPlugin
+from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -49,6 +50,10 @@ class Reactor(MemoryReactorClock):
         super().__init__()
         self.signals: list[tuple[str, int]] = []
         self.crashed = 0
+        self.threads = ThreadPool()
+
+    def getThreadPool(self) -> ThreadPool:
+        return self.threads
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         if port in self.taken:
@@ -105,6 +110,12 @@ class Setting(SynchronousTestCase):
         options = Options()
         options.parseOptions(arguments)
         return makeService(options)
+
+    def test_threads_hold_up_no_process_that_is_to_end_now(self) -> None:
+        """After a second signal Python does not wait for threads that read files or resolve names,
+        which nobody has stopped then."""
+        self.make()
+        self.assertTrue(self.reactor.getThreadPool().threadFactory(target=print).daemon)
 
     def refused(self, *arguments: str) -> str:
         """The one line with which the process ends."""
