@@ -101,7 +101,9 @@ class Drains(SynchronousTestCase):
             self.assertIn(f"DRAIN_TIMEOUT={self.request_timeout:.0f} ", text)
             if name.startswith("haproxy"):
                 (delay,) = re.findall(r"DRAIN_DELAY=([0-9]+)", text)
-                ((every, times),) = re.findall(r"check inter ([0-9]+)s fall ([0-9]+)", text)
+                ((every, times),) = re.findall(
+                    r"check inter ([0-9]+)s downinter 250ms fall ([0-9]+)", text
+                )
                 self.assertGreater(int(delay), int(every) * int(times))
 
     def test_proxies_repeat_what_was_not_begun_and_nothing_else(self) -> None:
