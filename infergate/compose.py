@@ -39,6 +39,7 @@ from infergate.server.origins import NO_ORIGINS
 from infergate.server.parser import Limits
 from infergate.server.routes import Routes
 from infergate.status.site import StatusSite
+from infergate.telemetry.accounts import Accounts
 from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.lag import Lag
 from infergate.telemetry.logs import RequestLog
@@ -144,18 +145,12 @@ def compose(
         metrics.forgotten(record)
         status.forgotten(record)
 
-    def ended(record: Record) -> None:
-        """A record was closed: tell each part of the gateway that goes by it."""
-        if tracer is not None:
-            tracer.ended(record)
-        metrics.ended(record)
-        reachability.ended(record)
-        status.ended(record)
-        if ledger is not None:
-            ledger.add(record)
-        log(record)
-        for ending in record.endings:
-            ending(record)
+    views = [metrics.ended, reachability.ended, status.ended]
+    if tracer is not None:
+        views.insert(0, tracer.ended)
+    if ledger is not None:
+        views.append(ledger.add)
+    accounts = Accounts([*views, log], clock)
 
     closed = frozenset(path.encode("ascii") for path in PAGES)
     front, metrics_edge = (
@@ -164,7 +159,7 @@ def compose(
             _limits(settings),
             servers.deadlines,
             began=began,
-            ended=ended,
+            ended=accounts.ended,
             forgotten=forgotten,
             trusted_proxies=settings.trusted_proxies,
             error_format=settings.error_format,
@@ -196,7 +191,7 @@ def compose(
         metrics=metrics,
         deadlines=servers.deadlines,
         pools=tuple(servers.pools),
-        parts=(Lag(metrics.lag, clock), *lasting, pushers),
+        parts=(Lag(metrics.lag, clock), *lasting, pushers, accounts),
     )
 
 

@@ -8,6 +8,7 @@ otlpmetrics   the metrics as messages of OTLP
 otlp          what messages of OTLP have in common
 exposition    the text of /metrics, and how often it is written anew
 reachability  whether the backend can be reached
+accounts      one record to everybody who accounts for it
 lag           how late the event loop is
 metrics       one record into every metric
 callers       one record into the metrics of its caller

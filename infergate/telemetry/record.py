@@ -85,10 +85,16 @@ class Record:
             self.limit = error.limit
 
     def at_end(self, ending: Callable[[Record], None]) -> None:
-        """Have `ending` called once, when the exchange has been closed and accounted for."""
+        """Have `ending` called once, when the exchange has been closed."""
         if self.closed is None:
             self.endings += (ending,)
         else:
+            ending(self)
+
+    def finish(self) -> None:
+        """Do what was to be done at the end, and let go of it: a record may be kept for long."""
+        endings, self.endings = self.endings, ()
+        for ending in endings:
             ending(self)
 
     def close(self, now: float) -> bool:

@@ -535,7 +535,7 @@ class Wiring(Setting):
     def test_push(self) -> None:
         """Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is pushed; without the extra that it needs
         the process ends with one line that says so."""
-        self.assertEqual(len(self.make()._parts), 3)
+        self.assertEqual(len(self.make()._parts), 4)
         with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": None}):
             line = self.refused("--otel-exporter-otlp-endpoint=http://collector:4318")
         self.assertIn("OTEL_EXPORTER_OTLP_ENDPOINT", line)
@@ -544,7 +544,8 @@ class Wiring(Setting):
         modules = {"infergate.telemetry.otlp": otlp, "infergate.telemetry.otlpmetrics": mock.Mock()}
         self.environ["OTEL_TRACES_EXPORTER"] = "none"
         with mock.patch.dict(sys.modules, modules):
-            *_, pushers = self.make("--otel-exporter-otlp-endpoint=http://127.0.0.1:4318/x")._parts
+            made = self.make("--otel-exporter-otlp-endpoint=http://127.0.0.1:4318/x")
+        *_, pushers, _ = made._parts
         (pusher,) = pushers._pushers
         pusher._parts = lambda: iter(())
         pushers.stop()

@@ -1,0 +1,73 @@
+"""One closed record to everybody who accounts for it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.reactor.epoll import Iteration
+from infergate.telemetry.accounts import Accounts
+from infergate.telemetry.record import Record
+
+
+class AccountsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.told: list[str] = []
+        self.iteration = Iteration(
+            SimpleNamespace(_poller=SimpleNamespace(poll=lambda *_: []), _selectables={})
+        )
+        self.accounts = Accounts(
+            [lambda record: self.tell("metrics", record), lambda record: self.tell("log", record)],
+            SimpleNamespace(doIteration=self.iteration),
+        )
+
+    def tell(self, view: str, record: Record) -> None:
+        if record.request_id == "odd" and view == "metrics":
+            raise RuntimeError("a view that fails")
+        self.told.append(f"{view} {record.request_id}")
+
+    def end(self, *ids: str) -> Record:
+        for request_id in ids:
+            record = Record(opened=1.0, client="192.0.2.1", request_id=request_id)
+            record.at_end(lambda record: self.told.append(f"end of {record.request_id}"))
+            record.close(2.0)
+            self.accounts.ended(record)
+        return record
+
+    def test_record_is_accounted_for_at_once_where_little_happens(self) -> None:
+        """On a quiet gateway an exchange is in the log and the metrics as soon as it has ended."""
+        self.end("1")
+        self.assertEqual(self.told, ["end of 1", "metrics 1", "log 1"])
+
+    def test_records_of_a_crowded_iteration_are_accounted_for_at_its_end(self) -> None:
+        """On a busy gateway it is by the end of the event loop iteration, and no later; what an
+        exchange gives back, such as its place, is given back at once."""
+        self.iteration.crowded = True
+        self.end("1", "2")
+        self.assertEqual(self.told, ["end of 1", "end of 2"])
+        self.iteration(0)
+        self.assertEqual(self.told[2:], ["metrics 1", "metrics 2", "log 1", "log 2"])
+        self.iteration(0)
+        self.assertEqual(len(self.told), 6)
+
+    def test_stop_within_a_crowded_iteration_loses_nothing(self) -> None:
+        """The last exchange of a process is accounted for before the ledger is closed."""
+        self.iteration.crowded = True
+        self.end("1")
+        self.accounts.stop()
+        self.assertEqual(self.told[1:], ["metrics 1", "log 1"])
+        self.iteration(0)
+        self.assertEqual(len(self.told), 3)
+
+    def test_view_that_fails_costs_no_other_view_and_no_other_record(self) -> None:
+        """A fault in the metrics is logged, and takes nothing out of the log."""
+        self.iteration.crowded = True
+        self.end("odd", "2")
+        self.iteration(0)
+        self.assertEqual(self.told[2:], ["metrics 2", "log odd", "log 2"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_record_lets_go_of_what_was_to_be_done_at_its_end(self) -> None:
+        """A record that the status page keeps holds nothing of its exchange in memory."""
+        self.assertEqual(self.end("1").endings, ())
