@@ -27,6 +27,7 @@ from twisted.internet.main import installReactor
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import ILogObserver, globalLogBeginner
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 from twisted.scripts.twistd import ServerOptions
 from zope.interface import implementer
 
@@ -99,6 +100,10 @@ class Reactor(MemoryReactorClock):
         super().__init__()
         self._quiet, self._far_end = socket.socketpair()
         self.backends: list[Wire] = []
+
+    def getThreadPool(self) -> ThreadPool:
+        """One in which nothing runs: it only has to be there at the start."""
+        return ThreadPool()
 
     def wire(self) -> Wire:
         return Wire(self, self._quiet.fileno())
