@@ -4,8 +4,9 @@
 connects bytes in memory; so it runs any version of the gateway, however that is wired inside.
 `benchmarks.instructions` counts what it executes.
 
-With ``plain N`` it serves N plain requests after a warm-up, with ``chunk N`` one stream of N
-chunks, each handed over in a read of its own, with ``chunk_of_many N`` ten in each read; with
+With ``plain N`` it serves N plain requests after a warm-up, with ``unobserved N`` the same without
+metrics, status page and ``Server-Timing``, which shows what these cost; with ``chunk N`` one stream
+of N chunks, each handed over in a read of its own, with ``chunk_of_many N`` ten in each read; with
 ``responses N`` or ``messages N`` that stream is one of the dialect.
 """
 
@@ -120,12 +121,15 @@ class Reactor(MemoryReactorClock):
 class InMemory:
     """The gateway, one client's connection to it, and its backend.
 
-    Call it once in a process, and before anything imports a reactor.
+    Call it once in a process, and before anything imports a reactor. Without `views` nothing is
+    made of a request's record but its log line.
     """
 
-    def __init__(self, settings: dict[str, str], log_file: str) -> None:
+    def __init__(self, settings: dict[str, str], log_file: str, *, views: bool = True) -> None:
         self._reactor = reactor = Reactor()
         installReactor(reactor)
+        if not views:
+            _leave_out_views()
         os.environ.update(settings)
         from infergate.tap import Options, makeService
 
@@ -191,6 +195,21 @@ class InMemory:
         return asked_of[0]
 
 
+def _leave_out_views() -> None:
+    """Take out of the gateway what telemetry makes of a record beside its log line."""
+    from infergate.server import request
+    from infergate.status.history import History
+    from infergate.telemetry.metrics import Metrics
+
+    def nothing(*_: object) -> None:
+        pass
+
+    for view in (Metrics, History):
+        for name in ("began", "ended"):
+            setattr(view, name, nothing)
+    request.server_timing = nothing
+
+
 def everything_on() -> dict[str, str]:
     """Settings with which every feature that costs something for each request is on."""
     return {
@@ -203,13 +222,14 @@ def everything_on() -> dict[str, str]:
 
 def main(what: str, count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
-        gateway = InMemory(everything_on(), os.path.join(directory, "requests.log"))
+        log_file = os.path.join(directory, "requests.log")
+        gateway = InMemory(everything_on(), log_file, views=what != "unobserved")
         gateway.plain(WARM_UP_REQUESTS)
         gateway.chunks(WARM_UP_CHUNKS)
         for path in ENDS:
             gateway.deltas(path, WARM_UP_CHUNKS)
         gateway.plain(WARM_UP_REQUESTS)
-        if what == "plain":
+        if what in ("plain", "unobserved"):
             gateway.plain(count)
         elif what == "chunk":
             gateway.chunks(count)
