@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
@@ -118,7 +118,7 @@ class Admission:
             if verdict.refused_by is not None:
                 self._refuse(account, verdict)
         if costs and account.policy.tokens:
-            request.record.at_end(lambda record: self._charge(account, record))
+            request.record.at_end(partial(self._charge, account))
         return account
 
     def check_model(self, account: Account, model: str | None) -> None:

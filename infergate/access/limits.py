@@ -101,7 +101,9 @@ class LocalLimits:
         budgets = account.policy.tokens
         if budgets and account.name is not None:
             tokens = self._spending(account).tightest(account.name, budgets)
-            waiting = waits(tokens, costs)
+            least = tokens[0]
+            if least.used >= least.budget.count:
+                waiting = waits(tokens, costs)
         rate = self._rate(account, take=not waiting)
         if not waiting and (rate is None or rate.allowed):
             return Verdict(rate, tokens)

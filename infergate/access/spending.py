@@ -99,7 +99,7 @@ class Spending:
     def tightest(self, caller: str, budgets: Sequence[TokenLimit]) -> tuple[Spent, ...]:
         """Of the same, the budget with least left, and behind it, where one is used up, that of
         these whose window is over last."""
-        now = self._look()
+        now = self._wall()
         held = self._held.get(caller)
         if held is not None and held.budgets is budgets and held.since <= now < held.until:
             used = held.used + held.charged
@@ -147,12 +147,13 @@ class Spending:
 
     def add(self, caller: str, budgets: Iterable[TokenLimit], tokens: int) -> None:
         """Charge `tokens` to the current window of each budget."""
-        now = self._look()
+        now = self._wall()
         held = self._held.get(caller)
         if held is not None and held.budgets is budgets and held.since <= now < held.until:
             self._used.move_to_end(caller)
             held.charged += tokens
             return
+        now = self._look()
         self._settle(caller)
         own = self._of(caller)
         for budget in budgets:
