@@ -9,11 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
-import httpx
-
 from tests.e2e.harness import CHAT_PATH
+
+if find_spec("httpx") is not None:
+    import httpx
 
 CHUNKS = 40
 """Content chunks of each stream."""

@@ -15,10 +15,10 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import skipIf, skipUnless
 
-import httpx
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.e2e.harness import CHAT_PATH, OFF, ROOT, Process, get, mock, running, wait_for
@@ -26,6 +26,9 @@ from tests.e2e.rolling import Load, body
 from tests.e2e.servers import free_port
 
 skip = OFF
+
+if find_spec("httpx") is not None:
+    import httpx
 
 LONG = bool(os.environ.get("INFERGATE_LONG"))
 RESTARTS = 20 if LONG else 3
