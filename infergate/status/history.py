@@ -30,14 +30,6 @@ POINTS = 3600 // INTERVAL
 MAX_CALLERS = 100
 """Names of callers whose usage is kept; those of others add up under ``other``."""
 
-LIMITS = {
-    "rate_limit_exceeded": "rate",
-    "token_limit_exceeded": "tokens",
-    "concurrency_limit_exceeded": "concurrent",
-    "overloaded": "max_concurrent",
-}
-"""The limit that each error code speaks of, by the names of `infergate_limited_total`."""
-
 # Upper bounds of a histogram from 1 ms to 20 minutes, each a fifth above the one before: a
 # percentile read from it is at most that much too high.
 _BOUNDS = tuple(0.001 * 1.2**power for power in range(77))
@@ -145,8 +137,8 @@ class History:
         self._interval.add(record)
         self.last.append((now, record))
         self.ended_count += 1
-        if record.error in LIMITS:
-            self.limited[LIMITS[record.error]] += 1
+        if record.limit is not None:
+            self.limited[record.limit] += 1
         if record.caller is not None:
             self._use(record.caller, record)
 

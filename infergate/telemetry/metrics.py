@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 
 import twisted
 from infergate import __version__
+from infergate.api.operations import OPERATIONS
 from infergate.telemetry import buckets
 from infergate.telemetry.callers import CallerMetrics
 from infergate.telemetry.counter import Counter
@@ -36,13 +37,7 @@ MAX_MODELS = 100
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-GEN_AI_OPERATIONS = {
-    "chat": "chat",
-    "responses": "chat",
-    "messages": "chat",
-    "completions": "text_completion",
-}
-"""What the GenAI conventions call an operation; any other is called as it is here."""
+_METRIC_NAMES = {operation.name: operation.metric_name for operation in OPERATIONS}
 
 ENDINGS = (
     ("200", "ok"), ("400", "client_error"), ("401", "unauthorized"), ("403", "forbidden"),
@@ -212,7 +207,7 @@ class Metrics:
 
 def gen_ai_operation(operation: str) -> str:
     """What the GenAI conventions call one of our operations."""
-    return GEN_AI_OPERATIONS.get(operation, operation)
+    return _METRIC_NAMES[operation]
 
 
 def exemplar_of(record: Record) -> Exemplar | None:
@@ -253,10 +248,6 @@ class _Watched(Collector):
         self._name = name
         self._about = about
         self._read = read
-
-    def describe(self) -> Iterator[Metric]:
-        """Not asked for its value when it is registered."""
-        return iter(())
 
     def collect(self) -> Iterator[Metric]:
         value = self._read()

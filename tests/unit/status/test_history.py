@@ -148,7 +148,7 @@ class Callers(Remembering):
 
     def test_limits_that_were_hit(self) -> None:
         """Each refusal counts for the limit that it speaks of."""
-        self.exchange(error="rate_limit_exceeded")
+        self.exchange(error="rate_limit_exceeded", limit="rate")
+        self.exchange(error="overloaded", limit="max_concurrent")
         self.exchange(error="overloaded")
-        self.exchange(error="invalid_json")
         self.assertEqual(self.history.limited, {"rate": 1, "max_concurrent": 1})
