@@ -5,8 +5,9 @@ connects bytes in memory; so it runs any version of the gateway, however that is
 `benchmarks.instructions` counts what it executes.
 
 With ``plain N`` it serves N plain requests after a warm-up, with ``unobserved N`` the same without
-metrics, status page and ``Server-Timing``, which shows what these cost; with ``chunk N`` one stream
-of N chunks, each handed over in a read of its own, with ``chunk_of_many N`` ten in each read; with
+metrics, status page and ``Server-Timing``, which shows what these cost, with ``limited N`` and
+``unlimited N`` the same with every limit on and with none; with ``chunk N`` one stream of N chunks,
+each handed over in a read of its own, with ``chunk_of_many N`` ten in each read; with
 ``responses N`` or ``messages N`` that stream is one of the dialect.
 """
 
@@ -210,6 +211,25 @@ def _leave_out_views() -> None:
     request.server_timing = nothing
 
 
+EVERY_LIMIT = (
+    "rate=999999/second tokens=900000000/minute tokens=900000000/hour tokens=900000000/day "
+    "tokens=900000000/week tokens=900000000/month concurrent=50 models=ben*,other "
+    "routes=chat,responses,messages expires=2099-12-31 from=127.0.0.0/8 user=User-Agent"
+)
+"""What a key may do, in every way that there is. The person is named by a field that is there
+anyway."""
+
+
+def limited(directory: str, options: str) -> dict[str, str]:
+    """Settings with one key in a file, which has these options."""
+    keys = os.path.join(directory, "keys")
+    with open(keys, "w") as file:
+        file.write(f"bench:{KEY} {options}\n")
+    settings = everything_on() | {"API_KEYS_FILE": keys}
+    del settings["API_KEYS"], settings["RATE_LIMIT"]
+    return settings | ({"MAX_CONCURRENT_REQUESTS": "500"} if options else {})
+
+
 def everything_on() -> dict[str, str]:
     """Settings with which every feature that costs something for each request is on."""
     return {
@@ -223,13 +243,16 @@ def everything_on() -> dict[str, str]:
 def main(what: str, count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
         log_file = os.path.join(directory, "requests.log")
-        gateway = InMemory(everything_on(), log_file, views=what != "unobserved")
+        settings = everything_on()
+        if what in ("limited", "unlimited"):
+            settings = limited(directory, EVERY_LIMIT if what == "limited" else "")
+        gateway = InMemory(settings, log_file, views=what != "unobserved")
         gateway.plain(WARM_UP_REQUESTS)
         gateway.chunks(WARM_UP_CHUNKS)
         for path in ENDS:
             gateway.deltas(path, WARM_UP_CHUNKS)
         gateway.plain(WARM_UP_REQUESTS)
-        if what in ("plain", "unobserved"):
+        if what in ("plain", "unobserved", "limited", "unlimited"):
             gateway.plain(count)
         elif what == "chunk":
             gateway.chunks(count)
