@@ -18,8 +18,14 @@ REJECTION_SECONDS = 2.0
 
 
 async def accepted(call: Call, response: Response, deadlines: Deadlines) -> None:
-    """Return where the backend answers with a success; the worker calls this once the response's
-    head is here. Raises `BackendRejected` where it refuses the request, else `BackendError`."""
+    """Return None where the status of `response` is a success (2xx), else read what the backend
+    says and raise it as the error for the client.
+
+    `BackendWorker` awaits this once the response's head is here, before it reads the body. Raises
+    `BackendRejected` for a status that is about what the client sent (`refusals.PASSED_ON`: 400,
+    404, 429 ...), and `BackendError` for any other. Of a 401 or a 403, which is about the gateway's
+    own key, the body is not read and the connection closed.
+    """
     status = response.code
     if 200 <= status < 300:
         return
@@ -30,7 +36,12 @@ async def accepted(call: Call, response: Response, deadlines: Deadlines) -> None
 
 
 async def _words(call: Call, deadlines: Deadlines) -> bytes:
-    """What the backend says; nothing where that is broken, or late, or a whole book."""
+    """Return the body of a refusal, at most `REJECTION_BYTES` of it; ``b""`` where it is larger,
+    broken, or not whole within `REJECTION_SECONDS`.
+
+    Called by `accepted` alone. No failure of the backend's is raised, since its status says enough;
+    `CancelledError` is, where it was the client that left.
+    """
     reading = Deferred.fromCoroutine(call.read_all(REJECTION_BYTES))
     patience = _Patience(reading, deadlines)
     try:
@@ -47,7 +58,11 @@ async def _words(call: Call, deadlines: Deadlines) -> bytes:
 
 
 class _Patience:
-    """Cancels what takes longer than `REJECTION_SECONDS`; watched from when it is made."""
+    """Cancel the reading of a refusal that takes longer than `REJECTION_SECONDS`.
+
+    `_words` makes one, which is watched by `deadlines` from then on, and has `deadlines` forget it
+    when the reading has ended. `ended` says whether it was this that cancelled the reading.
+    """
 
     def __init__(self, reading: Deferred[bytes], deadlines: Deadlines) -> None:
         self._reading = reading
@@ -56,5 +71,7 @@ class _Patience:
         deadlines.watch(self)
 
     def expired(self) -> None:
+        """Cancel the reading. Called by `Deadlines` when the time is up; `_words` then sees a
+        `CancelledError`, and by `ended` that it is not the client's."""
         self.ended = True
         self._reading.cancel()

@@ -12,8 +12,11 @@ from infergate import __version__
 
 
 class OneLineOptions(usage.Options):
-    """Options whose errors end the process with one line, where twistd would print all of its
-    help. `program` is the plugin's name."""
+    """Options whose errors end the process with one line, where twistd would print all of its help.
+
+    The base of the options of ``twistd infergate``, of ``twistd infergate-mock`` and of subcommands
+    of ``infergate``. `program` is the name that stands before the error and the version.
+    """
 
     program: str
 
@@ -23,6 +26,12 @@ class OneLineOptions(usage.Options):
         sys.exit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse the command line, `sys.argv` where `options` is None. Called by twistd, or by the
+        command.
+
+        Raises `SystemExit` with one line, such as ``infergate: option --port requires argument``,
+        in place of Twisted's `UsageError`.
+        """
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
@@ -30,6 +39,11 @@ class OneLineOptions(usage.Options):
 
 
 def allow_many_connections() -> None:
-    """Each client takes a descriptor or two, and the usual soft limit is 1,024."""
+    """Raise this process's limit of open files to the most it may have.
+
+    Each client takes a descriptor or two, and the usual soft limit is 1,024. Called once, by the
+    `makeService` of either plugin. On Linux nothing is raised: a process may always raise its soft
+    limit to its hard one.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -55,13 +55,13 @@ from infergate.worker import IWorker
 
 @attrs.frozen(kw_only=True)
 class Wired:
-    """One gateway, ready to listen.
+    """One gateway, ready to listen: what `compose` returns to `tap` and to the tests.
 
-    `front` is the protocol factory of the main port and `metrics_edge` that of
-    `METRICS_LISTEN`. The `parts` are started once the ports listen, in this order, and stopped
-    in the reverse order when the last exchange has ended. The `pools` hold idle connections to
-    other servers, to be closed at the end. `roster` makes another roster for the `admission`,
-    out of settings whose files were read again.
+    `front` is the protocol factory of the main port and `metrics_edge` that of `METRICS_LISTEN`.
+    The `parts` are started once the ports listen, in this order, and stopped in the reverse order
+    when the last exchange has ended. The `pools` hold idle connections to other servers, to be
+    closed at the end. `roster` makes another roster for the `admission`, out of settings whose
+    files were read again.
     """
 
     worker: IWorker
@@ -86,12 +86,17 @@ def compose(
     stores: Stores | None = None,
     telemetry: Telemetry | None = None,
 ) -> Wired:
-    """Wire a gateway that runs on `clock` and reaches other servers by `reach`.
+    """Wire a gateway that runs on `clock` and reaches other servers by `reach`, and return its
+    parts.
+
+    Called once for each gateway: by `tap`, with the reactor as the clock, and by the tests in
+    memory, with a `Clock`. Nothing listens yet and nothing is started.
 
     `log` is handed the record of each exchange in place of the process's log; `wrap` may put
-    another worker around or in place of the one that the settings ask for. `stores` are the
-    ledger and the Redis that the settings name, `telemetry` is what the ``OTEL_*`` variables ask
-    for. Raises `SettingsError` where a setting shows to be wrong only now.
+    another worker around or in place of the one that the settings ask for. `stores` are the ledger
+    and the Redis that the settings name, `telemetry` is what the ``OTEL_*`` variables ask for.
+    Raises `SettingsError` where a setting shows to be wrong only now, such as a URL whose host no
+    certificate can be for.
     """
     servers = Servers(clock, reach)
     rosters = Rosters(servers)
@@ -136,12 +141,17 @@ def compose(
     )
 
     def began(record: Record) -> None:
+        """Tell the metrics, the status page and the tracer, where there is one, that an exchange
+        has begun. Called by either `Edge` with the record of each request."""
         metrics.began(record)
         status.began(record)
         if tracer is not None:
             tracer.began(record)
 
     def forgotten(record: Record) -> None:
+        """Take an exchange back from the metrics and the status page: the request has become an
+        event stream about the gateway itself (`Request.watch`), and is none that is accounted
+        for."""
         metrics.forgotten(record)
         status.forgotten(record)
 
@@ -196,7 +206,8 @@ def compose(
 
 
 def _limits(settings: Settings) -> EdgeLimits:
-    """What holds for the connections of either port, out of the settings of the same names."""
+    """Return the limits of each connection, on either port, out of the settings of the same names.
+    They hold the same units: bytes and seconds."""
     return EdgeLimits(
         framing=Limits(
             target=settings.max_url_bytes,

@@ -99,13 +99,21 @@ Handler = Callable[["Gateway", Request], Awaitable[None]]
 
 
 def _answers(app: Klein, *routes: str, method: str = "GET") -> Callable[[Handler], Handler]:
-    """Have a method of `Gateway` answer what comes to these routes of `app`, under `_serve`. The
-    method stays what it is: another handler may call it, or another app answer with it too."""
+    """Return a decorator that has a method of `Gateway` answer what comes to `routes` of `app`.
+
+    What comes goes through `Gateway._serve`, which calls the method and turns what it raises into
+    an answer. The method stays what it is: another handler may call it, or another app answer with
+    it too. A route may hold one ``{id}``, which stands for one segment of the path or several.
+    """
     known = frozenset(routes)
 
     def register(handler: Handler) -> Handler:
+        """Register `handler` with the app for each of the routes, and return it unchanged."""
+
         @wraps(handler)
         def serve(self: Gateway, request: Request, _: str = "") -> Awaitable[None]:
+            """Run the handler under `_serve`. Called by Klein's `execute_endpoint`; the third
+            argument is the ``{id}`` that Klein matched, if it did."""
             return self._serve(request, handler, known)
 
         for route in routes:
@@ -118,15 +126,19 @@ def _answers(app: Klein, *routes: str, method: str = "GET") -> Callable[[Handler
 
 @attrs.define(eq=False, repr=False, slots=False)  # Klein keeps what it binds in the instance
 class Gateway:
-    """What the routes do. `app` serves the main port, `metrics_app` that of `METRICS_LISTEN`,
-    where there is one (`metrics_apart`). `max_body` is in bytes. The operations in `shut` are not
-    there.
+    """The handlers of all routes, and the checks that come before them.
 
-    `Routes` calls the method of a route once the head of a request is complete; its body may
-    still be on the way. Each is called by `_serve`, which answers exactly once whatever happens:
-    the handler by itself, or the error that the handler raised. A handler that asks for more than
-    a probe's answer begins with `Admission.admit`, so that who may not come in is refused before
-    the body is read.
+    `app` serves the main port, `metrics_app` that of `METRICS_LISTEN`, where there is one
+    (`metrics_apart`). `max_body` is in bytes. The operations in `shut` are not there.
+
+    `Routes` calls the method of a route once the head of a request is complete; its body may still
+    be on the way. Each is called by `_serve`, which answers exactly once whatever happens: the
+    handler by itself, or the error that the handler raised. A handler that asks for more than a
+    probe's answer begins with `Admission.admit`, so that who may not come in is refused before the
+    body is read.
+
+    So a handler returns None when its answer is written, and raises a `GatewayError` where there is
+    to be another one; what else it raises is a fault of the gateway's, and answered with 500.
     """
 
     app = Klein()
@@ -147,6 +159,8 @@ class Gateway:
     _known: set[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        """Work out which paths are there: those of the app's routes, but for those of operations
+        that are shut and for ``/metrics`` where that has a listener of its own."""
         shut = {path for path, (operation, _) in ROUTES.items() if operation.name in self._shut}
         known = {rule.rule for rule in type(self).app.url_map.iter_rules()} - shut
         self._shut_paths = shut
@@ -154,7 +168,12 @@ class Gateway:
 
     @app.handle_errors(HTTPException)
     def unroutable(self, request: Any, failure: Failure) -> None:
-        """No route, or none for this method; also what Klein would answer with a redirect."""
+        """Answer a request for which the main port has no route, or none for its method.
+
+        Called by Klein, with werkzeug's exception in `failure`; a redirect, which Klein would
+        answer with, comes here too. Answers with 404, 405, 503, or a preflight's 204, and raises
+        nothing.
+        """
         if self._metrics_apart and request.record.path == "/metrics":
             request.refuse(NotFound())
         else:
@@ -162,11 +181,19 @@ class Gateway:
 
     @metrics_app.handle_errors(HTTPException)
     def unroutable_metrics(self, request: Any, failure: Failure) -> None:
-        """The same where there is nothing but the metrics."""
+        """Answer a request for which the port of `METRICS_LISTEN` has no route; called by Klein. No
+        other path is suggested there."""
         self._refuse_unroutable(request, failure, frozenset())
 
     def _refuse_unroutable(self, request: Any, failure: Failure, known: Collection[str]) -> None:
-        """Answer what has no route; a 404 names the one out of `known` that was likely meant."""
+        """Answer a request that has no route; a 404 names the path out of `known` that was likely
+        meant.
+
+        A gateway that drains, or a connection that has no place, answers 503 before all else. A
+        preflight (an ``OPTIONS`` with which a browser asks whether a page may call) of a listed
+        origin gets a 204, a method that the path does not have a 405 with ``Allow``, all else a
+        404.
+        """
         if request.site.refusing or request.above_limit:
             request.refuse(ShuttingDown() if request.site.refusing else Overloaded())
             return
@@ -190,12 +217,17 @@ class Gateway:
             request.refuse(NotFound(_hint(request.path.decode("latin-1"), known)))
 
     async def _serve(self, request: Request, handler: Handler, routes: Collection[str]) -> None:
-        """Run the handler of one of several routes; whatever it raises becomes the answer.
+        """Run the handler of one of several `routes`; whatever it raises becomes the answer.
 
-        The route is the path as it came, which the router may have read more kindly, and the name
-        by which metrics, limits and the log know it: a bounded number of names, for a client
-        chooses its paths. A fault of the gateway's own is logged with its traceback, and answered
-        with 500. Neither outlives this call: their tracebacks would keep the prompt in memory.
+        Called for each request that has a route. Writes the route, the operation and whether it is
+        a probe into the request's record. The route is the path as it came, which the router may
+        have read more kindly, and the name by which metrics, limits and the log know it: a bounded
+        number of names, for a client chooses its paths.
+
+        A `GatewayError` is answered as it says; a fault of the gateway's own is logged with its
+        traceback, and answered with 500. Neither outlives this call: their tracebacks would keep
+        the prompt in memory. Raises nothing, also where it is cancelled because the client has
+        left.
         """
         try:
             path = request.record.path
@@ -227,7 +259,11 @@ class Gateway:
             release(error)
 
     async def _refuse_draining(self, request: Request, route: str) -> None:
-        """Refuse what is new in a drain, with the rate limit's header fields where they belong."""
+        """Raise `ShuttingDown` for a request that came in a drain.
+
+        On routes that are limited `Admission.admit` is asked first, so that the refusal carries the
+        rate limit's header fields; what that itself would refuse does not matter any more.
+        """
         if route in LIMITED:
             with suppress(GatewayError):  # only to tell where its caller stands
                 await self._admission.admit(request, limited=True)
@@ -235,9 +271,17 @@ class Gateway:
 
     @_answers(app, *ROUTES, method="POST")
     async def operate(self, request: Request) -> None:
-        """The checks of an operation, in the contract's order; then the worker answers. A large
-        body is judged in slices, between which others are served, and is let go of when what goes
-        on of it is known."""
+        """Answer a request for an operation, such as ``POST /v1/chat/completions``: the checks, in
+        the order of the contract, and then the worker.
+
+        A body of more than `LARGE` bytes is judged in slices, between which other requests are
+        served, and is let go of as soon as the members that go on are known. What an `Operation`
+        and an `Ask` (a checked request) are is said in `api.operation`.
+
+        Raises what the table in this module's docstring says, each as a `GatewayError`, and what
+        the worker does. Once a stream has begun, an error can only be told within it:
+        `Request.refuse` does that.
+        """
         record, now = request.record, request.site.deadlines.now
         operation, route = ROUTES[record.route]
         began = now()
@@ -277,8 +321,9 @@ class Gateway:
 
     @_answers(app, "/v1/responses")
     async def upgrade(self, request: Request) -> None:
-        """Refuse what is no POST: by a 426 where a WebSocket was asked for. Codex asks for one
-        first, and goes on over HTTP at once where it is told to."""
+        """Raise the refusal of a ``GET`` of ``/v1/responses``: `UpgradeNotSupported` (426) where it
+        asks for a WebSocket, else `MethodNotAllowed` (405). Codex asks for a WebSocket first, and
+        goes on over HTTP at once where it is told to."""
         assert request.head is not None
         asked = request.head.fields.get(b"upgrade", [])
         if any(b"websocket" in value.lower() for value in asked):
@@ -287,7 +332,11 @@ class Gateway:
 
     @_answers(app, MODELS_PATH)
     async def models(self, request: Request) -> None:
-        """The list of models, and for a caller with `models=` no others than those."""
+        """Answer ``GET /v1/models`` with the worker's list; a caller with the option `models=` sees
+        no others than those.
+
+        Raises what `Admission.admit` and `IWorker.models` do.
+        """
         account = await self._admission.admit(request, limited=True)
         listed, content_type = await self._worker.models(request)
         if account.policy.models is not None:
@@ -297,7 +346,12 @@ class Gateway:
 
     @_answers(app, MODEL_ROUTE)
     async def model(self, request: Request) -> None:
-        """One entry out of the list; llama.cpp has no route for that."""
+        """Answer ``GET /v1/models/{id}`` with one entry out of the worker's list; llama.cpp has no
+        route for that.
+
+        Raises `NotFound` where the list has no such model or the caller may not use it, and what
+        `Admission.admit` and `IWorker.models` do.
+        """
         account = await self._admission.admit(request, limited=True)
         model = unquote(request.path.decode("ascii").removeprefix(f"{MODELS_PATH}/"))
         listed, content_type = await self._worker.models(request)
@@ -310,7 +364,12 @@ class Gateway:
 
     @_answers(app, USAGE_PATH)
     async def usage(self, request: Request) -> None:
-        """What the caller has used, and what is left of its limits. Never limited itself."""
+        """Answer ``GET /v1/usage`` with what the caller has used, and what is left of its limits.
+
+        It is never limited itself, so that who has nothing left can see why. Raises what
+        `Admission.admit` and `Admission.look` do: `Unauthorized`, `AddressNotAllowed`,
+        `LimitsUnavailable` and the like.
+        """
         account = await self._admission.admit(request)
         verdict = await self._admission.look(account)
         used = {window: await self._used(account.name, window) for window in ("day", "month")}
@@ -318,7 +377,8 @@ class Gateway:
         await request.answer(standing(account, verdict, under_way, used))
 
     async def _used(self, caller: str | None, window: str) -> Usage | None:
-        """The usage in the current window, where a ledger knows it."""
+        """Return the usage of a caller in the current ``day`` or ``month``, for `usage`; None where
+        no ledger is kept or its database is away."""
         if self._ledger is None:
             return None
         with suppress(StoreAway):
@@ -327,25 +387,32 @@ class Gateway:
 
     @_answers(app, "/healthz")
     async def healthz(self, request: Request) -> None:
+        """Answer ``GET /healthz``: who gets this answer knows that the process lives."""
         await request.answer(b'{"status":"ok"}')
 
     @_answers(app, "/readyz/self")
     async def readyz_self(self, request: Request) -> None:
-        """Whether this process can serve, whatever the backend says: all replicas share the one
-        backend, and would all leave a load balancer at once."""
+        """Answer ``GET /readyz/self``: 200 while this process can serve, 503 once a drain will
+        follow.
+
+        What the backend says does not matter here: all replicas share the one backend, and would
+        all leave a load balancer at once.
+        """
         await self._answer_probe(request, "draining" if request.site.leaving else "ready")
 
     # The two others are what people ask llama.cpp and vLLM.
     @_answers(app, "/readyz", "/health", "/v1/health")
     async def readyz(self, request: Request) -> None:
-        """Whether a request that came now could be answered, by the backend too."""
+        """Answer a readiness probe: 200 where a request that came now could be answered, by the
+        backend too, else 503. Raises nothing: a backend that is away is an answer."""
         if request.site.leaving:
             await self.readyz_self(request)
         else:
             await self._answer_probe(request, await self._worker.ready())
 
     async def _answer_probe(self, request: Request, state: str) -> None:
-        """Answer with a word, which is the log line's `cause` too where it is not ``ready``."""
+        """Answer a probe with ``{"status": state}``: 200 for ``ready``, 503 for any other word,
+        such as ``draining`` or ``backend_loading``, which the log line then has as its `cause`."""
         if state != "ready":
             request.record.cause = state
         body = b'{"status":"%b"}' % state.encode("ascii")
@@ -353,8 +420,11 @@ class Gateway:
 
     @_answers(app, "/")
     async def root(self, request: Request) -> None:
-        """Lead a browser at the machine, or with the right key, to the status page; else there is
-        nothing at this path."""
+        """Answer ``GET /`` on the main port: lead a browser at the machine, or with the right key,
+        to the status page.
+
+        Raises `NotFound` for everybody else, as if there were nothing at this path.
+        """
         try:
             await self._let_see(request)
         except GatewayError:
@@ -365,7 +435,11 @@ class Gateway:
     # Where there is a listener apart, whoever reaches it may see all this.
     @_answers(metrics_app, "/")
     async def lead_to_page(self, request: Request) -> None:
-        """Lead a person to the status page."""
+        """Answer with a redirect (303) to the status page where a person's browser asks.
+
+        The handler of ``/`` on the port of `METRICS_LISTEN`, and called by `root`. Raises
+        `NotFound` for who does not accept HTML.
+        """
         assert request.head is not None
         if not accepts_html(request.head.fields):
             request.record.route = "other"
@@ -374,25 +448,39 @@ class Gateway:
 
     @_answers(app, "/status")
     async def status(self, request: Request) -> None:
+        """Answer ``GET /status`` on the main port with the page; raises what `_let_see` does."""
         await self._let_see(request)
         await self._status.page(request)
 
     @_answers(metrics_app, "/status")
     async def status_apart(self, request: Request) -> None:
+        """Answer ``GET /status`` on the port of `METRICS_LISTEN`: whoever reaches that may see the
+        page."""
         await self._status.page(request)
 
     @_answers(app, "/status/events")
     async def status_events(self, request: Request) -> None:
+        """Answer ``GET /status/events`` on the main port with the page's feed, an event stream that
+        goes on until either side ends it; raises what `_let_see` does."""
         await self._let_see(request)
         await self._status.watch(request)
 
     @_answers(metrics_app, "/status/events")
     async def status_events_apart(self, request: Request) -> None:
+        """Answer ``GET /status/events`` on the port of `METRICS_LISTEN`, with the same feed."""
         await self._status.watch(request)
 
     async def _let_see(self, request: Request) -> None:
-        """Raise unless who asks may see the status page on the main port. Its answers are for no
-        page of another origin."""
+        """Raise unless who asks may see the status page on the main port.
+
+        Called first by each handler of a page there. Who is at the machine may without a key; else
+        a key is needed whose caller may see it, also as a browser's password. Raises `NotFound`
+        where the pages have a port of their own, or nobody has a key; `Unauthorized`, with
+        ``WWW-Authenticate`` to have a browser ask for the password; and what else `Admission.admit`
+        does.
+
+        The CORS header fields are taken back: the page's answers are for no page of another origin.
+        """
         request.extra_fields.clear()
         if self._metrics_apart:
             request.record.route = "other"
@@ -414,6 +502,11 @@ class Gateway:
 
     @_answers(app, "/metrics")
     async def metrics(self, request: Request) -> None:
+        """Answer a scrape of the main port.
+
+        Raises `NotFound` where the metrics have a port of their own, and what `Admission.admit`
+        does for a caller without the right to them.
+        """
         if self._metrics_apart:
             request.record.route = "other"
             raise NotFound
@@ -422,6 +515,11 @@ class Gateway:
 
     @_answers(metrics_app, "/metrics")
     async def metrics_apart(self, request: Request) -> None:
+        """Answer a scrape with the metrics, in Prometheus's text form or in OpenMetrics, by
+        ``Accept``.
+
+        The handler of ``/metrics`` on the port of `METRICS_LISTEN`, and called by `metrics`.
+        """
         assert request.head is not None
         accept = b",".join(request.head.fields.get(b"accept", []))
         openmetrics = asks_for_openmetrics(accept)
@@ -430,7 +528,9 @@ class Gateway:
 
 
 def _hint(path: str, known: Collection[str]) -> str | None:
-    """What a 404 says where something better than its usual sentence is known."""
+    """Return the message of a 404, where something better than its usual sentence is known, else
+    None. `_refuse_unroutable` calls it with the path, and with the paths that are there, to suggest
+    the one that was likely meant."""
     if path.startswith("/v1/responses/") and "/v1/responses" in known:
         return "Stored responses are not carried: nobody can tell whose they are."
     meant = likely_path(path, known)

@@ -53,11 +53,11 @@ HELD_COMMENTS = 65536
 
 
 class Pulse:
-    """Keep-alive: a comment to a streaming client after each `interval` seconds of silence; 0 for
-    none.
+    """Send keep-alive comments: one to a streaming client after each `interval` seconds of silence;
+    0 for none.
 
-    The first one commits the status, if nothing else has by then. The worker makes a pulse when
-    the request goes out, the relay calls `postpone` whenever it has written, and the worker calls
+    The first one commits the status, if nothing else has by then. The worker makes a pulse when the
+    request goes out, the relay calls `postpone` whenever it has written, and the worker calls
     `stop` however the exchange ends.
     """
 
@@ -71,13 +71,22 @@ class Pulse:
             deadlines.watch(self)
 
     def postpone(self) -> None:
-        """The client has just heard from us."""
+        """Begin the interval anew. `Relay` calls this each time the client has been sent
+        something."""
         self.deadline = self._deadlines.now() + self.interval
 
     def stop(self) -> None:
+        """Send no more comments. `BackendWorker.answer` calls this at its end, whatever that is;
+        more than once does no harm."""
         self._deadlines.forget(self)
 
     def expired(self) -> None:
+        """Send one comment, and the head of the answer before it where that is still to come.
+        Called by `Deadlines` after `interval` seconds of silence.
+
+        A client that does not take what it was sent already gets no comment, which would only wait
+        behind that.
+        """
         request = self._request
         if not request.startedWriting:
             request.begin(200, EVENT_STREAM, STREAM_HEADERS)
@@ -139,8 +148,19 @@ class Relay:
         self._over = False
 
     async def run(self) -> bytes | None:
-        """Relay the whole stream, and return None; or return a whole body that is no stream.
-        Errors: those of `Call.read`, `BackendRejected`, and `BackendError`."""
+        """Relay the whole stream and return None, or return the whole body (bytes, now the
+        caller's) where it turned out to be no stream.
+
+        Called once, by `BackendWorker`. However it ends, the record has the usage and the model
+        that the stream named by then, but for the usage of a stream that began with an error. An
+        error event that the client was shown is no exception here: the record says that the
+        exchange failed, and the connection is cut.
+
+        Raises `BrokenReply` where the stream was cut short, ended with an error that was not shown,
+        or is larger than allowed; `BackendRejected` or `BackendError` where its first event is an
+        error; and what `Call.read` does (`BackendError`, `GatewayTimeout`). Cancelled where the
+        client leaves, which closes the backend's connection.
+        """
         request, scanner = self._request, self._scanner
         request.registerProducer(self._call, True)  # type: ignore[no-untyped-call]
         try:
@@ -170,8 +190,12 @@ class Relay:
         return None
 
     async def _read(self) -> None:
-        """Read the body, as far as it matters: an answer that has ended with an event of its own is
-        whole, however its body ends."""
+        """Read the backend's body until it ends, or until nothing that still comes can matter.
+
+        Raises what `Call.read` does, and `BrokenReply` where a body that may be no stream declares
+        to be larger than `max_plain`; but not once the answer has ended with an event of its own:
+        then it is whole, however its body ends.
+        """
         try:
             if self._max_plain is None:
                 await self._call.read(self._relay_events)
@@ -183,7 +207,13 @@ class Relay:
                 raise
 
     def _look(self, data: bytes) -> None:
-        """Take the next bytes of a body that is not declared to be a stream."""
+        """Take the next bytes of a body that is not declared to be a stream, and go by what they
+        show it to be. Called by `Call.read` with each chunk.
+
+        A stream is relayed from its first byte on. What is no stream is collected for `run` to
+        return. As long as the first bytes leave that open, they are kept. Raises what `_keep` and
+        `_relay_events` do, which ends the reading.
+        """
         if self._over:
             return
         if self._max_plain is None:
@@ -205,7 +235,8 @@ class Relay:
                 self._keep(data)
 
     def _keep(self, data: bytes) -> None:
-        """Collect a body that turned out to be no stream, within the size of a plain reply."""
+        """Collect a chunk of a body that turned out to be no stream; raises `BrokenReply` where it
+        grows above `max_plain` bytes."""
         assert self._plain is not None
         assert self._max_plain is not None
         self._call.touch()
@@ -214,7 +245,16 @@ class Relay:
             raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
 
     def _relay_events(self, data: bytes) -> None:
-        """Pass on what has become whole with `data`, which `collect` brought."""
+        """Write to the client what has become whole with the chunk `data`.
+
+        Called by `Call.read`, through treq's `collect`, with each chunk of a stream, and by
+        `_look`. A chunk may hold half an event or twenty; what is not whole yet waits in the
+        scanner.
+
+        Raises `BrokenReply` for an event above `MAX_EVENT_BYTES`, after the whole ones before it
+        were written, and the error of `first_event_refusal` where the first event is an error and
+        no status was sent. Either ends the reading: `Call.read` raises it.
+        """
         if self._over:
             return
         scanner = self._scanner
@@ -244,8 +284,12 @@ class Relay:
             self._look_for_the_end()
 
     def _look_for_the_end(self) -> None:
-        """Read no further where nothing that still comes is given out. Where what ends the answer
-        well has come, the body should end now too; one that does not is not waited for."""
+        """End the reading where nothing that still comes is given out, called when that may be so.
+
+        After ``[DONE]`` or an error that is at once. Where the event that ends the answer has come
+        but no ``[DONE]``, the body gets `END_OF_BODY` seconds to end by itself, so that its
+        connection can be used again.
+        """
         scanner = self._scanner
         if scanner.over:
             if scanner.tail:
@@ -256,18 +300,25 @@ class Relay:
             self._deadlines.watch(self)
 
     def expired(self) -> None:
-        """The body of a stream that has ended well goes on."""
+        """End the reading: the answer is whole, and its body goes on all the same. Called by
+        `Deadlines` `END_OF_BODY` seconds after the answer has ended."""
         self._call.finish()
 
     def _failed_at_once(self) -> bool:
-        """The first event is an error, and no status has been sent."""
+        """Return whether the stream's first event is an error, and no status has been sent: the
+        answer can then still be a refusal with a status of its own."""
         scanner = self._scanner
         return (
             scanner.error is not None and scanner.events == 1 and not self._request.startedWriting
         )
 
     def _send(self, events: bytes, *, last: bool = False) -> None:
-        """Write whole events, or hold back comments that come before the first event."""
+        """Write whole `events` to the client, with the answer's head before the first of them.
+
+        Comments that come before the first event are held back, as long as they are less than
+        `HELD_COMMENTS` bytes, and go out with it. `last` says that nothing is to follow, so that
+        the end of the answer may go out in one packet with it.
+        """
         request = self._request
         if not request.startedWriting:
             if not self._scanner.events and len(self._held) < HELD_COMMENTS:

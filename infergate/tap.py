@@ -63,15 +63,17 @@ class Options(OneLineOptions):
     optParameters = option_parameters()
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help, without the synopsis above it."""
+        """Return the help, without the synopsis above it that Twisted would write. Called for
+        ``--help``."""
         return help_text(example="twistd -n infergate")
 
 
 def makeService(options: Options) -> GatewayService:
-    """Read the settings, listen, and give back what runs the rest.
+    """Read the settings, listen, and return the service that runs the rest.
 
-    Listening comes before anything is started or logged, so that a wrong setting or a port
-    that is taken ends the process with one line.
+    twistd calls this once, before the reactor runs. Listening comes before anything is started or
+    logged, so that a wrong setting or a port that is taken ends the process with one line: each
+    `SettingsError` becomes a `SystemExit` that names the setting, its value and what is allowed.
     """
     from twisted.internet import reactor
 
@@ -91,10 +93,12 @@ def makeService(options: Options) -> GatewayService:
 
 
 def _enter_directory(options: Options) -> None:
-    """Go where twistd was told to run, which it does itself only later: ``.env`` is read there,
-    and a path in it means the same now and when it is read again.
+    """Go to the directory where twistd was told to run, which it does itself only later: ``.env``
+    is read there, and a path in it means the same now and when it is read again.
 
-    Where to log stays relative to where twistd was called, as twistd has it.
+    Where to log stays relative to where twistd was called, as twistd has it. Changes twistd's own
+    options (`options.parent`) to absolute paths. Does nothing where there is no twistd, or where it
+    is to change its root first. Raises `SettingsError` for a directory that cannot be entered.
     """
     parent: dict[str, Any] | None = getattr(options, "parent", None)
     if parent is None or parent["chroot"] is not None:
@@ -114,6 +118,13 @@ def _enter_directory(options: Options) -> None:
 def _service(
     settings: Settings, telemetry: Telemetry, reactor: Any, target: Target, warnings: list[str]
 ) -> GatewayService:
+    """Open the stores, wire the gateway, listen on its ports, and return the service.
+
+    The second half of `makeService`: `target` is where log lines go, and `warnings` are shown when
+    the reactor runs, with those about the settings. What the signals do is settled here too, but
+    takes effect only when the reactor runs. Raises `SettingsError` for what a setting asks for and
+    the machine does not give, such as a port that is taken.
+    """
     allow_many_connections()
     wired = compose(
         settings,
@@ -143,6 +154,8 @@ def _service(
     )
 
     def hangup() -> None:
+        """Read key files and certificates again, and tell systemd when that is done. Called for
+        SIGHUP."""
         notifier.reload(reloader.reload())
 
     reactor.callWhenRunning(_handle_signals, reactor, target, writer, wired.front.end, hangup)
@@ -173,7 +186,12 @@ def _service(
 
 
 def _log_target(options: Options) -> Target:
-    """Where twistd was told to log to; its own choice, since our observer takes its place."""
+    """Return where to write the log, which is where twistd was told to; the choice is made again
+    here, since our observer takes the place of twistd's.
+
+    Standard output where twistd stays in the foreground and no file is named, else the file, which
+    is ``twistd.log`` where it has no name. Raises `SettingsError` for a file that cannot be opened.
+    """
     parent: dict[str, Any] = getattr(options, "parent", None) or {}
     name = parent.get("logfile")
     if parent.get("nodaemon", True) and name in (None, "", "-"):
@@ -187,7 +205,8 @@ def _log_target(options: Options) -> Target:
 
 
 def _line(settings: Settings, target: Target) -> Callable[[LogEvent], str]:
-    """How a line of the log is made: for people where people look, unless LOG_FORMAT says."""
+    """Return the function that makes a line of text out of a log event: in words where the log goes
+    to a terminal, as JSON elsewhere, unless `LOG_FORMAT` says ``text`` or ``json``."""
     terminal = os.isatty(target.fileno())
     if (settings.log_format or ("text" if terminal else "json")) == "json":
         return json_line
@@ -201,17 +220,28 @@ def _handle_signals(
     end: Callable[[], None],
     hangup: Callable[[], object],
 ) -> None:
-    """The first signal drains, a second one calls `end` and then ends the process; twistd's own
-    handler would call `reactor.stop` twice, which raises. SIGUSR1 opens a log file anew, and does
-    nothing where there is none. SIGHUP calls `hangup`."""
+    """Install the handlers of the signals. Called once, when the reactor runs and twistd has set
+    its own.
+
+    The first SIGTERM or SIGINT drains, a second one calls `end` and then ends the process; twistd's
+    own handler would call `reactor.stop` twice, which raises. SIGUSR1 opens a log file anew, and
+    does nothing where there is none. SIGHUP calls `hangup`. Each runs in an event loop iteration,
+    where nothing else is half done.
+    """
     stopping = False
 
     def crash() -> None:
+        """End the process within this event loop iteration: close all records with `end`, write the
+        log lines that wait, as far as they are taken, and stop the reactor without its shutdown
+        events."""
         end()
         writer.finish(STOPPED_READER)
         reactor.crash()
 
     def handle(number: int, frame: object) -> None:
+        """Drain at the first SIGTERM or SIGINT, `crash` at any further one. Called by Python
+        between any two of its instructions, so that all it does is to note which it is and to wake
+        the reactor."""
         nonlocal stopping
         # Before anything else: a second signal may interrupt this very function.
         first, stopping = not stopping, True

@@ -69,27 +69,37 @@ WHEN_TO_RETURN = (b"retry-after", b"retry-after-ms")
 
 
 class IWorker(Interface):
-    """Answers what the gateway has let in."""
+    """Answers what the gateway has let in: `EchoWorker`, `BackendWorker`, or one of a test."""
 
     def answer(operation: Operation, ask: Ask, request: Request) -> Awaitable[None]:
-        """Answer a checked request of an operation; errors are `GatewayError`. The caller keeps
-        no reference to `ask`, which may be large."""
+        """Answer a checked request of an operation, by the methods of `request`.
+
+        `Gateway.operate` awaits it once for each request; it is cancelled when the client leaves,
+        and returns None when the answer is written. The caller keeps no reference to `ask`, which
+        may be large. Errors are `GatewayError`.
+        """
 
     def models(request: Request) -> Awaitable[tuple[bytes, bytes]]:
-        """The list of models, an object of JSON, and its media type; errors are `GatewayError`."""
+        """Return the list of models, an object of JSON, and its media type, for ``GET /v1/models``.
+        Errors are `GatewayError`."""
 
     def ready() -> Awaitable[str]:
-        """``ready`` where an answer can be expected now, else the word that says why not."""
+        """Return ``ready`` where an answer can be expected now, else the word that says why not,
+        such as ``backend_loading``. Called for probes of readiness and for the status page; never
+        fails."""
 
 
 @implementer(IWorker)
 @attrs.frozen
 class EchoWorker:
-    """Answers with the prompt, so that the gateway runs with no backend at all."""
+    """Answers with the prompt, so that the gateway runs with no backend at all. `model` is the one
+    that it lists; "" lists none."""
 
     model: str
 
     async def answer(self, operation: Operation, ask: Ask, request: Request) -> None:
+        """Answer with what the operation's `echo` makes of the request. Raises `NoBackend` (501)
+        for an operation that has none, such as those that need a real model."""
         if operation.echo is None:
             raise NoBackend
         reply = operation.echo(ask, _stamp(request))
@@ -100,6 +110,8 @@ class EchoWorker:
         await send(reply, operation, ask, request)
 
     async def models(self, request: Request) -> tuple[bytes, bytes]:
+        """Return a list of the one model, as OpenAI would write it, and its media type. Raises
+        nothing."""
         models = [{"id": self.model, "object": "model", "created": 0, "owned_by": "infergate"}]
         listed = {"object": "list", "data": models if self.model else []}
         return msgspec.json.encode(listed), JSON
@@ -131,7 +143,15 @@ class BackendWorker:
     _give_back: tuple[bytes, ...] = ()
 
     async def answer(self, operation: Operation, ask: Ask, request: Request) -> None:
-        """See `IWorker`; the module's docstring has the steps."""
+        """Send the request to the backend and answer with what comes back; the module's docstring
+        has the steps, and `IWorker` says who calls this.
+
+        Raises what `Backend.send`, `accepted`, `Call.read_all`, `Relay.run` and the operation's
+        `shape` do, all of it `GatewayError`: `BackendUnavailable` where the backend was not
+        reached, `GatewayTimeout` where it was too slow, `BackendRejected` where it refused,
+        `BackendError` and `BrokenReply` for an answer that is none. After the first event of a
+        stream the client cannot be told by a status.
+        """
         record = request.record
         call = self._backend.call(record)
         streams = ask.stream and operation.reader is not None
@@ -187,11 +207,13 @@ class BackendWorker:
         pulse: Pulse,
         prompt_estimate: int,
     ) -> bytes | None:
-        """Pass a stream on, and return None; where the backend answered with something else, that
-        is returned.
+        """Pass a stream on, and return None; where the backend answered with something else than a
+        stream, return that, as the bytes of a whole body.
 
         Some backends declare their streams to be JSON or plain text, and some answer with plain
         JSON though a stream was asked for. Which of the two it is shows in the first bytes.
+        `prompt_estimate` counts as the prompt's tokens where the stream does not say how many it
+        had. Called by `answer`; raises what `Relay.run` does.
         """
         assert operation.reader is not None
         reader = operation.reader(ask)
@@ -211,8 +233,13 @@ class BackendWorker:
         return await relay.run()
 
     async def models(self, request: Request) -> tuple[bytes, bytes]:
-        """The backend's list as it came, once it is known to be an object. Asking for it costs
-        nothing, so that a client may try again after a failure."""
+        """Return the backend's list as it came, once it is known to be an object of JSON, and its
+        media type.
+
+        Raises what `Backend.send`, `accepted` and `Call.read_all` do, and `BrokenReply` for what is
+        no object. Asking for the list costs nothing: a `BackendError` or `BackendUnavailable` tells
+        the client that it may try again.
+        """
         call = self._backend.call(request.record)
         try:
             response = await self._backend.send(
@@ -233,6 +260,7 @@ class BackendWorker:
         return body, _declared(response, JSON) or JSON
 
     async def ready(self) -> str:
+        """Ask how the backend is, at most once in two seconds (`Health`), and return its word."""
         return (await self._health.ask()).word
 
     def _headers(
@@ -242,8 +270,14 @@ class BackendWorker:
         content: bytes | None = None,
         names: tuple[bytes, ...] = (),
     ) -> dict[bytes, list[bytes]]:
-        """What of the request's head the backend sees, and nothing else; `names` are those of
-        fields that go on beside what the settings say."""
+        """Return the header fields of the request to the backend: what of the client's it may see,
+        and nothing else.
+
+        Those are the fields that `forward` names and, beside them, those in `names`, which the
+        operation lets through; then the trace, the request's id, and what says how the answer is
+        wanted (`accept`) and what the body is (`content`, None where there is no body). Called for
+        each request to the backend.
+        """
         assert request.head is not None
         fields = request.head.fields
         headers = forwarded(fields, (*names, *self._forward))
@@ -259,7 +293,13 @@ class BackendWorker:
         return headers
 
     def _pass_back(self, response: Response, request: Request) -> None:
-        """Let the client have what `give_back` names, whatever becomes of the response."""
+        """Let the client have the header fields of the response that `give_back` names, and
+        ``Retry-After``.
+
+        They are put into `request.extra_fields`, and so are part of the answer whatever that
+        becomes, an error too. A field that the gateway sends itself is not overwritten. Called once
+        the response's head is here, before its status is looked at.
+        """
         if self._give_back:
             said = [name for name, _ in request.extra_fields]
             lines = b"\r\n".join(request.standing).split(b"\r\n")
@@ -274,7 +314,12 @@ class BackendWorker:
 async def send(
     reply: Reply, operation: Operation, ask: Ask, request: Request, content_type: bytes = JSON
 ) -> None:
-    """Answer with a whole reply, as a stream where one was asked for."""
+    """Answer with a whole reply, as a stream where the client asked for one.
+
+    Both workers end with this, the echo always, the other where the backend did not stream. The
+    head of a stream may have been sent by then, by a keep-alive comment. Returns when the client
+    has taken what is written, or is gone; raises what the operation's `as_stream` does.
+    """
     if not ask.stream or operation.as_stream is None:
         await request.answer(reply.body, content_type=content_type)
         return
@@ -289,7 +334,8 @@ async def send(
 
 
 def _write_down(reply: Reply, request: Request) -> None:
-    """Put into the request's record what a reply says of itself."""
+    """Put into the request's record what a reply says of itself: its usage and, where the client
+    named no model, its model, cut to `MODEL_NAME` characters."""
     record = request.record
     record.usage = reply.usage
     if record.model is None and reply.model is not None:
@@ -297,21 +343,29 @@ def _write_down(reply: Reply, request: Request) -> None:
 
 
 def _stamp(request: Request) -> Stamp:
-    """What goes on a reply of this exchange: the request's id, and the time."""
+    """Return what goes on a reply of this exchange: the request's id, and the time in Unix
+    seconds."""
     return Stamp(request.record.request_id, int(time.time()))
 
 
 def _error_event(operation: Operation, reader: Reader | None, error: GatewayError) -> bytes:
-    """How a stream of the operation fails: `reader` may know what number the event is to have."""
+    """Return the last event of a stream of the operation that fails with `error`; `reader` may know
+    what number that event is to have.
+
+    Both workers put this, its first two arguments filled in, at `Request.error_event`, which
+    `Request.refuse` calls.
+    """
     return operation.error_event(error, reader)
 
 
 def _query(request: Request) -> str:
-    """The query of the request's target with its ``?``, "" where it has none."""
+    """Return the query of the request's target with its ``?``, or "" where it has none: it goes on
+    to the backend as it came."""
     return request.uri[len(request.path) :].decode("ascii")
 
 
 def _declared(response: Response, media_type: bytes) -> bytes | None:
-    """The response's ``Content-Type``, where it is of this media type."""
+    """Return the ``Content-Type`` of the response, with its parameters, where it is of this media
+    type (``application/json``, in small letters), else None."""
     value = response.fields.get(b"content-type", [b""])[0]
     return value if value.partition(b";")[0].strip().lower() == media_type else None
