@@ -1,4 +1,11 @@
-"""The event stream that the page reads: one line a second for each who looks."""
+"""The event stream that the page reads: one event a second for each browser that looks.
+
+An event is one ``data:`` line of JSON and an empty line, as a browser's `EventSource` reads it:
+
+    data: {"time":1764225000.1,"state":{"version":"1.0",...},"requests":[...],"points":[...]}
+
+The first event of a stream has a member ``history`` besides: the points of the last hour.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +29,13 @@ Watcher = Callable[[bytes], None]
 
 @attrs.define(eq=False, repr=False)
 class Feed:
-    """Sends what is and what was to all who look; idle, without even a timer, while nobody does.
+    """Sends what is and what was to all watchers; idle, without even a timer, while there are none.
 
-    `state` gives the members of a line's ``state``, `line` those of the log line of a record that
-    ended at a time in Unix seconds. Both are asked once a second, for all watchers together.
+    `StatusSite` makes one, and calls `watch` for each request for the feed.
+
+    `state` gives the members of an event's ``state``, `line` those of the log line of a record that
+    ended at a time in Unix seconds. Both are asked once a second, for all watchers together, and
+    once more for the first event of each watcher.
     """
 
     _history: History
@@ -38,12 +48,18 @@ class Feed:
     _ticking: LoopingCall = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        """Make the timer, which `watch` starts and the end of the last watcher stops."""
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = self._clock
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Send `watcher` the last hour and the last exchanges now, and then a line a second.
-        Gives back what ends that."""
+        """Send `watcher` the last hour and the last exchanges now, and from then on one event a
+        second.
+
+        Returns a function that ends this, which `StatusSite.watch` calls once the client has left;
+        calling it again does nothing. A watcher must not raise: in the first event what it raises
+        comes out of here, in a later one it ends the timer and so the feed of everybody.
+        """
         if not self._watchers:
             self._sent = self._history.ended_count
             self._ticking.start(EVERY, now=False)
@@ -59,13 +75,22 @@ class Feed:
         return stop
 
     def _tick(self) -> None:
+        """Send all watchers the exchanges that ended since the last event. Called by the timer.
+
+        The event is made once, and every watcher is handed the same bytes.
+        """
         event = self._event(self._sent)
         self._sent = self._history.ended_count
         for watcher in list(self._watchers):
             watcher(event)
 
     def _event(self, since: int, **more: object) -> bytes:
-        """One event of the stream, with the exchanges that ended after the first `since`."""
+        """Return one whole event of the stream, with the exchanges that ended after the first
+        `since` that the history was ever told of.
+
+        `more` are further members of its JSON object. Called by `watch` for a first event, and by
+        `_tick` for all others.
+        """
         history = self._history
         said = {
             "time": self._now(),

@@ -17,7 +17,11 @@ _FILES = Path(__file__).parent
 
 @cache
 def document() -> bytes:
-    """The page, in UTF-8: `page.html` with the scripts and the styles in their places."""
+    """Return the page, in UTF-8: `page.html` with the scripts and the styles in their places.
+
+    Where the HTML says ``@@page.js@@``, the text of that file is put. Read once in a process and
+    kept. Called by `StatusSite.page`. Raises `OSError` where a file of the package is missing.
+    """
     html = _read("page.html")
     for name, text in _parts().items():
         html = html.replace(f"@@{name}@@", text)
@@ -26,7 +30,11 @@ def document() -> bytes:
 
 @cache
 def headers() -> tuple[tuple[bytes, bytes], ...]:
-    """The header fields that go with the page."""
+    """Return the header fields that go with the page, as names and values; made once and kept.
+
+    The policy lets the browser run the two scripts and apply the two styles of the page, and
+    connect to nothing but the gateway. Raises as `document` does.
+    """
     parts = _parts()
     scripts = " ".join(_hash(parts[name]) for name in ("uplot.js", "page.js"))
     styles = " ".join(_hash(parts[name]) for name in ("uplot.css", "page.css"))
@@ -43,6 +51,7 @@ def headers() -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _parts() -> dict[str, str]:
+    """Return the texts that stand inline in the page, by the name of their file."""
     return {name: _read(name) for name in ("uplot.js", "page.js", "uplot.css", "page.css")}
 
 
@@ -51,6 +60,7 @@ def _read(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """How a policy names an inline script or style (Content Security Policy Level 3, 2.3.1)."""
+    """Return how a policy names an inline script or style (Content Security Policy Level 3, 2.3.1):
+    in quotes, ``'sha256-...'``, with the hash of its UTF-8 in base64."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -5,7 +5,8 @@
     the feed                       `Feed` sends what was once, and then a line a second: what is
                                    now, and what has ended since the last one
 
-Nothing here is asked of anybody but the readiness, once a second while somebody looks.
+Nothing here is asked of anybody but the readiness, once a second while somebody looks. An *edge* is
+what serves one listening port: it knows its connections, and whether it drains.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class StatusSite:
         readiness: Callable[[], Awaitable[str]],
         clock: IReactorTime,
     ) -> None:
+        """Make the history and its feed; no timer runs before somebody looks."""
         self._facts = {"version": __version__, "started": time(), **facts}
         self._readiness = readiness
         self._edges: list[Edge] = []
@@ -58,15 +60,24 @@ class StatusSite:
         self.forgotten = self._history.in_flight.discard
 
     def look_at(self, edge: Edge) -> None:
-        """Have the page tell of the clients of `edge`."""
+        """Have the page tell of the clients of `edge`: whether it drains, and which of them do not
+        read."""
         self._edges.append(edge)
 
     async def page(self, request: Request) -> None:
-        """Answer with the page."""
+        """Answer with the page; returns when all of it is out of the gateway's hands.
+
+        Whether the client may see it has been decided by then, as for `watch`.
+        """
         await request.answer(document(), content_type=HTML, headers=headers())
 
     async def watch(self, request: Request) -> None:
-        """Answer with the feed, until either side ends it."""
+        """Answer with the feed, until either side ends it. A HEAD request gets its header fields
+        alone.
+
+        Raises what the readiness raises before anything is sent, and, once the client has left,
+        what `notifyFinish` fails with; the feed no longer knows the client then.
+        """
         await self._ask()
         request.watch(FEED_HEADERS)
         if request.method == b"HEAD":
@@ -84,10 +95,16 @@ class StatusSite:
             stop()
 
     async def _ask(self) -> None:
+        """Ask for the readiness, and keep its word for the next event."""
         self._word = await self._readiness()
 
     def _state(self) -> dict[str, Any]:
-        """What is now. The backend's state is asked for, and is as of the last answer."""
+        """Return what is now: the facts, the state of the gateway, and what the requests under way
+        wait for.
+
+        Called by the feed for each event. The backend's readiness is asked for, and not waited for:
+        what is returned has the last answer.
+        """
         Deferred.fromCoroutine(self._ask())
         under_way = self._history.in_flight
         waiting = {"client_body": 0, "backend_head": 0, "first_token": 0}
@@ -106,12 +123,18 @@ class StatusSite:
 
 
 def is_shown(record: Record) -> bool:
-    """Whether an exchange is one that the page is about."""
+    """Say whether an exchange is one that the page is about: no probe, no scrape, not the page
+    itself. Called by `History.ended` with each closed record."""
     return not record.probe and record.route not in ("/metrics", "/status", "/")
 
 
 def _waits_for(record: Record) -> str | None:
-    """What an operation that is under way waits for."""
+    """Return what an operation under way waits for: ``client_body``, ``backend_head``,
+    ``first_token``.
+
+    None where its answer flows, or where it is no operation. Called by `StatusSite._state`, which
+    counts them.
+    """
     if record.operation is None:
         return None
     if record.backend_began is None:
@@ -122,6 +145,9 @@ def _waits_for(record: Record) -> str | None:
 
 
 def _line(ended: float, record: Record) -> dict[str, Any]:
-    """The log line of an exchange that ended at a time in Unix seconds."""
+    """Return the members of the log line of an exchange that ended at a time in Unix seconds.
+
+    They are those of `jsonlines.fields`, with the time before them: ``2026-11-23T02:55:46.250Z``.
+    """
     moment = datetime.fromtimestamp(ended, timezone.utc).isoformat(timespec="milliseconds")
     return {"time": moment.removesuffix("+00:00") + "Z", **fields(record)}

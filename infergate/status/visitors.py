@@ -16,8 +16,12 @@ _FORWARDING = re.compile(rb"forwarded|via|x-real-ip|x-forwarded-.*")
 
 
 def at_the_machine(peer: str, fields: Mapping[bytes, Sequence[bytes]]) -> bool:
-    """Whether a request, with its header fields in lower case, comes from the machine itself: from
-    a loopback address, under a name of it, and through no proxy."""
+    """Say whether a request, with its header fields in lower case, comes from the machine itself:
+    from a loopback address, under a name of it, and through no proxy.
+
+    `peer` is the address of the other end of the connection, whatever a header field says. Called
+    by the gateway for a request for the page that brings no key; such a request may see it.
+    """
     hosts = fields.get(b"host", ())
     return (
         is_loopback(peer)
@@ -28,5 +32,8 @@ def at_the_machine(peer: str, fields: Mapping[bytes, Sequence[bytes]]) -> bool:
 
 
 def accepts_html(fields: Mapping[bytes, Sequence[bytes]]) -> bool:
-    """Whether a person's browser asks."""
+    """Say whether a person's browser asks: its ``Accept`` field names ``text/html``.
+
+    Called by the gateway for ``/``, which leads a browser to the page and is nothing to all others.
+    """
     return any(b"text/html" in value.lower() for value in fields.get(b"accept", ()))
