@@ -1,4 +1,9 @@
-"""One closed record to everybody who accounts for it."""
+"""One closed record to everybody who accounts for it.
+
+A *view* is whatever is told of each closed record: the metrics, the status page, the ledger, the
+log. A *crowded* event loop iteration is one that deals with four events or more, such as sockets
+that can be read (`reactor.epoll.CROWD`).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,12 @@ class Accounts:
         self._waiting: list[Record] = []
 
     def ended(self, record: Record) -> None:
-        """Account for a closed record: now, or at the end of a crowded iteration."""
+        """Account for a closed record: now, or at the end of a crowded iteration.
+
+        Called by an edge for each record, once, in the reactor's thread. Raises nothing that a view
+        raises; what is to be called at the record's end (`Record.at_end`) is called first, and has
+        to raise nothing itself.
+        """
         record.finish()
         iteration = iteration_of(self._reactor)
         self._waiting.append(record)
@@ -41,13 +51,15 @@ class Accounts:
             iteration.at_end.append(self._tell)
 
     def start(self) -> None:
-        """Nothing has ended yet."""
+        """Do nothing: the service starts its parts, and nothing has ended yet."""
 
     def stop(self) -> None:
-        """Tell of what was closed in this iteration: it may be the last one."""
+        """Tell the views of what was closed in this iteration: it may be the last one. Called by
+        the service when the last exchange has ended."""
         self._tell()
 
     def _tell(self) -> None:
+        """Tell each view in turn of all records that wait, and log what a view raises."""
         records, self._waiting = self._waiting, []
         for view in self._views:
             for record in records:

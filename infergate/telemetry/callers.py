@@ -1,4 +1,8 @@
-"""Who used how much, and what limits refused: one record into the metrics of its caller."""
+"""Who used how much, and what limits refused: one record into the metrics of its caller.
+
+A *caller* is whom an API key or a JSON Web Token belongs to, by name; its *budget* is the number of
+tokens that it may use in a *window*, such as the current day.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +37,14 @@ Standing = tuple[str, str, int, int]
 
 class CallerMetrics:
     """Counts by the names that it is given by `learn`, at the start and after each reload, as far
-    as places are left; all other callers are one. The counters are there from then on, with 0."""
+    as places are left; all other callers are one. The counters are there from then on, with 0.
+
+    `Metrics` makes one and calls `ended`; `compose` calls `watch` once. All of it is in the
+    reactor's thread; `learn` and `ended` raise nothing.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        """Make the counters and register them, with 0 for each limit."""
         self._names: dict[str, None] = {}
         self._requests = Counter(
             "infergate_caller_requests",
@@ -53,7 +62,12 @@ class CallerMetrics:
             self._limited.show(limit)
 
     def learn(self, names: Iterable[str]) -> None:
-        """Show these callers, those first that come first."""
+        """Show these callers with 0, those first that come first, until `MAX_CALLERS` names are
+        shown.
+
+        Called by `Admission` with the names of its keys, at the start and after each reload. Names
+        that were shown once stay, with their counts.
+        """
         new = (name for name in names if name not in self._names)
         for name in islice(new, MAX_CALLERS - len(self._names)):
             self._names[name] = None
@@ -61,13 +75,16 @@ class CallerMetrics:
         self._show(OTHER)
 
     def watch(self, standings: Callable[[frozenset[str]], Iterable[Standing]]) -> None:
-        """Show how those callers stand that have token limits; asked at each scrape, with the names
-        that may be shown."""
+        """Show how those callers stand that have token limits. `standings` is asked at each scrape,
+        with the names that may be shown."""
         self._registry.register(_Budgets(lambda: standings(frozenset(self._names))))
 
     def ended(self, record: Record) -> None:
         """Account for an exchange that has been closed: for the limit that refused it, where one
-        did, and for its caller, where it was an operation of a caller that is known by name."""
+        did, and for its caller, where it was an operation of a caller that is known by name.
+
+        Called by `Metrics.ended`. A caller without a place for its name counts as ``other``.
+        """
         if record.limit is not None:
             self._limited.add(record.limit)
         if record.caller_label is None or record.operation is None:
@@ -78,6 +95,7 @@ class CallerMetrics:
         self._tokens.add(name, "output", count=record.usage.completion_tokens)
 
     def _show(self, name: str) -> None:
+        """Have all counts of a caller there, from 0, so that the first increase of each is seen."""
         for outcome in OUTCOMES:
             self._requests.show(name, outcome)
         for token_type in TOKEN_TYPES:
@@ -85,10 +103,14 @@ class CallerMetrics:
 
 
 class _Budgets(Collector):
+    """The budgets of callers as two gauges, which are asked for at each scrape."""
+
     def __init__(self, standings: Callable[[], Iterable[Standing]]) -> None:
         self._standings = standings
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauge of the limits, then that of the tokens used, by caller and window. Called
+        by the registry; raises what `standings` raises."""
         labels = ("caller", "window")
         limit = GaugeMetricFamily(
             "infergate_caller_tokens_limit", "Tokens of a caller's budget.", labels=labels

@@ -51,10 +51,13 @@ class Collector:
     _reached: bool = attrs.field(default=True, init=False)
 
     def push(self, message: bytes, seconds: float | None = None) -> Deferred[bool]:
-        """Send a message of protobuf's; fires with whether the collector took it.
+        """Send a serialized message of protobuf's; fires with whether the collector took it (status
+        200).
 
-        Never fails, and has fired after so many seconds. Cancelled, the request is aborted. The log
-        has one line when the collector begins to refuse, and one when it takes something again.
+        Called by `push_parts`. Never fails, and has fired after `seconds`, or the collector's
+        `timeout` where that is None. Cancelled, the request is aborted, and it fires with False.
+        The log has one line when the collector begins to refuse, and one when it takes something
+        again.
         """
         headers = Headers({name: [value] for name, value in {**_OURS, **self._headers}.items()})
         if self._gzip and len(message) >= LARGE:
@@ -65,20 +68,26 @@ class Collector:
         return request.addCallbacks(self._answered, self._failed)
 
     def _answered(self, response: IResponse) -> bool:
+        """Return whether an answer's status is 200; its body is not read. A callback of `push`."""
         response.deliverBody(_Unread())
         if response.code == 200:
             return self._say(None)
         return self._say(f"it answered with status {response.code}")
 
     def _failed(self, failure: Failure) -> bool:
+        """Return False for a request that was cancelled, failed or took too long; the last two are
+        logged by `_say`. An errback of `push`."""
         if failure.check(CancelledError):
             return False
         # The class alone: the text may hold the URL, and the URL a password.
         return self._say(type(failure.value).__name__)
 
     def _say(self, fault: str | None) -> bool:
-        """Log one line where the collector begins to refuse, and one where it no longer does;
-        whether it takes what is pushed."""
+        """Return whether the collector takes what is pushed: `fault` is None where it does, else
+        the reason.
+
+        Logs one line where it begins to refuse, and one where it no longer does.
+        """
         reached = fault is None
         if reached != self._reached:
             self._reached = reached

@@ -25,12 +25,18 @@ class Counter(Collector):
         self._counts: dict[tuple[str, ...], int] = {}
 
     def add(self, *labels: str, count: int = 1) -> None:
+        """Add `count` to the count of these labels, which begins at 0. Called several times for
+        each request that ends, so it checks nothing: a wrong number of labels shows in the text of
+        the metrics alone."""
         self._counts[labels] = self._counts.get(labels, 0) + count
 
     def show(self, *labels: str) -> None:
+        """Have the count of these labels there, with 0 where nothing was added to it yet."""
         self._counts.setdefault(labels, 0)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield all counts as one family. Called by the registry for each text of ``/metrics`` that
+        is written, and for each push."""
         name, about, names = self._family
         family = CounterMetricFamily(name, about, labels=names)
         for labels, count in self._counts.items():

@@ -4,6 +4,10 @@ With a hundred models and a hundred callers it takes 20 ms to write, or more. Wi
 nobody else is served; between two, in an event loop iteration of its own, everybody is. Whoever
 asks more often than that is worth gets the text that was written last, and all who ask while it is
 written get the same.
+
+The text has two *forms*, Prometheus's own and OpenMetrics. Each is made out of *pieces*, strings of
+some 200 lines at most, which `reactor.slices` asks for one by one. A *family*, in the words of
+`prometheus_client`, is a metric with all its *samples*: its values, each for one set of labels.
 """
 
 from __future__ import annotations
@@ -36,8 +40,12 @@ BURST = 0.5
 
 
 def asks_for_openmetrics(accept: bytes) -> bool:
-    """Whether an ``Accept`` header field prefers OpenMetrics to the text form, as Prometheus's
-    does (RFC 9110, 12.5.1)."""
+    """Say whether an ``Accept`` header field prefers OpenMetrics to the text form, as Prometheus's
+    does (RFC 9110, 12.5.1).
+
+    An example is ``application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5``.
+    Called by the gateway for each scrape; raises nothing, whatever the field says.
+    """
     weights = {b"application/openmetrics-text": 0.0, b"text/plain": 0.0}
     for item in accept.lower().split(b","):
         kind, *parameters = (part.strip() for part in item.split(b";"))
@@ -47,7 +55,8 @@ def asks_for_openmetrics(accept: bytes) -> bool:
 
 
 def _weight(parameters: list[bytes]) -> float:
-    """The `q` of an item of an ``Accept`` field: 1 where it has none, 0 where it is no number."""
+    """Return the `q` of an item of an ``Accept`` field: 1 where it has none, 0 where it is no
+    number."""
     for parameter in parameters:
         if parameter.startswith(b"q="):
             try:
@@ -75,14 +84,19 @@ class Exposition:
         self._forms = (_Form(metrics, clock, False), _Form(metrics, clock, True))
 
     def text(self, *, openmetrics: bool = False) -> Deferred[bytes]:
-        """The text as it is now, or as it was when it was last written."""
+        """Return the text as it is now, or as it was when it was last written, in UTF-8.
+
+        Fires at once where no new text is due. All who wait for one writing are handed the same
+        bytes. Raises what `look` raises.
+        """
         self._look()
         return self._forms[openmetrics].text()
 
 
 @attrs.define(eq=False)
 class _Form:
-    """One of the two forms, and who waits for it."""
+    """One of the two forms: the text that was written last, its budget of time in seconds, and who
+    waits for a new text."""
 
     _metrics: Metrics
     _clock: IReactorTime
@@ -93,8 +107,8 @@ class _Form:
     _waiting: list[Deferred[bytes]] = attrs.field(factory=list, init=False)
 
     def text(self) -> Deferred[bytes]:
-        """A new text where the budget allows one, else the last; one that is being written is
-        waited for. The budget grows by `SHARE` of the time that passes, up to `BURST`."""
+        """Return a new text where the budget allows one, else the last; one that is being written
+        is waited for. The budget grows by `SHARE` of the time that passes, up to `BURST`."""
         now = self._clock.seconds()
         self._budget = min(self._budget + SHARE * (now - self._asked), BURST)
         self._asked = now
@@ -109,7 +123,8 @@ class _Form:
         return answer
 
     def _timed(self, work: Iterator[str]) -> Iterator[str]:
-        """The same, with the time that each piece takes to write off the budget."""
+        """Yield the same pieces, and take the time that each of them takes to write off the
+        budget."""
         while True:
             began = self._clock.seconds()
             piece = next(work, None)
@@ -119,6 +134,7 @@ class _Form:
             yield piece
 
     def _written(self, written: list[str]) -> None:
+        """Keep the text whose pieces are all `written`, and hand it to all who wait."""
         self._text = "".join(written).encode("utf-8")
         waiting, self._waiting = self._waiting, []
         for answer in waiting:
@@ -126,7 +142,10 @@ class _Form:
 
 
 def pieces(metrics: Metrics, *, openmetrics: bool) -> Iterator[str]:
-    """The text in pieces, each of them short to write."""
+    """Yield the text in pieces, each of them short to write: the histograms, then everything else.
+
+    Called by `_Form` for each new text. What is recorded meanwhile may be in it or not.
+    """
     for histogram in metrics.histograms:
         yield from histogram.text(exemplars=openmetrics)
     for family in metrics.others.collect():
@@ -136,8 +155,11 @@ def pieces(metrics: Metrics, *, openmetrics: bool) -> Iterator[str]:
 
 
 def _family(family: Metric, openmetrics: bool) -> Iterator[str]:
-    """One counter, gauge or info. OpenMetrics names a counter without its ``_total``, and knows
-    what an info is; to the older form each sample's name is its metric's, and an info a gauge."""
+    """Yield the text of one counter, gauge or info, at most `SAMPLES` lines at a time.
+
+    OpenMetrics names a counter without its ``_total``, and knows what an info is; to the older form
+    each sample's name is its metric's, and an info a gauge.
+    """
     name, kind = family.name, family.type
     if not openmetrics:
         name += {"counter": "_total", "info": "_info"}.get(kind, "")
@@ -149,6 +171,8 @@ def _family(family: Metric, openmetrics: bool) -> Iterator[str]:
 
 
 def _sample(sample: Sample) -> str:
+    """Return one line, with its line end: ``name{label="value"} 3.0``, labels in the order of their
+    names."""
     labels = ",".join(f'{name}="{escape(text)}"' for name, text in sorted(sample.labels.items()))
     value = floatToGoString(sample.value)  # type: ignore[no-untyped-call]
     return f"{sample.name}{{{labels}}} {value}\n" if labels else f"{sample.name} {value}\n"

@@ -44,7 +44,9 @@ class Series:
     """One histogram: the values that were recorded for one set of labels.
 
     `counts` has how many fell into each bucket alone, the last of them above every bound;
-    `exemplars` has the last value of each bucket that came with one.
+    `exemplars` has the last value of each bucket that came with one. `labels` are the values of the
+    labels alone, in the order of the histogram's names; `sum` adds up the values. Whoever reads a
+    series must not change it: it is the one that is recorded in.
     """
 
     __slots__ = ("counts", "exemplars", "labels", "sum")
@@ -80,8 +82,11 @@ class Histogram(Collector):
     def observe(
         self, value: float, labels: tuple[str, ...] = (), exemplar: Exemplar | None = None
     ) -> None:
-        """Count a value in the bucket that it falls into; see the class for what each argument
-        is."""
+        """Count a value in the bucket that it falls into; see the class for what each argument is.
+
+        A value on a bound falls into the bucket that ends there. Called by `Metrics` for each
+        request, and by `Lag`; it checks nothing.
+        """
         series = self._series.get(labels)
         if series is None:
             series = self._add(labels)
@@ -92,19 +97,25 @@ class Histogram(Collector):
             series.exemplars[bucket] = (value, exemplar)
 
     def series(self) -> list[Series]:
-        """All series there are by now."""
+        """Return all series there are by now, in a list of the caller's own: those that are added
+        later are not in it, which matters to who goes through it in slices."""
         return list(self._series.values())
 
     def text(self, *, exemplars: bool) -> Iterator[str]:
-        """Prometheus's text, in one piece for each series; with `exemplars` it is OpenMetrics'."""
+        """Yield Prometheus's text, in one piece for each series; with `exemplars` it is
+        OpenMetrics'.
+
+        Called by `exposition.pieces`. Raises `ValueError` where a series was observed with more or
+        fewer labels than the histogram has names.
+        """
         yield f"# HELP {self.name} {self.about}\n# TYPE {self.name} histogram\n"
         for series in self.series():
             yield self._series_text(series, exemplars)
 
     def _series_text(self, series: Series, exemplars: bool) -> str:
-        """One series: a line for each bucket, which counts all values up to its end, then their
-        number and their sum. Labels stand in the order of their names, ``le`` behind them: it is
-        the last of all names that are used here."""
+        """Return the lines of one series: one for each bucket, which counts all values up to its
+        end, then their number and their sum. Labels stand in the order of their names, ``le``
+        behind them: it is the last of all names that are used here."""
         labels = zip(self.label_names, series.labels, strict=True)
         head = ",".join(f'{name}="{escape(value)}"' for name, value in sorted(labels))
         bucket = f"{self.name}_bucket{{{head + ',' if head else ''}le="
@@ -124,7 +135,7 @@ class Histogram(Collector):
         return "\n".join(lines)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The same for whoever asks the registry; `text` is for scrapes."""
+        """Yield the same as one family, for whoever asks the registry; `text` is for scrapes."""
         family = HistogramMetricFamily(self.name, self.about, labels=self.label_names)
         for series in self.series():
             counts = accumulate(series.counts)
@@ -133,25 +144,31 @@ class Histogram(Collector):
         yield family
 
     def _add(self, labels: tuple[str, ...]) -> Series:
+        """Add an empty series for these labels and return it."""
         series = self._series[labels] = Series(labels, len(self.bounds) + 1)
         return series
 
 
 def escape(value: str) -> str:
-    """The value of a label, as both text forms write it between quotes."""
+    """Return the value of a label as both text forms write it between quotes: with ``\\`` before
+    quotes and itself, and a line end as ``\\n``. Called by `exposition` too."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _exemplar_text(value: float, exemplar: Exemplar) -> str:
+    """Return an exemplar as OpenMetrics puts it behind a bucket: an id, the value, and when it was
+    recorded, as in ``# {trace_id="4bf92f35"} 0.31 1764225000.250``."""
     return f'# {{{exemplar.name}="{escape(exemplar.id)}"}} {value} {exemplar.time:.3f}'
 
 
 @cache
 def _bound_names(bounds: tuple[float, ...]) -> list[str]:
-    """How the upper ends of buckets are written; the same for every histogram that has them."""
+    """Return how the upper ends of buckets are written, ``+Inf`` last; one list for all histograms
+    that have these bounds."""
     return [_number(bound) for bound in (*bounds, math.inf)]
 
 
 def _number(value: float) -> str:
+    """Return a number as Prometheus writes it: ``0.005``, ``1e-05``, ``+Inf``."""
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
     return text

@@ -54,10 +54,14 @@ _encoder = Encoder()
 
 
 def json_line(event: LogEvent) -> str:
-    """The line of an event, with its line end: of an exchange (its `event` is ``request``), or of
-    anything else (``log``).
+    """Return the line of an event, with its line end: of an exchange (its `event` is ``request``),
+    or of anything else (``log``).
 
-    Whatever it quotes, it is one line, and no terminal obeys anything in it.
+        {"event":"log","time":"2026-11-23T02:55:46.250Z","level":"info","message":"Listening ..."}
+
+    Whatever it quotes, it is one line, and no terminal obeys anything in it. Called by the log's
+    observer for each event that is to be written, where `LOG_FORMAT` is ``json``, or is not set and
+    the log goes to no terminal.
     """
     record = event.get("record")
     if isinstance(record, Record):
@@ -74,13 +78,19 @@ def json_line(event: LogEvent) -> str:
 
 
 def fields(record: Record) -> dict[str, object]:
-    """What the log says of one exchange, but for when and how loudly. What is not known is None,
-    and not zero. No prompt, reply, key or token is in a record."""
+    """Return what the log says of one exchange, but for when and how loudly, in the order of the
+    line.
+
+    What is not known is None, and not zero. No prompt, reply, key or token is in a record. Called
+    for the status page.
+    """
     line = asdict(_request_line(record, "", ""))
     return {name: line[name] for name in RequestLine.__struct_fields__[3:]}
 
 
 def _request_line(record: Record, time: str, level: str) -> RequestLine:
+    """Return the line of an exchange, not yet as text: `time` as it is written, `level` by its
+    name."""
     # By position, and made into text by an encoder that is made once: with a dictionary, each name
     # would be looked up and escaped for each line.
     usage = record.usage
@@ -117,18 +127,20 @@ def _request_line(record: Record, time: str, level: str) -> RequestLine:
 
 
 def level_name(event: LogEvent) -> str:
-    """Twisted's older messages have no level."""
+    """Return the name of an event's level; Twisted's older messages have none, and are ``info``."""
     level = event.get("log_level")
     return "info" if level is None else str(level.name)
 
 
 def traceback_of(event: LogEvent) -> dict[str, Any]:
-    """The traceback of an event that has one."""
+    """Return the traceback of an event that has one as a dictionary's ``traceback``, else an empty
+    one."""
     failure = event.get("log_failure")
     return {} if failure is None else {"traceback": failure.getTraceback()}
 
 
 def _json(line: RequestLine | dict[str, object]) -> str:
+    """Return a line as JSON. Half a surrogate pair, as in an undecodable file name, is escaped."""
     try:
         return _encoder.encode(line).decode("utf-8")
     except UnicodeEncodeError:
@@ -138,11 +150,12 @@ def _json(line: RequestLine | dict[str, object]) -> str:
 
 
 def _whole(value: object) -> object:
+    """Return a text with each half of a surrogate pair as ``\\udc80``; any other value as it is."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _time(event: LogEvent) -> str:
-    """When an event was logged, in UTC, to the millisecond: ``2026-11-23T02:55:46.250Z``.
+    """Return when an event was logged, in UTC, to the millisecond: ``2026-11-23T02:55:46.250Z``.
 
     Rounded down, so that no line is of a second that has not begun; microseconds are rounded first,
     since 0.250 as a float is a little less.
@@ -153,9 +166,10 @@ def _time(event: LogEvent) -> str:
 
 @lru_cache(1)
 def _second(second: int) -> str:
-    """Written once for all lines of it."""
+    """Return a Unix second as ``2026-11-23T02:55:46``; made once for all lines of it."""
     return datetime.fromtimestamp(second, timezone.utc).isoformat().removesuffix("+00:00")
 
 
 def _milliseconds(seconds: float | None) -> float | None:
+    """Return seconds as milliseconds, to the microsecond; None stays None."""
     return None if seconds is None else round(seconds * 1000, 3)

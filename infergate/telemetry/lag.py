@@ -25,13 +25,17 @@ class Lag:
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
 
     def start(self) -> None:
+        """Begin to measure: set the next timer, and keep when it is due. Called by the service, and
+        by each timer that has fired."""
         self._due = self._clock.seconds() + INTERVAL
         self._timer = self._clock.callLater(INTERVAL, self._fire)
 
     def stop(self) -> None:
+        """Cancel the timer that is set; nothing is recorded from then on. Called by the service."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
     def _fire(self) -> None:
+        """Record how late this timer is, in seconds, and set the next one. Called by the clock."""
         self._histogram.observe(max(0.0, self._clock.seconds() - self._due))
         self.start()
