@@ -20,7 +20,8 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 HANDSHAKE = 0.1
-"""Seconds for connections that are half made to be made: one round trip to the client."""
+"""Seconds for connections that are half made to be made: one round trip to the client, where the
+kernel has seen its SYN and waits for its ACK."""
 
 ALL_THAT_WAIT = 1 << 16
 """More connections than can wait to be accepted."""
@@ -39,7 +40,10 @@ NO_NEW_CONNECTIONS = (
 
 
 async def let_go(port: Any, clock: IReactorTime, *, inherited: bool) -> None:
-    """Accept what waits at a port, and close it.
+    """Accept what waits at a port, and close it. Called by `GatewayService` once in its drain.
+
+    `port` is what the main endpoint listens on, one of Twisted's `Port`. When this returns, it is
+    closed, and the connections that were accepted have their protocols.
 
     First the kernel is told to begin no more connections there. Whoever tries is not refused: the
     client's kernel tries again after a second, and reaches another process of the port, or is
@@ -47,8 +51,8 @@ async def let_go(port: Any, clock: IReactorTime, *, inherited: bool) -> None:
     port is closed, in this same call: Twisted's own `stopListening` closes it one event loop
     iteration later.
 
-    An inherited socket has one queue for all its processes, and what waits there is the next
-    process's: that one is only closed.
+    An `inherited` socket, one of systemd's, has one queue for all its processes, and what waits
+    there is the next process's: that one is only closed.
     """
     if not inherited:
         if _begin_no_more(port.socket):
@@ -59,7 +63,11 @@ async def let_go(port: Any, clock: IReactorTime, *, inherited: bool) -> None:
 
 
 def _begin_no_more(listening: socket.socket) -> bool:
-    """Have the kernel drop what would begin a connection; False where it cannot be told so."""
+    """Have the kernel drop each packet that would begin a connection to a `listening` socket.
+
+    Returns True where that is so from now on, and False where the kernel cannot be told: not on
+    Linux, on a socket that is not TCP, or where it refuses the filter. Raises nothing.
+    """
     if sys.platform != "linux" or listening.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     program = b"".join(struct.pack("HBBI", *step) for step in NO_NEW_CONNECTIONS)

@@ -14,7 +14,14 @@ _TLS = ("tls:", "ssl:", "haproxy:tls:", "haproxy:ssl:")
 
 
 def start_line(settings: Settings, address: Any) -> str:
-    """The one line about a gateway that listens at `address`."""
+    """Return the one line about a gateway that listens at `address`, for the log.
+
+    Called by `tap` once the main port listens; `address` is what its `getHost` returns, since the
+    port of ``PORT=0`` is known only then. It holds no secret:
+
+        infergate 0.1.0 at http://127.0.0.1:8080; backend: http://127.0.0.1:9000/v1;
+        operations: chat; keys needed; limits: RATE_LIMIT=60/minute
+    """
     return (
         f"infergate {__version__} at {url(address, settings.listen)}; "
         f"backend: {settings.backend_url or 'echo'}; "
@@ -24,7 +31,11 @@ def start_line(settings: Settings, address: Any) -> str:
 
 
 def url(address: Any, endpoint: str | None = None) -> str:
-    """What to open to reach `address`, which was listened on by an `endpoint` string."""
+    """Return the URL that reaches `address`, which was listened on by an `endpoint` string.
+
+    `address` is one of Twisted's: ``https`` where the endpoint is one of TLS, brackets around IPv6,
+    and ``unix:/path`` of a Unix socket. Called by `start_line`, and by `tap` for `METRICS_LISTEN`.
+    """
     if isinstance(address, UNIXAddress):
         name = address.name or b""
         return f"unix:{name.decode('utf-8', 'backslashreplace')}"
@@ -34,7 +45,7 @@ def url(address: Any, endpoint: str | None = None) -> str:
 
 
 def _limits(settings: Settings) -> str:
-    """The limits on callers that are on."""
+    """Return the limits on callers that are on, ``none`` without one, for `start_line`."""
     limits = {
         "RATE_LIMIT": settings.rate_limit,
         "MAX_CONCURRENT_REQUESTS": settings.max_concurrent_requests,
@@ -46,7 +57,8 @@ def _limits(settings: Settings) -> str:
 
 
 def _keys_have_limits(settings: Settings) -> bool:
-    """Whether a line of the keys file sets a limit, for its caller or for all."""
+    """Return whether a line of `API_KEYS_FILE` limits requests, tokens or concurrency, of its
+    caller or of all."""
     if settings.api_keys_file is None:
         return False
     policies = settings.api_keys_file.content.policies(None)

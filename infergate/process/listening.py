@@ -1,7 +1,15 @@
-"""Where to listen, and a sentence about what cannot be listened on.
+r"""Where to listen, and a sentence about what cannot be listened on.
 
 Twisted's endpoint strings fail in Python's words: ``systemd:`` without a descriptor with "list
 index out of range", ``tls:`` without a directory with "missing 1 required positional argument".
+Here each failure becomes a `SettingsError`, one line that names the setting, its value and what is
+allowed.
+
+An endpoint string is a kind and arguments between colons; a colon in an argument has a backslash
+before it:
+
+    ssl:8443:privateKey=key.pem:certKey=cert.pem    kind ssl, one unnamed argument, two named
+    unix:/run/a\:b                                  kind unix, one unnamed argument
 """
 
 from __future__ import annotations
@@ -47,7 +55,11 @@ _COLON = re.compile(r"(?<!\\):")
 
 
 def listen_main(reactor: Any, settings: Settings, factory: IProtocolFactory) -> IListeningPort:
-    """Listen where the settings say. Raises `SettingsError`, which names the one at fault."""
+    """Listen on the main port, where the settings say, and return the port, which listens already.
+
+    Called by `tap` before the reactor runs. That is `LISTEN`, an endpoint string, or else `PORT`
+    on `HOST`. Raises `SettingsError`, which names the one of the three that is at fault.
+    """
     if settings.listen is not None:
         return listen(reactor, "LISTEN", settings.listen, factory)
     host = quoteStringArgument(settings.host)
@@ -64,7 +76,11 @@ def listen_main(reactor: Any, settings: Settings, factory: IProtocolFactory) -> 
 def listen(
     reactor: Any, setting: str, description: str, factory: IProtocolFactory
 ) -> IListeningPort:
-    """Listen at an endpoint string. Raises `SettingsError`, which names `setting`."""
+    """Listen at an endpoint string, and return the port, which listens already.
+
+    Called by `listen_main` for `LISTEN` and by `tap` for `METRICS_LISTEN`; `setting` is the name of
+    that one, for the `SettingsError` that this raises for whatever is wrong.
+    """
     try:
         return _listening(reactor, with_mode(description), factory)
     except Exception as error:
@@ -72,8 +88,12 @@ def listen(
 
 
 def with_mode(description: str) -> str:
-    """An endpoint string that says its mode, if it is for a Unix socket: `SOCKET_MODE`, unless it
-    says another, by name or as its second argument."""
+    """Return an endpoint string with the mode of its Unix socket: `SOCKET_MODE`, unless it says
+    another, by name or as its second argument. Other endpoints are returned as they are.
+
+        unix:/run/gate             unix:/run/gate:mode=660
+        unix:/run/gate:mode=600    as it is
+    """
     kind, arguments = read_endpoint(description)
     named = {name for name, equals, _ in (part.partition("=") for part in arguments) if equals}
     unnamed = [part for part in arguments if "=" not in part]
@@ -83,7 +103,11 @@ def with_mode(description: str) -> str:
 
 
 def read_endpoint(description: str) -> tuple[str, list[str]]:
-    """The kind of an endpoint, or of the one that ``haproxy:`` stands before, and its arguments."""
+    """Return the kind of an endpoint string, and its arguments as they are written.
+
+    Of ``haproxy:tcp:8080`` that is the endpoint behind it: ``("tcp", ["8080"])``. Nothing is
+    checked, and a backslash before a colon stays. Also called by `certificates` and `sharing`.
+    """
     kind, *arguments = _COLON.split(description)
     if kind == "haproxy" and arguments:
         kind, *arguments = arguments
@@ -91,9 +115,12 @@ def read_endpoint(description: str) -> tuple[str, list[str]]:
 
 
 def _listening(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
-    """Listen at once: what is wrong with an endpoint shows before anything has started. Raises
-    whatever the endpoint does, which `_sentence` puts into words. An endpoint of somebody else's
-    whose Deferred fires later is refused: nothing could be said of it in time."""
+    """Listen at once, and return the port: what is wrong shows before anything has started.
+
+    Raises whatever the endpoint does, which `_sentence` puts into words, and what
+    `_check_certificates` does. An endpoint of a plugin whose Deferred fires later is refused with
+    `ValueError`: nothing could be said of it in time.
+    """
     _check_certificates(description)
     outcome: list[Any] = []
     serverFromString(reactor, description).listen(factory).addBoth(outcome.append)
@@ -106,8 +133,13 @@ def _listening(reactor: Any, description: str, factory: IProtocolFactory) -> ILi
 
 
 def _check_certificates(description: str) -> None:
-    """Refuse a directory of certificates that holds none, into which Twisted looks only when a
-    client comes, whose handshake then fails; or that holds a root, with which it never ends."""
+    """Refuse a ``tls:`` directory of certificates that holds none, or that holds a root.
+
+    Twisted looks into an empty one only when a client comes, whose handshake then fails; with a
+    root among them it never ends. Raises `FileNotFoundError` or `ValueError` for the first and
+    `OSError` for the second (see `Contents.check_roots`) or a file that cannot be read, `TypeError`
+    for a key behind a password. Any other endpoint passes.
+    """
     kind, arguments = read_endpoint(description)
     if kind == "tls" and arguments:
         path = arguments[0].removeprefix("path=").replace("\\:", ":")
@@ -121,8 +153,8 @@ def _check_certificates(description: str) -> None:
 
 
 def _is_about_the_host(error: Exception) -> bool:
-    """Whether the address is at fault, and not the port on it: a name that nobody knows, or an
-    address that is no address of this machine."""
+    """Return whether the address is at fault, and not the port on it: a host name that cannot be
+    resolved, or an address that is no address of this machine."""
     cause = error.socketError if isinstance(error, CannotListenError) else error
     if isinstance(cause, (gaierror, UnicodeError)):  # no such name
         return True
@@ -130,7 +162,12 @@ def _is_about_the_host(error: Exception) -> bool:
 
 
 def _sentence(description: str, error: Exception) -> str:
-    """What is wrong with an endpoint, in words that can follow it."""
+    """Return what is wrong with an endpoint, in words that can follow its setting and value.
+
+    `error` is what listening raised, of whatever class. What the operating system said is kept
+    (``Address already in use``); what Python said of the string's form is not, and the form of
+    that kind of endpoint is shown in its place.
+    """
     kind = _COLON.split(description)[0]
     if _is_about_the_host(error):
         cause = getattr(error, "socketError", error)

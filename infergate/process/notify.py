@@ -14,7 +14,7 @@ from twisted.internet.task import LoopingCall
 
 
 class Notifier:
-    """Tells systemd how the service is; without a ``NOTIFY_SOCKET`` in `environ` it tells nobody.
+    """Tell systemd how the service is; without a ``NOTIFY_SOCKET`` in `environ` it tells nobody.
 
     `tap` has `ready` called once all ports listen; `GatewayService` calls `stopping` at the first
     signal to end; whoever reloads calls `reload`. From `ready` on the watchdog hears from the event
@@ -29,24 +29,33 @@ class Notifier:
         self._interval = _watchdog_seconds(environ) / 2 if self._address else 0.0
 
     def ready(self) -> None:
+        """Say that the service is up, and begin to feed the watchdog, where systemd has set one."""
         self._send("READY=1")
         if self._interval and not self._watchdog.running:
             self._watchdog.start(self._interval)
 
     def reloading(self) -> None:
+        """Say that the service reloads, and when that began: sd_notify(3) wants the monotonic time
+        in microseconds. Called by `reload`."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
     def reload(self, done: Deferred[None]) -> None:
-        """Say that the service reloads until `done` has fired."""
+        """Say that the service reloads until `done` has fired, whether well or not.
+
+        Called by `tap` at each SIGHUP, with the Deferred of `Reloader.reload`.
+        """
         self.reloading()
         done.addBoth(lambda _: self.ready())
 
     def _send(self, state: str) -> None:
-        """Send one state in one datagram, and do not wait: systemd that is too busy to take it
-        hears the next."""
+        """Send one state in one datagram, and do not wait.
+
+        A systemd that is too busy to take it hears the next one. `state` is lines of
+        ``NAME=value``. Raises nothing: an error of the socket is passed over.
+        """
         if not self._address:
             return
         # An address that begins with @ is an abstract one, of no file.
@@ -57,7 +66,11 @@ class Notifier:
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float:
-    """Within what time the watchdog wants to hear from this process; 0 for not at all."""
+    """Return the seconds within which systemd's watchdog wants to hear from this process.
+
+    0.0 is not at all: `WATCHDOG_USEC` is not there, or `WATCHDOG_PID` names another process, as it
+    does in a child that has inherited the variables.
+    """
     microseconds = environ.get("WATCHDOG_USEC", "")
     meant = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(microseconds) / 1_000_000 if meant and microseconds.isdecimal() else 0.0

@@ -27,16 +27,22 @@ class Contents:
     keys: set[bytes]
 
     def check_keys(self) -> None:
-        """Raise `ValueError` unless each key fits a certificate: Twisted would leave out what does
-        not fit, and then refuse the handshakes for its name."""
+        """Raise `ValueError` unless there is a key, and each key fits a certificate.
+
+        Called by `Certificates.read` for a ``tls:`` directory: Twisted would leave out what does
+        not fit, and then refuse the handshakes for its name.
+        """
         known = {_public(one.public_key()) for one in self.certificates}
         if not self.keys or not self.keys <= known:
             raise ValueError("a key without its certificate")
 
     def check_roots(self) -> None:
-        """Raise `OSError` for a root certificate whose key is not there. Twisted 26.10 makes a
-        chain by looking for the issuer of each issuer, and a root is its own: it would never end.
-        Clients have their roots already."""
+        """Raise `OSError` for a root certificate whose key is not there.
+
+        Called before a ``tls:`` directory is listened with, and when it is read again. Twisted
+        26.10 makes a chain by looking for the issuer of each issuer, and a root is its own: it
+        would never end. Clients have their roots already.
+        """
         for one in self.certificates:
             if one.subject == one.issuer and _public(one.public_key()) not in self.keys:
                 name = one.subject.rfc4514_string()
@@ -44,7 +50,12 @@ class Contents:
 
 
 def read_pem(paths: Iterable[str | Path]) -> Contents:
-    """What the files hold; raises `OSError`, `ValueError` and `UnsupportedAlgorithm`."""
+    """Return the certificates and keys in PEM files; other blocks and all text are passed over.
+
+    Called where certificates are listened with (`listening`, `certificates`), and by ``infergate
+    check``. Raises `OSError` for a file that cannot be read, `ValueError` for a block that is
+    broken, `TypeError` for a key behind a password, and `UnsupportedAlgorithm`.
+    """
     contents = Contents([], set())
     for path in paths:
         for match in _BLOCK.finditer(Path(path).read_bytes()):
@@ -56,5 +67,6 @@ def read_pem(paths: Iterable[str | Path]) -> Contents:
 
 
 def _public(key: Any) -> bytes:
+    """Return a public key as bytes that can be compared: DER of the SubjectPublicKeyInfo."""
     encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return encoded

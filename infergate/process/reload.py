@@ -43,10 +43,11 @@ Value = TypeVar("Value")
 
 @attrs.define(eq=False, repr=False)
 class KeyFiles:
-    """`API_KEYS_FILE` and `JWT_PUBLIC_KEY_FILE`, out of which one roster is made.
+    """Read `API_KEYS_FILE` and `JWT_PUBLIC_KEY_FILE` again, out of which one roster is made.
 
-    `settings` are those of the start: what is not in a file stays as it was. `roster` makes the
-    roster that takes the place of that of `admission`.
+    A roster is who is known and what each may do (`access/roster`). `settings` are those of the
+    start: what is not in a file stays as it was. `roster` makes, out of settings, the roster that
+    takes the place of that of `admission`. `tap` makes one, the first `Source` of its `Reloader`.
     """
 
     _settings: Settings
@@ -54,12 +55,17 @@ class KeyFiles:
     _roster: Callable[[Settings], Roster]
 
     def paths(self) -> list[str]:
+        """Return the paths of the two files, of those that are set."""
         files = (self._settings.api_keys_file, self._settings.jwt_public_key_file)
         return [file.path for file in files if file is not None]
 
     def read(self) -> Change:
-        """See `Source`. What the files say together is checked, as at the start: rules for a
-        token's caller need a key for tokens."""
+        """Read both files, and return the change that would put a new roster into use.
+
+        See `Source`; called in a thread. What the files say together is checked, as at the start:
+        rules for a token's caller need a key for tokens. Raises `Refused` for a file that the start
+        would refuse, and for one that has lost its last key.
+        """
         old = self._settings
         new = attrs.evolve(
             old,
@@ -83,7 +89,8 @@ class KeyFiles:
 
 
 Run = Callable[[Callable[[], Any]], "Deferred[Any]"]
-"""Calls a function where it holds nobody up, in a thread."""
+"""Calls a function in a thread, where it does not hold up the event loop; the Deferred fires with
+what it returned, or fails with what it raised."""
 
 
 class Reloader:
@@ -98,6 +105,7 @@ class Reloader:
     """
 
     def __init__(self, sources: Iterable[Source], clock: IReactorTime, run: Run) -> None:
+        """Look at the files as they are now; what differs from that later is a change."""
         self._sources = [source for source in sources if source.paths()]
         self._run = run
         # One after the other: what is read last has to be what is in use last.
@@ -111,21 +119,33 @@ class Reloader:
         self._watch.stop()
 
     def reload(self) -> Deferred[None]:
-        """Read everything again, and say in one line what has changed."""
+        """Read everything again, and say in one line what has changed.
+
+        Called by `tap` for each SIGHUP. The Deferred fires when all is read and in use, also where
+        something was refused, and never fails.
+        """
         if not self._sources:
             _log.info("SIGHUP: there is nothing to reload")
             return succeed(None)
         return self._begin(self._sources, asked=True)
 
     def _begin(self, sources: Iterable[Source], *, asked: bool) -> Deferred[None]:
+        """Begin to read `sources`, once all readings that were asked for before have ended.
+
+        Called by `reload` with `asked`, by `Watch` without. The Deferred never fails.
+        """
         begun: Deferred[None] = self._lock.run(
             lambda: Deferred.fromCoroutine(self._reload(sources, asked))
         )
         return begun.addErrback(partial(_log.failure, "Reloading failed"))
 
     async def _reload(self, sources: Iterable[Source], asked: bool) -> None:
-        """Read these sources, one after the other, and say what is new in one line. Who has asked
-        for it also hears that nothing is."""
+        """Read these sources, one after the other, and say what is new in one line.
+
+        Whoever `asked` for it (SIGHUP) also hears that nothing is new. What is `Refused` is logged
+        as an error, and the others are read all the same. What else `Source.read` raises ends the
+        round, and `_begin` logs it.
+        """
         said, refused = [], 0
         for source in sources:
             look = look_at(source.paths())
@@ -144,9 +164,11 @@ class Reloader:
 
 
 def _again(name: str, read: Callable[[str], Value], file: Any) -> Value | None:
-    """What a file means now that is the value of the setting `name`, or None where none is set.
-    `read` is the setting's own parser, so that nothing else is allowed than at the start. Raises
-    `Refused`."""
+    """Return what the file of the setting `name` means now, or None where none is set.
+
+    `file` is the setting's value, a `FromFile`; `read` is the setting's own parser, so that nothing
+    else is allowed than at the start. Raises `Refused`, which names the setting and the file.
+    """
     if file is None:
         return None
     try:
@@ -158,15 +180,19 @@ def _again(name: str, read: Callable[[str], Value], file: Any) -> Value | None:
 
 
 def _has_keys(settings: Settings) -> bool:
-    """Whether the keys file holds a key. One that lost its last is more likely being written, or
-    was emptied by mistake, than meant to lock everybody out."""
+    """Return whether the keys file holds a key. One that lost its last is more likely being
+    written, or was emptied by mistake, than meant to lock everybody out."""
     file = settings.api_keys_file
     return file is not None and len(file.content.ring) > 0
 
 
 def _said_of(old: Settings, new: Settings) -> str:
-    """What is new of the keys, by names alone: ``added bob; removed eve; changed alice``. A name is
-    changed where it has another key, another last day of one, or another option."""
+    """Return what is new of the keys, by names alone, and "" where nothing is.
+
+        added bob; removed eve; changed alice
+
+    A name is changed where it has another key, another last day of one, or another option.
+    """
     before, after = _by_name(old), _by_name(new)
     lists = {
         "added": [name for name in after if name not in before],
@@ -177,7 +203,11 @@ def _said_of(old: Settings, new: Settings) -> str:
 
 
 def _by_name(settings: Settings) -> dict[str, object]:
-    """All that is known of each name: its keys and its rules; of the token key too."""
+    """Return all that is known of each name, to compare with later: its keys' digests and its
+    rules.
+
+    The key for tokens is among them, by the name of its setting.
+    """
     known: dict[str, object] = {}
     if settings.api_keys_file is not None:
         file: KeysFile = settings.api_keys_file.content
@@ -190,5 +220,6 @@ def _by_name(settings: Settings) -> dict[str, object]:
 
 
 def _listed(names: list[str]) -> str:
+    """Return names for a log line: the first `NAMED`, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{', '.join(names[:NAMED])}{more}"

@@ -1,4 +1,8 @@
-"""Start, drain, stop."""
+"""Start, drain, stop.
+
+A drain is the orderly end of a process: requests that run may end, within a time limit, new ones
+are refused, and the port is closed. Its order is that of `GatewayService._stop`.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +36,9 @@ _log = Logger(namespace="infergate")
 class Part(Protocol):
     """What runs beside the ports, such as the push of metrics.
 
-    `start` is called once, when the ports listen; `stop` once, when the last exchange has
-    ended, and the process waits for its Deferred.
+    `GatewayService` calls `start` once, when the ports listen, and `stop` once, when the last
+    exchange has ended, and the process waits for its Deferred. Neither may raise or fail: that
+    would keep the parts after it from their own start or stop.
     """
 
     def start(self) -> None: ...
@@ -85,8 +90,11 @@ class GatewayService(Service):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
-        """Called by twistd when the reactor runs: the ports listen already, and what runs beside
-        them starts."""
+        """Log the greeting and the warnings, and start the parts.
+
+        Called by twistd when the reactor runs; the ports listen already, and clients may be
+        waiting.
+        """
         super().startService()  # type: ignore[no-untyped-call]
         for line in self._greeting:
             _log.info("{line}", line=line)
@@ -101,13 +109,18 @@ class GatewayService(Service):
         gc.freeze()
 
     def stopService(self) -> Deferred[None]:
+        """Begin the drain; the Deferred fires when all is over, and the process ends then.
+
+        Called by twistd when the reactor is to stop: at the first SIGTERM or SIGINT.
+        """
         super().stopService()  # type: ignore[no-untyped-call]
         if self._notifier is not None:
             self._notifier.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """First what runs, then the ports, then what lives on behind them."""
+        """Drain and close, in this order: first what runs, then the ports, then what lives on
+        behind them. Called once, by `stopService`."""
         self._edge.leaving = True
         if self._drain_delay:
             await deferLater(self._clock, self._drain_delay)
@@ -135,11 +148,16 @@ class GatewayService(Service):
             await maybeDeferred(part.stop)
 
     async def _close_main_port(self) -> None:
+        """Close the main port as `closing.let_go` does; without one to do so it is left to the
+        end."""
         if self._let_go is not None:
             await self._let_go()
 
     async def _in_time(self, event: Deferred[None], seconds: float) -> bool:
-        """Wait for `event` no longer than `seconds`."""
+        """Wait for `event` no longer than `seconds`, and return whether it fired by then.
+
+        One that is late is cancelled. Raises what `event` fails with; a drain never fails.
+        """
         try:
             await event.addTimeout(seconds, self._clock)
         except TimeoutError:

@@ -1,4 +1,12 @@
-"""Ports that several processes listen on, and how they are opened."""
+"""Ports that several processes listen on, and how they are opened.
+
+    REUSE_PORT=true    each process opens a socket of its own on the port, and the kernel deals
+                       connections out among them (SO_REUSEPORT, socket(7))
+    LISTEN=systemd:    one socket is opened by systemd and inherited by each process; all accept
+                       from its one queue
+
+In both cases the processes know nothing of one another.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +24,11 @@ CAN_BE_REUSED = ("tcp", "ssl", "tls")
 
 
 class ReusingPorts:
-    """A reactor whose listeners share their port with those of other processes (SO_REUSEPORT);
-    whoever listens uses it in place of the reactor."""
+    """Listen as `reactor` does, on ports that other processes listen on too (SO_REUSEPORT).
+
+    `reactor_for` gives one to whoever listens on the main port, in place of the reactor. Twisted's
+    endpoints call `listenTCP` or `listenSSL`; all else is the reactor's.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -26,19 +37,28 @@ class ReusingPorts:
         return getattr(self._reactor, name)
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """Listen on a socket that was bound with SO_REUSEPORT; see `IReactorTCP.listenTCP`.
+
+        Returns the port; raises `CannotListenError`, also where a process that listens there
+        already did not ask for SO_REUSEPORT.
+        """
         binding = makeBinding(interface, port, reuseAddress=True, reusePort=True)
         return self._reactor.listenTCP(binding, factory, backlog, interface)
 
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
+        """Listen likewise, with TLS on the connections; see `IReactorSSL.listenSSL`."""
         tls = TLSMemoryBIOFactory(contextFactory, False, factory)
         return self.listenTCP(port, tls, backlog, interface)
 
 
 def reactor_for(settings: Settings, reactor: Any) -> Any:
-    """What to open the main port with. Raises `SettingsError` where ``REUSE_PORT`` is asked of an
-    endpoint that has no port of its own."""
+    """Return what to open the main port with: `reactor`, or with `REUSE_PORT` a `ReusingPorts`.
+
+    Called by `tap` before it listens. Raises `SettingsError` where `REUSE_PORT` is asked of an
+    endpoint that has no port of its own, such as ``unix:`` or ``systemd:``.
+    """
     if not settings.reuse_port:
         return reactor
     kind = read_endpoint(settings.listen)[0] if settings.listen is not None else "tcp"
@@ -49,5 +69,8 @@ def reactor_for(settings: Settings, reactor: Any) -> Any:
 
 
 def is_inherited(settings: Settings) -> bool:
-    """Whether the main port is a socket of systemd's, which other processes may have too."""
+    """Return whether the main port is a socket of systemd's, which other processes may have too.
+
+    Called by `tap`: such a port is drained as a shared one, and closed without accepting.
+    """
     return settings.listen is not None and read_endpoint(settings.listen)[0] == "systemd"

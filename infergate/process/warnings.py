@@ -1,4 +1,8 @@
-"""What is warned of at the start: what is allowed, and yet more likely a mistake."""
+"""What is warned of at the start: what is allowed, and yet more likely a mistake.
+
+Each warning is one line, which holds no secret. `tap` logs them when the gateway starts;
+``infergate check`` shows them too, but for those of `ledger_warnings`.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,21 @@ NAMED = 20
 
 
 def misspelt_names(dotenv: Mapping[str, str]) -> list[str]:
-    """A warning for each name in ``.env`` that is probably misspelt."""
+    """Return a warning for each name in ``.env`` that is probably misspelt.
+
+    `dotenv` is what `read_dotenv` has read. Called by `tap` and ``infergate check``.
+    """
     likely = misspelt(dotenv, names()).items()
     return [f"{name} in .env is no setting. Is {near} meant?" for name, near in likely]
 
 
 def warnings_about(settings: Settings, host: str | None) -> Iterator[str]:
-    """What is allowed, and yet more likely a mistake; `host` is where the gateway listens, None
-    where that is a Unix socket, whose mode says who may come."""
+    """Yield a warning for each thing that is allowed, and yet more likely a mistake.
+
+    `host` is where the gateway listens, None where that is a Unix socket, whose mode says who may
+    come. Called by `tap` once the port listens, and by ``infergate check``, which passes None for a
+    `LISTEN` too.
+    """
     if not (settings.needs_key or host is None or is_loopback(host)):
         yield (
             f"Nobody needs a key, and {host} is not a loopback address: whoever reaches it "
@@ -46,7 +57,10 @@ def warnings_about(settings: Settings, host: str | None) -> Iterator[str]:
 
 
 def ledger_warnings(settings: Settings) -> Iterator[str]:
-    """Whether the ledger is where it cannot be relied on."""
+    """Yield a warning where the ledger, `USAGE_DB`, is a file that cannot be relied on.
+
+    On a network file system SQLite's locks do not hold. Called by `tap`.
+    """
     path = settings.usage_db.path if settings.usage_db is not None else None
     kind = network_file_system(path) if path is not None else None
     if kind is not None:
@@ -57,7 +71,10 @@ def ledger_warnings(settings: Settings) -> Iterator[str]:
 
 
 def _key_warnings(settings: Settings) -> Iterator[str]:
-    """What is weak about the keys that are written down, by the names of their callers."""
+    """Yield a warning for keys that are short, and for a file of them that others may read.
+
+    They name the callers, at most `NAMED` of them, and no key.
+    """
     for setting, ring in settings.rings.items():
         if ring.short:
             names = ", ".join(ring.short[:NAMED])
