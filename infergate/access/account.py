@@ -1,4 +1,12 @@
-"""On whose account a request is served, and what the limits count it by."""
+"""On whose account a request is served, and what the limits count it by.
+
+An account is made once for each request, from its key, its token or its address:
+
+    a key or token of alice                 bucket "caller alice"        name "alice"
+    the same, and user= names bob           bucket "caller alice/bob"    name "alice/bob"
+    no key is needed, from 192.0.2.7        bucket "address 192.0.2.7"   name None
+    a wrong key, from 192.0.2.7             bucket "refused 192.0.2.7"   name None
+"""
 
 from __future__ import annotations
 
@@ -26,12 +34,16 @@ class Account(Struct, frozen=True, gc=False):
 
 
 def of_caller(caller: str, policy: Policy, person: str | None = None) -> Account:
-    """The account of a key's or a token's caller, or of one `person` of several behind its key."""
+    """Return the account of the caller that a key or a token belongs to, or, with `person`, that of
+    one person of several who share the key. Called by `Roster.account` for each request with good
+    credentials. Raises nothing: `person` has been checked there."""
     name = caller if person is None else f"{caller}/{person}"
     return Account(f"caller {name}", policy, name, caller, person is not None)
 
 
 def of_address(address: str, policy: Policy, *, refused: bool = False) -> Account:
-    """The account of whoever comes from `address` where no key is needed, or with a wrong one."""
+    """Return the account of a client that is known by its `address` alone: where no key is needed,
+    or, with `refused`, where its credentials are wrong. Called by `Roster.stranger`; `address` is
+    what `limit_key` has made of it, so that one host with many IPv6 addresses is one account."""
     kind = "refused" if refused else "address"
     return Account(f"{kind} {address}", policy, is_refused=refused)

@@ -11,6 +11,11 @@
 
 The first three and the limits are asked with the head of a request, when its body may still be on
 the way: what is not let in is not read.
+
+The terms: an `Account` says who is charged and by which `Policy` (what the key's options allow). A
+`Verdict` is what the limits answered: how the rate and the token budgets stand, and which of them
+refuses. A place is one operation under way at the backend. A `Roster` is who is known now; a reload
+of the keys file swaps it.
 """
 
 from __future__ import annotations
@@ -54,13 +59,17 @@ T = TypeVar("T")
 
 @attrs.define(eq=False, repr=False)
 class Admission:
-    """Asked by the gateway, in this order: `admit` by the head of a request, `check_model` by its
-    body, `enter` when the backend would be called. What has to be undone or charged when the
-    exchange ends is left with its record.
+    """Decides on each request; one for the whole process, made by `wiring.callers.admission`.
+
+    The gateway calls, in this order: `admit` when the head of a request is complete, `check_model`
+    when its body is, `enter` when the backend would be called. All three raise the error that the
+    client is answered with. What has to be undone or charged when the exchange ends (the place, the
+    tokens) is left with its record, by `Record.at_end`.
 
     `roster` may be swapped at any time; an exchange keeps the account that it began with. `learn`
-    is called with the names of each one.
-    `max_concurrent` is `MAX_CONCURRENT_REQUESTS`, 0 for no limit.
+    is called with the names of each roster, so that the metrics show these callers before they
+    come. `max_concurrent` is `MAX_CONCURRENT_REQUESTS`, 0 for no limit. `wall` is the time in
+    seconds since 1970, for the words of a refusal alone.
     """
 
     _roster: Roster
@@ -75,7 +84,8 @@ class Admission:
 
     @property
     def roster(self) -> Roster:
-        """Who is known now."""
+        """Who is known now. Set by a reload of `API_KEYS_FILE` (`process.reload`), in the reactor's
+        thread; requests that have been admitted are not judged again."""
         return self._roster
 
     @roster.setter
@@ -92,13 +102,22 @@ class Admission:
         costs: bool = False,
         basic: bool = False,
     ) -> Account:
-        """Let `request` in to the operation or page `to`, if it is one that a key may be without.
+        """Identify the caller of `request`, judge it by its policy and its limits, and return its
+        account.
 
-        Where it is `limited`, each of its answers but a 401 says how its caller stands, and one
-        that `costs` tokens is let in only while its caller has some left. With `basic` the key may
-        be a browser's password. Raises `Unauthorized`,
-        `AddressNotAllowed`, `RouteNotAllowed`, `RateLimited`, `TokenLimited` and
-        `LimitsUnavailable`.
+        Called by the gateway for each request that a key or a limit may hold back, when its head is
+        complete. `to` is the operation or page that a key may be without (`routes=`), None for one
+        that is open to every caller. Where the request is `limited`, one is taken from the rate,
+        and each answer but a 401 carries the header fields that say how the caller stands. One that
+        `costs` tokens is let in only while its caller has some left, and is charged when it has
+        ended. With `basic` the key may be a browser's password (``Authorization: Basic``).
+
+        The record is told the caller's name, also where a refusal follows. Waits for a token whose
+        key has to be fetched and for the limits in Redis, and for nothing else.
+
+        Raises `Unauthorized` (401; `KeyExpired` is one), `AddressNotAllowed` and `RouteNotAllowed`
+        (403), `RateLimited` and `TokenLimited` (429), and `LimitsUnavailable` (503) where Redis is
+        away and `SHARED_STATE_FAILURE` is ``refuse``.
         """
         account = await self._identify(request, limited=limited, basic=basic)
         request.record.caller, request.record.caller_label = account.name, account.label
@@ -122,7 +141,10 @@ class Admission:
         return account
 
     def check_model(self, account: Account, model: str | None) -> None:
-        """Raise `ModelNotAllowed` unless the account may name `model`; None is none."""
+        """Check that the account may name `model`, which None says the request did not do; raises
+        `ModelNotAllowed` where its option ``models=`` has no pattern for it. Called by the gateway
+        for each operation once its body has been judged; `model` is then the request's, or
+        `DEFAULT_MODEL`."""
         if account.policy.models is None:
             return
         if model is None:
@@ -131,8 +153,13 @@ class Admission:
             raise ModelNotAllowed("The key's option models= does not allow this model.")
 
     def enter(self, account: Account, record: Record) -> None:
-        """Take a place at the backend until the exchange ends; raises `ConcurrencyLimited` and
-        `TooManyUnderWay`."""
+        """Take a place at the backend for this exchange, and free it when `record` is closed,
+        whatever becomes of the exchange. Called by the gateway right before the worker is asked.
+
+        Raises `ConcurrencyLimited` (429) where the account has as many places as its
+        ``concurrent=`` allows, and `TooManyUnderWay` (503) where all callers together have
+        `max_concurrent`; then no place is taken.
+        """
         own, everybodys = account.policy.concurrent, self._max_concurrent
         if own is not None and self._places.taken(account.bucket) >= own:
             raise ConcurrencyLimited(message=f"concurrent={own} requests are under way.")
@@ -143,18 +170,22 @@ class Admission:
         record.at_end(lambda _: self._places.leave(account.bucket))
 
     def under_way(self, account: Account) -> int:
-        """How many places the account has taken."""
+        """Return how many places the account has taken now, for ``GET /v1/usage``."""
         return self._places.taken(account.bucket)
 
     async def look(self, account: Account) -> Verdict:
-        """How the account stands with its limits; raises `LimitsUnavailable`."""
+        """Return how the account stands with its rate and all of its budgets, taking nothing: for
+        ``GET /v1/usage``. Raises nothing of its own: where Redis is away, this process's own counts
+        answer."""
         return await _now(self._limits.look(account))
 
     async def _identify(self, request: Request, *, limited: bool, basic: bool) -> Account:
-        """The account of the caller, or of the address where nobody needs a key.
+        """Return the account of the caller, or that of the address where nobody needs a key.
 
-        Raises `Unauthorized` for wrong credentials, and `RateLimited` once their address has sent
-        as many as `RATE_LIMIT` has requests. Waits only for a token whose key has to be fetched.
+        Called by `admit`, first of all. Waits only for a token whose key has to be fetched. Raises
+        `Unauthorized` for missing or wrong credentials, `KeyExpired` for a key past its last day,
+        and `RateLimited` once their address has sent as many wrong ones as `RATE_LIMIT` has
+        requests.
         """
         roster = self.roster
         address = limit_key(request.record.client)
@@ -183,8 +214,10 @@ class Admission:
         raise AssertionError("a verdict that refuses")
 
     def _refuse(self, account: Account, verdict: Verdict) -> None:
-        """Raise what a verdict that refuses says, in words that name the limit as it was written
-        and when the caller may come back; nothing where it does not refuse."""
+        """Raise the error of a verdict that refuses: `RateLimited` or `TokenLimited`, in words that
+        name the limit as it was written and when the caller may come back. Returns where the
+        verdict does not refuse. Of several budgets that are used up the message names the one whose
+        window ends last."""
         if verdict.refused_by is None:
             return
         after = verdict.retry_after
@@ -199,8 +232,10 @@ class Admission:
         )
 
     def _when(self, retry_after: int, exactly: float) -> str:
-        """When to come back, as the end of a message: in seconds for a short wait, else as a time
-        in UTC, which a person can plan by."""
+        """Return the sentence with which a refusal ends, on when to come back: in seconds for a
+        wait of up to `LONG_WAIT`, else as a time in UTC, which a person can plan by. `retry_after`
+        are the whole seconds of the ``Retry-After`` header field, `exactly` the same before they
+        were rounded."""
         if retry_after <= LONG_WAIT:
             return f"Come back in {retry_after} s."
         # A window ends at a whole second, but for what the difference of two floats is off.
@@ -208,15 +243,18 @@ class Admission:
         return f"Come back at {then:%Y-%m-%dT%H:%M:%SZ}."
 
     def _charge(self, account: Account, record: Record) -> None:
-        """Charge an exchange that has ended with the tokens that its record says, also where it
-        failed on the way: the backend has worked on the prompt by then."""
+        """Charge the account with the tokens of an exchange that has ended, prompt and completion,
+        also where it failed on the way: the backend has worked on the prompt by then. Called
+        through `Record.at_end`, once for each exchange that was admitted with `costs`."""
         usage = record.usage
         self._limits.charge(account, usage.prompt_tokens + usage.completion_tokens)
 
 
 def allows_address(policy: Policy, address: str) -> bool:
-    """Whether a caller may come from `address`. What has none, as over a Unix socket, comes from
-    nowhere that a list could name."""
+    """Return whether a caller of this policy may come from `address`: one of the networks of its
+    option ``from=`` holds it, or it has no such option. A client without an address, as over a Unix
+    socket, is in no network, and so refused where there is a list. Called by `Admission.admit` for
+    each request."""
     if policy.sources is None:
         return True
     parsed = _parsed(address)
@@ -230,7 +268,8 @@ def allows_address(policy: Policy, address: str) -> bool:
 
 @lru_cache(4096)
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:
-    """Kept, since the clients of a team come again and again."""
+    """Return `address` without its IPv6 zone (``fe80::1%eth0``) as a value of `ipaddress`, None
+    where it is no address. Kept in a cache, since the clients of a team come again and again."""
     try:
         return ip_address(address.partition("%")[0])
     except ValueError:
@@ -238,7 +277,8 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
 
 
 def _tell(request: Request, verdict: Verdict) -> None:
-    """Have every answer say how the caller stands."""
+    """Add to every later answer of `request` the header fields ``x-ratelimit-*`` of a verdict:
+    those of the rate and those of the token budget with least left, each where there is one."""
     if verdict.rate is not None:
         request.standing.append(rate_fields(verdict.rate))
     if verdict.tokens:
@@ -246,5 +286,6 @@ def _tell(request: Request, verdict: Verdict) -> None:
 
 
 async def _now(value: T | Deferred[T]) -> T:
-    """What is there already, or will be."""
+    """Return `value`, or wait for it where it is a Deferred: limits in memory answer at once, those
+    in Redis later. Raises what the Deferred fails with."""
     return await value if isinstance(value, Deferred) else value

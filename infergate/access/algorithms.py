@@ -1,7 +1,9 @@
 """The algorithms of JSON Web Tokens, in a module that loads no cryptography.
 
-A token is let in only by an algorithm that its key is for, and that `JWT_ALGORITHMS` lists;
-``none`` is in no list.
+A token names the algorithm of its signature in its header (``"alg": "RS256"``). It is let in only
+by an algorithm that its key is for, and that `JWT_ALGORITHMS` lists; ``none``, a token without a
+signature, is in no list. The settings check their list against these names; `jwks` gives each key
+its own.
 """
 
 from __future__ import annotations

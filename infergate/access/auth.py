@@ -1,7 +1,11 @@
 """Who is calling: credentials out of a request's head, and API keys.
 
-A key is kept as its SHA-256 digest and nothing else: keys are long random strings, so a
-slow password hash would add nothing but its cost to each request.
+An authenticator (`IAuthenticator`) turns a token, that is any credential that a client sends, into
+the name of a caller. There are three: `KeyRing` here for API keys, `jwts.TokenVerifier` for JSON
+Web Tokens, and `AnyOf` here, which asks several in turn.
+
+A key is kept as its SHA-256 digest and nothing else: keys are long random strings, so a slow
+password hash would add nothing but its cost to each request.
 """
 
 from __future__ import annotations
@@ -35,22 +39,23 @@ class IAuthenticator(Interface):
     when the request's head is complete."""
 
     def authenticate(token: str) -> str | Deferred[str]:
-        """Give the caller's name, as a Deferred only where it must be waited for.
+        """Return the name of the caller that `token` belongs to, as a Deferred only where it must
+        be waited for, as for a public key that is fetched first.
 
-        Raises, or fails with, `KeyExpired` for a key that was right until its last day, else
-        `Unauthorized`: always the same, whatever is wrong.
+        Raises, or has the Deferred fail with, `KeyExpired` for a key that was right until its last
+        day, else `Unauthorized`: always the same, whatever is wrong.
         """
 
 
 def credentials(fields: Mapping[bytes, Sequence[bytes]], *, basic: bool = False) -> str:
-    """Take the token out of a request's header fields, whose names are in lower case.
+    """Return the token among a request's header fields, whose names are in lower case.
 
-    Credentials are ``Authorization: Bearer T`` or ``Authorization: Api-Key T``, the scheme in
-    any case and one or more spaces after it (RFC 9110, 11.4; RFC 6750, 2.1); else
-    ``x-api-key: T``, as Anthropic's clients send; else ``api-key: T``, as Azure's do. The first
-    of these that is there decides. An `Authorization` of another scheme, such as the Basic that
-    a proxy in front asked for, is passed over. Raises `Unauthorized` where there are none, or
-    where those that decide are malformed or there twice.
+    Called by `Admission` for each request, where a key is needed. Credentials are ``Authorization:
+    Bearer T`` or ``Authorization: Api-Key T``, the scheme in any case and one or more spaces after
+    it (RFC 9110, 11.4; RFC 6750, 2.1); else ``x-api-key: T``, as Anthropic's clients send; else
+    ``api-key: T``, as Azure's do. The first of these that is there decides. An `Authorization` of
+    another scheme, such as the Basic that a proxy in front asked for, is passed over. Raises
+    `Unauthorized` where there are none, or where those that decide are malformed or there twice.
 
     With `basic` the password of ``Authorization: Basic`` is a token too, whatever the user's name
     (RFC 7617): a browser can put no other credentials on a page that it opens.
@@ -69,6 +74,8 @@ def credentials(fields: Mapping[bytes, Sequence[bytes]], *, basic: bool = False)
 
 
 def _password(encoded: bytes) -> bytes:
+    """Return the password out of the base64 of ``user:password`` (RFC 7617, 2), empty where there
+    is no colon; raises `Unauthorized` for what is not base64."""
     try:
         return base64.b64decode(encoded, validate=True).partition(b":")[2]
     except ValueError:
@@ -76,6 +83,9 @@ def _password(encoded: bytes) -> bytes:
 
 
 def _token(form: re.Pattern[bytes], values: Sequence[bytes]) -> str:
+    """Check that there is one value and that it has the `form`, and return the token in it; raises
+    `Unauthorized` otherwise. A header field that came twice says two things, and neither is
+    believed."""
     match = form.fullmatch(values[0]) if len(values) == 1 else None
     if match is None:
         raise Unauthorized
@@ -86,11 +96,12 @@ def _token(form: re.Pattern[bytes], values: Sequence[bytes]) -> str:
 @attrs.frozen(eq=False)
 class KeyRing:
     """API keys: SHA-256 digests, each with the name of its caller. Made in `keysfile`; its repr
-    shows no digest.
+    shows no digest. `Admission` asks `authenticate` for each request, directly or through `AnyOf`;
+    the other methods are for the wiring, the reload and the warnings at the start.
 
-    `expires` has the first second, of those since 1970, in which a key does not work any more,
-    for those keys that expire. `short` are the names of keys that are easy to guess; `plain`:
-    keys stand readable where these came from. `now` is the wall clock.
+    `expires` has the first second, of those since 1970, in which a key does not work any more, for
+    those keys that expire. `short` are the names of keys that are easy to guess; `plain`: keys
+    stand readable where these came from. `now` is the wall clock.
     """
 
     _names: dict[bytes, str] = attrs.field(repr=False)
@@ -100,6 +111,7 @@ class KeyRing:
     now: Callable[[], float] = attrs.field(default=time.time, repr=False)
 
     def __len__(self) -> int:
+        """Return the number of keys: a name may have several."""
         return len(self._names)
 
     @property
@@ -108,14 +120,18 @@ class KeyRing:
         return list(dict.fromkeys(self._names.values()))
 
     def keys_by_name(self) -> dict[str, set[tuple[bytes, float | None]]]:
-        """The digests of each name's keys, each with when it expires."""
+        """Return the digests of each name's keys, each with the second at which it expires or None.
+        Called by `process.reload`, which tells from two of these what a reload has added, changed
+        and removed."""
         keys: dict[str, set[tuple[bytes, float | None]]] = {}
         for digest, name in self._names.items():
             keys.setdefault(name, set()).add((digest, self._expires.get(digest)))
         return keys
 
     def authenticate(self, token: str) -> str:
-        """Look the token up by its digest, which costs the same with one key and with 100,000.
+        """Return the name of the caller whose key `token` is; raises `Unauthorized` for one that is
+        not known, `KeyExpired` for one past its last day. Never waits. The token is looked up by
+        its digest, which costs the same with one key and with 100,000.
 
         How long the look-up takes depends on the digest of what was sent. Whoever guesses keys
         cannot choose digests that come near that of a real key, so the time tells nothing.
@@ -132,13 +148,16 @@ class KeyRing:
 @implementer(IAuthenticator)
 @attrs.frozen(eq=False)
 class AnyOf:
-    """Lets in whom one of several lets in. They are asked in order, up to the first that
-    knows the caller or has to wait."""
+    """Lets in whom one of several lets in: API keys, and tokens last. They are asked in order, up
+    to the first that knows the caller or has to wait. Made by `wiring.callers` where the settings
+    name more than one kind of credentials; `Admission` asks it as it would ask a `KeyRing`."""
 
     authenticators: Sequence[IAuthenticator] = attrs.field(validator=attrs.validators.min_len(1))
 
     def authenticate(self, token: str) -> str | Deferred[str]:
-        """See `IAuthenticator`. A key that has expired is known, and no other is asked about it."""
+        """Return the name that the first authenticator that knows `token` gives it, or the last
+        one's answer, which may be a Deferred. Raises `KeyExpired` at once, since a key that has
+        expired is known and no other is asked about it, and `Unauthorized` where none knows it."""
         *others, last = self.authenticators
         for authenticator in others:
             try:

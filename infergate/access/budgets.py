@@ -28,7 +28,10 @@ REFRESH = 30.0
 
 
 class Source(Protocol):
-    """What is asked of the ledger; both fail with `StoreAway`."""
+    """The part of the ledger (`writer.Ledger`) that is asked: the tokens of each caller since the
+    hour of `since`, in seconds since 1970. `tokens_now` blocks and is for the time before the
+    start, `tokens` is for the time after it. Both fail with `StoreAway` where the database gives no
+    answer."""
 
     def tokens_now(self, since: int) -> Mapping[str, int]: ...
     async def tokens(self, since: int) -> Mapping[str, int]: ...
@@ -37,8 +40,13 @@ class Source(Protocol):
 @attrs.define(eq=False, repr=False)
 class Budgets:
     """Begins the lasting windows from the ledger, and keeps them right where several processes
-    share it. `begin` blocks, and is called before the gateway listens; then `start`, and `stop` at
-    the end. `roster` gives the current one."""
+    share it.
+
+    Made by `wiring.callers.lasting`, which calls `begin` before the gateway listens: it blocks.
+    `start` follows once the ports listen, and `stop` at the end, as of every part of the service;
+    `refresh` is called by its own timer, and by the connection to Redis (`before_up`). `roster`
+    gives the current one, whose policies say which windows are needed at all.
+    """
 
     _ledger: Source
     _limits: LocalLimits
@@ -52,7 +60,9 @@ class Budgets:
         self._loop.clock = self._clock
 
     def begin(self) -> None:
-        """Read what was used before this process began. A ledger that is away is read later."""
+        """Read what was used before this process began, blocking the process until the database has
+        answered. Raises nothing where the ledger is away: the log says so, and `refresh` reads it
+        later."""
         try:
             for window in self._windows():
                 began = bounds(window, self._wall())[0]
@@ -61,22 +71,30 @@ class Budgets:
             pass  # the ledger says so in the log
 
     def start(self) -> None:
+        """Begin to read the ledger anew each `REFRESH` seconds; the first time after `REFRESH`,
+        since `begin` has just read it."""
         self._loop.start(REFRESH, now=False)
 
     def stop(self) -> None:
+        """End that. A stop without a start does nothing."""
         if self._loop.running:
             self._loop.stop()
 
     def _windows(self) -> list[str]:
+        """Return the names of those windows that last (`windows.LASTING`) and in which somebody's
+        tokens are limited now: the others need not be read."""
         lasting = self._roster().policies.windows
         return [window for window in LASTING if window in lasting]
 
     def refresh(self) -> Deferred[None]:
-        """Read them now; never fails."""
+        """Read the windows from the ledger now. The Deferred fires when all of them have been taken
+        over, or when one could not be read; it never fails, and the counts then stay as they are.
+        """
         return Deferred.fromCoroutine(self._read()).addErrback(lambda _: None)
 
     async def _read(self) -> None:
-        """Take over each window in which anybody has a budget, one question after another."""
+        """Take over each window in which anybody has a budget, one question after another; raises
+        `StoreAway` at the first that the ledger does not answer."""
         for window in self._windows():
             began = bounds(window, self._wall())[0]
             self._limits.learn(window, began, await self._ledger.tokens(began))

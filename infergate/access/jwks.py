@@ -44,10 +44,11 @@ class IKeySource(Interface):
     algorithms: tuple[str, ...] = Attribute("those that such keys can be for")
 
     def find(algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:
-        """The key for a token that names this algorithm and key id, or None where there is none.
+        """Return the key for a token that names this algorithm and key id (`kid`, None where the
+        token names none), or None where there is no such key.
 
-        A Deferred only where the key has to be fetched first. Never raises, and the Deferred
-        never fails but by its own cancelling.
+        A Deferred only where the key has to be fetched first. Never raises, and the Deferred never
+        fails but by its own cancelling.
         """
 
 
@@ -61,11 +62,15 @@ class OneKey:
     algorithms: tuple[str, ...]
 
     def find(self, algorithm: str, kid: str | None) -> Key:
+        """Return the one key. Its algorithm has been checked by `TokenVerifier` against
+        `algorithms`."""
         return self._key
 
 
 def secret(text: str) -> OneKey:
-    """The key of `JWT_SECRET`; raises `ValueError` for one that is empty or a public key."""
+    """Return the key of `JWT_SECRET`, for the HMAC algorithms. Called by `config.values` when the
+    setting is read; raises `ValueError` for a text that is empty or a public key, which everybody
+    may know."""
     try:
         key = jwt.PyJWS().get_algorithm_by_name("HS256").prepare_key(text)
     except jwt.InvalidKeyError:
@@ -74,7 +79,10 @@ def secret(text: str) -> OneKey:
 
 
 def public_key(pem: bytes) -> OneKey:
-    """The key of `JWT_PUBLIC_KEY_FILE`; raises `ValueError` for anything but a public key."""
+    """Return the key of `JWT_PUBLIC_KEY_FILE` with the algorithms that it can be for. Called by
+    `config.values` with the content of the file, at the start and at each reload; raises
+    `ValueError` for anything but an RSA, EC or EdDSA public key in PEM form, a private key among
+    it."""
     try:
         key: Any = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
@@ -128,8 +136,10 @@ class KeySet:
     _waiting: list[Deferred[None]] | None = attrs.field(default=None, init=False)
 
     def find(self, algorithm: str, kid: str | None) -> Key | Deferred[Key | None] | None:
-        """See `IKeySource`. Of a token that names no key id there is a key where only one of those
-        that are published can be for its algorithm."""
+        """Return the key as `IKeySource` says: at once where it is known, else after the fetch that
+        is under way or that it is time for; None where it is too early for another fetch, or where
+        the fetch did not bring the key. Of a token that names no key id there is a key where only
+        one of those that are published can be for its algorithm."""
         key = self._known(algorithm, kid)
         if key is not None:
             if self._clock.seconds() - self._fetched >= MAX_AGE:
@@ -144,7 +154,9 @@ class KeySet:
         return waiter.addCallback(lambda _: self._known(algorithm, kid))
 
     def refresh(self) -> None:
-        """Begin to fetch the keys, unless it is too early for that."""
+        """Begin to fetch the keys, unless a fetch is under way or the last one began less than
+        `REFETCH_INTERVAL` ago. Returns at once and raises nothing: a fetch that fails is logged,
+        and leaves the keys as they were."""
         now = self._clock.seconds()
         if self._waiting is not None or now - self._tried < REFETCH_INTERVAL:
             return
@@ -154,12 +166,14 @@ class KeySet:
         fetched.addErrback(self._failed).addCallback(self._wake)
 
     def _known(self, algorithm: str, kid: str | None) -> Key | None:
-        """The one key that fits, however many are published. Where several fit there is none:
+        """Return the one key that fits, None where none does. Where several fit there is none:
         which of them is meant could only be found by trying each."""
         return self._keys.get((algorithm, kid))
 
     def _learn(self, document: bytes) -> None:
-        """Put the keys of a fetched document in place of those that were known."""
+        """Put the keys of a fetched document in place of those that were known, and begin their age
+        anew. Raises `msgspec.DecodeError` for what is no key set; then those that were known stay.
+        """
         keys: dict[tuple[str, str | None], Key | None] = {}
         for published in read_keys(document):
             for algorithm in published.algorithms:
@@ -170,25 +184,31 @@ class KeySet:
         self._fetched = self._clock.seconds()
 
     def _failed(self, failure: Failure) -> None:
+        """Log that a fetch failed, or brought what is no key set."""
         # The class alone: the text may hold the URL, and the URL a password.
         reason = type(failure.value).__name__
         _log.warn("the JWT key set could not be fetched: {reason}", reason=reason)
 
     def _wake(self, _: None) -> None:
-        """Let all who wait look again, whatever became of the fetch."""
+        """Let all who wait for the fetch look their keys up again, whatever became of it. Those who
+        come from now on begin another fetch."""
         waiting, self._waiting = self._waiting or [], None
         for waiter in waiting:
             waiter.callback(None)
 
 
 def read_keys(document: bytes) -> list[PublishedKey]:
-    """The usable keys of a published set; raises `msgspec.DecodeError` where it is none."""
+    """Return the usable keys of a published set (RFC 7517, 5), leaving out what cannot be used
+    here. Called by `KeySet` for each document that it fetches, and by ``infergate check``, which
+    counts them. Raises `msgspec.DecodeError` where the document is no JWK set at all."""
     jwks = msgspec.json.decode(document, type=_Document).keys
     return [key for key in map(_published, jwks) if key is not None]
 
 
 def _published(jwk: Any) -> PublishedKey | None:
-    """A published key that tokens may be verified with, or None (RFC 7517, 4)."""
+    """Convert one entry of a set into a key that tokens may be verified with; None for one that is
+    for something else, of a kind that is not known here, or broken (RFC 7517, 4). Raises nothing:
+    an entry is whatever an issuer has written, and a bad one must not spoil the others."""
     try:
         if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
             return None
@@ -209,7 +229,8 @@ def _published(jwk: Any) -> PublishedKey | None:
 
 
 def _algorithms_of(key: object) -> tuple[str, ...]:
-    """The algorithms that a public key can be for: none for a key of any other kind."""
+    """Return the algorithms that a public key can be for: none for a key of any other kind, such as
+    a private key, an X25519 key or a curve without an algorithm of its own."""
     if isinstance(key, RSAPublicKey):
         return RSA
     if isinstance(key, EllipticCurvePublicKey):

@@ -59,13 +59,15 @@ class _Claims(msgspec.Struct, frozen=True):
 @implementer(IAuthenticator)
 @attrs.frozen(eq=False)
 class TokenVerifier:
-    """Lets in a token signed with one of `keys`; the caller is its ``sub``.
+    """Lets in a token signed with one of `keys`; the caller is its ``sub``. Made by
+    `wiring.callers` at the start and at each reload; `Admission` asks it for each request, through
+    `AnyOf` where there are API keys too.
 
-    `algorithms` are those of the settings: a token only says which of them it uses. ``exp``
-    and ``sub`` are required, ``iss`` and ``aud`` where `issuer` and `audience` are set. `now`
-    is the wall clock, which ``exp``, ``nbf`` and ``iat`` are measured by; nothing else in the
-    program is. Raises `ValueError` for an algorithm that the keys cannot be for,
-    so that a public key is never taken for a secret.
+    `algorithms` are those of the settings: a token only says which of them it uses. ``exp`` and
+    ``sub`` are required, ``iss`` and ``aud`` where `issuer` and `audience` are set. `now` is the
+    wall clock, in seconds since 1970, which ``exp``, ``nbf`` and ``iat`` are measured by. Raises
+    `ValueError` when it is made with an algorithm that the keys cannot be for, so that a public key
+    is never taken for a secret.
     """
 
     keys: IKeySource
@@ -76,6 +78,8 @@ class TokenVerifier:
 
     @algorithms.validator
     def _fit(self, _: object, algorithms: tuple[str, ...]) -> None:
+        """Raise `ValueError`, which lists what the key can be for, where `algorithms` is empty or
+        holds one that the keys are not for. Called by attrs when the verifier is made."""
         if not algorithms or not set(algorithms).issubset(self.keys.algorithms):
             raise ValueError(
                 f"JWT_ALGORITHMS is {','.join(algorithms)!r}; "
@@ -83,7 +87,9 @@ class TokenVerifier:
             )
 
     def authenticate(self, token: str) -> str | Deferred[str]:
-        """See `IAuthenticator`: a Deferred where the key has to be fetched first."""
+        """Return the ``sub`` of a good token, as a Deferred where the key has to be fetched first.
+        Raises `Unauthorized`, or has the Deferred fail with it, for any other token; never anything
+        else, whatever the token holds."""
         header = self._header(token)
         if header is None:
             raise Unauthorized
@@ -94,9 +100,10 @@ class TokenVerifier:
         return self._caller(token, algorithm, key)
 
     def _header(self, token: str) -> tuple[str, str | None] | None:
-        """The algorithm and the key id of a token that is worth finding a key for; None for any
-        other. An algorithm that the settings do not list is refused here, ``none`` among these, so
-        that no token chooses how it is verified (RFC 8725, 3.1)."""
+        """Return the algorithm and the key id (None where it names none) of a token that is worth
+        finding a key for; None for any other token. An algorithm that the settings do not list is
+        refused here, ``none`` among these, so that no token chooses how it is verified (RFC 8725,
+        3.1)."""
         parts = _PARTS.fullmatch(token) if len(token) <= MAX_TOKEN_BYTES else None
         if parts is None:
             return None
@@ -115,14 +122,17 @@ class TokenVerifier:
         return None
 
     def _caller(self, token: str, algorithm: str, key: Key | None) -> str:
-        """The ``sub`` of a token that `key` signed and whose claims hold now."""
+        """Return the ``sub`` of a token that `key` signed and whose claims hold now; raises
+        `Unauthorized` for any other, and where `key` is None because none was found."""
         claims = None if key is None else _verified(token, algorithm, key)
         if claims is None or not self._holds(claims):
             raise Unauthorized
         return claims.sub
 
     def _holds(self, claims: _Claims) -> bool:
-        """Whether the claims of a token, whose signature is good, let its bearer in now."""
+        """Return whether the claims of a token, whose signature is good, let its bearer in now: it
+        is not too early or too late by more than `LEEWAY`, issuer and audience are ours, and
+        ``sub`` can be a name."""
         now = self.now()
         audiences = claims.aud if isinstance(claims.aud, list) else [claims.aud]
         return (
@@ -137,7 +147,9 @@ class TokenVerifier:
 
 
 def _verified(token: str, algorithm: str, key: Key) -> _Claims | None:
-    """The claims of a token that was signed with the key; None for any other."""
+    """Verify the signature of `token` with the key, and return its claims; None where the signature
+    is wrong or the claims cannot be read. Raises nothing: what the libraries raise for a token that
+    was made to hurt counts as a bad token."""
     signed, _, signature = token.rpartition(".")
     try:
         verify = _signatures.get_algorithm_by_name(algorithm).verify
@@ -149,5 +161,7 @@ def _verified(token: str, algorithm: str, key: Key) -> _Claims | None:
 
 
 def _decode(part: str) -> bytes:
+    """Return the bytes of one part of a token; raises `ValueError` (`binascii.Error`) for a length
+    that no base64 has."""
     # Base64url in a token has no padding (RFC 7515, 2); Python ignores more than is needed.
     return base64.urlsafe_b64decode(part + "==")
