@@ -10,6 +10,10 @@ A line is an entry and then options, separated by blanks:
 
 An entry is ``key``, ``name:key``, ``sha256:HEX`` or ``name:sha256:HEX``; a name holds no blank.
 `expires` belongs to its key, every other option to the name: keys of one name share them.
+
+What is read becomes a `KeyRing` (the digests of the keys, each with a name) and rules, that is for
+each name its options, out of which `options.make_policies` makes policies. No error shows a key: it
+goes into a terminal or a log.
 """
 
 from __future__ import annotations
@@ -65,15 +69,19 @@ class KeysFile:
     token_rule: str | None = None
 
     def policies(self, rate: Rate | None) -> Policies:
-        """The policy of each name, over the options of ``*``, over a `RATE_LIMIT` of `rate`."""
+        """Return the policy of each name: its own options over those of ``*``, over a `RATE_LIMIT`
+        of `rate`. Called by the wiring at the start and at each reload, and by what is said and
+        warned of at the start. Raises nothing: the options have been checked when the file was
+        read."""
         return make_policies(self.rules, rate)
 
 
 def keys_from_text(text: str) -> KeyRing:
-    """The keys of `API_KEYS`, separated by commas.
+    """Return the keys of `API_KEYS`, separated by commas. Called by `config.settings` when the
+    setting is read.
 
-    Raises `ValueError`, which names an entry by its position and shows no key, for an entry that
-    is none, for one key under two names, and where there is no key at all.
+    Raises `ValueError`, which names an entry by its position and shows no key, for an entry that is
+    none, for one key under two names, and where there is no key at all.
     """
     gathered = _Gathered()
     for number, item in enumerate(text.split(","), 1):
@@ -91,7 +99,9 @@ def keys_from_text(text: str) -> KeyRing:
 
 
 def keys_from_file(path: str) -> KeysFile:
-    """The keys and rules of `API_KEYS_FILE`; raises `OSError`, and `KeysFileError`."""
+    """Read `API_KEYS_FILE`, and return its keys and rules. Called by `config.values` at the start,
+    and at each reload off the reactor's thread, since it blocks. Raises `OSError` where the file
+    cannot be read, and `KeysFileError` for a line that is wrong."""
     with open(path, "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         # An editor's byte order mark would become a part of the first key, and an error in the
@@ -102,7 +112,10 @@ def keys_from_file(path: str) -> KeysFile:
 
 
 def parse_keys_file(lines: Iterable[str], path: str) -> KeysFile:
-    """Read the lines of a keys file called `path`; raises `KeysFileError`."""
+    """Return what the lines of a keys file mean; `path` is the file's name, for messages alone.
+    Called by `keys_from_file`. Raises `KeysFileError`, with the number of the line and no key, for
+    the first line that is wrong or says something else than one before it, and where there is
+    neither a key nor rules for a token."""
     gathered = _Gathered()
     token_rule = None
     for number, line in enumerate(lines, 1):
@@ -127,8 +140,9 @@ def parse_keys_file(lines: Iterable[str], path: str) -> KeysFile:
 
 
 def read_entry(text: str, *, rules: bool = True) -> Entry:
-    """Read a key with or without a name, or with `rules` a name alone; raises `ValueError`,
-    which shows no key.
+    """Return what an entry says: a key with or without a name, or with `rules` a name alone. Called
+    for each entry of both settings, and by ``infergate key`` to check what it prints. Raises
+    `ValueError`, which shows no key, for any text that is not one of these:
 
         *                     the options of all callers
         alice:-               the options of a name that has no key here: a token's sub
@@ -161,8 +175,9 @@ def read_entry(text: str, *, rules: bool = True) -> Entry:
 
 
 def _named(name: str, *, key: bool = False) -> str:
-    """A name that may stand in logs, where a blank or a line end would forge more than a name.
-    With `key` it is that of a key, which ``*`` has none."""
+    """Check that `name` may stand in logs, and return it; raises `ValueError` where it is empty or
+    holds a blank or a control character, which would forge more than a name. With `key` it is the
+    name of a key, and ``*``, which has none, is refused too."""
     if not name or not name.isprintable() or " " in name:
         raise ValueError("the name before the colon is empty, or holds a blank or what is no text")
     if key and name == EVERYBODY:
@@ -171,8 +186,8 @@ def _named(name: str, *, key: bool = False) -> str:
 
 
 def _anonymous(digest: bytes) -> str:
-    """What a key without a name is called: enough of its digest to tell it from others, and far
-    too little to find the key by."""
+    """Return the name of a key that was written without one, such as ``key-5e884898``: enough of
+    its digest to tell it from others, and far too little to find the key by."""
     return f"key-{digest.hex()[:8]}"
 
 
@@ -195,7 +210,9 @@ class _Gathered:
         self._plain = False
 
     def options(self, text: str) -> tuple[float | None, Options]:
-        """When a key expires, and all else that the options of a line say."""
+        """Read the options of a line, and return when its key expires (seconds since 1970, None for
+        never) and all other options. Equal texts get the same object, which must not be changed.
+        Raises `ValueError`, as `read_options`."""
         read = self._options.get(text)
         if read is None:
             options = read_options(_BLANKS.split(text)) if text else {}
@@ -204,7 +221,8 @@ class _Gathered:
 
     def add_key(self, entry: Entry, expires: float | None) -> None:
         """Add the key of an entry, if it has one. A key may stand there twice, as in two lines for
-        two sets of options."""
+        two sets of options. Raises `ValueError` where a line before it gives the same key another
+        name or another last day, and for `expires` without a key."""
         if entry.digest is None:
             if expires is not None:
                 raise ValueError("expires= belongs to a key, and there is none")
@@ -218,7 +236,8 @@ class _Gathered:
             self._short[entry.name] = None
 
     def add_rules(self, name: str, options: Options) -> None:
-        """Add options to those of a name. Names whose options are written alike share one object,
+        """Add options to those of a name; raises `ValueError` where a line before it gives one of
+        them another value for this name. Names whose options are written alike share one object,
         and later one policy: 100,000 keys are mostly of a few kinds."""
         if not options:
             return
@@ -229,6 +248,7 @@ class _Gathered:
         self.rules[name] = {**known, **options} if known else options
 
     def ring(self) -> KeyRing:
+        """Return the key ring of all keys that were added, which may be empty."""
         return KeyRing(
             self._names, expires=self._expires, short=tuple(self._short), plain=self._plain
         )

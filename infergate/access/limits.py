@@ -1,4 +1,11 @@
-"""Rates and token budgets: what is asked before an operation, and charged when it has ended."""
+"""Rates and token budgets: what is asked before an operation, and charged when it has ended.
+
+A rate limits requests (``rate=60/minute``) and is a token bucket, which `ratelimit` counts. A
+budget limits tokens of prompts and completions in a window of the calendar (``tokens=1000/day``),
+which `spending` counts. One answer about both is a `Verdict`. Here they are put together: `ILimits`
+is what `Admission` asks, `LocalLimits` counts in this process, and `shared.SharedLimits` asks Redis
+and falls back on it.
+"""
 
 from __future__ import annotations
 
@@ -31,31 +38,37 @@ class Verdict(Struct, frozen=True, gc=False):
 
 
 class ILimits(Interface):
-    """Rates and token budgets of accounts, wherever they are counted."""
+    """Rates and token budgets of accounts, wherever they are counted. `Admission` calls `ask`
+    before an operation and `charge` when it has ended, and `look` for whoever only wants to know.
+    """
 
     def ask(account: Account, costs: bool) -> Verdict | Deferred[Verdict]:
-        """Take one request from the rate, unless it is refused: what one limit refuses takes
-        nothing from another. Budgets refuse only what `costs` tokens. May fail with
-        `LimitsUnavailable`."""
+        """Take one request from the rate, unless it is refused, and return how the account stands.
+        What one limit refuses takes nothing from another. Budgets refuse only what `costs` tokens.
+        A Deferred only where somebody else is asked, and it may fail with `LimitsUnavailable`."""
 
     def look(account: Account) -> Verdict | Deferred[Verdict]:
-        """How the account stands; takes nothing and refuses nothing."""
+        """Return how the account stands with its rate and with all of its budgets; takes nothing,
+        refuses nothing and fails with nothing."""
 
     def charge(account: Account, tokens: int) -> None:
-        """Charge an exchange that has ended; returns at once."""
+        """Add the tokens of an exchange that has ended to each budget of its account. Returns at
+        once, also where somebody else has to be told, and raises nothing."""
 
 
 def waits(tokens: tuple[Spent, ...], costs: bool) -> list[float]:
-    """The seconds until each budget that is used up, at N for one of N, is there again; none for
-    what `costs` nothing."""
+    """Return the seconds until each budget that is used up begins anew, as a list that is empty
+    where none refuses: a budget of N is used up at N tokens. Empty for what `costs` nothing too.
+    Called by both implementations of `ILimits` before `verdict`."""
     if not costs:
         return []
     return [spent.reset for spent in tokens if spent.used >= spent.budget.count]
 
 
 def verdict(rate: Decision | None, tokens: tuple[Spent, ...], waits: list[float]) -> Verdict:
-    """Put together what the rate and the budgets say. Where both refuse, the caller is told of the
-    one that lets it in later: to come back for the other would be in vain."""
+    """Put together what the rate and the budgets say; `waits` are the seconds of `waits`. Where
+    both refuse, the verdict names the one that lets the caller in later: to come back for the other
+    would be in vain. `retry_after` is rounded up to whole seconds."""
     for_tokens = max(1, math.ceil(max(waits))) if waits else 0
     for_rate = 0 if rate is None else rate.retry_after
     if for_tokens and for_tokens >= for_rate:
@@ -66,8 +79,9 @@ def verdict(rate: Decision | None, tokens: tuple[Spent, ...], waits: list[float]
 
 
 def token_fields(tokens: tuple[Spent, ...]) -> bytes:
-    """The header fields that OpenAI's clients read a token limit from, as lines: of the budget
-    with least left."""
+    """Return the header fields that OpenAI's clients read a token limit from, as lines without the
+    last line end: of the budget with least left. Called by `Admission` for each answer of a caller
+    with budgets; `tokens` must not be empty."""
     least = tokens[0] if len(tokens) == 1 else min(tokens, key=lambda spent: spent.remaining)
     return (
         b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\n"
@@ -95,7 +109,9 @@ class LocalLimits:
         self._people = Spending(wall, PEOPLE)
 
     def ask(self, account: Account, costs: bool) -> Verdict:
-        """The budgets first: a request that they refuse takes nothing from the rate."""
+        """Take one request from the rate, and return the verdict with the budgets that matter for
+        it. The budgets are looked at first: a request that they refuse takes nothing from the rate.
+        Never a Deferred, raises nothing."""
         tokens: tuple[Spent, ...] = ()
         waiting: list[float] = []
         budgets = account.policy.tokens
@@ -110,21 +126,27 @@ class LocalLimits:
         return verdict(rate, tokens, waiting)
 
     def look(self, account: Account) -> Verdict:
+        """Return how the rate and all budgets stand; takes nothing."""
         return Verdict(self._rate(account, take=False), self._tokens(account))
 
     def charge(self, account: Account, tokens: int) -> None:
+        """Add tokens to the current window of each budget; an account without a name has none."""
         budgets = account.policy.tokens
         if budgets and tokens and account.name is not None:
             self._spending(account).add(account.name, budgets, tokens)
 
     def learn(self, window: str, began: int, totals: Mapping[str, int]) -> None:
-        """Take over what the ledger says of a window; as `Spending.learn`."""
+        """Take over what the ledger says of a window that `began` at this second since 1970:
+        `totals` has the tokens of each caller. Called by `Budgets`, at the start and each `REFRESH`
+        seconds; see `Spending.learn`."""
         self._callers.learn(window, began, totals)
         self._people.learn(window, began, totals)
 
     def standings(self, roster: Policies, names: Collection[str]) -> Iterator[Standing]:
-        """How those of `names` stand that have token limits, by window; of the people behind a key
-        the one with least left."""
+        """Return, one after another, how those of `names` stand that have token limits: name,
+        window, tokens allowed and tokens used. Of the people behind a key (``alice/bob``) the one
+        with least left stands for it. Called by the metrics at each scrape, with the names that
+        they may show."""
         most: dict[tuple[str, str], int] = {}
         for person, windows in self._people.current():
             # Both the name and that of the person may hold a slash.
@@ -139,32 +161,37 @@ class LocalLimits:
                 yield name, budget.window, budget.count, used
 
     def began(self, window: str) -> int:
-        """The second since 1970 at which the current `window` began."""
+        """Return the second since 1970 at which the current `window` began. Called by
+        `SharedLimits`, which tells Redis of which window its counts are."""
         return self._callers.bounds(window)[0]
 
     def used(self, account: Account, window: str) -> int:
-        """What the account has used in the current `window`, as far as this process knows."""
+        """Return the tokens that the account has used in the current `window`, as far as this
+        process knows."""
         return self._spending(account).used(account.name or "", window)
 
     def hear(self, account: Account, window: str, used: int) -> None:
-        """Take over what other processes are known to have used. Less than is known here is no
-        news: this process may have charged what Redis has not been told yet."""
+        """Take over what other processes are known to have used; called by `SharedLimits` with what
+        Redis has answered. Less than is known here is no news: this process may have charged what
+        Redis has not been told yet."""
         if used > self.used(account, window):
             more = used - self.used(account, window)
             self._spending(account).add(account.name or "", [TokenLimit(1, window)], more)
 
     def _tokens(self, account: Account) -> tuple[Spent, ...]:
+        """Return how each budget of the account stands, none for an address. For `look`."""
         budgets, name = account.policy.tokens, account.name
         if not budgets or name is None:
             return ()
         return tuple(self._spending(account).spent(name, budgets))
 
     def _spending(self, account: Account) -> Spending:
+        """Return the store in which the account's tokens are counted: people apart from callers."""
         return self._people if account.is_person else self._callers
 
     def _rate(self, account: Account, *, take: bool) -> Decision | None:
-        """How the account's rate stands, with one request taken from it if `take`; None where it
-        has none."""
+        """Return how the account's rate stands, with one request taken from it if `take`; None
+        where it has no rate. The buckets of a rate are made when it is first met."""
         rate = account.policy.rate
         if rate is None:
             return None

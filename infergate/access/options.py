@@ -44,9 +44,12 @@ Options = Mapping[str, Any]
 
 
 def read_options(words: Iterable[str]) -> dict[str, Any]:
-    """What the options of a line mean, the token limits put together.
+    """Return what the options of a line mean, by their names, the token limits put together in the
+    order of `WINDOWS`. Called by `keysfile` for each line whose options no line before it had.
+    `words` are the options as they were written, such as ``rate=60/minute``.
 
-    Raises `ValueError`, which names the option and lists what is allowed, and shows no key.
+    Raises `ValueError`, which names the option and lists what is allowed, and shows no key: for an
+    unknown option, a value that is not allowed, and an option that stands there twice.
     """
     given: dict[str, Any] = {}
     for word in words:
@@ -75,6 +78,7 @@ def read_options(words: Iterable[str]) -> dict[str, Any]:
 
 
 def _refused(word: str, allowed: str) -> ValueError:
+    """Return the error that says of an option, as it was written, what would have been allowed."""
     return ValueError(f"{word}: must be {allowed}")
 
 
@@ -83,6 +87,7 @@ def _refused(word: str, allowed: str) -> ValueError:
 
 
 def _parse_rate(word: str, value: str) -> Rate | None:
+    """Return the rate of ``rate=60/minute``, None for ``off``."""
     try:
         return None if value == "off" else parse_rate(value)
     except ValueError:
@@ -90,6 +95,8 @@ def _parse_rate(word: str, value: str) -> Rate | None:
 
 
 def _parse_tokens(word: str, value: str) -> TokenLimit | None:
+    """Return the limit of one ``tokens=1000/day``, None for ``off``; `read_options` puts several
+    together."""
     match = _TOKENS.fullmatch(value)
     if match is None and value != "off":
         allowed = ", ".join(f"N/{window}" for window in WINDOWS)
@@ -98,14 +105,15 @@ def _parse_tokens(word: str, value: str) -> TokenLimit | None:
 
 
 def _parse_concurrent(word: str, value: str) -> int | None:
+    """Return the number of ``concurrent=4``, from 1; None for ``off``."""
     if value != "off" and not _COUNT.fullmatch(value):
         raise _refused(word, "a whole number from 1, or off")
     return None if value == "off" else int(value)
 
 
 def _parse_models(word: str, value: str) -> tuple[str, ...]:
-    """Shell patterns of whole names. There is no ``off``, which may be the name of a model:
-    ``models=*`` lifts a default."""
+    """Return the shell patterns of ``models=qwen*,gpt-oss``, each of whole names. There is no
+    ``off``, which may be the name of a model: ``models=*`` lifts a default."""
     models = tuple(value.split(","))
     if not all(models) or not value.isprintable():
         raise _refused(word, "names of models, or patterns as in qwen*, separated by commas")
@@ -113,8 +121,8 @@ def _parse_models(word: str, value: str) -> tuple[str, ...]:
 
 
 def _parse_routes(word: str, value: str) -> frozenset[str]:
-    """Names of operations and pages; ``all`` stands for the operations alone, so that a key opens
-    a page only where the page is named."""
+    """Return the names of operations and pages of ``routes=chat,metrics``, in lower case. ``all``
+    stands for the operations alone, so that a key opens a page only where the page is named."""
     names = frozenset(value.lower().split(","))
     allowed = ("all", *NAMES, *PAGES)
     if not names.issubset(allowed):
@@ -123,7 +131,8 @@ def _parse_routes(word: str, value: str) -> frozenset[str]:
 
 
 def _parse_expires(word: str, value: str) -> float:
-    """The first second, of those since 1970, in which the key does not work any more."""
+    """Return the first second, of those since 1970, in which the key does not work any more: for
+    ``expires=2027-01-31`` that at which this day ends in UTC."""
     try:
         if not _DATE.fullmatch(value):
             raise ValueError
@@ -134,7 +143,8 @@ def _parse_expires(word: str, value: str) -> float:
 
 
 def _parse_from(word: str, value: str) -> Networks | None:
-    """The networks that a caller may come from."""
+    """Return the networks of ``from=10.0.0.0/8,192.0.2.7`` that a caller may come from, None for
+    ``off``."""
     if value == "off":
         return None
     try:
@@ -148,8 +158,8 @@ def _parse_from(word: str, value: str) -> Networks | None:
 
 
 def _parse_user(word: str, value: str) -> bytes | None:
-    """The name of a header field, in lower case. Never one that holds credentials: its value
-    stands in the log and in the ledger."""
+    """Return the name of the header field of ``user=X-OpenWebUI-User-Email``, in lower case, None
+    for ``off``. Never one that holds credentials: its value stands in the log and in the ledger."""
     if value == "off":
         return None
     if not _FIELD.fullmatch(value) or value.lower() in _NOT_A_PERSON:
@@ -170,7 +180,9 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
 
 
 def make_policies(rules: Mapping[str, Options], rate: Rate | None) -> Policies:
-    """The policy of each name out of the options of all."""
+    """Make the policy of each name out of the options of all, where ``*`` is the name of the
+    defaults and `rate` that of `RATE_LIMIT`. Called by `KeysFile.policies`. Raises nothing. Names
+    that share their options share one policy."""
     defaults = rules.get(EVERYBODY, {})
     # Names with the same rules share them, and so the policy that is made of them.
     known: dict[int, Policy] = {}
@@ -186,8 +198,8 @@ def make_policies(rules: Mapping[str, Options], rate: Rate | None) -> Policies:
 
 
 def _policy(options: Options, rate: Rate | None) -> Policy:
-    """The policy of `options`, to which the defaults have been added already. A `rate` that is
-    none of theirs is that of `RATE_LIMIT`, and refusals say so."""
+    """Return the policy of `options`, to which the defaults have been added already. A `rate` that
+    is none of theirs is that of `RATE_LIMIT`, and refusals say so."""
     named = "rate" in options
     own_rate: Rate | None = options["rate"] if named else rate
     return Policy(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 
 class Places:
-    """Counts who is at the backend. `enter` before it is called, `leave` as often when the exchange
-    has ended."""
+    """Counts who is at the backend, in the reactor's thread alone. `Admission` calls `enter` before
+    it is called, and `leave` as often when the exchange has ended; it checks beforehand whether
+    there is room, since nothing is refused here. `who` is the `bucket` of an account; `all_taken`
+    are the places of all of them."""
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}
@@ -17,7 +19,8 @@ class Places:
         self.all_taken += 1
 
     def leave(self, who: str) -> None:
-        """Free a place that was taken."""
+        """Free a place that was taken; raises `KeyError` where `who` has none, which would be a
+        fault of ours."""
         self.all_taken -= 1
         left = self._taken[who] - 1
         if left:

@@ -56,17 +56,21 @@ class Policy:
     user_field: bytes | None = None
 
     def may_use_model(self, model: str) -> bool:
-        """Whether `model` matches one of the patterns, in its case; ``*`` matches ``/`` too."""
+        """Return whether `model` matches one of the patterns, in its case; ``*`` matches ``/`` too.
+        Called by `Admission` for an operation, and by the gateway for each entry of the list of
+        models."""
         return self.models is None or _any_of(self.models).match(model) is not None
 
     def may_use_route(self, name: str) -> bool:
-        """Whether an operation, ``metrics`` or ``status`` is open."""
+        """Return whether this operation is open to the caller, or the page ``metrics`` or
+        ``status``."""
         return self.routes is None or name in self.routes
 
 
 @lru_cache(1024)
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """What matches whole names that one of these shell patterns matches, in one go."""
+    """Return one regular expression for all names that one of these shell patterns matches, to be
+    used with `match`. Kept in a cache: each request with a model asks."""
     return re.compile("|".join(map(translate, patterns)))
 
 
@@ -79,10 +83,12 @@ class Policies:
     by_name: Mapping[str, Policy] = attrs.field(factory=dict, repr=False)
 
     def of(self, name: str) -> Policy:
+        """Return the policy of the caller of this name: its own, else `default`."""
         return self.by_name.get(name, self.default)
 
     @cached_property
     def windows(self) -> frozenset[str]:
-        """The windows in which anybody's tokens are limited."""
+        """The windows in which anybody's tokens are limited, as names of `WINDOWS`; found once,
+        since a `Policies` never changes. Read by `Budgets` and by the warnings at the start."""
         policies = (self.default, *self.by_name.values())
         return frozenset(limit.window for policy in policies for limit in policy.tokens)

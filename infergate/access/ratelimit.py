@@ -1,4 +1,10 @@
-"""How often a caller may come: one token bucket for each, in a bounded memory."""
+"""How often a caller may come: one token bucket for each, in a bounded memory.
+
+A token bucket lets `count` requests through at once and is filled again evenly: with ``60/minute``
+a caller that has used all 60 gets one more each second. A `Rate` is what is allowed, a `Decision`
+what one bucket says of one request. The tokens of such a bucket are requests, and have nothing to
+do with the tokens of a model, which `spending` counts.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +35,7 @@ class Rate(Struct, frozen=True, gc=False):
     period: int
 
     def __str__(self) -> str:
-        """The rate as it is written in a setting."""
+        """Return the rate as it is written in a setting, such as ``60/minute``."""
         return f"{self.count}/{next(name for name, s in _PERIODS.items() if s == self.period)}"
 
 
@@ -46,14 +52,16 @@ class Decision(Struct, frozen=True, gc=False):
 
 
 def kept_key(key: str) -> str:
-    """A name or address as it is kept: what is long, or not ASCII, as a digest."""
+    """Return a name or an address as it is kept in memory and in Redis: what is long, or not ASCII,
+    as a digest of 32 hex digits. A token's ``sub`` may be of any length."""
     if len(key) > MAX_KEY_LENGTH or not key.isascii():
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return key
 
 
 def parse_rate(text: str) -> Rate:
-    """Read ``60/minute``; raises `ValueError` for anything else."""
+    """Convert ``60/minute`` into a `Rate`. Called for `RATE_LIMIT` and for each option ``rate=``.
+    Raises `ValueError`, with what is allowed, for anything else."""
     match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError("a rate is N/second, N/minute, N/hour or N/day, N from 1 to 999999999")
@@ -61,8 +69,8 @@ def parse_rate(text: str) -> Rate:
 
 
 def rate_fields(decision: Decision) -> bytes:
-    """The header fields that OpenAI's clients read a limit from, as lines: all in one go, since
-    every answer has them."""
+    """Return the header fields that OpenAI's clients read a rate limit from, as lines without the
+    last line end: all in one go, since every answer has them. Called by `Admission`."""
     return (
         b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
         b"x-ratelimit-reset-requests: %b"
@@ -70,7 +78,8 @@ def rate_fields(decision: Decision) -> bytes:
 
 
 def duration(seconds: float) -> str:
-    """Write a time as OpenAI does, rounded up: ``20ms``, ``1s``, ``6m0s``, ``1h0m3s``."""
+    """Return a time as OpenAI writes it, rounded up: ``20ms``, ``1s``, ``6m0s``, ``1h0m3s``. For
+    the header fields of limits, and for ``/v1/usage``."""
     milliseconds = math.ceil(seconds * 1000)
     if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -79,7 +88,8 @@ def duration(seconds: float) -> str:
 
 @lru_cache(1024)
 def _written(seconds: int) -> str:
-    """Kept, since the requests of one second say the same."""
+    """Return whole seconds as `duration` writes them. Kept in a cache, since the requests of one
+    second say the same."""
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     if hours:
@@ -119,10 +129,13 @@ class TokenBuckets:
         self._born = 0
 
     def __len__(self) -> int:
+        """Return the number of buckets kept; one that is in both generations counts twice."""
         return len(self._newer) + len(self._older)
 
     def ask(self, key: str) -> Decision:
-        """Take one request from `key`. One that is refused costs nothing."""
+        """Take one request from the bucket of `key`, and return what it says: whether the request
+        is allowed, and how the bucket stands after it. One that is refused costs nothing. Called by
+        `LocalLimits` for each request that is limited; raises nothing."""
         now, key, used = self._look(key)
         if now - self._born >= self._full or len(self._newer) >= self._half:
             self._older, self._newer, self._born = self._newer, {}, now
@@ -135,16 +148,17 @@ class TokenBuckets:
         return self._refusal(used)
 
     def peek(self, key: str) -> Decision:
-        """What `ask` would say of whether to let in; takes nothing, and remembers nobody who has
-        not come yet."""
+        """Return whether `ask` would let in now, and how the bucket stands; takes nothing, and
+        remembers nobody who has not come yet."""
         _, _, used = self._look(key)
         if used + self._cost <= self._full:
             return self._decision(used, 0)
         return self._refusal(used)
 
     def _look(self, key: str) -> tuple[int, str, int]:
-        """Now, the key as it is kept, and how much of its bucket is used: nothing where it would be
-        full by now, or was never asked for. Time that went backwards would give nothing back."""
+        """Return now, in the units of the bucket; the key as it is kept; and how much of its bucket
+        is used, in the same units: nothing where it would be full by now, or was never asked for. A
+        clock that went backwards would give nothing back."""
         key = kept_key(key)
         now = round((self._seconds() - self._start) * _MICROSECONDS) * self._rate.count
         full_at = self._newer.get(key)
@@ -153,12 +167,14 @@ class TokenBuckets:
         return now, key, max(full_at - now, 0)
 
     def _refusal(self, used: int) -> Decision:
-        """What a caller is told whose bucket has no room for one request more: when it will have,
-        in whole seconds, rounded up."""
+        """Return what a caller is told whose bucket has no room for one request more: when it will
+        have, in whole seconds, rounded up."""
         missing = used + self._cost - self._full
         return self._decision(used, -(-missing // self._second))
 
     def _decision(self, used: int, retry_after: int) -> Decision:
+        """Return a `Decision` in requests and seconds, out of how many units of the bucket are
+        `used`."""
         return Decision(
             allowed=not retry_after,
             limit=self._rate.count,
