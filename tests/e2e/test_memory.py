@@ -10,8 +10,9 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chat import CHAT
-from infergate.api.operation import Ask, Rules, Stamp, request_members
+from infergate.api.operation import Ask, Rules, Stamp, check_in_steps
 from infergate.api.reply import CHAT_KIND, as_chunks, shape_reply
+from infergate.api.steps import at_once
 from infergate.errors import GatewayError
 from tests.e2e.harness import OFF
 from tests.unit.api.shapes import BODIES, REPLIES
@@ -40,6 +41,11 @@ def peak(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+def checked(body: bytes) -> Ask:
+    """What the gateway makes of a large body."""
+    return at_once(check_in_steps(CHAT, body, ROUTE, RULES))
+
+
 class ScaleTests(SynchronousTestCase):
     def test_bodies_take_memory_in_proportion(self) -> None:
         """Judging a body and writing it anew takes at most three times its size beside it."""
@@ -58,7 +64,7 @@ class ScaleTests(SynchronousTestCase):
             "a hundred deep",
         ):
             body = BODIES[name](SIZE)
-            used = peak(lambda body=body: CHAT.check(request_members(body), ROUTE, RULES).body())  # type: ignore[misc]
+            used = peak(lambda body=body: checked(body).body())  # type: ignore[misc]
             self.assertLess(used, 3 * len(body) + SMALL, name)
 
     def test_echo_takes_memory_in_proportion(self) -> None:
@@ -68,9 +74,7 @@ class ScaleTests(SynchronousTestCase):
         assert echo is not None
         for name in ("smallest messages", "long content"):
             body = BODIES[name](SIZE)
-            used = peak(
-                lambda body=body: echo(CHAT.check(request_members(body), ROUTE, RULES), STAMP)
-            )  # type: ignore[misc]
+            used = peak(lambda body=body: echo(checked(body), STAMP))  # type: ignore[misc]
             self.assertLess(used, 4 * len(body) + SMALL, name)
 
     def test_replies_take_memory_in_proportion(self) -> None:
@@ -79,6 +83,7 @@ class ScaleTests(SynchronousTestCase):
             reply = make(SIZE)
 
             def work(reply: bytes = reply) -> object:
-                return as_chunks(shape_reply(reply, ASK, STAMP, CHAT_KIND).body, True, CHAT_KIND)
+                shaped = at_once(shape_reply(reply, ASK, STAMP, CHAT_KIND))
+                return at_once(as_chunks(shaped.body, True, CHAT_KIND))
 
             self.assertLess(peak(work), 4 * len(reply) + SMALL, name)

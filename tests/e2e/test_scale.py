@@ -15,9 +15,10 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chat import CHAT
-from infergate.api.operation import Ask, Operation, Route, Rules, Stamp, request_members
+from infergate.api.operation import Ask, Operation, Route, Rules, Stamp, check_in_steps
 from infergate.api.operations import ROUTES
 from infergate.api.reply import CHAT_KIND, shape_reply
+from infergate.api.steps import at_once
 from infergate.errors import GatewayError
 from tests.e2e.harness import OFF
 from tests.unit.api.shapes import BODIES, OTHERS, REPLIES
@@ -40,11 +41,11 @@ MARGIN = 3
 
 
 def judge_body(body: bytes) -> None:
-    CHAT.check(request_members(body), ROUTE, RULES).body()
+    at_once(check_in_steps(CHAT, body, ROUTE, RULES)).body()
 
 
 def judge_reply(reply: bytes) -> None:
-    shape_reply(reply, ASK, STAMP, CHAT_KIND)
+    at_once(shape_reply(reply, ASK, STAMP, CHAT_KIND))
 
 
 def seconds(work: Callable[[bytes], object], text: bytes) -> float:
@@ -96,7 +97,7 @@ class ScaleTests(SynchronousTestCase):
             operation, route = ROUTES[path]
 
             def judge(body: bytes, operation: Operation = operation, route: Route = route) -> None:
-                operation.check(request_members(body), route, RULES).body()
+                at_once(check_in_steps(operation, body, route, RULES)).body()
 
             for name, make in bodies.items():
                 self.assert_bounded(judge, f"{path}: {name}", make)
