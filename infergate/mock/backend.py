@@ -1,7 +1,12 @@
 """A backend to try infergate against: it speaks the same API and fails as it is told.
 
 What it says, a `Door` of its path makes of the request; how it says it, or fails to, a `Script`
-says. `reply_to` puts the two together, and a `_Sender` sends the outcome.
+says. `reply_to` puts the two together into a `Reply`, the bytes of an answer and how they end, and
+a `_Sender` sends that. Klein, which finds the method for a path, calls `Mock.answer` for each
+request; all that is below it but `_Sender` sees no socket.
+
+A *piece* is what is written in one go: of a stream one chunk, a few events at its beginning and
+end, of a plain reply all of its body.
 """
 
 from __future__ import annotations
@@ -48,8 +53,13 @@ _members = msgspec.json.Decoder(dict[str, Any])
 
 @attrs.frozen
 class Reply:
-    """What will be sent: pieces, of `length` bytes in all or None for a stream, and an ending:
-    ``finish``, or what breaks the connection off."""
+    """What will be sent. `reply_to` makes it, a `_Sender` uses it up once.
+
+    `pieces` are what is written, one after another, of `length` bytes in all, which is declared by
+    ``Content-Length``; None for a stream, whose length nobody knows. `ending` is what follows the
+    last piece: ``finish`` ends the body as it should, ``close`` and ``reset`` break the connection
+    off, ``stall`` leaves it open and silent.
+    """
 
     status: int
     content_type: bytes
@@ -60,7 +70,13 @@ class Reply:
 
 
 def reply_to(body: bytes, script: Script, path: str) -> tuple[Script, Reply]:
-    """The answer to a request, and the script that it follows."""
+    """Make the answer to a request; return the script that it follows, and the answer.
+
+    `script` is that of the process, over which the ``mock`` member of the `body` counts; `path` is
+    one of `DOORS`, else this raises `KeyError`. A body that is no JSON object, or a ``mock`` that
+    is no script, raises nothing: its answer is a 400 that says why, under the script of the
+    process. Called by `Mock.answer` for each request.
+    """
     door = DOORS[path]
     try:
         members = _members.decode(body)
@@ -81,11 +97,20 @@ def reply_to(body: bytes, script: Script, path: str) -> tuple[Script, Reply]:
 
 
 def _whole(status: int, content_type: bytes, body: bytes) -> Reply:
+    """Return a reply of one piece, its length declared."""
     return Reply(status, content_type, [body], len(body))
 
 
 def _reply(door: Door, asked: Asked, body: bytes) -> Reply:
-    """What the script makes of the answer, but for how it is sent."""
+    """Return what the script makes of the answer, but for how it is sent: `reply_to` adds header
+    fields, compression and a connection that breaks off.
+
+    A body of another kind (``html``, ``garbage``, ``empty``, ``redirect``) comes first, then a
+    status that is an error, then the door's own answer. That is a stream where the request asks for
+    one, the door has one and the script says neither ``plain`` nor ``cut_json``. With ``cut_json``
+    one byte more is declared than is sent; with ``error_event`` a plain reply is an error under a
+    status of 200. `body` is the request's, for ``received``.
+    """
     script = asked.script
     streamed = asked.members.get("stream") is True and door.events is not None and not script.plain
     content_type = _EVENTS if streamed else _JSON
@@ -110,6 +135,9 @@ def _reply(door: Door, asked: Asked, body: bytes) -> Reply:
 
 
 def _plain(door: Door, asked: Asked, body: bytes) -> bytes:
+    """Return the plain reply in bytes of JSON, as the door has it. Where the script says
+    ``received``, an object gets the request's `body` in the member ``mock_received``, byte for
+    byte."""
     document = door.plain(asked)
     if asked.script.received and isinstance(document, dict):
         document["mock_received"] = msgspec.Raw(body)
@@ -117,6 +145,9 @@ def _plain(door: Door, asked: Asked, body: bytes) -> bytes:
 
 
 def _events(door: Door, asked: Asked) -> Iterator[bytes]:
+    """Return the pieces of the stream, made one by one as they are sent. With the fault
+    ``error_event`` an error follows after ``fail_after`` of them, and nothing after it. Only for a
+    door that streams."""
     assert door.events is not None
     events = door.events(asked)
     if asked.script.fail == "error_event":
@@ -126,15 +157,20 @@ def _events(door: Door, asked: Asked) -> Iterator[bytes]:
 
 
 def _error(door: Door, status: int, message: str) -> bytes:
+    """Return the body of an error in bytes of JSON, in the dialect of the door."""
     return encode(door.error(_error_object(status, message)))
 
 
 def _error_object(status: int, message: str) -> dict[str, Any]:
+    """Return the members of an error as OpenAI has them; a `Door` puts them into the form of its
+    own dialect. A status from 500 on is the server's fault, any other the request's."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"message": message, "type": kind, "param": None, "code": None}
 
 
 def _gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Compress the pieces, one by one, for ``Content-Encoding: gzip``. Each is flushed, so that a
+    client can decode it when it comes, and a trailer follows the last."""
     stream = zlib.compressobj(wbits=31)
     for piece in pieces:
         yield stream.compress(piece) + stream.flush(zlib.Z_SYNC_FLUSH)
@@ -142,6 +178,11 @@ def _gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _cut(reply: Reply, ending: str, after: int) -> Reply:
+    """Return the reply that breaks off before its end, with `ending` in place of a proper one.
+
+    Where `after` is 0 nothing is sent, the status neither. Of a stream, and of a compressed reply,
+    the first `after` pieces are sent; of a plain reply half of the body, all of which was declared.
+    """
     if reply.length is None or not after:
         return attrs.evolve(reply, pieces=islice(reply.pieces, after), ending=ending)
     body = b"".join(reply.pieces)
@@ -151,7 +192,14 @@ def _cut(reply: Reply, ending: str, after: int) -> Reply:
 @implementer(IPushProducer)
 class _Sender:
     """Sends the pieces of a reply, `interval` seconds from one to the next, or as fast as the
-    client takes them. Nothing is sent, the headers neither, before there is a piece."""
+    client takes them. Nothing is sent, the headers neither, before there is a piece.
+
+    `Mock.answer` makes one for each request, its status and header fields being set. It is the push
+    producer of the client's connection: Twisted calls `pauseProducing` when the client does not
+    keep up, `resumeProducing` when it does, and `stopProducing` when it has left. `sent` fires once
+    the body has ended as it should; Klein waits for it, and cancels it when the connection is gone
+    before that, as after a ``reset``.
+    """
 
     _timer: IDelayedCall | None = None
     _paused = False
@@ -169,6 +217,9 @@ class _Sender:
         self._timer = clock.callLater(script.delay, self._send)
 
     def _send(self) -> None:
+        """Write the pieces that are due, until there are none, the client is to be waited for, or a
+        pause of the script begins. Called by the timer of `delay` or `chunk_delay`, and by
+        `resumeProducing`."""
         self._timer = None
         while not self._paused:
             piece = next(self._pieces, None)
@@ -184,6 +235,8 @@ class _Sender:
                 return
 
     def _end(self) -> None:
+        """End the answer as the reply's `ending` says, after its last piece. A reset comes `FLUSH`
+        seconds later, since it would discard what the process has not sent yet."""
         self._request.unregisterProducer()
         if self._ending == "reset":
             abort = self._request.channel.transport.abortConnection
@@ -194,19 +247,25 @@ class _Sender:
             self.sent.callback(None)
 
     def pauseProducing(self) -> None:
+        """Send no more until `resumeProducing`: the client does not keep up."""
         self._paused = True
 
     def resumeProducing(self) -> None:
+        """Send on, unless a timer is about to: a piece that is not due yet is waited for all the
+        same."""
         self._paused = False
         if self._timer is None:
             self._send()
 
     def stopProducing(self) -> None:
+        """Send no more, ever: the client has left. Called again it does nothing."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
 
 class _QuietSite(Site):  # the log to read is the gateway's
+    """A site that logs neither its start nor its requests: the log to read is the gateway's."""
+
     noisy = False
 
     def log(self, request: Request) -> None:
@@ -214,7 +273,11 @@ class _QuietSite(Site):  # the log to read is the gateway's
 
 
 class Mock:
-    """The mock backend's routes, answered by `script` on `clock`."""
+    """The mock backend's routes, answered by `script` on `clock`, the reactor or a test's clock.
+
+    `makeService` makes one and listens with its `site`; the methods with a route are called by
+    Klein.
+    """
 
     app = Klein()
 
@@ -223,12 +286,19 @@ class Mock:
         self._clock = clock
 
     def site(self) -> Site:
+        """Return the site to listen with. Twisted does not parse a posted form in it: a body is
+        read as it is."""
         return _QuietSite(  # type: ignore[no-untyped-call]
             self.app.resource(), reactor=self._clock, parsePOSTFormSubmission=False
         )
 
     def answer(self, request: Any) -> Deferred[None]:
-        """The ``x-mock-request-id`` of the answer is the X-Request-ID that came."""
+        """Answer a POST to any path of `DOORS`; the Deferred fires when all is sent, as that of
+        `_Sender`.
+
+        The whole request is here when Klein calls this. The ``x-mock-request-id`` of the answer is
+        the X-Request-ID that came, by which a test sees what the gateway has sent.
+        """
         path = request.path.decode("ascii")
         script, reply = reply_to(request.content.read(), self._script, path)
         request.setResponseCode(reply.status)
@@ -246,11 +316,14 @@ class Mock:
 
     @app.route("/v1/models", methods=["GET"])
     def models(self, request: Any) -> bytes:
+        """Return the list of models in bytes of JSON, with the one model ``mock``. No script delays
+        or fails it."""
         request.setHeader(b"Content-Type", _JSON)
         model = {"id": "mock", "object": "model", "created": CREATED, "owned_by": "infergate"}
         return encode({"object": "list", "data": [model]})
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Any) -> bytes:
+        """Return that the backend is well, in llama.cpp's words. No script changes it."""
         request.setHeader(b"Content-Type", _JSON)
         return b'{"status":"ok"}'

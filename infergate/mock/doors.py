@@ -1,7 +1,10 @@
 """The mock's other doors, and the table of all: Anthropic's messages, llama.cpp's own completions,
 and what is no text.
 
-Each says what a chat says, in the form of its dialect as llama.cpp writes it.
+Each says what a chat says, in the form of its dialect as llama.cpp writes it. The functions here
+are called through their `Door` alone, by `reply_to`: with the request as an `Asked` they return a
+plain reply as a JSON value, or yield a stream in pieces, bytes of whole events. The word for word
+answer and the counts of tokens are those of `Asked`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ DIMENSIONS = 8
 
 
 def _message(asked: Asked, **members: Any) -> dict[str, Any]:
+    """Return Anthropic's message: the plain reply of ``/v1/messages``, and with other `members` the
+    one that its stream begins with."""
     return {
         "id": "msg_mock",
         "type": "message",
@@ -36,6 +41,12 @@ def _message(asked: Asked, **members: Any) -> dict[str, Any]:
 
 
 def _message_events(asked: Asked) -> Iterator[bytes]:
+    """Yield the stream of ``/v1/messages``: the opening, a delta for each word, and in one piece
+    the end, which is without ``message_stop`` where the script leaves the end out.
+
+    As with Anthropic, the opening counts the prompt's tokens, and ``message_delta`` those of the
+    reply.
+    """
     usage = asked.counts("input_tokens", "output_tokens")
     before = {**usage, "output_tokens": 0} if usage else {}
     begun = _message(asked, content=[], stop_reason=None, usage=before)
@@ -57,6 +68,8 @@ def _message_events(asked: Asked) -> Iterator[bytes]:
 
 
 def _anthropic_error(error: dict[str, Any]) -> dict[str, Any]:
+    """Return an error in Anthropic's form, for a body and for the event ``error`` alike. `error` is
+    that of ``backend._error_object``."""
     kind = "api_error" if error["type"] == "server_error" else error["type"]
     return {"type": "error", "error": {"type": kind, "message": error["message"]}}
 
@@ -65,6 +78,8 @@ def _anthropic_error(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _infill(asked: Asked) -> dict[str, Any]:
+    """Return the plain reply of llama.cpp's ``/infill`` and ``/completion``. Its counts stand
+    beside the text and not in a ``usage``."""
     return {
         "index": 0,
         "content": asked.text,
@@ -76,6 +91,8 @@ def _infill(asked: Asked) -> dict[str, Any]:
 
 
 def _infill_events(asked: Asked) -> Iterator[bytes]:
+    """Yield the stream of ``/infill`` and ``/completion``: an event without text, one for each
+    word, and as its end one with ``"stop": true`` and the counts. There is no ``[DONE]``."""
     yield event({"index": 0, "content": "", "tokens": [], "stop": False})
     for word in asked.words:
         yield event({"index": 0, "content": word, "tokens": [], "stop": False})
@@ -87,6 +104,12 @@ def _infill_events(asked: Asked) -> Iterator[bytes]:
 
 
 def _embeddings(asked: Asked) -> dict[str, Any]:
+    """Return an embedding of `DIMENSIONS` numbers for each text or list of tokens in ``input``.
+
+    A list of numbers is one text in tokens, and not several texts. With ``"encoding_format":
+    "base64"`` an embedding is the base64 of its numbers as 32-bit floats, little-endian, which
+    OpenAI's SDKs ask for.
+    """
     given = asked.members.get("input", "")
     several = given if isinstance(given, list) and given else [given]
     if several and isinstance(several[0], int):
@@ -104,13 +127,19 @@ def _embeddings(asked: Asked) -> dict[str, Any]:
 
 
 def _embedding(text: str) -> list[float]:
-    """Numbers that a text decides; they mean nothing."""
+    """Return `DIMENSIONS` numbers from -1 to 1 that the text decides: the same for the same text.
+    They mean nothing."""
     seeds = (zlib.crc32(b"%d %b" % (place, text.encode())) for place in range(DIMENSIONS))
     return [seed / 2**31 - 1 for seed in seeds]
 
 
 def _rerank(asked: Asked) -> Any:
-    """By the words that a document shares with the query."""
+    """Return the documents' indexes and scores, best first: a score is the part of the query's
+    words that a document has.
+
+    The reply is an object with ``results``, as of Jina and Cohere, for ``documents``, and a bare
+    array with the member ``score`` for ``texts``, as of Hugging Face's text embeddings server.
+    """
     query = set(text_of(asked.members.get("query")).split())
     given = asked.members.get("documents") or asked.members.get("texts") or []
     documents = given if isinstance(given, list) else [given]
@@ -127,11 +156,14 @@ def _rerank(asked: Asked) -> Any:
 
 
 def _tokenize(asked: Asked) -> dict[str, Any]:
-    """The bytes of a text for its tokens, so that `_detokenize` gives it back."""
+    """Return the bytes of a text for its tokens, so that `_detokenize` gives it back: ``Hi`` is
+    ``[72, 105]``."""
     return {"tokens": list(text_of(asked.members.get("content", "")).encode())}
 
 
 def _detokenize(asked: Asked) -> dict[str, Any]:
+    """Return the text of which the tokens are the bytes. What is no byte is left out, and bytes
+    that are no UTF-8 are replaced by U+FFFD."""
     given = asked.members.get("tokens")
     tokens = given if isinstance(given, list) else []
     known = [token for token in tokens if isinstance(token, int) and 0 <= token < 256]
@@ -139,6 +171,8 @@ def _detokenize(asked: Asked) -> dict[str, Any]:
 
 
 def _template(asked: Asked) -> dict[str, Any]:
+    """Return the prompt that a chat template would make of the messages: a line for each with its
+    role, and ``assistant: `` at the end."""
     given = asked.members.get("messages")
     messages = given if isinstance(given, list) else []
     lines = [f"{role_of(message)}: {text_of(message)}\n" for message in messages]
@@ -146,10 +180,13 @@ def _template(asked: Asked) -> dict[str, Any]:
 
 
 def _count(asked: Asked) -> dict[str, Any]:
+    """Return how many tokens a request has, for the counting routes of chat and of Anthropic's
+    messages."""
     return {"input_tokens": asked.prompt_tokens}
 
 
 def _response_count(asked: Asked) -> dict[str, Any]:
+    """Return the same in the form of ``/v1/responses/input_tokens``."""
     return {"object": "response.input_tokens", "input_tokens": asked.prompt_tokens}
 
 
@@ -169,4 +206,5 @@ DOORS = {
     "/v1/responses/input_tokens": Door(_response_count),
     "/v1/messages/count_tokens": Door(_count, error=_anthropic_error),
 }
-"""By its path at the backend."""
+"""By its path at the backend, each route that a POST may come by. `Mock` makes a route of each, and
+`reply_to` finds the door by the path of a request."""

@@ -21,11 +21,17 @@ Fault = Literal[
 
 
 def _about(text: str) -> msgspec.Meta:
+    """Return the annotation that holds the help of an option; `tap` reads it off the fields of
+    `Script`."""
     return msgspec.Meta(description=text)
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to do with a request; each description is the help of an option."""
+    """What to do with a request; each description is the help of an option.
+
+    `told` and `tap.script_from` make one by way of msgspec, which refuses a value out of bounds and
+    a member of an unknown name.
+    """
 
     delay: Annotated[Seconds, _about("seconds before the response headers")] = 0.0
     chunk_delay: Annotated[Seconds, _about("seconds from one chunk to the next")] = 0.0
@@ -53,7 +59,12 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tool_call: Annotated[str, _about("call this function with the reply as its text")] = ""
 
     def told(self, mock: Any) -> Script:
-        """The script with what one request says of it; raises `msgspec.ValidationError`."""
+        """Return the script with what one request says of it: the members of `mock`, the object in
+        its body, in place of those here. The same script where `mock` is no object, None included.
+
+        Raises `msgspec.ValidationError` for a member that is not known or whose value is not
+        allowed, as in ``{"fail": "never"}``. Called by `reply_to`, which answers that with a 400.
+        """
         if not isinstance(mock, dict):
             return self
         return msgspec.convert({**msgspec.structs.asdict(self), **mock}, Script)

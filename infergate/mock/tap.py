@@ -1,4 +1,8 @@
-"""``twistd infergate-mock``: the mock backend as a service."""
+"""``twistd infergate-mock``: the mock backend as a service.
+
+The plugin in ``twisted/plugins`` names this module to twistd, which makes an `Options`, has it
+parse the command line, and calls `makeService` with it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,9 @@ _FIELDS = msgspec.structs.fields(Script)
 
 
 class _Where(msgspec.Struct):
+    """The two options that are not the script's, checked: a port in its range, an address as
+    text."""
+
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str
 
@@ -44,14 +51,23 @@ class Options(OneLineOptions):
 
 
 def script_from(options: Mapping[str, Any]) -> Script:
-    """Raises msgspec.ValidationError, which names the option as a member."""
+    """Return the script that the options ask for; an option that is not given has its default.
+
+    `options` are texts by their option names, as in ``{"chunk-delay": "0.5"}``. Raises
+    `msgspec.ValidationError`, which names the option as a member, for a value that is not allowed.
+    """
     given = {field.name: options.get(field.name.replace("_", "-")) for field in _FIELDS}
     given = {name: value for name, value in given.items() if value is not None}
     return msgspec.convert(given, Script, strict=False)
 
 
 def makeService(options: Mapping[str, Any], reactor: Any = None) -> Service:
-    """Listens at once, so that a port that is taken ends the process before it has begun."""
+    """Listen, and return the service that stops listening when twistd ends.
+
+    It listens at once, so that a port that is taken ends the process before it has begun. Raises
+    `SystemExit` with one line for that, and for an option whose value is not allowed. twistd calls
+    it without a `reactor`; a test gives its own.
+    """
     if reactor is None:
         from twisted.internet import reactor
     allow_many_connections()
@@ -64,9 +80,13 @@ def makeService(options: Mapping[str, Any], reactor: Any = None) -> Service:
 
 
 class _Listening(Service):
+    """A service around a port that is listened on already. twistd starts and stops it."""
+
     def __init__(self, port: IListeningPort) -> None:
         self._port = port
 
     def stopService(self) -> Deferred[None] | None:
+        """Stop listening; the Deferred fires when the port is closed. Connections that are open
+        stay so until the process ends."""
         super().stopService()  # type: ignore[no-untyped-call]
         return self._port.stopListening()
