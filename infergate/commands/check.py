@@ -1,4 +1,9 @@
-"""``infergate check``: whether a gateway with these settings would work, and if not, why."""
+"""``infergate check``: whether a gateway with these settings would work, and if not, why.
+
+It reads the settings as the gateway does, has `infergate.doctor` look at all that they name, and
+writes each thing as a line as soon as it is known, or with ``--json`` all of it as one object. Each
+such thing is a `Check`: a name, ``ok``, ``warn`` or ``fail``, what was found, and what to do.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +34,16 @@ SETTINGS = "settings"
 
 
 class Options(ConsoleOptions):
-    """Those of the gateway, so that a command line can be checked before it is run."""
+    """The options of the gateway, so that a command line can be checked before it is run, and
+    ``--json``."""
 
     program = PROGRAM
     synopsis = f"Usage: {PROGRAM} [options] [--json]"
     optFlags = [["json", None, "one JSON object in place of the lines"]]  # noqa: RUF012
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help."""
+        """Return the help, which says what is checked and leaves the gateway's options to its own
+        help."""
         return (
             "\nLooks at the settings, the machine, the backend and what else a gateway with these\n"
             "options would use, and says in a line each what works, and what to do about what\n"
@@ -46,7 +53,8 @@ class Options(ConsoleOptions):
         )
 
     def parseArgs(self, *arguments: str) -> None:
-        """Raise `SystemExit` with one line for a word that is no option."""
+        """Raise `SystemExit` with one line for a word that is no option. Called by `parseOptions`
+        with all such words."""
         if arguments:
             raise SystemExit(f"{PROGRAM}: {arguments[0]!r} is no option")
 
@@ -54,8 +62,14 @@ class Options(ConsoleOptions):
 def main(
     arguments: Sequence[str], environ: Mapping[str, str] = os.environ, out: TextIO | None = None
 ) -> int:
-    """Print what is found and return the exit status; raises `SystemExit` with one line where the
-    settings are wrong and no JSON is asked for."""
+    """Print what is found and return the exit status: 0 where nothing has failed, else 1, also
+    where a signal has ended it before its time.
+
+    The console command calls it with the `arguments` after ``check``; a test gives an environment
+    and a text stream of its own. It runs the reactor until all is looked at, which may take 45
+    seconds. Raises `SystemExit` with one line where the settings are wrong and no JSON is asked
+    for, and with 0 after the help. With ``--json`` wrong settings are the one check of the object.
+    """
     out = out or sys.stdout
     try:
         settings, first = _read(arguments, environ)
@@ -68,6 +82,8 @@ def main(
     ended: list[int] = []
 
     async def run(reactor: Any) -> None:
+        """Look at everything on the `reactor`; `react` calls it and stops the reactor
+        afterwards."""
         use_monotonic_clock(reactor)
         subject = Subject(settings, reactor, backend_endpoint)
         ended.append(await report(subject, first, out, write))
@@ -79,8 +95,12 @@ def main(
 
 
 def _read(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[Settings, list[Check]]:
-    """The settings, and what there is to say of how they are written; raises `SystemExit` with one
-    line as the gateway does."""
+    """Return the settings, and what there is to say of how they are written: a warning each, or one
+    check that says that they are well.
+
+    Raises `SystemExit` with one line, as the gateway does, for an option that is none and for a
+    setting that is wrong, a variable of OpenTelemetry among them; and with 0 after the help.
+    """
     options = Options()  # type: ignore[no-untyped-call]
     options.parseOptions(arguments)
     try:
@@ -102,7 +122,9 @@ def _read(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[Setting
 
 
 def _enter(directory: str | None) -> None:
-    """Go where the gateway would run: ``.env`` is read there, and paths in it begin there."""
+    """Change into the directory in which the gateway would run, None for the one that this process
+    is in: ``.env`` is read there, and paths in it begin there. Raises `SettingsError` for one that
+    cannot be entered."""
     try:
         os.chdir(directory or ".")
     except OSError as why:
@@ -111,10 +133,12 @@ def _enter(directory: str | None) -> None:
 
 
 def _line_writer(out: TextIO, environ: Mapping[str, str]) -> Callable[[Check], None]:
-    """What writes a line as soon as it is known."""
+    """Return the function that writes a check to `out` as a line, at once, in UTF-8 signs where the
+    terminal shows them. `report` calls it for each check."""
     utf8 = speaks_utf8(environ, out.encoding)
 
     def write(check: Check) -> None:
+        """Write one line. Raises `SystemExit` with 1 where nobody reads it any more."""
         try:
             out.write(f"{check.line(utf8=utf8)}\n")
             out.flush()
@@ -129,8 +153,12 @@ def _line_writer(out: TextIO, environ: Mapping[str, str]) -> Callable[[Check], N
 async def report(
     subject: Subject, first: list[Check], out: TextIO, write: Callable[[Check], None] | None
 ) -> int:
-    """Have each thing written as soon as it is known, or where `write` is None the object at the
-    end; the exit status."""
+    """Run all checks, have each written by `write` as soon as it is known, or where that is None
+    write one object to `out` at the end; return the exit status.
+
+    `first` are the checks of the settings themselves. The status is 0 where nothing has failed,
+    else 1. Raises what `write` does.
+    """
     found = []
     async for check in _all(first, subject):
         found.append(check)
@@ -143,8 +171,11 @@ async def report(
 
 
 async def _all(first: list[Check], subject: Subject) -> AsyncIterator[Check]:
-    """What is known of the settings, then what is found with them. A setting may show to be wrong
-    only now."""
+    """Yield what is known of the settings, then what is found with them.
+
+    A setting may show to be wrong only when it is used, as a host name that no certificate can be
+    for: its `SettingsError` is the last check, a failure, and nothing is looked at after it.
+    """
     for check in first:
         yield check
     try:
@@ -155,4 +186,5 @@ async def _all(first: list[Check], subject: Subject) -> AsyncIterator[Check]:
 
 
 def _wrong(said: str) -> Check:
+    """Return the check for a setting that is wrong; `said` is the line of its `SettingsError`."""
     return fail(SETTINGS, said, "correct it where it is set: an option, the environment, .env")

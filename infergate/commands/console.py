@@ -27,7 +27,8 @@ an error it raises `SystemExit` with one line. Its module is imported when it is
 class ConsoleOptions(Options):
     """The gateway's options, and those of twistd's that make sense in the foreground.
 
-    `twistd_arguments` says the same to twistd.
+    `serve` has one parse the command line; `twistd_arguments` then says the same to twistd.
+    ``infergate check`` takes the same options.
     """
 
     optParameters = [  # noqa: RUF012  # as usage.Options has it
@@ -36,7 +37,8 @@ class ConsoleOptions(Options):
     ]
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help, with the commands beside the gateway below it."""
+        """Return the help, with the commands beside the gateway below it. Twisted prints it for
+        ``--help``; `width` is Twisted's, and is not looked at."""
         text = help_text("infergate", self.optParameters)
         if COMMANDS:
             text += "\nCommands, each with a --help of its own:\n"
@@ -46,13 +48,20 @@ class ConsoleOptions(Options):
         return text
 
     def parseArgs(self, *arguments: str) -> None:
-        """Raise `SystemExit` with one line for a word that is no option."""
+        """Raise `SystemExit` with one line for a word that is no option, as ``chekc`` in
+        ``infergate chekc``. Called by `parseOptions` with all such words."""
         if arguments:
             known = ", ".join(COMMANDS) or "options alone"
             raise SystemExit(f"infergate: there is no command {arguments[0]!r}: must be {known}")
 
     def twistd_arguments(self) -> list[str]:
-        """What twistd is to be called with for these options."""
+        """Return the arguments that twistd is to be called with for these options.
+
+            infergate --port 9    --nodaemon --pidfile= --logfile=- --rundir=. infergate --port=9
+
+        ``--logfile`` and ``--directory`` are twistd's own; every other option that was given goes
+        to the plugin. An option that was not given is left to twistd and to the settings.
+        """
         given = {name: value for name, value in self.items() if value is not None}
         logfile, directory = given.pop("logfile", "-"), given.pop("directory", ".")
         return [
@@ -62,7 +71,12 @@ class ConsoleOptions(Options):
 
 
 def main() -> None:
-    """Run what the command line asks for. This is the entry point of ``infergate``."""
+    """Run what the command line asks for. This is the entry point of ``infergate``.
+
+    A first argument that is a name in `COMMANDS` runs that command, whose exit status `SystemExit`
+    bears; anything else is the gateway's. Raises `SystemExit` for the help and for what is wrong,
+    too.
+    """
     arguments = sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
         raise SystemExit(_command(arguments[0])(arguments[1:]))
@@ -70,7 +84,8 @@ def main() -> None:
 
 
 def serve(arguments: Sequence[str]) -> None:
-    """Run the gateway until a signal ends it."""
+    """Run the gateway until a signal ends it. `arguments` are those of ``infergate``; raises
+    `SystemExit` with one line for an option that is none, before twistd is imported."""
     options = ConsoleOptions()  # type: ignore[no-untyped-call]
     options.parseOptions(arguments)
     # Imported late: a command beside the gateway needs no twistd.
@@ -82,6 +97,11 @@ def serve(arguments: Sequence[str]) -> None:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int | str | None]:
+    """Return the function of a command in `COMMANDS`, whose module is imported now.
+
+    It takes the arguments after the command's name and returns the exit status, and raises
+    `SystemExit` with one line on an error. Called by `main`, with a name that is there.
+    """
     module, _, function = COMMANDS[name][1].partition(":")
     command: Callable[[Sequence[str]], int | str | None] = getattr(import_module(module), function)
     return command

@@ -1,4 +1,12 @@
-"""``infergate key``: a strong key and its line for `API_KEYS_FILE`, or the digest of a key."""
+"""``infergate key``: a strong key and its line for `API_KEYS_FILE`, or the digest of a key.
+
+    infergate key alice rate=60/minute       prints sk-..., then alice:sha256:... rate=60/minute
+    infergate key --hash alice               reads a key, prints alice:sha256:...
+    infergate key --hash                     reads a key, prints sha256:...
+
+A digest is the SHA-256 of the key, in hexadecimal digits: the file that the gateway reads need not
+hold a key. The key itself is printed once and kept nowhere.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +41,18 @@ class Options(OneLineOptions):
     optFlags = [["hash", None, "read a key from standard input, and print its digest"]]  # noqa: RUF012
 
     def parseArgs(self, *words: str) -> None:
+        """Keep the words that are no options, for `main`: a name, then the options of its line.
+        Called by `parseOptions`."""
         self.words = words
 
 
 def main(arguments: Sequence[str], out: TextIO | None = None, entered: TextIO | None = None) -> int:
-    """Print what the `arguments` ask for and return the exit status; raises `SystemExit` with one
-    line where something is wrong. `entered` stands for standard input."""
+    """Print what the `arguments` ask for and return the exit status, which is 0.
+
+    The console command calls it with the arguments after ``key``. `out` stands for standard output
+    and `entered` for standard input, from which ``--hash`` reads the key. Raises `SystemExit` with
+    one line, which shows no key, where a name is missing or a word of the line is wrong.
+    """
     options = Options()  # type: ignore[no-untyped-call]
     options.parseOptions(arguments)
     out = out or sys.stdout
@@ -57,10 +71,12 @@ def main(arguments: Sequence[str], out: TextIO | None = None, entered: TextIO | 
 
 
 def line_of(key: str, words: Sequence[str]) -> str:
-    """The line of `API_KEYS_FILE` for a key, with its digest in place of it.
+    """Return the line of `API_KEYS_FILE` for a key, with its digest in place of it:
+    ``alice:sha256:HEX rate=60/minute``.
 
-    `words` are the name of its caller and what that may do, or nothing. Raises `ValueError`, which
-    shows no key, for what such a line may not hold.
+    `words` are the name of its caller and what that may do, as on the command line, or nothing:
+    then the digest alone is returned. Raises `ValueError`, which shows no key, for what such a line
+    may not hold: a name with a blank in it, an option that is none, a value that is not allowed.
     """
     digest = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
     if not words:
@@ -74,7 +90,12 @@ def line_of(key: str, words: Sequence[str]) -> str:
 
 
 def _entered(source: TextIO) -> str:
-    """A key as somebody enters it: without an echo where that is on a terminal."""
+    """Return the key that somebody enters: without an echo where `source` is a terminal, else all
+    of its text, in both cases without the line end.
+
+    Warns on standard error of a key that is easy to guess. Raises `ValueError`, which shows no key,
+    for a text that is none: a digest, the rules of a name, a character that a key must not have.
+    """
     key = getpass.getpass("Key: ") if source.isatty() else source.read()
     key = key.removesuffix("\n").removesuffix("\r")
     if read_entry(f"name:{key}").digest != hashlib.sha256(key.encode()).digest():

@@ -32,7 +32,8 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Options(OneLineOptions):
-    """The options of ``infergate usage``."""
+    """The options of ``infergate usage``, as they stand on the command line; `_question` says what
+    they mean."""
 
     program = PROGRAM
     synopsis = f"{PROGRAM} [options]"
@@ -51,8 +52,8 @@ class Options(OneLineOptions):
 
 @attrs.frozen
 class Question:
-    """What is asked: the names to group by, and the seconds since 1970 from `since` to before
-    `until`."""
+    """What is asked: the names to group by, out of `queries.BY`, and the seconds since 1970 from
+    `since` to before `until`. `format` is one of `FORMATS`."""
 
     by: Sequence[str]
     since: int
@@ -63,8 +64,12 @@ class Question:
 def main(
     arguments: Sequence[str], environ: Mapping[str, str] = os.environ, out: TextIO | None = None
 ) -> int:
-    """Print what the `arguments` ask for and return the exit status; raises `SystemExit` with
-    one line where something is wrong."""
+    """Print what the `arguments` ask for and return the exit status, which is 0.
+
+    The console command calls it with the arguments after ``usage``; a test gives an environment and
+    a text stream of its own. Raises `SystemExit` with one line where an option is wrong, no ledger
+    is named, or it cannot be read.
+    """
     options = Options()  # type: ignore[no-untyped-call]
     options.parseOptions(arguments)
     try:
@@ -78,6 +83,12 @@ def main(
 
 
 def _question(options: Mapping[str, str | None]) -> Question:
+    """Convert the options into a `Question`; one that is not given has no bound.
+
+    Raises `SettingsError`, which names the option, for a name that usage cannot be grouped by or
+    that is there twice, a format that there is none of, a day that is none, and an end before its
+    beginning.
+    """
     by = [name.strip() for name in (options["by"] or "").split(",")]
     if len(set(by)) < len(by) or not set(by).issubset(queries.BY):
         allowed = f"must be a comma-separated list out of {', '.join(queries.BY)}, each once"
@@ -98,6 +109,9 @@ def _question(options: Mapping[str, str | None]) -> Question:
 
 
 def _day(option: str, text: str | None) -> date | None:
+    """Convert the text of an option, as ``2026-11-26``, to a day; None where the option is not
+    given. Raises `SettingsError`, which names the `option`, for any other text, ``20261126``
+    too."""
     if text is None:
         return None
     try:
@@ -109,11 +123,17 @@ def _day(option: str, text: str | None) -> date | None:
 
 
 def _second(day: date) -> int:
+    """Return the second since 1970 at which a day begins in UTC."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
     return (midnight - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(seconds=1)
 
 
 def _database(options: Mapping[str, str | None], environ: Mapping[str, str]) -> UsageDB:
+    """Return the ledger that is asked for: that of ``--usage-db``, else of USAGE_DB in the
+    environment or in ``.env``. It is not opened yet.
+
+    Raises `SettingsError` where none is named, its text can be no ledger, or ``.env`` is broken.
+    """
     written = Sources(options, environ, read_dotenv()).find("usage_db", file=True)
     if written is None or not written.text:
         raise SettingsError("USAGE_DB", None, "is not set: give --usage-db, or set it")
@@ -126,6 +146,12 @@ def _database(options: Mapping[str, str | None], environ: Mapping[str, str]) -> 
 def _rows(
     database: UsageDB, question: Question
 ) -> list[tuple[tuple[str | int, ...], queries.Usage]]:
+    """Read the ledger: return the values of the names that are grouped by, and the usage of each
+    group, in the order in which they are shown.
+
+    Raises `SettingsError` for a file that is missing or must not be read, a database that does not
+    answer, and one that will not do, as where the extra for PostgreSQL is not installed.
+    """
     try:
         return queries.report(database.reader(), question.by, question.since, question.until)
     except OSError as why:
@@ -135,6 +161,7 @@ def _rows(
 
 
 def _unreadable(database: UsageDB, why: str) -> SettingsError:
-    """Names a file by its path, whatever stands in it; of a URL nothing is shown."""
+    """Return the error for a ledger that cannot be read, to be raised by `_rows`. It names a file
+    by its path, whatever stands in it; of a URL, which may hold a password, nothing is shown."""
     where = "" if database.path is None else f"{database.path}: "
     return SettingsError("USAGE_DB", None, f"{where}{why}")
