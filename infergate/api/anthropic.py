@@ -1,4 +1,4 @@
-"""``/v1/messages``: Anthropic's dialect of a chat.
+"""``/v1/messages``: Anthropic's dialect of a chat, an operation (see `operation`).
 
 A request and its message, with the members that are looked at here:
 
@@ -12,6 +12,10 @@ A request and its message, with the members that are looked at here:
 What differs from a chat: the system's text stands beside the messages, ``max_tokens`` must be
 there, a reply is one message of several blocks (text, thinking, the use of a tool), and an error
 has Anthropic's form whatever `ERROR_FORMAT` says.
+
+Terms: an `Ask` is a checked request, a `Reply` a whole answer with its usage and model, a `Stamp`
+the request's id and the time. `Steps` is a generator whose return value is the result; it yields
+wherever other requests may be served before it goes on.
 """
 
 from __future__ import annotations
@@ -43,7 +47,14 @@ _COUNT_TABLE = (m.MESSAGES, _SYSTEM, m.STREAM, m.TEMPERATURE, m.TOP_P)
 
 
 def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
-    """The reply as it came: a message, or a count of tokens."""
+    """Check the backend's plain reply, and return it as a `Reply` whose body is `body` itself.
+
+    Called as the operation's `shape`, by the worker and by ``infergate check``. On the route that
+    only counts tokens the reply need be no more than an object, and the `Reply` has no usage.
+    Elsewhere it must have an array as ``content``; usage and model are read from it, and a usage
+    that makes no sense is `NO_USAGE`. Raises `BackendError` for what is no JSON object, for an
+    error object under a status of success, and for a message without such a ``content``.
+    """
     reply = yield from read_reply(body)
     if ask.route.path == COUNT_PATH:
         return Reply(body)
@@ -54,7 +65,8 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
 
 
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
-    """The whole sequence of events that ends in this message, each text in one delta:
+    """Return the events of a stream that says what the message in `reply` says, as bytes of whole
+    events, each text in one delta:
 
         message_start                       the message without its content and its end
             content_block_start             a block without its text, thinking or input
@@ -63,7 +75,10 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
         message_delta                       why it stopped, and the usage
         message_stop
 
-    Raises `BackendError` for a reply that is too large to be taken apart so.
+    Called as the operation's `as_stream`, by the worker, for a client that asked for a stream where
+    a whole message is there: of a backend that does not stream, or of the echo. Raises
+    `BackendError` for a reply that cannot be taken apart so: of more than `MAX_BLOCKS` blocks, of
+    more values than `read_values` takes, or with a number that no float holds.
     """
     message = yield from read_values(reply.body)
     yield
@@ -96,10 +111,11 @@ _COUNTED = (
 
 
 def _block_events(block: dict[str, Any], index: int) -> list[tuple[str, dict[str, Any]]]:
-    """The events of one content block. Clients put the block together out of its deltas, so that
-    what comes in these is empty in the block that begins: the text, the thinking and its signature,
-    and of a tool's input, an object there, the JSON, which comes as text. A block of any other kind
-    is whole when it begins."""
+    """Return the events of one content block, number `index` of its message, for `as_stream`: each
+    the event's type and the members of its data. Clients put the block together out of its deltas,
+    so that what comes in these is empty in the block that begins: the text, the thinking and its
+    signature, and of a tool's input, an object there, the JSON, which comes as text. A block of any
+    other kind is whole when it begins. Raises nothing."""
     begun, deltas = dict(block), []
     for name, kind in (("text", "text_delta"), ("thinking", "thinking_delta")):
         if block.get("type") == name and isinstance(block.get(name), str):
@@ -120,7 +136,12 @@ def _block_events(block: dict[str, Any], index: int) -> list[tuple[str, dict[str
 
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
-    """The prompt itself, its words counted as tokens."""
+    """Return a message of the gateway's own that says the last user message again, or on the
+    counting route the count of words, which stand for tokens.
+
+    Called as the operation's `echo`, by `EchoWorker`. The words of the system's text count as part
+    of the prompt. Raises nothing where `ask` was made by the operation's `check`.
+    """
     system = ("system", text_within(ask.members.get("system", NULL)))
     words, prompt = heard(chain([system], texts(ask.members["messages"])))
     if ask.route.path == COUNT_PATH:

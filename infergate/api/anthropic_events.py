@@ -15,6 +15,10 @@
 The prompt's tokens are said at the start, those of the answer at the end. A delta counts as a token
 where it brings text, thinking or a tool's input, and not where it brings a signature. Only
 ``message_stop`` ends a stream well; ``error`` ends it as a failure, wherever it comes.
+
+The parts of an event (its delta, message, usage) are decoded apart from it: one of an unexpected
+type says nothing, and does not cost the rest of the event. `Raw` is the text of a value in JSON
+that nobody has read yet.
 """
 
 from __future__ import annotations
@@ -35,8 +39,9 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Counts(Struct, gc=False):
-    """A ``usage`` of Anthropic's. The tokens of a prompt stand in three places: those that were
-    read anew, those that came out of a cache, and those that were put into one."""
+    """The counts in a ``usage`` of Anthropic's, each None where it is not said. The tokens of a
+    prompt stand in three places: those that were read anew, those that came out of a cache, and
+    those that were put into one. Made by `read_counts`, for plain replies and streams alike."""
 
     input_tokens: _Count | None = None
     cache_read_input_tokens: _Count | None = None
@@ -45,12 +50,15 @@ class Counts(Struct, gc=False):
 
     @property
     def prompt(self) -> int | None:
-        """All of the prompt's tokens; None where nothing is said of them."""
+        """All of the prompt's tokens: the sum of the three counts, of which those that are not said
+        are 0; None where nothing is said of any."""
         said = (self.input_tokens, self.cache_read_input_tokens, self.cache_creation_input_tokens)
         return None if said == (None, None, None) else sum(count or 0 for count in said)
 
     @property
     def usage(self) -> Usage:
+        """The same tokens as a `Usage` whose source is the backend; `NO_USAGE` where no count is
+        said. A count of the prompt or of the answer that alone is missing is 0."""
         prompt, completion = self.prompt, self.output_tokens
         if prompt is None and completion is None:
             return NO_USAGE
@@ -58,17 +66,23 @@ class Counts(Struct, gc=False):
 
 
 class _Delta(Struct, gc=False):
+    """Of the ``delta`` in a ``content_block_delta``, what brings a token."""
+
     text: str | None = None
     thinking: str | None = None
     partial_json: str | None = None
 
 
 class _Message(Struct, gc=False):
+    """Of the ``message`` in a ``message_start``, what is recorded."""
+
     model: str | None = None
     usage: Raw = NULL
 
 
 class _Event(Struct, gc=False):
+    """Of an event's data, what decides something; all else is skipped unread."""
+
     type: str | None = None
     delta: Raw = NULL
     message: Raw = NULL
@@ -85,15 +99,21 @@ _TEXT = text_of(b"text|thinking")
 
 
 def read_counts(member: Raw) -> Counts | None:
-    """A ``usage``; None where it is null or makes no sense."""
+    """Return the counts of a ``usage`` member; None where it is null, no object, or has a count
+    that is none, such as -1. Called for plain replies by `anthropic.shape`, and for streams by
+    `MessageReader`. Raises nothing."""
     return read(_counts, member)
 
 
 @attrs.define(eq=False)
 class MessageReader:
-    """Reads one stream of ``/v1/messages``; a `Scanner` calls `hear` with each event, in order.
-    Nothing that a backend sends makes it raise: an event that cannot be read passes as it is, and
-    says nothing."""
+    """Reads one stream of ``/v1/messages``, and knows its tokens, its model and whether it is
+    whole: a `Reader`.
+
+    The operation makes one for each stream; a `Scanner` calls `hear` with each event, in order, and
+    the relay asks for `usage` in the end, also where the stream was cut. Nothing that a backend
+    sends makes it raise: an event that cannot be read passes as it is, and says nothing.
+    """
 
     tokens: int = attrs.field(default=0, init=False)
     """Deltas of text, of thinking, or of a tool's input."""
@@ -110,9 +130,13 @@ class MessageReader:
 
     @property
     def done_is_an_end(self) -> bool:
+        """Whether ``[DONE]`` would end the stream well: only after ``message_stop``."""
         return self.finished
 
     def usage(self, prompt_estimate: int) -> Usage:
+        """Return the tokens of the stream so far; `NO_USAGE` where no event has come. A count that
+        the backend has not said is replaced: the prompt's by `prompt_estimate`, that of the answer
+        by the deltas that were counted here."""
         counts = self._counts
         if not self._heard:
             return NO_USAGE
@@ -120,8 +144,9 @@ class MessageReader:
         return settled(counts.prompt, counts.output_tokens, prompt_estimate, self.tokens, cached)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
-        """See `Reader`. A delta that brings a token is `DELTA`: another one like it is counted and
-        not read."""
+        """Learn what one event says, and return what becomes of it: `FAIL` for an error, `DELTA`
+        for a delta that brings a token (another one like it is counted and not read), `PASS` for
+        all else. See `Reader` for `data` and `name`."""
         self._heard = True
         said = read(_event, data)
         if said is None:
@@ -142,6 +167,8 @@ class MessageReader:
         return PASS
 
     def _hear_start(self, raw: Raw) -> None:
+        """Keep the model and the prompt's tokens out of the ``message`` of a ``message_start``;
+        ignore one that cannot be read."""
         message = read(_message, raw)
         if message is not None:
             self.model = self.model or message.model
@@ -149,7 +176,9 @@ class MessageReader:
 
     def _hear_counts(self, raw: Raw, *, start: bool) -> None:
         """Take the counts of a usage, one by one: a later one that leaves a count out, as most do
-        with those of the prompt, does not undo it."""
+        with those of the prompt, does not undo it. With `start` the usage is that of a
+        ``message_start``, whose ``output_tokens`` is a placeholder and is not taken. A usage that
+        cannot be read changes nothing."""
         counts = read_counts(raw)
         if counts is None:
             return
@@ -167,9 +196,16 @@ class MessageReader:
 
 
 def _later(count: int | None, before: int | None) -> int | None:
+    """Return `count`, or where an event left it out (None) the count that was known `before`."""
     return before if count is None else count
 
 
 def error_event(error: GatewayError, reader: Reader | None) -> bytes:
-    """The last event of a stream that fails."""
+    """Return the last event of a stream that fails with `error`, in Anthropic's form, as bytes of
+    one whole event. Called as the operation's `error_event` when a stream that has begun fails, and
+    raises nothing; `reader` has nothing to add.
+
+        event: error
+        data: {"type":"error","error":{"type":"api_error","message":"...","code":"backend_error"}}
+    """
     return b"event: error\ndata: %b\n\n" % msgspec.json.encode(error.anthropic())

@@ -12,6 +12,11 @@ becomes, for the backend, with the member that nobody here knows as it came:
 
 and of the chunks that come back the one that holds nothing but the usage is taken out again, since
 this client has not asked for it.
+
+Terms: `members` are the members of the request's object, each value a `Raw`, its text in JSON. An
+`Ask` is a checked request, a `Reply` a whole answer with its usage and model, a `Stamp` the
+request's id and the time. `Steps` is a generator whose return value is the result; it yields
+wherever other requests may be served before it goes on.
 """
 
 from __future__ import annotations
@@ -42,7 +47,15 @@ _TRUE = Raw(b"true")
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
-    """Judge a chat request; a `Check`."""
+    """Check the members of a chat request in the order of the contract, and return the `Ask` that
+    goes on; a `Check`.
+
+    Called by the gateway for each request on either route, and by ``infergate check``. Changes
+    `members`: null ones are taken out, the model and ``stream_options`` are settled. Raises
+    `InvalidRequest` for the first member at fault. Where `later` is given, the members that may be
+    large (the messages, ``stop``) are not judged at once but put there, as steps that may raise the
+    same.
+    """
     model = m.settle_model(members, rules)
     if route.path == COUNT_PATH:
         m.judge(members, _COUNT_TABLE, rules, later)
@@ -53,19 +66,25 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
 
 
 def _shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
+    """Return the work of checking the backend's plain reply and filling in what it lacks, which
+    returns the client's `Reply`: a completion by `reply.shape_reply`, on the counting route
+    whatever is an object. Called as the operation's `shape`, by the worker and by
+    ``infergate check``. The work raises `BackendError` where the reply is none."""
     if ask.route.path == COUNT_PATH:
         return _count(body)
     return shape_reply(body, ask, stamp, CHAT_KIND)
 
 
 def _count(body: bytes) -> Steps[Reply]:
+    """Check that the reply of the counting route is a JSON object and no error, and return it as it
+    came; raises `BackendError` else."""
     yield from read_reply(body)
     return Reply(body)
 
 
 def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) -> bool:
-    """Have the backend send the usage of a stream, so that each one is accounted for; whether the
-    client gets the chunk that says it.
+    """Write into `members` that the backend is to send the usage of a stream, so that each one is
+    accounted for; return whether the client gets the chunk that says it.
 
         the client says                  the backend reads               the client gets the chunk
         no stream                        what was said                   there is none
@@ -74,6 +93,11 @@ def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) 
         include_usage: true              the same                        yes
 
     With ``STREAM_USAGE=off`` nothing is written into the request, and the client gets what comes.
+    Nothing is asked for either where the request wants llama.cpp's timings in every chunk.
+
+    Called by the `check` of chat and of text completions, with the `values` that `members.judge`
+    gave for `members`; changes ``stream_options`` of these alone. Raises nothing: the options were
+    judged.
     """
     asked = values.get("stream_options")
     options = _object.decode(members["stream_options"]) if asked is not None else {}
@@ -91,7 +115,9 @@ def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) 
 
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
-    """The prompt itself, its words counted as tokens."""
+    """Return a reply of the gateway's own that says the last user message again, or on the counting
+    route the count of words, which stand for tokens. Called as the operation's `echo`, by
+    `EchoWorker`. Raises nothing where `ask` was made by `check`."""
     words, prompt = heard(texts(ask.members["messages"]))
     if ask.route.path == COUNT_PATH:
         return Reply(msgspec.json.encode({"input_tokens": words}), model=ask.model)

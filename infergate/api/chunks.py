@@ -7,6 +7,10 @@ A chunk as llama.cpp and vLLM send it, of a chat and of a text:
 
 Each choice ends with a chunk that has its ``finish_reason``. Then comes, where it was asked for,
 one with the usage, ``{"choices":[],"usage":{...}}``, and ``data: [DONE]``.
+
+A chunk is passed on as it came, in its bytes: what is read of it decides whether it goes on, and
+what is known of the stream, its tokens, model and end. A `Raw` is the text of a value in JSON that
+nobody has read yet; one without a byte stands for a member that is absent.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ _NOT_EMPTY = re.compile(rb'"[^"]|[\[{][ \t\r\n]*[^]} \t\r\n]')
 # Only the members that decide something: msgspec skips all others unread. `Raw` where a surprise
 # must not cost the rest of the chunk, and where a large value need not become an object.
 class _Delta(Struct, gc=False):
+    """What of a chat's delta brings a token, where it is not empty."""
+
     content: Raw = _ABSENT
     reasoning: Raw = _ABSENT
     reasoning_content: Raw = _ABSENT
@@ -46,6 +52,8 @@ class _Delta(Struct, gc=False):
 
 
 class _Choice(Struct, gc=False):
+    """A choice of a chunk: `delta` in a chat, `text` in a text completion."""
+
     delta: _Delta | None = None
     finish_reason: Raw = _ABSENT
     text: Raw = _ABSENT
@@ -53,6 +61,8 @@ class _Choice(Struct, gc=False):
 
 
 class _Object(Struct, gc=False):
+    """What stands beside the choices of a chunk; all that is read where the choices cannot be."""
+
     error: Raw = _ABSENT
     object: Raw = _ABSENT
     usage: Raw = _ABSENT
@@ -60,14 +70,20 @@ class _Object(Struct, gc=False):
 
 
 class _Chunk(_Object, gc=False):
+    """A chunk of a usual size, with all of its choices."""
+
     choices: list[_Choice] | None = None
 
 
 class _LargeChunk(_Object, gc=False):
+    """A chunk of more than `BATCH` bytes, whose choices are decoded in batches."""
+
     choices: Raw = _ABSENT
 
 
 class _Named(Struct, gc=False):
+    """The ``model`` of a chunk, read apart: the chunks after the first need not be asked."""
+
     model: str | None = None
 
 
@@ -82,8 +98,12 @@ _TEXT = text_of(rb"content|reasoning_content|reasoning|refusal|text")
 
 @attrs.define(eq=False)
 class ChunkReader:
-    """Reads one stream of chunks; a `Scanner` calls `hear` with each, and `usage` and `finished`
-    may be asked at any time.
+    """Reads one stream of chunks, and knows its tokens, its model, its usage and whether it is
+    whole: a `Reader`.
+
+    The operation makes one for each stream. A `Scanner` calls `hear` with each chunk, in order; the
+    relay asks for `usage` in the end, also where the stream was cut, and `usage` and `finished` may
+    be asked at any time. Raises nothing, whatever the backend sends.
 
     With `strip_usage`, a chunk that holds usage and no choice is taken out, whole. What it says is
     recorded all the same. With `several_prompts` each choice accounts for a prompt of its own.
@@ -116,12 +136,14 @@ class ChunkReader:
 
     @property
     def finished(self) -> bool:
-        """Every choice that was begun gave its ``finish_reason``."""
+        """Whether every choice that was begun gave its ``finish_reason``; False before the first
+        choice."""
         return bool(self._finished) and all(self._finished.values())
 
     def usage(self, prompt_estimate: int) -> Usage:
-        """The best that is known: the usage chunks, else what stood beside choices, else the
-        timings of llama.cpp, else the deltas that were counted here."""
+        """Return the best that is known of the tokens so far: the usage chunks, else what stood
+        beside choices, else the timings of llama.cpp, else the deltas that were counted here, with
+        `prompt_estimate` for the prompt; `NO_USAGE` where no chunk has come."""
         if self._apart is not None:
             return self._apart
         if self._beside:
@@ -132,8 +154,8 @@ class ChunkReader:
         return counted(prompt_estimate, self.tokens) if self._heard else NO_USAGE
 
     def _sum_beside(self) -> Usage:
-        """The usage of a stream whose choices each say their own: the tokens of all answers, and
-        the prompt once, unless each choice had one to itself."""
+        """Return the usage of a stream whose choices each say their own, for `usage`: the tokens of
+        all answers, and the prompt once, unless each choice had one to itself."""
         usages = list(self._beside.values())
         if len(usages) == 1:
             return usages[0]
@@ -143,8 +165,11 @@ class ChunkReader:
         return Usage(prompt, completion, prompt + completion, "backend", usages[-1].cached_tokens)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
-        """See `Reader`. A chunk that cannot be read passes as it is. `DELTA` says that another one
-        like it brings one token and nothing else."""
+        """Learn what one chunk says, and return what becomes of it: `FAIL` for an error, by its
+        type or by what is in it, `DROP` for a usage chunk that the client did not ask for, `DELTA`
+        for one that brings one token and nothing else that is counted (another one like it would do
+        the same), `PASS` for all else. A chunk that cannot be read passes as it is. See `Reader`
+        for `data` and `name`."""
         self._heard = True
         if self.model is None and not self.tokens:
             self.model = read_model(data)
@@ -174,12 +199,16 @@ class ChunkReader:
             self._finished.setdefault(index, False)
 
     def _key(self, choice: _Choice) -> bytes:
-        """What a choice is told from the others by: its index, as it is written."""
+        """Return what a choice is told from the others by: its index, as it is written, ``b"0"``
+        where it has none; `_OTHERS` for one of a new index where `MAX_CHOICES` are known, so that
+        what is kept of a stream is bounded."""
         index = b"0" if choice.index is _ABSENT else bytes(choice.index)
         return index if index in self._finished or len(self._finished) < MAX_CHOICES else _OTHERS
 
     def _hear_usage(self, raw: Raw, choices: list[_Choice] | None) -> bool:
-        """Record usage; True where it came without a choice."""
+        """Record the usage of a chunk, where it makes sense; return whether the chunk holds a usage
+        and no choice, so that it may be one that the client did not ask for. `raw` is the member,
+        `choices` are those of the same chunk, None where they cannot be read."""
         usage = None if raw is _ABSENT else read_usage(raw)
         if choices == []:
             if usage is not None:
@@ -194,14 +223,18 @@ _OTHERS = b"others"
 
 
 def _next_choice(first: Usage, usage: Usage) -> Usage:
-    """The usage of one more choice added: its prompt is that of the others."""
+    """Return the usage of the choices before, `first`, and of one more, `usage`, together: the
+    answers add up, the prompt is the same. Called by `_hear_usage`, for llama.cpp, which sends one
+    usage chunk for each choice."""
     completion = first.completion_tokens + usage.completion_tokens
     total = usage.prompt_tokens + completion
     return Usage(usage.prompt_tokens, completion, total, "backend", usage.cached_tokens)
 
 
 def _read_chunk(data: bytes) -> tuple[_Object, list[_Choice] | None]:
-    """What `data` says, and its choices; an object that says nothing where it is no chunk."""
+    """Return what `data` says, and its choices, for `hear`. The choices are None where there are
+    none or they cannot be read, and what is no chunk at all is an object that says nothing. Raises
+    nothing."""
     try:
         if len(data) <= BATCH:
             chunk = _chunk(data)
@@ -217,7 +250,10 @@ def _read_chunk(data: bytes) -> tuple[_Object, list[_Choice] | None]:
 
 
 def _read_large_chunk(data: bytes) -> tuple[_Object, list[_Choice] | None]:
-    """The same, with no more choices than `MAX_CHOICES` and one batch."""
+    """Return the same for a chunk of more than `BATCH` bytes, read a batch of choices at a time and
+    no further than the batch with which there are more than `MAX_CHOICES`. Raises
+    `msgspec.ValidationError`, `msgspec.DecodeError` or `RecursionError` where it cannot be read,
+    which `_read_chunk` catches."""
     chunk = _large_chunk(data)
     if chunk.choices is _ABSENT or chunk.choices == _NULL:
         return chunk, None
@@ -230,7 +266,9 @@ def _read_large_chunk(data: bytes) -> tuple[_Object, list[_Choice] | None]:
 
 
 def read_model(data: bytes) -> str | None:
-    """The ``model`` of a JSON object; None where it names none."""
+    """Return the ``model`` of a JSON object; None where it names none, an empty one or something
+    that is no string, and where `data` is no object. Called by `ChunkReader.hear` for the first
+    chunks of a stream. Raises nothing."""
     try:
         return _named(data).model or None
     except (ValueError, RecursionError):
@@ -238,12 +276,14 @@ def read_model(data: bytes) -> str | None:
 
 
 def _is_error(chunk: _Object) -> bool:
+    """Return whether a chunk is an error in the place of one: its ``object`` is ``error``, as vLLM
+    once had it, or it has an ``error`` that is not null."""
     return chunk.object == _ERROR or (chunk.error is not _ABSENT and chunk.error != _NULL)
 
 
 def _brings_token(choice: _Choice) -> bool:
-    """Whether a choice brings something that the model said. The first chunk of a choice most often
-    brings a role alone, and the last a ``finish_reason``."""
+    """Return whether a choice brings something that the model said, which counts as a token. The
+    first chunk of a choice most often brings a role alone, and the last a ``finish_reason``."""
     if _says(choice.text):
         return True
     delta = choice.delta
@@ -258,10 +298,10 @@ def _brings_token(choice: _Choice) -> bool:
 
 
 def _says(raw: Raw) -> bool:
-    """Whether a member is a string, an array or an object, and not empty."""
+    """Return whether a member is a string, an array or an object, and not empty."""
     return raw is not _ABSENT and _NOT_EMPTY.match(memoryview(raw)) is not None
 
 
 def _is_text(raw: Raw) -> bool:
-    """Whether a member is a string, and not empty."""
+    """Return whether a member is a string, and not empty."""
     return raw is not _ABSENT and memoryview(raw)[0] == _QUOTE and raw != _EMPTY

@@ -8,6 +8,9 @@
 The older of OpenAI's two dialects of completions, and for most of it the same: what is judged last,
 how a reply is held to the contract, and how its chunks are read, it shares with `chat`. Of several
 prompts each has choices of its own, in one reply.
+
+An `Ask` is a checked request, a `Reply` a whole answer with its usage and model, a `Stamp` the
+request's id and the time.
 """
 
 from __future__ import annotations
@@ -30,7 +33,15 @@ _TABLE = (_PROMPT, m.STREAM, _MAX, *m.CHOICES)
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
-    """Judge a completion request; a `Check`."""
+    """Check the members of a request for a text completion in the order of the contract, and return
+    the `Ask` that goes on; a `Check`.
+
+    Called by the gateway for each request, and by ``infergate check``. The prompt must be there
+    unless there is ``prompt_embeds``, which vLLM takes in its place. Changes `members`: null ones
+    are taken out, the model and ``stream_options`` are settled. Raises `InvalidRequest` for the
+    first member at fault. Where `later` is given, the members that may be large (the prompt,
+    ``stop``) are not judged at once but put there, as steps that may raise the same.
+    """
     model = m.settle_model(members, rules)
     values = m.judge(members, m.absent_beside(_TABLE, members, "prompt_embeds"), rules, later)
     return Ask(
@@ -44,7 +55,9 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
 
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
-    """The last prompt itself, its words and those of the others counted as tokens."""
+    """Return a reply of the gateway's own that says the last prompt again, the words of all prompts
+    counted as tokens; a prompt of tokens is said as their numbers. Called as the operation's
+    `echo`, by `EchoWorker`. Raises nothing where `ask` was made by `check`."""
     asked, last = words_and_last(ask.members.get("prompt"))
     text, usage = echoed(asked, last)
     return own_reply({"text": text, "logprobs": None}, usage, ask, stamp, TEXT_KIND)

@@ -1,10 +1,17 @@
 """The events of a stream: whole ones go on, and a reader says what they mean.
 
 Bytes in, bytes and facts out: a `Scanner` passes on whole events the moment they are whole and
-holds back what is not, so that whatever the gateway adds stands between two events. It changes
-no byte. What an event says is for a `Reader` to tell, one for each kind of stream.
+holds back what is not, so that whatever the gateway adds stands between two events. It changes no
+byte. What an event says is for a `Reader` to tell, one for each kind of stream.
 
-The grammar is that of the HTML standard, section 9.2.6, "Interpreting an event stream".
+The grammar is that of the HTML standard, section 9.2.6, "Interpreting an event stream". An event is
+some lines and the empty line that ends it:
+
+    event: message_stop
+    data: {"type":"message_stop"}
+
+A line ends in LF, CR or CRLF; one that begins with a colon is a comment, and backends send such to
+keep a connection alive.
 """
 
 from __future__ import annotations
@@ -42,15 +49,18 @@ _MAY_BEGIN = re.compile(
 
 
 def begins_as_events(data: bytes) -> bool | None:
-    """Whether a body that begins so is an event stream, whatever its media type says; None where
-    that cannot be told yet. No JSON begins as one."""
+    """Return whether a body that begins with `data` is an event stream, whatever its media type
+    says; None where that cannot be told yet, which `MAX_OPENING` bytes always settle. No JSON
+    begins as one. Called by the relay for a body that is not declared to be a stream, with all that
+    has come of it, and by ``infergate check``. Raises nothing."""
     if _BEGINS.match(data):
         return True
     return None if len(data) < MAX_OPENING and _MAY_BEGIN.fullmatch(data) else False
 
 
 class EventTooLarge(Exception):
-    """One event of the stream is larger than the limit."""
+    """One event of the stream is larger than the limit. Raised by `Scanner.feed` alone; the relay
+    makes an error for the client of it."""
 
 
 class Verdict(Enum):
@@ -72,7 +82,7 @@ PASS, DROP, FAIL, DELTA = Verdict
 
 class Reader(Protocol):
     """Learns from the events of one stream. A `Scanner` calls `hear` with each event, in order, and
-    never after the stream's end or an error."""
+    never after the stream's end or an error; the properties may be asked at any time."""
 
     repeats: Repeats
     """By this the scanner knows a delta that repeats, which it does not hand over."""
@@ -83,8 +93,8 @@ class Reader(Protocol):
     """The model that the stream names, once it has."""
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
-        """Take an event's data, its lines joined by line feeds, and its type, which is ``b""`` for
-        one that names none. Raises nothing."""
+        """Learn what an event says, and return what becomes of it. Takes its data, its lines joined
+        by line feeds, and its type, which is ``b""`` for one that names none. Raises nothing."""
 
     @property
     def finished(self) -> bool:
@@ -100,17 +110,20 @@ class Reader(Protocol):
         the body need not end properly, and its end need not be waited for."""
 
     def usage(self, prompt_estimate: int) -> Usage:
-        """The backend's counts; where it gave none, what was counted here, the prompt's tokens
-        being `prompt_estimate`."""
+        """Return the backend's counts; where it gave none, what was counted here, the prompt's
+        tokens being `prompt_estimate`. Called by the relay when the stream is over, also where it
+        was cut."""
 
 
 @attrs.define(eq=False)
 class Scanner:
     """One stream of events, from its first byte to its last.
 
-    `Relay` calls `feed` with each piece of the body and writes what it gives out; after the last
-    one `complete` says whether the stream was whole. `limit` is the size in bytes, up to the empty
-    line that ends it, of the largest event let through.
+    `Relay` calls `feed` with the bytes of each read of the body and writes what it gives out; after
+    the last one `complete` says whether the stream was whole. ``infergate check`` reads a stream in
+    the same way. `limit` is the size in bytes, up to the empty line that ends it, of the largest
+    event let through. Only bytes of an event that is not whole are kept, no more than `limit` of
+    them once `feed` has returned.
     """
 
     limit: int
@@ -149,7 +162,8 @@ class Scanner:
 
     @property
     def certain(self) -> bool:
-        """The event that ends the answer has come, and no error after it."""
+        """Whether the event that ends the answer has come, and no error after it; always False for
+        streams whose end no event of its own says (`Reader.end_is_certain`)."""
         return self.error is None and self.reader.end_is_certain and self.reader.finished
 
     @property
@@ -158,9 +172,10 @@ class Scanner:
         return len(self._held)
 
     def complete(self, *, framed: bool = True) -> bool:
-        """Whether a body that ends here is a success: the answer is whole, and nothing that came
-        after it was cut short. A body that is not `framed` ends where its connection does, which
-        may be anywhere: of that one only an event that says so is the end."""
+        """Return whether a body that ends here is a success: the answer is whole, and nothing that
+        came after it was cut short. A body that is not `framed` ends where its connection does,
+        which may be anywhere: of that one only an event that says so is the end. Called once the
+        body has ended, by the relay and by ``infergate check``. Raises nothing."""
         if self.error is not None:
             return False
         if self.certain:
@@ -173,9 +188,12 @@ class Scanner:
         return at_an_end and self.reader.finished
 
     def feed(self, data: bytes) -> bytes:
-        """Give out what may go to the client now that `data` has arrived.
+        """Take the next bytes of the body, and return what may go to the client now: whole events
+        and what stands between them, ``b""`` where nothing is whole yet or all of it is to be
+        dropped. Called with the bytes of each read, however they are cut.
 
-        Raises `EventTooLarge`, and nothing else whatever comes in.
+        Raises `EventTooLarge`, and nothing else whatever comes in; `ready` then holds what was
+        whole before the fault.
         """
         if self._between_events:
             # Nearly every read is one event, or several, each whole. These need not be held.
@@ -185,8 +203,10 @@ class Scanner:
         return self._assemble(data)
 
     def _pass_whole(self, events: bytes) -> bytes | None:
-        """What goes on of nothing but whole events, the lines of which end in line feeds alone;
-        None where they may be anything else."""
+        """Return what goes on of nothing but whole events, the lines of which end in line feeds
+        alone; None where they may be anything else, and nothing has been learnt of them. The short
+        way of `feed`, and of `_cut` for the events that are whole: nearly every read of a stream
+        ends here, most as an event like the one before it (see `repeats`)."""
         if len(events) > self.limit:
             return None
         if count := self._repeats.count(events):
@@ -203,7 +223,9 @@ class Scanner:
         return b"".join([event for event in whole if self._take(event)])
 
     def _assemble(self, data: bytes) -> bytes:
-        """`feed`, for whatever comes, in time linear in it."""
+        """Return the same as `feed`, for whatever comes, in time linear in it: bytes that are part
+        of an event are held, and those that make events whole are looked at from where the search
+        for an end left off. Raises `EventTooLarge`."""
         out: list[bytes] = []
         if self._half is not None and data:
             if data.startswith(b"\n"):
@@ -234,7 +256,8 @@ class Scanner:
         return b"".join(out)
 
     def _cut(self, seek: int, out: list[bytes]) -> int:
-        """Put into `out` what may be given out of the bytes held; say how many are dealt with."""
+        """Append to `out` what may be given out of the bytes held, and return how many of these are
+        dealt with, for `_assemble` to drop. `seek` is the place before which no event ends."""
         held, start = self._held, 0
         whole = b"" if self.over else bytes(held[: held.rfind(b"\n\n", seek) + 2])
         passed = self._pass_whole(whole) if len(whole) > 1 else None
@@ -261,8 +284,10 @@ class Scanner:
         return start
 
     def _take(self, event: bytes) -> bool:
-        """Learn what a whole event says, its empty line included; False where it is not for the
-        client."""
+        """Learn what a whole event says, its empty line included; return whether it is for the
+        client. The two forms in which nearly all backends send are told by how they begin, one line
+        of data, or a line with the type before it; any other is read field by field. A block of
+        comments is for the client, and no event."""
         if self.over:
             return False
         if self._repeats.count(event):
@@ -279,7 +304,10 @@ class Scanner:
         return self._hear(*_read_fields(lines), event) if lines else True
 
     def _hear(self, data: bytes, name: bytes, event: bytes) -> bool:
-        """The same, for the data and the type of the event."""
+        """Count an event, and learn what it says by its data and its type; return whether it is for
+        the client. `event` is the text of it, for `repeats` to compare with those to come.
+        ``[DONE]`` ends the stream, and is given out where it is spelled just so and the reader's
+        `done_is_an_end` says that it ends the stream well."""
         self.events += 1
         if data[:1] != b"{" and _is_done(data, name):
             self.ended = True
@@ -294,7 +322,8 @@ class Scanner:
         return verdict in (PASS, DELTA) or self._is_shown(data, verdict)
 
     def _is_shown(self, data: bytes, verdict: Verdict) -> bool:
-        """Whether an event that is not simply passed on is given out."""
+        """Return whether an event that is not simply passed on is given out: an error is, if it is
+        fit to be shown, and it ends the stream here; one that the client did not ask for is not."""
         if verdict is FAIL:
             self.error = data
             self._end()
@@ -303,12 +332,15 @@ class Scanner:
         return False
 
     def _end(self) -> None:
+        """Take nothing more of this stream."""
         # Whatever still comes goes the long way, on which it is thrown away.
         self.over, self._between_events = True, False
 
 
 def _data_alone(event: bytes) -> bytes | None:
-    """The data of one event that is of one line, as nearly all are; None for anything else."""
+    """Return the data of one event that is of one line, as nearly all are; None for anything else:
+    of ``data: {...}`` and two line feeds that is ``{...}``. An event whose line end is not LF is
+    anything else."""
     last = len(event) - 2
     if event.startswith(b"data: ") and event.find(_LF) == last and event[-1] == _LF:
         return event[6:last] if _CR not in event else None
@@ -316,12 +348,16 @@ def _data_alone(event: bytes) -> bytes | None:
 
 
 def _is_done(data: bytes, name: bytes) -> bool:
-    """Whether some client takes an event for the stream's end."""
+    """Return whether some client takes an event of this data and type for the stream's end, as it
+    takes ``data: [DONE]``."""
     return name != b"error" and _MAY_BE_DONE.match(data) is not None
 
 
 def _read_fields(lines: list[bytes]) -> tuple[bytes, bytes]:
-    """The data of an event and its type."""
+    """Return the data of an event, its lines joined by line feeds, and its type, ``b""`` where it
+    names none. `lines` are those of the event without its line ends; fields of other names are
+    ignored, as the standard says, but for the ``error: {...}`` in which llama.cpp once put its
+    errors, whose type is ``error``; that type, once said, stays."""
     data, event_type = [], b""
     for line in lines:
         name, _, value = line.partition(b":")

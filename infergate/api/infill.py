@@ -13,6 +13,10 @@ A request may hold several prompts. Then the plain reply is an array of such obj
 of all prompts come mixed, each with the `index` of its own; each prompt ends with an event that
 says ``"stop":true``, and there is no ``[DONE]``. A stream of one prompt is over with that event,
 one of several when every prompt that began has had its own and the body has ended.
+
+Terms: an `Ask` is a checked request, a `Reply` a whole answer with its usage and model, a `Raw` the
+text of a value in JSON that nobody has read yet. `Steps` is a generator whose return value is the
+result; it yields wherever other requests may be served before it goes on.
 """
 
 from __future__ import annotations
@@ -58,11 +62,15 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Counts(Struct, gc=False):
+    """What a reply or an event says of tokens: those of the prompt, and those made so far."""
+
     tokens_evaluated: _Count | None = None
     tokens_predicted: _Count | None = None
 
 
 class _Said(Struct, gc=False):
+    """What else of an event decides something; all other members are skipped unread."""
+
     content: Raw = NULL
     index: Raw = NULL
     stop: Raw = NULL
@@ -78,7 +86,12 @@ _TEXT = text_of(b"content")
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
-    """Judge nothing but ``stream``; a `Check`."""
+    """Check ``stream``, and nothing else, and return the `Ask` that goes on; a `Check`.
+
+    Called by the gateway for each request on either route, and by ``infergate check``. The model is
+    not settled: llama.cpp needs none, and what is named goes on. A null ``stream`` is taken out of
+    `members`. Raises `InvalidRequest` where ``stream`` is no boolean.
+    """
     values = m.judge(members, (m.STREAM,), rules, later)
     several = members.get("prompt", NULL)
     return Ask(
@@ -91,8 +104,14 @@ def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | No
 
 
 def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
-    """The reply as it came: one object, or where the prompt was a list an array of them, whose
-    usage adds up."""
+    """Check the backend's plain reply, and return it as a `Reply` whose body is `body` itself: one
+    object, or where the prompt was an array, an array of them too, whose usage adds up.
+
+    Called as the operation's `shape`, by the worker and by ``infergate check``. Raises
+    `BackendError` for an object without a string as ``content``, for an error object under a status
+    of success, and for an array that is empty, holds anything but objects or more than
+    `MAX_INDEXES` of them, or begins with an error object.
+    """
     reply = yield from read_reply_or_array(body, ask.takes_array)
     if reply is not None:
         if not is_string(reply.get("content", NULL)):
@@ -104,7 +123,8 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
 
 
 def _replies(raw: Raw) -> Steps[list[Raw]]:
-    """The replies in an array of them; raises `BackendError`."""
+    """Return the replies in an array of them, each in its bytes, for `shape`. Raises `BackendError`
+    where there are none or too many, or one is no object."""
     replies: list[Raw] = []
     for _, items in in_batches(raw, _items.decode, OBJECT_END):
         replies += items
@@ -119,8 +139,8 @@ def _replies(raw: Raw) -> Steps[list[Raw]]:
 
 
 def _add_up(replies: Sequence[bytes | Raw]) -> Usage:
-    """The usage of all replies of one request; what is missing in one counts as 0 where another has
-    it."""
+    """Return the usage of all replies of one request; what is missing in one counts as 0 where
+    another has it, and `NO_USAGE` is what none of them says. Called by `shape`."""
     counts = [read(_counts, reply) or _Counts() for reply in replies]
     prompt = _sum(count.tokens_evaluated for count in counts)
     completion = _sum(count.tokens_predicted for count in counts)
@@ -130,14 +150,20 @@ def _add_up(replies: Sequence[bytes | Raw]) -> Usage:
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
-    """All that is known; None where nothing is."""
+    """Return the sum of the counts that are known; None where none is."""
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
-    """One event for each reply, which says that it is the last of its prompt. Members that the
-    backend gave go before those of the gateway's own, but for ``stop``."""
+    """Return the events of a stream that says what `reply` says: one event for each reply in it,
+    which says that it is the last of its prompt. Members that the backend gave go before those of
+    the gateway's own, but for ``stop``.
+
+    Called as the operation's `as_stream`, by the worker, for a client that asked for a stream where
+    the backend gave a plain reply. Raises `BackendError` where one of several replies is an error
+    object, or has too many members to be read.
+    """
     replies = _items.decode(reply.body) if reply.body.lstrip().startswith(b"[") else [reply.body]
     events = []
     for index, one in enumerate(replies):
@@ -149,8 +175,13 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
 
 @attrs.define(eq=False)
 class InfillReader:
-    """Reads one stream of llama.cpp's own; a `Scanner` calls `hear`. Several prompts have an index
-    each, and each that was begun must have its ``"stop": true``."""
+    """Reads one stream of llama.cpp's own, and knows its tokens, its model and whether it is whole:
+    a `Reader`.
+
+    The operation makes one for each stream; a `Scanner` calls `hear` with each event, in order, and
+    the relay asks for `usage` in the end, also where the stream was cut. With `several_prompts`
+    each has an index, and each that was begun must have its ``"stop": true``.
+    """
 
     several_prompts: bool = False
 
@@ -166,25 +197,34 @@ class InfillReader:
 
     @property
     def finished(self) -> bool:
+        """Whether each prompt that was begun has had its ``"stop": true``; False before the first
+        event."""
         return bool(self._stopped) and all(self._stopped.values())
 
     @property
     def end_is_certain(self) -> bool:
-        """Another prompt may begin after one has ended."""
+        """Whether nothing can follow a finished answer: not with several prompts, of which another
+        may begin after one has ended."""
         return not self.several_prompts
 
     @property
     def done_is_an_end(self) -> bool:
+        """Whether ``[DONE]``, which llama.cpp does not send here, would end the stream well."""
         return self.finished
 
     def usage(self, prompt_estimate: int) -> Usage:
+        """Return the tokens of the stream so far, the last counts of all prompts added up;
+        `NO_USAGE` before the first event. A count that the backend has not said is replaced: the
+        prompt's by `prompt_estimate`, that of the answer by the events that brought text."""
         if not self._stopped:
             return NO_USAGE
         prompt, completion = _sum(self._evaluated.values()), _sum(self._predicted.values())
         return settled(prompt, completion, prompt_estimate, self.tokens)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
-        """See `Reader`. An event is an error by its type, or by an ``error`` in it."""
+        """Learn what one event says, and return what becomes of it: `FAIL` for an error, by its
+        type or by an ``error`` in it, `PASS` for all else, also for what cannot be read. See
+        `Reader` for `data` and `name`."""
         said = read(_said, data)
         if said is None:
             return FAIL if name == b"error" else PASS
@@ -202,7 +242,9 @@ class InfillReader:
         return PASS
 
     def _key(self, raw: Raw) -> bytes:
-        """The index as it is written; one that is left out is the first."""
+        """Return what a prompt is told from the others by: its index as it is written, ``b"0"``
+        where it is left out; `_OTHERS` where the index is too long, or new where `MAX_INDEXES` are
+        known, so that what is kept of a stream is bounded."""
         if raw == NULL:
             return b"0"
         index = bytes(raw)
@@ -211,8 +253,8 @@ class InfillReader:
 
     def _hear_counts(self, data: bytes, index: bytes) -> None:
         """Keep what an event says of its prompt's tokens and of those made so far, by its index.
-        Counts that make no sense must not cost the rest of the event, so that they are read
-        apart."""
+        Counts that make no sense must not cost the rest of the event, so that they are read apart,
+        and change nothing."""
         counts = read(_counts, data)
         if counts is None:
             return

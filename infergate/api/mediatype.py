@@ -1,4 +1,12 @@
-"""What a request's header fields declare its body to be (RFC 9110, 8.3 and 8.4)."""
+"""What a request's header fields declare its body to be (RFC 9110, 8.3 and 8.4).
+
+    Content-Type: application/json                    let through
+    Content-Type: application/json; charset=UTF-8     let through
+    Content-Type: text/plain                          a 415
+    Content-Encoding: gzip                            a 415, whatever the type is
+
+The body itself is not looked at here: `operation` reads it as JSON, whatever was declared.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +34,14 @@ CODINGS = frozenset(
 
 
 def check_media_type(content_type: Sequence[bytes], content_encoding: Sequence[bytes]) -> None:
-    """Let through one ``application/json``, in UTF-8 or without a word about it, and without a
-    content coding; takes the values of the two header fields.
+    """Check that a body is declared to be one ``application/json``, in UTF-8 or without a word
+    about it, and without a content coding; takes the values of the two header fields, one for each
+    line of the head, and returns nothing.
 
-    Other parameters than `charset` are ignored. Raises `UnsupportedMediaType`, whose message
-    says what to send instead.
+    Called by the gateway for each request of an operation, before its body is read. Other
+    parameters than `charset` are ignored, and ``identity`` is no coding. Raises
+    `UnsupportedMediaType`, whose message says what to send instead, and repeats nothing that the
+    client sent but the name of a registered coding.
     """
     for coding in b",".join(content_encoding).decode("latin-1").split(","):
         coding = coding.strip(" \t")

@@ -1,4 +1,16 @@
-"""The list of models: held to what a caller may see, and one entry out of it."""
+"""The list of models: held to what a caller may see, and one entry out of it.
+
+    {"object":"list", "data":[{"id":"qwen","object":"model",...}, {"id":"bge",...}]}
+
+    {"models":[{"name":"qwen","model":"qwen",...}], "object":"list", "data":[{"id":"qwen",...}]}
+
+The first is OpenAI's list, the second llama.cpp's, which has Ollama's array beside OpenAI's. A
+member of the list is taken for an array of entries whatever its name is, so that no model is shown
+by one array that another hides; each entry stays in its bytes.
+
+The functions return `Steps`: a generator whose return value is the result, and which yields
+wherever other requests may be served before it goes on.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +41,13 @@ _items = msgspec.json.Decoder(list[Raw])
 
 
 def visible_models(listed: bytes, wanted: Callable[[str], bool]) -> Steps[bytes]:
-    """The list with no other models than those `wanted`, in every array of it. Raises
-    `BackendError` for a list that is too long to look through."""
+    """Return the list with no other models than those of which `wanted` says True, in every array
+    of it; all else in it stays as it is. An entry that names no model is asked about as "".
+
+    Called by the gateway for ``GET /v1/models`` of a caller whose key is held to some models;
+    `listed` is the backend's list, bytes of JSON. Raises `BackendError` for what is no JSON object,
+    or too long to look through.
+    """
     members = yield from read_reply(listed)
     for name, raw in members.items():
         if is_array(raw):
@@ -44,19 +61,22 @@ def visible_models(listed: bytes, wanted: Callable[[str], bool]) -> Steps[bytes]
 
 
 def entry(listed: bytes, model: str) -> Steps[bytes | None]:
-    """The entry of one model, as it stands in the list, of OpenAI's array first; None where there
-    is none. Raises `BackendError` as above."""
+    """Return the entry of one model, as it stands in the list, of OpenAI's array first; None where
+    there is none. Called by the gateway for ``GET /v1/models/{id}``. Raises `BackendError` for what
+    is no JSON object, or too long to look through."""
     return next((item for name, item in (yield from _ordered(listed)) if name == model), None)
 
 
 def names(listed: bytes) -> Steps[list[str]]:
-    """The models of a list, each once, in the order of OpenAI's array. Raises `BackendError` for
-    what is no list, or is too long."""
+    """Return the models of a list, each once, in the order of OpenAI's array. Called by
+    ``infergate check``. Raises `BackendError` for what is no JSON object, or too long to look
+    through."""
     return list(dict.fromkeys(name for name, _ in (yield from _ordered(listed)) if name))
 
 
 def _ordered(listed: bytes) -> Steps[list[tuple[str, bytes]]]:
-    """The entries of every array of a list, those of OpenAI's first."""
+    """Return the entries of every array of a list, each with its model, those of OpenAI's first.
+    Called by `entry` and `names`. Raises `BackendError` as these do."""
     members = yield from read_reply(listed)
     entries = []
     # llama.cpp's list has Ollama's array before OpenAI's.
@@ -69,7 +89,9 @@ def _ordered(listed: bytes) -> Steps[list[tuple[str, bytes]]]:
 
 
 def _entries(raw: Raw) -> Iterator[tuple[str, bytes]]:
-    """The model that each entry of an array is about, and the entry."""
+    """Yield the model that each entry of an array is about, "" where it names none, and the entry
+    in its bytes. An entry may be an object or the model's name alone, a string. Raises
+    `BackendError` once there are more than `MAX_ENTRIES`."""
     count = 0
     for _, items in in_batches(raw, _items.decode, OBJECT_END):
         count += len(items)
