@@ -1,7 +1,7 @@
 """What one operation is: a value that says all that tells it from the others.
 
-The lifecycle of an exchange (gateway, worker, relay) is written once and takes everything from
-this value. An operation is a module of this room, which makes one, and a row in `operations`.
+The lifecycle of an exchange (gateway, worker, relay) is written once and takes everything from this
+value. An operation is a module of this room, which makes one, and a row in `operations`.
 
     check        the gateway, with a body of JSON       which `Ask` goes on, or `InvalidRequest`
     Ask.body     the worker                             what the backend is sent
@@ -10,6 +10,11 @@ this value. An operation is a module of this room, which makes one, and a row in
     as_stream    the worker                             a plain reply for a client that streams
     echo         the worker, without a backend          a `Reply` of the gateway's own
     error_event  the relay                              how a stream that fails says so
+
+The values that go through these: `Rules` are the settings that a check goes by, a `Route` is the
+path that was asked for, an `Ask` a request that was checked, a `Stamp` the id and the time that go
+on its reply, a `Reply` a whole answer. `Steps` (module `steps`) is a generator that gives way to
+the event loop between two short steps; its return value is the result.
 """
 
 from __future__ import annotations
@@ -60,19 +65,23 @@ class Route:
 
 
 def same(path: str, *, costs: bool = True, sample: bytes = b"") -> Route:
-    """A route that has the same path on both sides."""
+    """Return a route that has the same path here and at the backend. The modules of the operations
+    call it for their tables; `costs` and `sample` are those of `Route`."""
     return Route(path, path, costs, sample)
 
 
 class Ask(Struct, frozen=True, gc=False):
-    """A checked request.
+    """A checked request, made by the `check` of its operation.
 
-    `members` are those that go on to the backend, as they came but for what the operation fills
-    in. They may be large: `without_members` is what is kept of a request while the backend answers.
+    `members` are those that go on to the backend, as they came but for what the operation fills in.
+    They may be large: `without_members` is what is kept of a request while the backend answers.
 
     `wants_usage` says whether the client gets a chunk that holds nothing but the usage of a stream,
     `several_prompts` whether the answer is to a list of prompts, each with choices of its own, and
     `takes_array` whether the plain reply may be an array.
+
+    `model` is the one that goes on to the backend, None where the backend chooses. `stream` says
+    whether the client asked for a stream of events in place of one reply.
     """
 
     route: Route
@@ -88,10 +97,13 @@ class Ask(Struct, frozen=True, gc=False):
         return f"<Ask of {self.route.path} for {self.model}>"
 
     def body(self) -> bytes:
-        """What the backend reads."""
+        """Return the JSON body for the backend: a new copy of the members, which may be as large as
+        the request was. The worker calls it once, before it sends the request."""
         return msgspec.json.encode(self.members)
 
     def without_members(self) -> Ask:
+        """Return the same request with no members, so that the prompt need not stay in memory. The
+        worker goes on with it once the body is made, since the answer may take minutes."""
         return replace(self, members={})
 
 
@@ -163,13 +175,17 @@ class Operation:
 
     @property
     def path(self) -> str:
-        """The first of its paths."""
+        """The first of its paths here; the others are routes beside it."""
         return self.routes[0].path
 
 
 def request_members(body: bytes) -> dict[str, Raw]:
-    """The members of a request's body, which are for the operation's `check` to judge. Raises
-    `InvalidJSON`, and where all of it is JSON but no object `InvalidRequest`."""
+    """Return the members of a request's body, which are for the operation's `check` to judge.
+
+    Called by the gateway for a body of at most `steps.LARGE` bytes, which is read at once. Raises
+    `InvalidJSON` where the body is not JSON or breaks a limit of `strictjson`, and `InvalidRequest`
+    where all of it is JSON but no object; both are answered with 400.
+    """
     try:
         return _of_object(read_object(body))
     except NotJSON as error:
@@ -177,7 +193,12 @@ def request_members(body: bytes) -> dict[str, Raw]:
 
 
 def check_in_steps(operation: Operation, body: bytes, route: Route, rules: Rules) -> Steps[Ask]:
-    """The same, and then the operation's `check`, for a large body."""
+    """Read a large body as `request_members` does, judge it by the operation's `check`, and return
+    its `Ask`; in steps, which the gateway runs over many event loop iterations.
+
+    What a check puts into `later` is run at its end whether it has passed or failed, so that the
+    first member at fault is named as for a small body. Raises `InvalidJSON` and `InvalidRequest`.
+    """
     try:
         members = _of_object((yield from object_in_steps(body)))
     except NotJSON as error:
@@ -194,10 +215,13 @@ def check_in_steps(operation: Operation, body: bytes, route: Route, rules: Rules
 
 
 def _of_object(members: dict[str, Raw] | None) -> dict[str, Raw]:
+    """Return `members`; raises `InvalidRequest` where they are None, the sign of JSON that is no
+    object."""
     if members is None:
         raise InvalidRequest("The body is JSON, but not an object.")
     return members
 
 
 def _not_json(error: NotJSON) -> InvalidJSON:
+    """Return the error for a body that is not JSON; the caller raises it."""
     return InvalidJSON(f"The body is not valid JSON: {error}.")

@@ -1,4 +1,10 @@
-"""Header fields that an operator lets through: from the client to the backend, and back."""
+"""Header fields that an operator lets through: from the client to the backend, and back.
+
+`FORWARD_HEADERS` and `RETURN_HEADERS` name them, as in ``x-session-id, x-tenant``. When the
+settings are read, `parse_forwarded` and `parse_returned` check these lists; for each request the
+worker picks the named fields with `forwarded`, and for each response with `returned`. Names are in
+lower case here, as the parsers of both sides give them out.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +33,20 @@ _NEVER_BACK = frozenset({"date", "retry-after", "retry-after-ms", "x-should-retr
 
 
 def parse_forwarded(text: str) -> tuple[bytes, ...]:
-    """The names in `FORWARD_HEADERS`, in lower case. Raises `ValueError` for one that never goes
-    on."""
+    """Check the value of `FORWARD_HEADERS`, and return the names in it, in lower case.
+
+    Called when the settings are read. Raises `ValueError`, in words for the operator, for what is
+    no name of a header field and for a field that never goes on, such as ``authorization``.
+    """
     return _parse(text, lambda name: name in _NEVER)
 
 
 def parse_returned(text: str) -> tuple[bytes, ...]:
-    """The same of `RETURN_HEADERS`."""
+    """Check the value of `RETURN_HEADERS`, and return the names in it, in lower case.
+
+    Called when the settings are read. Raises `ValueError` as `parse_forwarded` does, and for the
+    fields that the gateway says itself to its clients, such as ``retry-after``, and those of CORS.
+    """
     return _parse(
         text,
         lambda name: name in _NEVER | _NEVER_BACK or name.startswith("access-control-"),
@@ -41,8 +54,11 @@ def parse_returned(text: str) -> tuple[bytes, ...]:
 
 
 def _parse(text: str, never: Callable[[str], bool]) -> tuple[bytes, ...]:
-    """The names in a comma-separated list, each once and in lower case. Raises `ValueError` for
-    what is no name, and for one that `never` may go on."""
+    """Return the names in a comma-separated list, each once and in lower case.
+
+    `never` is asked of each name whether it may never pass. Raises `ValueError` for what is no name
+    of a header field (RFC 9110, 5.6.2), and for one that may never pass.
+    """
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:
         if not _NAME.fullmatch(name):
@@ -58,15 +74,21 @@ def _parse(text: str, never: Callable[[str], bool]) -> tuple[bytes, ...]:
 def forwarded(
     fields: Mapping[bytes, list[bytes]], names: Iterable[bytes]
 ) -> dict[bytes, list[bytes]]:
-    """Of a request's fields those of these names, capitalized as HTTP clients write them."""
+    """Return those of a request's fields that `names` lists, with the names capitalized
+    (``X-Session-Id``), as `Backend.send` takes them. Called by the worker for each request."""
     return {name.title(): fields[name] for name in names if name in fields}
 
 
 def returned(
     fields: Mapping[bytes, list[bytes]], names: Iterable[bytes], said: Iterable[bytes]
 ) -> list[tuple[bytes, bytes]]:
-    """Of a response's fields those of these names, but for values that no field may have (RFC
-    9110, 5.5); not those that the gateway has `said`."""
+    """Return the lines of a response's fields that `names` lists, for the client's answer.
+
+    `fields` are the backend's. Left out are values with bytes that no field may have (RFC 9110,
+    5.5) and fields that the gateway has `said` itself. Called by the worker once the response's
+    head is here, and for replies of a type that passes unread, with the fields that their operation
+    keeps.
+    """
     own = {name.lower() for name in said}
     return [
         (name.title(), value)

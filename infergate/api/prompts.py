@@ -56,8 +56,12 @@ _SPACES = bytes.maketrans(b",\t\r\n", b"    ")
 
 
 def check_items(array: Raw) -> Steps[int]:
-    """How many prompts or tokens an array holds, which all must be strings, integers, arrays or
-    objects: what is inside of these is the backend's to judge. Raises `msgspec.ValidationError`."""
+    """Check that all items of an array are strings, integers, arrays or objects, and return how
+    many there are, in steps: prompts, or the tokens of one.
+
+    What is inside an item is the backend's to judge. Called by `members.prompt`, which judges
+    ``prompt``. Raises `msgspec.ValidationError`, whose text names the first item at fault.
+    """
     count = 0
     for _, items in in_batches(array, _decode, _item_end(array)):
         count += len(items)
@@ -66,7 +70,10 @@ def check_items(array: Raw) -> Steps[int]:
 
 
 def _decode(batch: bytes | memoryview) -> list[Any]:
-    """The items of a batch, as far as it takes to know what they are."""
+    """Decode the items of one batch as far as it takes to know their kind, and return them.
+
+    Raises `msgspec.ValidationError` for an item of a kind that no prompt has.
+    """
     for decoder in _kinds[:-1]:
         with suppress(msgspec.ValidationError):
             return decoder.decode(batch)
@@ -75,28 +82,36 @@ def _decode(batch: bytes | memoryview) -> list[Any]:
 
 
 def _item_end(array: Raw) -> re.Pattern[bytes]:
-    """What ends an item of an array, most likely: all are as the first one is."""
+    """Return the pattern that finds where an item of this array ends, chosen by its first item: in
+    nearly every array all items are of one kind. For `in_batches`, which looks for places to cut.
+    """
     first = _first(array)
     return {b"{": OBJECT_END, b"[": _ARRAY_END}.get(first, SCALAR_END)
 
 
 def _first(array: Raw) -> bytes:
-    """The byte with which an array's first item begins: a bracket, a brace, a quote or a digit; the
-    closing bracket of one that is empty."""
+    """Return the byte with which an array's first item begins: a bracket, a brace, a quote or a
+    digit; the closing bracket of one that is empty; ``b""`` where `array` is no array."""
     first = _FIRST.match(memoryview(array))
     return b"" if first is None else first[1]
 
 
 def several(prompt: Raw | None) -> bool:
-    """Whether a prompt that was judged is a list of prompts, and not one of tokens."""
+    """Return whether a prompt that was judged is a list of prompts, and not one text or one list of
+    tokens. Such a request is answered with choices for each prompt; the check of completions asks.
+    """
     if prompt is None or not is_array(prompt):
         return False
     return _first(prompt) in (b'"', b"[", b"{")
 
 
 def words_and_last(prompt: Raw | None) -> tuple[int, str]:
-    """For the echo of a prompt that was judged: the words of all prompts in it, and the text of the
-    last one, tokens being their numbers."""
+    """Return how many words all prompts have, each token counted for one, and the text of the last
+    prompt.
+
+    For the echo of completions, with a prompt that was judged. Of tokens the text is their numbers;
+    of no prompt at all it is "".
+    """
     if prompt is None:
         return 0, ""
     if not several(prompt):
@@ -110,7 +125,11 @@ def words_and_last(prompt: Raw | None) -> tuple[int, str]:
 
 
 def _words(batch: bytes, items: list[Raw]) -> int:
-    """The words of the prompts in a batch, each token for one; read at once where all are alike."""
+    """Return how many words the prompts of one batch have, each token counted for one.
+
+    `items` are the same prompts as `batch`, one by one; they are read only where the batch mixes
+    kinds.
+    """
     if (strings := read(_strings, batch)) is not None:
         return count_words("\n".join(strings))
     if (tokens := read(_tokens, batch)) is not None:
@@ -121,7 +140,8 @@ def _words(batch: bytes, items: list[Raw]) -> int:
 
 
 def _text(prompt: Raw) -> str:
-    """The text of one prompt; of ``[101, 7592]`` that is ``101 7592``."""
+    """Return the text of one prompt; of the tokens ``[101, 7592]`` that is ``101 7592``. An object
+    of which no text can be read has none."""
     if is_string(prompt):
         return _string.decode(prompt)
     if is_object(prompt):

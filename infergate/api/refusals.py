@@ -66,7 +66,8 @@ _faults = msgspec.json.Decoder(list[_Fault])
 
 @attrs.frozen
 class Said:
-    """What may be shown of a refusal: its message, and its error object as it came."""
+    """What may be shown of a refusal: its message, and its error object as it came. Both are None
+    where the backend said nothing that is fit to be shown."""
 
     message: str | None = None
     detail: Raw | None = None
@@ -75,7 +76,13 @@ class Said:
 
 
 def refusal(status: int, body: bytes, headers: HeaderList = ()) -> GatewayError:
-    """The error for a backend that answered `status`, which is no success, with `body`."""
+    """Return the error for a backend that answered `status`, which is no success, with `body`.
+
+    `acceptance` calls it, and raises what it returns: `BackendRejected` for a status of
+    `PASSED_ON`, `BackendError` for any other. `headers` go with the answer. The body of one of
+    `NOT_SHOWN` is not read; a body that cannot be read only leaves the error with a message of the
+    gateway's own.
+    """
     said = Said() if status in NOT_SHOWN else read_refusal(body)
     if status in PASSED_ON:
         message = said.message or f"The backend refused the request with status {status}."
@@ -90,8 +97,12 @@ def refusal(status: int, body: bytes, headers: HeaderList = ()) -> GatewayError:
 
 
 def first_event_refusal(data: bytes) -> GatewayError:
-    """The error for a stream that begins with an error object, `data`: what its ``code`` says, as
-    if that were the status."""
+    """Return the error for a stream that begins with an error object, `data`.
+
+    Its ``code``, where that is a status of one of the three groups above, decides as the status of
+    a response would: a `BackendRejected` or a `BackendError`. Called by the relay, which raises it,
+    where no status has been sent to the client yet.
+    """
     code = read_refusal(data).code
     if code is not None and (code in PASSED_ON or code in NOT_SHOWN or code in NOT_BEGUN):
         return refusal(code, data)
@@ -104,8 +115,12 @@ def first_event_refusal(data: bytes) -> GatewayError:
 
 
 def read_refusal(body: bytes) -> Said:
-    """What is said in the forms of OpenAI, llama.cpp, vLLM and FastAPI, or in one line of text.
-    Nothing where it holds HTML or a traceback."""
+    """Return what is said in the forms of OpenAI, llama.cpp, vLLM and FastAPI, or in one line of
+    text.
+
+    An empty `Said` where the body holds HTML or a traceback, or says nothing that can be read.
+    Raises nothing. Called for a refusal, for the first event of a stream, and by `infergate check`.
+    """
     if not fit_to_show(body):
         return Said()
     try:
@@ -132,8 +147,11 @@ def read_refusal(body: bytes) -> Said:
 
 
 def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
-    """The error object that is meant: of those inside one another the innermost with a message,
-    or the outermost where none has one."""
+    """Find the error object that is meant, and return its text and its members.
+
+    Of objects inside one another, as proxies make them, it is the innermost with a message, or the
+    outermost where none has one. No more than `MAX_NESTED` are opened.
+    """
     found = outermost = (raw, members)
     for _ in range(MAX_NESTED):
         inner = next(
@@ -153,7 +171,8 @@ def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
 
 
 def _members(raw: Raw) -> dict[str, Raw]:
-    """The members of an object; none where there are too many."""
+    """Return the members of an object of valid JSON; none where there are more than
+    `MAX_MEMBERS`."""
     try:
         return at_once(member_steps(raw))
     except NotJSON:
@@ -161,7 +180,8 @@ def _members(raw: Raw) -> dict[str, Raw]:
 
 
 def _message(members: dict[str, Raw]) -> str | None:
-    """The sentence of an error object, under whichever name it stands; None where there is none."""
+    """Return the sentence of an error object, under whichever name it stands; None where there is
+    none."""
     for name in ("message", "error", "detail", "msg"):
         raw = members.get(name, NULL)
         if message := read(_string, raw) or _first_fault(raw):
@@ -170,7 +190,8 @@ def _message(members: dict[str, Raw]) -> str | None:
 
 
 def _first_fault(raw: Raw) -> str | None:
-    """The first entry of FastAPI's list, as ``body.messages.0.role: Field required``."""
+    """Return the first entry of FastAPI's list, as ``body.messages.0.role: Field required``; None
+    where `raw` is no such list."""
     faults = read(_faults, raw)
     if not faults:
         return None
@@ -179,7 +200,8 @@ def _first_fault(raw: Raw) -> str | None:
 
 
 def _one_line(body: bytes) -> str | None:
-    """One line of plain text, which proxies and small backends answer with."""
+    """Return a body that is one line of plain text, cut to `MAX_MESSAGE` characters, as proxies and
+    small backends answer with; None for anything else, JSON and markup among it."""
     try:
         line = body.decode().strip()
     except UnicodeDecodeError:

@@ -1,4 +1,9 @@
-"""A short cut for streams: nearly every event is the one before it with another text."""
+"""A short cut for streams: nearly every event is the one before it with another text.
+
+Most events of a stream differ in one word and in nothing else. That can be told from the bytes
+around the word, without parsing the event, so the `Scanner` (module `events`) counts an event that
+repeats here, and hands only the others to the `Reader` of its dialect.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +20,13 @@ _NUMBER = re.compile(rb'"sequence_number": ?([0-9]+)')
 
 
 def text_of(members: bytes) -> re.Pattern[bytes]:
-    """Finds the text of a delta in an event: a string in which nothing is escaped, of a member
-    whose name is one of `members`, separated by ``|``.
+    """Return a pattern that finds the text of a delta in an event: a string in which nothing is
+    escaped, of a member whose name is one of `members`, separated by ``|``. The text is group 1.
 
-    In valid JSON a quote that no backslash precedes ends a string, so with ``delta`` this finds
-    ``"delta":"word"`` in ``{"type":"response.output_text.delta","delta":"word"}``, and the text can
-    neither begin nor end anywhere else.
+    The modules that read streams call it once, when they are imported. In valid JSON a quote that
+    no backslash precedes ends a string, so with ``delta`` this finds ``"delta":"word"`` in
+    ``{"type":"response.output_text.delta","delta":"word"}``, and the text can neither begin nor end
+    anywhere else.
     """
     return re.compile(rb'"(?:%b)": ?"([^"\\\x00-\x1f]+)"' % members)
 
@@ -59,8 +65,14 @@ class Repeats:
         return int(self._digits or b"-1")
 
     def count(self, events: bytes) -> int:
-        """How many events these are, where each is the one that was learnt but for its text. 0
-        where anything else is among them, or where several have numbers that differ too."""
+        """Return how many events these are, where each is the one that was learnt but for its text;
+        0 where anything else is among them, or where several have numbers that differ too.
+
+        `events` are whole, each with its empty line; the `Scanner` calls this with one event or
+        with all that came at once. Nothing is read as JSON, and nothing is raised: what is not
+        surely a repetition, such as a text with a backslash or a quote in it, is 0, and is then
+        taken apart as any event.
+        """
         inner = events.removeprefix(self._before).removesuffix(self._after)
         if len(inner) + self._around != len(events) or _BACKSLASH in inner:
             return 0
@@ -93,8 +105,12 @@ class Repeats:
         return len(texts)
 
     def learn(self, event: bytes) -> None:
-        """Take `event` for the one that others are compared with, where its text is found. One that
-        has nothing but an escaped text of its own teaches nothing new."""
+        """Take `event` for the one that others are compared with, where its text is found; else
+        keep the one that was learnt before.
+
+        Called by the `Scanner` where the reader said `DELTA`. An event that has nothing but an
+        escaped text of its own teaches nothing new.
+        """
         if self._around >= 0 and event.startswith(self._before) and event.endswith(self._after):
             return
         text = self.text.search(event)

@@ -16,6 +16,10 @@ that the backend gave none; in the log it is none, and its source is ``none``.
 
 Most choices are whole: then they are looked at in one pass, and their bytes are not touched. Only
 where one lacks something is the array written again, choice by choice.
+
+A choice is whole where it has an index and a finish reason; one without a message or a text is no
+answer at all, and the reply that holds it is a `BrokenReply`. Replies may have megabytes: what
+returns `Steps` is a generator that the worker runs over several event loop iterations.
 """
 
 from __future__ import annotations
@@ -54,6 +58,8 @@ to look at each."""
 
 
 class _Choice(Struct, gc=False):
+    """Of a choice what is looked at. Each member is still text, `NULL` where it is absent."""
+
     message: Raw = NULL
     text: Raw = NULL
     index: Raw = NULL
@@ -61,15 +67,20 @@ class _Choice(Struct, gc=False):
 
     @property
     def lacks_something(self) -> bool:
+        """Whether the index or the finish reason is to be filled in."""
         return self.index == NULL or self.finish_reason == NULL
 
 
 class _Message(Struct, gc=False):
+    """Of a message what tells why it ended: whether it calls tools."""
+
     tool_calls: Raw = NULL
     function_call: Raw = NULL
 
 
 class _Call(Struct, gc=False):
+    """Of a tool call its index, which a stream must have and a plain reply need not."""
+
     index: Raw = NULL
 
 
@@ -83,6 +94,8 @@ class Kind:
     answer: str
 
     def has_answer(self, choice: _Choice) -> bool:
+        """Return whether a choice has its message, which is an object, or its text, which is a
+        string."""
         return is_object(choice.message) if self.answer == "message" else is_string(choice.text)
 
 
@@ -99,10 +112,11 @@ _NONEMPTY_ARRAY = re.compile(rb"\[\s*[^]\s]")
 
 
 def shape_reply(body: bytes, ask: Ask, stamp: Stamp, kind: Kind) -> Steps[Reply]:
-    """The backend's plain reply under the request's id, with what the backend left out of the
-    contract filled in, and every other member as it came.
+    """Return the backend's plain reply under the request's id, with what the backend left out of
+    the contract filled in, and every other member as it came.
 
-    Raises `BackendError` where it is no completion of this kind.
+    This is the `shape` of the operations chat and completions, which the worker calls with the
+    whole `body`. Raises `BrokenReply` where that is no completion of this kind.
     """
     reply = read_small_reply(body) if len(body) <= BLOCK else (yield from read_reply(body))
     choices = reply.get("choices", NULL)
@@ -126,7 +140,11 @@ def shape_reply(body: bytes, ask: Ask, stamp: Stamp, kind: Kind) -> Steps[Reply]
 
 
 def own_reply(choice: dict[str, Any], usage: Usage, ask: Ask, stamp: Stamp, kind: Kind) -> Reply:
-    """A reply of the gateway's own: `choice` is what its one choice says."""
+    """Return a reply of the gateway's own, for the echo of chat and completions.
+
+    `choice` is what its one choice says beside its index and finish reason, such as ``{"message":
+    {...}}``.
+    """
     model = ask.model or UNKNOWN_MODEL
     reply = {
         "id": stamp.request_id,
@@ -140,7 +158,7 @@ def own_reply(choice: dict[str, Any], usage: Usage, ask: Ask, stamp: Stamp, kind
 
 
 def as_chunks(reply_body: bytes, include_usage: bool, kind: Kind) -> Steps[bytes]:
-    """A reply that one of the functions above made, as a whole event stream: one chunk, one
+    """Return a reply that one of the functions above made as a whole event stream: one chunk, one
     more with the usage if that is to be included, and the end.
 
         data: {"id":"3f2a","object":"chat.completion.chunk",...,"choices":[{"index":0,
@@ -150,8 +168,10 @@ def as_chunks(reply_body: bytes, include_usage: bool, kind: Kind) -> Steps[bytes
 
         data: [DONE]
 
-    Each event is one line. It may be as large as the reply, so that each is let go of as soon as
-    what is made of it is there.
+    The worker calls it, by `Operation.as_stream`, for a client that asked for a stream. Each event
+    is one line. It may be as large as the reply, so that each is let go of as soon as what is made
+    of it is there. Raises `BrokenReply` for a choice or a message that has too many members or tool
+    calls.
     """
     reply = _object.decode(reply_body)
     yield
@@ -183,14 +203,18 @@ def as_chunks(reply_body: bytes, include_usage: bool, kind: Kind) -> Steps[bytes
 
 
 def _shape_choices(raw: Raw, kind: Kind) -> Steps[Raw]:
-    """The choices with what they leave out filled in; `raw` itself where they leave out nothing.
-    Raises `BackendError`."""
+    """Return the choices with what they leave out filled in; `raw` itself where they leave out
+    nothing. For `shape_reply`, where they are many or one of them is not whole. Raises
+    `BrokenReply`."""
     whole = yield from _judge_choices(raw, kind)
     return raw if whole else (yield from _filled_choices(raw))
 
 
 def _judge_choices(raw: Raw, kind: Kind) -> Steps[bool]:
-    """Whether the choices leave out nothing; raises `BackendError`."""
+    """Return whether the choices leave out nothing, reading them a batch at a time.
+
+    Raises `BrokenReply` where there is none, or more than `MAX_ITEMS`, or one without an answer.
+    """
     count, whole = 0, True
     try:
         for _, choices in in_batches(raw, _choices.decode, OBJECT_END):
@@ -207,7 +231,8 @@ def _judge_choices(raw: Raw, kind: Kind) -> Steps[bool]:
 
 
 def _are_whole(choices: list[_Choice], kind: Kind) -> bool:
-    """Whether these choices leave out nothing; raises `BackendError` where one has no answer."""
+    """Return whether these choices leave out nothing; raises `BrokenReply` where one has no
+    answer."""
     whole = True
     for choice in choices:
         if not kind.has_answer(choice):
@@ -217,13 +242,18 @@ def _are_whole(choices: list[_Choice], kind: Kind) -> bool:
 
 
 def _are_whole_and_few(raw: Raw, kind: Kind) -> bool:
-    """The same at once, for the few choices that most replies have."""
+    """Return whether there are some choices, few enough to be read at once, that leave out nothing.
+
+    This spares most replies `_shape_choices`. False says no more than that a closer look is needed;
+    raises `BrokenReply` where one has no answer.
+    """
     choices = read(_choices, raw) if len(raw) <= BATCH else None
     return choices is not None and 0 < len(choices) <= MAX_ITEMS and _are_whole(choices, kind)
 
 
 def _filled_choices(raw: Raw) -> Steps[Raw]:
-    """The choices, of which some lack something, with that filled in. Others keep their bytes."""
+    """Return the array of the choices with what some of them lack filled in. Others keep their
+    bytes. Raises `BrokenReply` for a choice to be filled in that has too many members."""
     filled: list[bytes] = []
     for text, choices in in_batches(raw, _choices.decode, OBJECT_END):
         yield
@@ -237,7 +267,8 @@ def _filled_choices(raw: Raw) -> Steps[Raw]:
 
 
 def _filled_choice(item: Raw, choice: _Choice, index: int) -> Steps[bytes]:
-    """One choice with its index and its ``finish_reason``, whichever of these it lacks."""
+    """Return the text of one choice with its ``index`` and ``finish_reason``, whichever of these it
+    lacks filled in. `choice` is `item` decoded. Raises `BrokenReply` as `read_inner` does."""
     members = yield from read_inner(item)
     fill(members, "index", index)
     if len(memoryview(item)) > BATCH:
@@ -250,8 +281,12 @@ def _filled_choice(item: Raw, choice: _Choice, index: int) -> Steps[bytes]:
 
 
 def _finish_reason(raw: Raw) -> str:
-    """Why a choice ended whose backend does not say: clients look here for whether a tool is to
-    be called."""
+    """Return why a choice ended whose backend does not say: clients look here for whether a tool is
+    to be called.
+
+    `raw` is its message: ``tool_calls`` where that has any, ``function_call`` in the older form,
+    else ``stop``; ``stop`` also for a choice of a text completion, which has no message.
+    """
     if not is_object(raw):
         return "stop"
     message = _message.decode(raw)
@@ -261,7 +296,9 @@ def _finish_reason(raw: Raw) -> str:
 
 
 def _as_delta(choice: Raw) -> Steps[bytes]:
-    """A choice whose message became a delta, with its tool calls numbered as in any stream."""
+    """Return the text of a choice whose ``message`` became a ``delta``, with its tool calls
+    numbered as in any stream. For `as_chunks`; raises `BrokenReply` as `read_inner` and `_numbered`
+    do."""
     members = yield from read_inner(choice)
     yield
     delta = yield from read_inner(members["message"])
@@ -274,7 +311,8 @@ def _as_delta(choice: Raw) -> Steps[bytes]:
 
 
 def _numbered(calls: Raw) -> Steps[Raw]:
-    """Tool calls with the index of each; `calls` itself where it is none, or has them all."""
+    """Return the array of tool calls with the index of each filled in; `calls` itself where it is
+    no array of objects. Raises `BrokenReply` where there are more than `MAX_ITEMS`."""
     numbered: list[bytes] = []
     try:
         for text, batch in in_batches(calls, _calls.decode, OBJECT_END):
@@ -291,6 +329,7 @@ def _numbered(calls: Raw) -> Steps[Raw]:
 
 
 def _counts(usage: Usage) -> dict[str, int]:
+    """Return the counts of a usage as the member ``usage`` of a completion has them."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

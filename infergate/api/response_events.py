@@ -40,6 +40,8 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Event(Struct, gc=False):
+    """Of the data of an event what is looked at; `NULL` where it is absent."""
+
     type: str | None = None
     delta: Raw = NULL
     sequence_number: Raw = NULL
@@ -48,15 +50,21 @@ class _Event(Struct, gc=False):
 
 
 class _Response(Struct, gc=False):
+    """Of the response in an event what is looked at."""
+
     model: str | None = None
     usage: Raw = NULL
 
 
 class _Details(Struct, gc=False):
+    """How many tokens of the prompt the backend had from an earlier request."""
+
     cached_tokens: _Count = 0
 
 
 class _Usage(Struct, gc=False):
+    """The counts of a response; None where the backend does not give one."""
+
     input_tokens: _Count | None = None
     output_tokens: _Count | None = None
     input_tokens_details: Raw = NULL
@@ -72,7 +80,8 @@ _TEXT = text_of(b"delta")
 
 
 def read_usage(member: Raw) -> Usage:
-    """The ``usage`` of a plain response; `NO_USAGE` where it is null or makes no sense."""
+    """Return the ``usage`` of a plain response as a `Usage`; `NO_USAGE` where it is null or makes
+    no sense. Called by `responses.shape`; raises nothing."""
     usage = read(_usage, member)
     if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
         return NO_USAGE
@@ -80,6 +89,8 @@ def read_usage(member: Raw) -> Usage:
 
 
 def _cached(usage: _Usage) -> int:
+    """Return how many tokens of the prompt came from the backend's cache; 0 where it does not
+    say."""
     details = read(_details, usage.input_tokens_details)
     return 0 if details is None else details.cached_tokens
 
@@ -107,6 +118,8 @@ class ResponseReader:
 
     @property
     def done_is_an_end(self) -> bool:
+        """See `Reader`: here ``[DONE]`` ends the stream well only where the response was whole
+        already."""
         return self.finished
 
     @property
@@ -115,13 +128,21 @@ class ResponseReader:
         return max(self._last_number, self.repeats.number) + 1
 
     def usage(self, prompt_estimate: int) -> Usage:
+        """Return the backend's counts, and for those that it did not give what was counted here;
+        `NO_USAGE` before the first event. The relay calls it when the stream has ended, however it
+        has."""
         if not self._heard:
             return NO_USAGE
         return settled(self._prompt, self._completion, prompt_estimate, self.tokens, self._cached)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
-        """See `Reader`. A delta with a text is `DELTA`: another one like it is counted and not
-        read. One that has a response beside it is not, since that may bring a usage."""
+        """Learn from one event, and return whether it is for the client; see `Reader`. Called by
+        the `Scanner` with the event's data and its type.
+
+        A delta with a text is `DELTA`: another one like it is counted and not read. One that has a
+        response beside it is not, since that may bring a usage. `FAIL` is an error of the
+        backend's, `PASS` everything else.
+        """
         self._heard = True
         said = read(_event, data)
         if said is None:
@@ -141,12 +162,15 @@ class ResponseReader:
         return PASS
 
     def _count_on(self, raw: Raw) -> None:
-        """Remember the highest number, so that an event of the gateway's own has the next one."""
+        """Remember the highest number, so that an event of the gateway's own has the next one. What
+        is no number is passed over."""
         number = read(_number, raw)
         if number is not None:
             self._last_number = max(self._last_number, min(number, 2**53))
 
     def _hear_response(self, raw: Raw) -> None:
+        """Take the model and the usage out of the response that the first and the last events
+        hold."""
         response = read(_response, raw)
         if response is not None:
             self.model = self.model or response.model
@@ -163,12 +187,18 @@ class ResponseReader:
 
 
 def _says(raw: Raw) -> bool:
+    """Return whether a delta is a string that is not empty."""
     return memoryview(raw)[0] == _QUOTE and raw != _EMPTY
 
 
 def error_event(error: GatewayError, reader: Reader | None) -> bytes:
-    """The last event of a stream that fails. The SDKs read the flat members, and print the inner
-    object: with the flat ones alone openai-python says "Connection error."."""
+    """Return the last event of a stream that fails. `Request.refuse` writes it, by way of
+    `Operation.error_event`.
+
+    `reader` knows the next ``sequence_number``; where it is None, since no stream has come, that is
+    0. The SDKs read the flat members, and print the inner object: with the flat ones alone
+    openai-python says "Connection error.".
+    """
     number = reader.next_number if isinstance(reader, ResponseReader) else 0
     said = {"code": error.code, "message": error.message, "param": error.param}
     inner = {"type": error.kind, **said}

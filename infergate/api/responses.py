@@ -57,6 +57,8 @@ _COUNT_TABLE = (_INPUT, m.STREAM, m.TEMPERATURE, m.TOP_P)
 
 
 class _Status(Struct, gc=False):
+    """Of a response its status, such as ``completed``."""
+
     status: str | None = None
 
 
@@ -64,7 +66,13 @@ _status = msgspec.json.Decoder(_Status)
 
 
 def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
-    """The reply as it came: a response, which has not failed, or a count of tokens."""
+    """Return the reply as it came, with its usage and its model: a response, which has not failed,
+    or a count of tokens, of which nothing is read. Called by the worker with the backend's plain
+    reply.
+
+    Raises `BrokenReply` where the body is no object, an error, has no output or has the status
+    ``failed``.
+    """
     reply = yield from read_reply(body)
     if ask.route.path == COUNT_PATH:
         return Reply(body)
@@ -78,7 +86,7 @@ def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
 
 
 def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
-    """The whole sequence of events that ends in this response, each text in one delta:
+    """Return the whole sequence of events that ends in this response, each text in one delta:
 
         response.created, response.in_progress                 the response without its output
             response.output_item.added                         the item without its content
@@ -88,9 +96,9 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
             response.output_item.done                          the item
         response.completed                                     the response
 
-    This is for a client that asked for a stream where the backend gave a plain reply, or where the
-    echo answers. The official clients build the response out of these events, and fail where one
-    is missing. Raises `BackendError` for a reply that is too large to be taken apart so.
+    The worker calls it for a client that asked for a stream where the backend gave a plain reply,
+    or where the echo answers. The official clients build the response out of these events, and fail
+    where one is missing. Raises `BrokenReply` for a reply that is too large to be taken apart so.
     """
     response = yield from read_values(reply.body)
     yield
@@ -114,7 +122,7 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
 
 
 def _size(output: list[Any]) -> int:
-    """How many items and parts of items there are."""
+    """Return how many items and parts of items an output has, of which each becomes some events."""
     contents = [item.get("content") for item in output if isinstance(item, dict)]
     return len(output) + sum(len(content) for content in contents if isinstance(content, list))
 
@@ -122,9 +130,13 @@ def _size(output: list[Any]) -> int:
 def _item_events(
     item: dict[str, Any], index: int, stamp: Stamp
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The events of one item of the output: of a message those of its parts, of a function's call
-    that of its arguments, of any other that it begins and that it ends. An item without an id gets
-    one, since the events of one item are told from those of others by it."""
+    """Return the events of one item of the output, each as its type and its members: of a message
+    those of its parts, of a function's call that of its arguments, of any other that it begins and
+    that it ends.
+
+    `index` is the item's place in the output. An item without an id gets one, since the events of
+    one item are told from those of others by it.
+    """
     item_id = item.get("id") or f"item_{stamp.request_id}_{index}"
     at = {"item_id": item_id, "output_index": index}
     begun = {**item, "id": item_id, "status": "in_progress"}
@@ -160,8 +172,11 @@ _PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def _part_events(part: dict[str, Any], at: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The events of one part of a message. A part of a kind that is not in `_PARTS` has no deltas:
-    it is there as a whole when it begins, and again when it ends."""
+    """Return the events of one part of a message, each as its type and its members.
+
+    `at` says which part of which item it is. A part of a kind that is not in `_PARTS` has no
+    deltas: it is there as a whole when it begins, and again when it ends.
+    """
     events = []
     begun = part
     if part.get("type") in _PARTS:
@@ -180,6 +195,8 @@ def _part_events(part: dict[str, Any], at: dict[str, Any]) -> list[tuple[str, di
 
 
 class _Item(Struct, gc=False):
+    """Of an item of the input what the echo repeats."""
+
     role: Raw = NULL
     content: Raw = NULL
 
@@ -188,8 +205,11 @@ _items = msgspec.json.Decoder(list[_Item])
 
 
 def _asked(members: dict[str, Raw]) -> Iterator[tuple[str, str]]:
-    """Of each message of the input, its role and its text, for the echo. The instructions come
-    first, as a message of the developer's."""
+    """Yield the role and the text of each message of the input, for the echo.
+
+    The instructions come first, as a message of the developer's. An input that is neither a text
+    nor an array of objects brings nothing, or no more than what comes before the fault.
+    """
     yield "developer", text_of(members.get("instructions", NULL))
     given = members.get("input", NULL)
     if is_string(given):
@@ -204,7 +224,8 @@ def _asked(members: dict[str, Raw]) -> Iterator[tuple[str, str]]:
 
 
 def _echo(ask: Ask, stamp: Stamp) -> Reply:
-    """The prompt itself, its words counted as tokens."""
+    """Return the prompt itself as a response, its words counted as tokens; on the route that only
+    counts tokens, their number. The `EchoWorker` calls it where there is no backend."""
     words, prompt = heard(_asked(ask.members))
     if ask.route.path == COUNT_PATH:
         counted_words = {"object": "response.input_tokens", "input_tokens": words}
@@ -240,7 +261,11 @@ _REPEATED: dict[str, Any] = {
 
 
 def _response(text: str, usage: Usage, model: str, ask: Ask, stamp: Stamp) -> dict[str, Any]:
-    """A response of the gateway's own, with every member that the public schema requires."""
+    """Return a response of the gateway's own, with every member that the public schema requires.
+
+    Of `ask` it repeats what was asked for, such as the temperature, and what was not with its
+    default.
+    """
     part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     repeated = {
         name: default if ask.members.get(name, NULL) == NULL else ask.members[name]

@@ -1,5 +1,10 @@
 """What a client may see of a backend's words: no page of HTML, and no traceback, however they are
-spelled."""
+spelled.
+
+A traceback tells strangers about the backend's inside, and a proxy's page of HTML is nothing that a
+client could show. The message of a refusal and the error event of a stream are looked at here
+before they are passed on; a model's answer is not, since it may well be about HTML.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,12 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def fit_to_show(text: bytes | str) -> bool:
-    """Whether a text, or the JSON that it is, holds neither HTML nor a traceback."""
+    """Return whether a text, or the JSON that it is, holds neither HTML nor a traceback.
+
+    Called by `refusals.read_refusal` with a whole body, and by the `Scanner` with an error event.
+    False also for what is longer than `MAX_SCREENED`. Raises nothing; bytes that are no UTF-8 are
+    replaced before the look.
+    """
     if len(text) > MAX_SCREENED:
         return False
     plain = text if isinstance(text, str) else text.decode("utf-8", "replace")
@@ -47,5 +57,6 @@ def fit_to_show(text: bytes | str) -> bool:
 
 
 def _unescaped(escape: re.Match[str]) -> str:
+    """Return the character that one escape stands for, such as ``e`` for ``\\u0065``."""
     code = escape[1] or escape[2]
     return chr(int(code, 16)) if code else _ESCAPED.get(escape[3], escape[3])

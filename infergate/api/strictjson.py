@@ -68,12 +68,13 @@ class NotJSON(ValueError):
 
 
 def read_object(text: bytes) -> dict[str, Raw] | None:
-    """The members of a JSON object, each value in the bytes it came in, a name given twice
+    """Return the members of a JSON object, each value in the bytes it came in, a name given twice
     with its last value; None where the text is valid JSON, but no object.
 
-    Refuses with `NotJSON` a byte order mark, NaN, Infinity, anything after the value, and half
-    of a surrogate pair, which no UTF-8 can hold (RFC 8259, 8.1 and 8.2). Never raises anything
-    else.
+    Called for the bodies of requests and for refusals and replies that are small. Raises `NotJSON`,
+    and never anything else: for what is no JSON or is above a limit of this module, and for a byte
+    order mark, NaN, Infinity, anything after the value, and half of a surrogate pair, which no
+    UTF-8 can hold (RFC 8259, 8.1 and 8.2).
     """
     # What most texts are: then all that is left to check is the grammar.
     if (
@@ -92,8 +93,11 @@ def read_object(text: bytes) -> dict[str, Raw] | None:
 
 
 def object_in_steps(text: bytes) -> Steps[dict[str, Raw] | None]:
-    """`read_object` in steps, the longest of which is the one pass of msgspec's: a millisecond or
-    two for each megabyte."""
+    """Return what `read_object` does, in steps, for a text of any size.
+
+    The longest step is the one pass of msgspec's: a millisecond or two for each megabyte. Raises
+    `NotJSON`.
+    """
     try:
         if not text.isascii():
             yield from _utf8_steps(text)
@@ -121,7 +125,12 @@ def object_in_steps(text: bytes) -> Steps[dict[str, Raw] | None]:
 
 
 def _decoded(text: bytes) -> dict[str, Raw] | None:
-    """The members of an object; None where the text is something else, and all of it is JSON."""
+    """Return the members of an object; None where the text is something else, and all of it is
+    JSON.
+
+    Raises msgspec's `DecodeError` for what is no JSON, `RecursionError` for what is nested too
+    deeply and `UnicodeDecodeError` for a name that is no UTF-8.
+    """
     try:
         return _object.decode(text)
     except msgspec.ValidationError:
@@ -131,7 +140,8 @@ def _decoded(text: bytes) -> dict[str, Raw] | None:
 
 
 def _not_json(error: Exception) -> NotJSON:
-    """The same fault in words fit for a client."""
+    """Return the same fault as a `NotJSON`, in words fit for a client; the caller raises it.
+    `error` is one of those that decoding raises."""
     if isinstance(error, UnicodeDecodeError):
         return NotJSON(f"it is not UTF-8 (byte {error.start})")
     if isinstance(error, RecursionError):
@@ -140,8 +150,12 @@ def _not_json(error: Exception) -> NotJSON:
 
 
 def member_steps(raw: Raw) -> Steps[dict[str, Raw]]:
-    """The members of an object that is known to be valid JSON; `NotJSON` where there are more
-    than `MAX_MEMBERS`. They hold the text that `raw` is a part of, and no copy of it."""
+    """Return the members of an object that is known to be valid JSON, in steps: one inside a text
+    that was read before.
+
+    They hold the text that `raw` is a part of, and no copy of it. Raises `NotJSON` where there are
+    more than `MAX_MEMBERS`.
+    """
     text = bytes(raw)
     if (yield from has_more(text, b":", MAX_MEMBERS)):
         yield from _count_members(text)
@@ -151,8 +165,8 @@ def member_steps(raw: Raw) -> Steps[dict[str, Raw]]:
 
 
 def has_more_values(text: bytes, limit: int) -> Steps[bool]:
-    """Whether a text that is known to be valid JSON has more values than `limit`: but for the last
-    of each array or object a comma follows each."""
+    """Return whether a text that is known to be valid JSON has more values than `limit`, in steps:
+    but for the last of each array or object a comma follows each. For `objects.read_values`."""
     # Strings may hold commas too: only where there are many these are left out.
     if not (yield from has_more(text, b",", limit)):
         return False
@@ -164,10 +178,12 @@ def has_more_values(text: bytes, limit: int) -> Steps[bool]:
 
 
 def member_names(text: bytes) -> Iterator[bytes]:
-    """Each member's name in an object, quoted and spelled as it is there, also those given twice.
+    """Yield each member's name in an object, quoted and spelled as it is there, also those given
+    twice.
 
     A value is skipped in C; a step costs about a microsecond, so a caller bounds how many are
-    taken. On a text that is not JSON it ends early, or with `msgspec.DecodeError` or `IndexError`.
+    taken. On a text that is not JSON it ends early, or raises `msgspec.DecodeError` or
+    `IndexError`; a text that is no object brings nothing.
     """
     opening = _OPENING.match(text)
     if opening is None:
@@ -182,9 +198,12 @@ def member_names(text: bytes) -> Iterator[bytes]:
 
 
 def _value_end(view: memoryview, start: int) -> int:
-    """Where the text goes on after the value that begins at `start` and the blanks after it.
+    """Return the index at which the text goes on after the value that begins at `start` and the
+    blanks after it.
 
-    msgspec reads one value, finds that there is more, and its complaint says where.
+    msgspec reads one value, finds that there is more, and its complaint says where. Raises
+    `IndexError` where nothing follows, and `msgspec.DecodeError` where there is no value at
+    `start`.
     """
     try:
         _anything.decode(view[start:])
@@ -202,12 +221,15 @@ _FIRST_BYTE = _value_end(memoryview(b"0 0"), 0) - 2
 
 
 def _after_blanks(text: bytes, at: int) -> int:
+    """Return the index of the first byte from `at` on that is no blank."""
     blanks = _BLANKS.match(text, at)
     assert blanks is not None
     return blanks.end()
 
 
 def _blocks(text: bytes) -> Iterator[bytes]:
+    """Return an iterator over the text in blocks of `BLOCK` bytes, of which the last may be
+    shorter."""
     return (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
 
 
@@ -227,7 +249,7 @@ def _utf8_steps(text: bytes) -> Steps[None]:
 
 def _count_members(text: bytes) -> Steps[None]:
     """Raise `NotJSON` where an object has more than `MAX_MEMBERS`, those within strings and within
-    its values not counted in."""
+    its values not counted in. Raises `msgspec.DecodeError` where the text is not JSON."""
     try:
         for count, _ in enumerate(member_names(text)):
             if count == MAX_MEMBERS:
@@ -240,7 +262,8 @@ def _count_members(text: bytes) -> Steps[None]:
 
 
 def has_more(text: bytes, byte: bytes, limit: int) -> Steps[bool]:
-    """Whether a text has one byte more than `limit` times, inside strings or outside."""
+    """Return whether a text has one byte more than `limit` times, inside strings or outside; in
+    steps of `BLOCK` bytes. A cheap look at what may be too much, before a closer one."""
     count = 0
     for at in range(0, len(text), BLOCK):
         count += text.count(byte, at, at + BLOCK)
@@ -251,8 +274,11 @@ def has_more(text: bytes, byte: bytes, limit: int) -> Steps[bool]:
 
 
 def _depth_steps(text: bytes) -> Steps[None]:
-    """Raise `NotJSON` where brackets stand inside one another more than `MAX_DEPTH` deep. A block
-    rarely ends at a multiple of eight brackets: the rest waits for the next."""
+    """Raise `NotJSON` where brackets stand inside one another more than `MAX_DEPTH` deep.
+
+    The text is valid JSON, read a block at a time. A block rarely ends at a multiple of eight
+    brackets, which `_depth` takes at once: the rest waits for the next.
+    """
     depth, rest = 0, b""
     # Seven that close bring the last ones to a multiple of eight, or are left over themselves.
     for found in chain(_outside_strings(text, _NEITHER_BRACKET_NOR_QUOTE), (b"]" * 7,)):
@@ -266,14 +292,16 @@ def _depth_steps(text: bytes) -> Steps[None]:
 
 
 def _may_have_long_number(text: bytes) -> bool:
-    """Whether, digits in strings counted in, there are enough side by side for too long a one."""
+    """Return whether, digits in strings counted in, there are enough side by side for too long a
+    number."""
     if len(text) <= MAX_NUMBER:
         return False
     return _TOO_MANY_DIGITS in text.translate(_ZEROS, _NO_DIGIT_IN_A_NUMBER)
 
 
 def _number_steps(blocks: Iterable[bytes]) -> Steps[bool]:
-    """The same for a text in blocks."""
+    """Return whether some block, or two with the seam between them, has more than `MAX_NUMBER`
+    digits side by side; in steps."""
     before = b""
     for block in blocks:
         digits = before + block.translate(_ZEROS, _NO_DIGIT_IN_A_NUMBER)
@@ -285,7 +313,10 @@ def _number_steps(blocks: Iterable[bytes]) -> Steps[bool]:
 
 
 def _outside_strings(text: bytes, dropped: bytes) -> Iterator[bytes]:
-    """Valid JSON without its strings and without the bytes in `dropped`, a block at a time."""
+    """Yield valid JSON without its strings and without the bytes in `dropped`, a block at a time.
+
+    Of ``{"a":[1,"]"]}`` that is ``{:[1,]}``, whose brackets and commas are those of the structure.
+    """
     inside, escape = 0, b""
     for whole_block in _blocks(text):
         block = escape + whole_block
@@ -314,8 +345,8 @@ _DEEPEST_BYTE = bytes(step & 0xFF for step in _DEEPEST)
 
 
 def _depth(brackets: bytes, depth: int) -> tuple[int, int]:
-    """How deep it is at the deepest of some eights of brackets, and at their end, where it is
-    `depth` before them.
+    """Return how deep it is at the deepest of some brackets, and how deep at their end, where it is
+    `depth` before them. The number of brackets is a multiple of eight.
 
     Eight brackets become one byte, so that ten million take a tenth of a second and not one:
     ``[[]{}{[]`` is 11010110, which leads 2 deeper, and at its deepest is 3 deeper (``[{}{[``).

@@ -1,4 +1,9 @@
-"""``/tokenize``, ``/detokenize`` and ``/apply-template``: what a model reads, without the model."""
+"""``/tokenize``, ``/detokenize`` and ``/apply-template``: what a model reads, without the model.
+
+They say how a text is cut into tokens, what text some tokens are, and which prompt the messages of
+a chat become. The forms differ from backend to backend and nothing of them is judged; they cost
+nothing of a caller's tokens, and the echo has no answer to them.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,14 @@ from infergate.api.steps import Steps
 
 
 def check(members: dict[str, Raw], route: Route, rules: Rules, later: Later | None = None) -> Ask:
-    """Take any object; a `Check`."""
+    """Take any object for a request, and return its `Ask`; a `Check`, which the gateway calls.
+    Raises nothing."""
     return Ask(route, string_model(members), False, members)
 
 
 def shape(body: bytes, ask: Ask, stamp: Stamp) -> Steps[Reply]:
-    """The reply as it came, which must be an object."""
+    """Return the reply as it came, and the model that it names; called by the worker. Raises
+    `BrokenReply` where the body is no object, or an error."""
     reply = yield from read_reply(body)
     return Reply(body, model=string_model(reply))
 

@@ -8,6 +8,10 @@ What a backend says of them, best first:
 
 Where it says nothing, the deltas of a stream are counted here, and the prompt is estimated by the
 size of its text. Each `Usage` says who counted, so that nobody takes an estimate for a count.
+
+The operations make a `Usage` for each reply, and the readers of their streams one when the stream
+has ended; it goes into the request's record, for the log, the metrics, the budgets and the ledger.
+Nothing here raises: counts that make no sense, such as a negative one, are none.
 """
 
 from __future__ import annotations
@@ -42,10 +46,14 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Details(Struct, gc=False):
+    """Of the details of a prompt's count what is read."""
+
     cached_tokens: _Count | None = None
 
 
 class _Usage(Struct, gc=False):
+    """The member ``usage`` of a completion; None for a count that the backend does not give."""
+
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     total_tokens: _Count | None = None
@@ -58,7 +66,12 @@ _details = msgspec.json.Decoder(_Details).decode
 
 
 def read_usage(member: Raw | bytes) -> Usage | None:
-    """A ``usage`` member in JSON; None where it is null, makes no sense or counts nothing."""
+    """Return a ``usage`` member in JSON as a `Usage`; None where it is null, makes no sense or
+    counts nothing. Called with the plain replies of completions, embeddings and rerank, and for a
+    chunk.
+
+    A count that is missing beside another is 0, a missing total is the sum of the two.
+    """
     try:
         usage = _usage(member)
     except (ValueError, RecursionError):
@@ -74,6 +87,9 @@ def read_usage(member: Raw | bytes) -> Usage | None:
 
 
 class _Timings(Struct, gc=False):
+    """Of llama.cpp's ``timings`` the counts: tokens of the prompt that were read, tokens that were
+    made, and tokens of the prompt that were in the cache."""
+
     prompt_n: _Count
     predicted_n: _Count
     cache_n: _Count = 0
@@ -83,7 +99,8 @@ _timings = msgspec.json.Decoder(_Timings).decode
 
 
 def read_timings(member: Raw) -> Usage | None:
-    """A ``timings`` member of llama.cpp's; None where it makes no sense."""
+    """Return a ``timings`` member of llama.cpp's as a `Usage`; None where it makes no sense. Called
+    by the reader of a stream of chunks whose backend gave no other usage."""
     try:
         timings = _timings(member)
     except (ValueError, RecursionError):
@@ -93,20 +110,24 @@ def read_timings(member: Raw) -> Usage | None:
 
 
 def usage_of(prompt: int, completion: int, cached: int = 0) -> Usage:
-    """Tokens that the backend counted."""
+    """Return a usage of tokens that the backend counted, `cached` of them part of the prompt's."""
     return Usage(prompt, completion, prompt + completion, "backend", cached)
 
 
 def counted(prompt: int, completion: int) -> Usage:
-    """Tokens that were counted here."""
+    """Return a usage of tokens that were counted here, by the echo or from a stream."""
     return Usage(prompt, completion, prompt + completion, "counted")
 
 
 def settled(
     prompt: int | None, completion: int | None, prompt_estimate: int, tokens: int, cached: int = 0
 ) -> Usage:
-    """The usage of a stream: what the backend said, and for what it did not say (None) what was
-    counted here."""
+    """Return the usage of a stream: what the backend said, and for what it did not say (None) what
+    was counted here.
+
+    `prompt_estimate` is of `estimate_prompt`, `tokens` the number of deltas. The source is
+    ``backend`` only where both counts are the backend's.
+    """
     if prompt is not None and completion is not None:
         return usage_of(prompt, completion, cached)
     prompt = prompt_estimate if prompt is None else prompt
@@ -115,8 +136,9 @@ def settled(
 
 
 def estimate_prompt(body: bytes) -> int:
-    """The tokens of a prompt by the body that went to the backend: one for each four bytes, without
-    its images and the like, which stand in ``data:`` URLs."""
+    """Return about how many tokens a prompt has, by the body that goes to the backend: one for each
+    four bytes, without its images and the like, which stand in ``data:`` URLs. Called by the worker
+    for a request that streams."""
     embedded = 0
     if b'"data:' in body:
         embedded = sum(match.end() - match.start() for match in _DATA_URL.finditer(body))
@@ -124,7 +146,7 @@ def estimate_prompt(body: bytes) -> int:
 
 
 def _cached(details: Raw) -> int:
-    """The part of the prompt that was cached, by the details of a usage; 0 where they say
+    """Return the part of the prompt that was cached, by the details of a usage; 0 where they say
     nothing."""
     if not details:
         return 0
@@ -135,7 +157,10 @@ def _cached(details: Raw) -> int:
 
 
 def count_words(text: str) -> int:
-    """What the echo takes for tokens. A block at a time: `split` makes an object of each word."""
+    """Return how many words a text has, which the echo takes for tokens.
+
+    A block at a time: `split` makes an object of each word.
+    """
     words, in_word = 0, False
     for at in range(0, len(text), WORDS_BLOCK):
         block = text[at : at + WORDS_BLOCK]
