@@ -5,7 +5,7 @@
     LISTEN=systemd:    one socket is opened by systemd and inherited by each process; all accept
                        from its one queue
 
-In both cases the processes know nothing of one another.
+Neither needs the processes to know of one another.
 """
 
 from __future__ import annotations

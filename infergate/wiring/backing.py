@@ -3,6 +3,9 @@
     BACKEND_URL unset           `EchoWorker`: nothing to connect to, and always ready
     a URL or unix:/path         `BackendWorker`, over `Backend`, over an agent with a pool
 
+A worker answers what the gateway has let in (`IWorker`); an agent sends one request to one server
+over a pool of idle connections.
+
 `Health` is asked by the readiness probe, by a long wait for an answer (is the backend still there?)
 and by a scrape; it asks the backend at the most every two seconds for all of them. With
 `BACKEND_HEALTH_PATH` it asks that route; without, whether the backend takes a connection.
@@ -40,7 +43,11 @@ class Backing:
 
 
 def backing(settings: Settings, servers: Servers) -> Backing:
-    """The worker of the backend, or an echo where there is none."""
+    """Make the worker of the backend, or an echo where `BACKEND_URL` is unset.
+
+    Called once by `compose`. Nothing is connected yet. Raises `SettingsError`, which names
+    `BACKEND_URL`, for a host name that TLS cannot check a certificate for.
+    """
     reachability = Reachability()
     if settings.backend_url is None:
         model = settings.default_model
@@ -84,8 +91,11 @@ def _health(
     endpoint: IStreamClientEndpoint,
     reachability: Reachability,
 ) -> Health:
-    """How the backend is, asked within the time to connect. Each question goes over a new
-    connection: a pooled one might be closed by the backend just then."""
+    """Make what tells how the backend is, asked within the time to connect.
+
+    Each question goes over a new connection, outside the pool: a pooled one might be closed by the
+    backend just then. With a health route, `reachability` hears of each answer.
+    """
     path, seconds = settings.backend_health_path, settings.backend_connect_timeout
     if not path:
         return Health(connection(endpoint), servers.deadlines)

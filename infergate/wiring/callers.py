@@ -7,7 +7,8 @@
     USAGE_DB                         `Budgets`            what was used before this process began
     SHARED_STATE                     `SharedLimits`       in place of `LocalLimits`, around them
 
-All of the first four is a `Roster`, and what a reload of the files swaps.
+All of the first four is a `Roster`, and what a reload of the files swaps. `Admission` asks the
+roster who comes, and then the limits whether there is room.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
 
 class Rosters:
-    """Makes rosters: one at the start, and another each time that keys are read again."""
+    """Make rosters: one at the start, and another each time that keys are read again.
+
+    `compose` makes one `Rosters`, and hands its `roster` on to `admission` and to `KeyFiles`.
+    """
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
@@ -42,7 +46,11 @@ class Rosters:
         self._published: Any = None
 
     def roster(self, settings: Settings) -> Roster:
-        """Who is known and what each may do, by the `settings` as their files are now."""
+        """Return who is known and what each may do, by the `settings` as their files are now.
+
+        Called by `admission` at the start, and by `KeyFiles.read`, in a thread, for each reload.
+        Raises `SettingsError` at the start for a `JWT_JWKS_URL` that cannot be connected to.
+        """
         file = settings.api_keys_file
         if file is not None:
             policies = file.content.policies(settings.rate_limit)
@@ -52,7 +60,10 @@ class Rosters:
         return Roster(self._authenticator(settings), policies, settings.rate_limit, names)
 
     def _authenticator(self, settings: Settings) -> IAuthenticator | None:
-        """What lets callers in, or None where nobody needs a key."""
+        """Return what lets callers in, or None where nobody needs a key.
+
+        With more than one source of keys that is an `AnyOf`, which asks each of them in turn.
+        """
         authenticators: list[IAuthenticator] = [*settings.rings.values()]
         keys = self._token_keys(settings)
         if keys is not None:
@@ -69,7 +80,10 @@ class Rosters:
         return authenticators[0] if authenticators else None
 
     def _token_keys(self, settings: Settings) -> Any:
-        """The source of the keys that tokens are verified with, or None."""
+        """Return the source of the keys that tokens are verified with, or None without JWT.
+
+        A set that is published at `JWT_JWKS_URL` is made once, with an agent of its own.
+        """
         if settings.jwt_public_key_file is not None:
             return settings.jwt_public_key_file.content
         if settings.jwt_jwks_url is None:
@@ -85,7 +99,11 @@ class Rosters:
 
 
 def admission(settings: Settings, rosters: Rosters, limits: ILimits, metrics: Metrics) -> Admission:
-    """Who may come in, and how much."""
+    """Make what decides who may come in, and how much. Called once by `compose`.
+
+    The metrics learn the names of callers only where keys are needed: without, a caller is an
+    address, and there is no end of those. Raises `SettingsError` as `Rosters.roster` does.
+    """
     return Admission(
         rosters.roster(settings),
         limits,
@@ -95,7 +113,11 @@ def admission(settings: Settings, rosters: Rosters, limits: ILimits, metrics: Me
 
 
 def limits(settings: Settings, local: LocalLimits, redis: RedisLink | None) -> ILimits:
-    """The limits as they are asked: in this process alone, or in Redis too."""
+    """Return the limits as `Admission` asks them: in this process alone, or in Redis too.
+
+    Called once by `compose`; `redis` is None without `SHARED_STATE`. When Redis is there again, the
+    tokens that callers have used meanwhile are charged there (`SharedLimits.settle`).
+    """
     if redis is None:
         return local
     shared = SharedLimits(redis, local, refuse=settings.shared_state_failure == "refuse")
@@ -106,9 +128,13 @@ def limits(settings: Settings, local: LocalLimits, redis: RedisLink | None) -> I
 def lasting(
     stores: Stores, local: LocalLimits, admission: Admission, clock: IReactorTime
 ) -> tuple[Part, ...]:
-    """What is started and stopped with the ledger and with Redis, in the order of the start. The
-    budgets are read here already, before the gateway listens: the first request is to find them
-    as they were when the process before this one ended."""
+    """Return what is started and stopped with the ledger and with Redis, in the order of the
+    start.
+
+    The budgets are read here already, before the gateway listens: the first request is to find them
+    as they were when the process before this one ended. That blocks for as long as the database
+    needs; a ledger that is away is read later. Called once by `compose`.
+    """
     parts: list[Part] = []
     if stores.ledger is not None:
         budgets = Budgets(stores.ledger, local, lambda: admission.roster, clock)
@@ -123,7 +149,10 @@ def lasting(
 
 
 def watch(metrics: Metrics, stores: Stores) -> None:
-    """Show in the metrics whether what is kept outside the process can be reached."""
+    """Show in the metrics whether what is kept outside the process can be reached.
+
+    Called once by `compose`. Each metric is read anew with each scrape.
+    """
     ledger, redis = stores.ledger, stores.redis
     if ledger is not None:
         takes = "Whether the database of USAGE_DB takes what it is given."

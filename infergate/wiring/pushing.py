@@ -1,7 +1,7 @@
 """What is pushed by OTLP, and what gives ids to traces, out of the ``OTEL_*`` variables.
 
-A signal that is pushed is a `Collector`, which posts to one URL through a pool of its own, and a
-pusher, which decides when and makes the message out of parts:
+A signal (metrics or traces) that is pushed is a `Collector`, which posts to one URL through a pool
+of its own, and a pusher, which decides when and makes the message out of parts:
 
     metrics    `metric_parts` of all metrics, each time      `MetricsPusher`
     traces     `spans` of each exchange that has ended       `Tracer`, then `SpanPusher`
@@ -31,7 +31,12 @@ from infergate.wiring.servers import Servers
 def telemetry(
     settings: Settings, servers: Servers, asked: Telemetry, metrics: Metrics
 ) -> tuple[Tracer | None, Pushers]:
-    """What gives ids to traces, where they are pushed, and what pushes."""
+    """Return what gives ids to traces, None where none are pushed, and what pushes.
+
+    Called once by `compose`, which starts the pushers among its parts; with nothing to push they
+    are none. Raises `SettingsError`, which names the variable with the endpoint, where the extra
+    ``otlp`` is not installed or the URL cannot be connected to.
+    """
     pushers: list[MetricsPusher | SpanPusher] = []
     tracer = None
     if asked.metrics is not None:
@@ -46,7 +51,7 @@ def telemetry(
 def _metrics_pusher(
     servers: Servers, asked: Telemetry, signal: Signal, metrics: Metrics
 ) -> MetricsPusher:
-    """What pushes all metrics, counted from now on."""
+    """Make what pushes all metrics, counted from now on. Raises as `telemetry` does."""
     # These two need the extra, and take memory: imported only where something is pushed.
     with _extra(signal):
         from infergate.telemetry.otlp import message
@@ -64,7 +69,10 @@ def _metrics_pusher(
 def _span_pusher(
     settings: Settings, servers: Servers, asked: Telemetry, signal: Signal
 ) -> SpanPusher:
-    """What pushes the spans of the exchanges that the tracer hands over."""
+    """Make what pushes the spans of the exchanges that the tracer hands over.
+
+    A span of the call of the backend names the server's host and port. Raises as `telemetry` does.
+    """
     with _extra(signal):
         from infergate.telemetry.otlp import message
         from infergate.telemetry.spans import spans
@@ -81,7 +89,10 @@ def _span_pusher(
 
 
 def _collector(servers: Servers, signal: Signal) -> Collector:
-    """The endpoint of a signal, reached by an agent of its own."""
+    """Make the endpoint of a signal, reached by an agent of its own.
+
+    Raises `SettingsError` for a URL that cannot be connected to.
+    """
     agent, _ = servers.origin(signal.setting, signal.url, signal.trust)
     return Collector(
         agent,
@@ -95,7 +106,8 @@ def _collector(servers: Servers, signal: Signal) -> Collector:
 
 @contextmanager
 def _extra(signal: Signal) -> Iterator[None]:
-    """What is imported needs the extra ``otlp``."""
+    """Turn an `ImportError` inside into a `SettingsError`: what is imported needs the extra
+    ``otlp``."""
     try:
         yield
     except ImportError:

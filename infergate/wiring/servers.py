@@ -1,4 +1,8 @@
-"""The servers that a gateway reaches: an agent with a pool for each, on the one clock."""
+"""The servers that a gateway reaches: an agent with a pool for each, on the one clock.
+
+An agent sends requests to one server, and its pool keeps the connections that idle between two of
+them. The backend, a set of public keys and a collector of telemetry have an agent each.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,12 @@ connected to, in words that can follow a setting's name and value."""
 
 
 class Servers:
-    """What all parts of one gateway share that reach other servers. `pools` are those that were
-    made so far, to be closed at the end."""
+    """Make the agents of one gateway, and hold what they share.
+
+    `compose` makes one, and ``infergate check`` another. `deadlines` watches the time limits of all
+    connections. `pools` are those that were made so far, to be closed by `GatewayService` at the
+    end.
+    """
 
     def __init__(self, clock: IReactorTime, reach: Reach) -> None:
         self.clock = clock
@@ -31,7 +39,14 @@ class Servers:
     def origin(
         self, setting: str, url: str, trust: Any = None
     ) -> tuple[OriginAgent, IStreamClientEndpoint]:
-        """An agent for the server of a URL, with a pool of its own."""
+        """Make an agent for the server of a URL, with a pool of its own, and return its endpoint
+        too.
+
+        The endpoint connects outside the pool, as a health check does. `trust` is what TLS trusts,
+        None the system's authorities. Called by `backing`, `callers` and `pushing` for each server,
+        and by ``infergate check``. Raises `SettingsError`, which names `setting`, for a URL that
+        cannot be connected to.
+        """
         try:
             endpoint = self._reach(url, trust)
         except ValueError as error:

@@ -36,21 +36,32 @@ CONNECT = 1.0
 
 @attrs.frozen
 class Stores:
-    """What is configured of the two."""
+    """What is configured of the two; None is not.
+
+    Made by `open_stores`; `lasting` makes parts of the service of both, started and stopped with
+    it.
+    """
 
     ledger: Ledger | None = None
     redis: RedisLink | None = None
 
 
 def open_stores(settings: Settings, reactor: Any) -> Stores:
-    """Open what the settings name; raises `SettingsError` for what will never do."""
+    """Open what the settings name. Called once by `tap`, before the gateway listens.
+
+    Raises `SettingsError`, which names `USAGE_DB` or `SHARED_STATE`, for what will never do.
+    Opening the ledger blocks; Redis is connected to later, when the reactor runs.
+    """
     ledger = None if settings.usage_db is None else _ledger(settings.usage_db, reactor)
     return Stores(ledger, _redis(settings, reactor))
 
 
 def _ledger(database: UsageDB, reactor: Any) -> Ledger:
-    """The ledger, with its tables made where the database can be reached. One that is away says so
-    in the log once the gateway runs; one that will never do stops the start."""
+    """Make the ledger, with its tables in the database where that can be reached.
+
+    One that is away says so in the log once the gateway runs. Raises `SettingsError` for one that
+    will never do: a file that is no database, a role without its grants, a missing extra.
+    """
     away = False
     try:
         store = database.store()
@@ -64,7 +75,10 @@ def _ledger(database: UsageDB, reactor: Any) -> Ledger:
 
 
 def _redis(settings: Settings, reactor: Any) -> RedisLink | None:
-    """The connection to Redis, not yet begun; None where none is named."""
+    """Make the connection to Redis, not yet begun; None without `SHARED_STATE`.
+
+    Raises `SettingsError` as `redis_server` does.
+    """
     state = settings.shared_state
     if state is None:
         return None
@@ -77,7 +91,12 @@ def _redis(settings: Settings, reactor: Any) -> RedisLink | None:
 def redis_server(
     settings: Settings, state: SharedState, reactor: Any
 ) -> Callable[[], IStreamClientEndpoint]:
-    """How to connect to Redis; raises `SettingsError` where that cannot be."""
+    """Return how to connect to Redis: each call makes one endpoint to connect by.
+
+    Called by `open_stores`, and by ``infergate check``. Nothing is connected yet. Raises
+    `SettingsError` where the extra ``redis`` is missing, or the host of a ``rediss://`` is one that
+    no certificate can be for.
+    """
     try:
         # Imported only where it is asked for: it may not be installed.
         import infergate.access.redislink  # noqa: F401
@@ -95,6 +114,12 @@ def redis_server(
 
 
 def _endpoint(state: SharedState, reactor: Any, trust: Any) -> IStreamClientEndpoint:
+    """Make an endpoint that connects to Redis within `CONNECT` seconds, the TLS handshake
+    included.
+
+    `trust` is what TLS trusts, None the system's authorities. Raises `ValueError` for a host that
+    no certificate can be for.
+    """
     if state.path is not None:
         return UNIXClientEndpoint(reactor, state.path, CONNECT)
     stream = HostnameEndpoint(reactor, state.host, state.port, CONNECT)
