@@ -367,5 +367,5 @@ def _read_fields(lines: list[bytes]) -> tuple[bytes, bytes]:
         elif name == b"event":
             event_type = value if event_type != b"error" else event_type
         elif name == b"error" and value.startswith(b"{"):
-            event_type = b"error"  # where llama.cpp once put its errors
+            event_type = b"error"
     return b"\n".join(data), event_type

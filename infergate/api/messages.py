@@ -24,6 +24,10 @@ cannot acquit is looked at message by message, and only what that cannot acquit 
 
 Counting only acquits or hands on. What is at fault is decided by the two others, in the order of
 the messages; the last one refuses too what has more names than it may look at.
+
+A `Raw` is the text of a value in JSON that nobody has read yet; one without a byte stands for a
+member that is absent. `Steps` is a generator that yields wherever other requests may be served
+before the work goes on.
 """
 
 from __future__ import annotations
@@ -61,6 +65,8 @@ _QUOTE, _BRACKET, _N = b'"[n'
 
 
 class _Message(Struct, gc=False):
+    """Of a message, what decides whether it says something; its values stay in their bytes."""
+
     role: str
     content: Raw = _ABSENT
     tool_calls: Raw = _ABSENT
@@ -72,6 +78,8 @@ class _Message(Struct, gc=False):
 
 
 class _Part(Struct, gc=False):
+    """Of a content part, what is judged."""
+
     type: str
     text: Raw = _ABSENT
 
@@ -90,8 +98,9 @@ _JUDGED_OF_PART = frozenset({b'"type"', b'"text"'})
 
 
 class BadMessage(ValueError):
-    """A message that breaks the contract: `path` leads to it from ``messages``, and `reason` is
-    None where what stands at that path is missing."""
+    """A message that breaks the contract: `path` leads to it from ``messages``, as
+    ``[1].content[0].text``, and `reason` is None where what stands at that path is missing. Raised
+    within this module alone, and made an `InvalidRequest` by `members.at_fault`."""
 
     def __init__(self, path: str, reason: str | None = None) -> None:
         super().__init__(path, reason)
@@ -100,9 +109,13 @@ class BadMessage(ValueError):
 
 
 def check_messages(raw: Raw) -> Iterable[None]:
-    """Judge the messages of a chat, which are valid JSON: at once, as far as that is quick, and the
-    rest in the steps that are returned. Raises `BadMessage` for the first that is at fault, and
-    `msgspec.ValidationError` where one is of the wrong type."""
+    """Check the messages of a chat, which are valid JSON: at once, as far as that is quick, and the
+    rest in the steps that are returned, which are to be run to their end.
+
+    Called by `members.messages`, for each request of a chat. Raises `BadMessage` for the first
+    message that is at fault or an empty array, and `msgspec.ValidationError` where one is of the
+    wrong type or has no role; at once or in the steps.
+    """
     if len(raw) > BATCH:
         return _batch_steps(raw)
     messages = _messages.decode(raw)
@@ -114,7 +127,8 @@ def check_messages(raw: Raw) -> Iterable[None]:
 
 
 def _batch_steps(raw: Raw) -> Steps[None]:
-    """Judge many or large messages."""
+    """Check many or large messages, a batch at a time, for `check_messages`; raises what that
+    raises."""
     seeker = _Seeker()
     count = 0
     for batch, messages in in_batches(raw, _messages.decode, OBJECT_END):
@@ -144,8 +158,10 @@ _COUNTED = (b'"role"', b'"tool_calls"', b'"content"', b'"content":"', b'"content
 def _judge(
     batch: bytes, messages: list[_Message], first: int, seeker: _Seeker, counts: list[int]
 ) -> Iterable[None]:
-    """Judge some messages by the text in which they stand, and the `counts` of `_COUNTED` in it;
-    `first` is the number of the first. Returns what is left to do."""
+    """Check some messages by the text in which they stand, and the `counts` of `_COUNTED` in it;
+    return what is left to do as steps, nothing where counting acquits all of them. `first` is the
+    number of the first in the request. Raises nothing itself; the steps raise what those of
+    `_look_closer` do."""
     roles, tools, contents, strings, spaced_strings = counts
     with_content = len([1 for message in messages if message.content is not _ABSENT])
     with_tools = 0
@@ -171,8 +187,9 @@ def _look_closer(
     once: bool,
     texts_alone: bool,
 ) -> Steps[None]:
-    """Judge what counting could not acquit: contents unless all are strings, names unless each is
-    there once."""
+    """Check what counting could not acquit: contents unless all are strings, names unless each is
+    there once. Raises `BadMessage` for the first at fault, and `msgspec.ValidationError` for a
+    content part of the wrong type."""
     if not texts_alone:
         yield from _content_steps(messages, first, seeker)
     if not once:
@@ -181,7 +198,9 @@ def _look_closer(
 
 
 def _content_steps(messages: list[_Message], first: int, seeker: _Seeker) -> Steps[None]:
-    """Judge the content of each message; `first` is the number of the first of them."""
+    """Check the content of each message, arrays of parts many at a time; `first` is the number of
+    the first of them. Raises `BadMessage` or, for a part of the wrong type,
+    `msgspec.ValidationError`, for the first message at fault."""
     arrays: list[tuple[int, Raw]] = []
     fault = None
     for index, message in enumerate(messages, first):
@@ -205,8 +224,10 @@ def _content_steps(messages: list[_Message], first: int, seeker: _Seeker) -> Ste
 
 
 def _fault(message: _Message, kind: int) -> tuple[str | None] | None:
-    """What is wrong with a content that is neither a string nor an array, as the reason for
-    `BadMessage`; None where nothing is.
+    """Return what is wrong with a content that is neither a string nor an array, as a tuple of the
+    reason for `BadMessage`, which is None for a content that is missing; None in place of the tuple
+    where nothing is wrong. `kind` is the first byte of the content, that of ``null`` for one that
+    is absent.
 
     Assistants that call a tool say nothing, tools may return nothing, and a client that sends a
     history back may leave out what was null in it.
@@ -232,7 +253,9 @@ def _fault(message: _Message, kind: int) -> tuple[str | None] | None:
 
 
 def _good_parts(contents: list[Raw]) -> bool:
-    """Whether these arrays of parts are all good, as far as one look at all of them tells."""
+    """Return whether these arrays of parts are all good, as far as one look at all of them tells;
+    False says only that they must be looked at one by one. Called by `_content_steps` with up to
+    `MANY` arrays. Raises nothing."""
     text = b"[%b]" % b",".join(map(bytes, contents))
     try:
         arrays = _part_arrays.decode(text)
@@ -250,16 +273,20 @@ def _good_parts(contents: list[Raw]) -> bool:
 
 
 def _with_text(parts: list[_Part]) -> int:
+    """Return how many of the parts have a text, null or wrong ones too."""
     return len([1 for part in parts if part.text is not _ABSENT])
 
 
 def _has_good_text(part: _Part) -> bool:
-    """Whether the text of a part is a string or null, or is not there."""
+    """Return whether the text of a part is a string or null, or is not there."""
     return part.text is _ABSENT or memoryview(part.text)[0] in (_QUOTE, _N)
 
 
 def _part_steps(raw: Raw, path: str, seeker: _Seeker) -> Steps[None]:
-    """Judge an array of content parts, to which `path` leads from ``messages``."""
+    """Check an array of content parts, to which `path` leads from ``messages``, a batch at a time.
+    Raises `BadMessage` for a text that is no string or a name that is there twice, and
+    `msgspec.ValidationError`, with the path from ``messages``, for a part that is no object or has
+    no type."""
     count = 0
     try:
         for batch, parts in in_batches(raw, _parts.decode, OBJECT_END):
@@ -280,16 +307,18 @@ def _part_steps(raw: Raw, path: str, seeker: _Seeker) -> Steps[None]:
 
 
 def _check_text(parts: list[_Part], path: str, first: int) -> None:
-    """Raise `BadMessage` for the first of these parts whose text is neither; `first` is the number
-    of the first of them in the array that `path` leads to."""
+    """Raise `BadMessage` for the first of these parts whose text is neither a string nor null;
+    `first` is the number of the first of them in the array that `path` leads to. Returns where all
+    are good."""
     for index, part in enumerate(parts, first):
         if not _has_good_text(part):
             raise BadMessage(f"{path}[{index}].text", "expected a string")
 
 
 def _are_strings(text: bytes, name: bytes, there: int, count: int) -> bool:
-    """Whether the `count` members of this name are strings, in the two spellings that clients
-    use; no answer where the text has the name in more places, which is what `there` says."""
+    """Return whether the `count` members of this name are strings, in the two spellings that
+    clients use, ``"text":"`` and ``"text": "``. False may mean no more than that counting does not
+    tell: so where the text has the name in more places, which is what `there` says."""
     if there != count:
         return False
     strings = text.count(b'"%b":"' % name)
@@ -299,23 +328,27 @@ def _are_strings(text: bytes, name: bytes, there: int, count: int) -> bool:
 class _Seeker:
     """Looks for an object that has one of some names twice, in one request.
 
-    `seek` is called with each batch that counting could not acquit. It looks at no more than
-    `MAX_NAMES_SOUGHT` names in all, and takes what it can no longer look at for a fault.
+    `check_messages` makes one for each request, and `seek` is called with each batch that counting
+    could not acquit. It looks at no more than `MAX_NAMES_SOUGHT` names in all, and takes what it
+    can no longer look at for a fault.
     """
 
     def __init__(self) -> None:
         self._left = MAX_NAMES_SOUGHT
 
     def seek(self, batch: bytes, judged: Collection[bytes], *, path: str, first: int) -> None:
-        """Raise `BadMessage` where an object in the array `batch` has a name of `judged` twice.
-        `first` is the number of the array's first object."""
+        """Raise `BadMessage` where an object in the array `batch` has a name of `judged` twice;
+        return where none has. `path` leads to the array from ``messages``, `first` is the number of
+        the array's first object."""
         if len(batch) <= 2 * BATCH and _says_all(_objects.decode(batch), batch):
             return
         for index, item in enumerate(_items.decode(batch), first):
             self._seek_in(bytes(item), judged, f"{path}[{index}]")
 
     def _seek_in(self, item: bytes, judged: Collection[bytes], path: str) -> None:
-        """Look at the names of one object, in the order of its text."""
+        """Look at the names of one object, to which `path` leads, in the order of its text. Raises
+        `BadMessage` for a name of `judged` that is there twice, and where more names would have to
+        be looked at than are left."""
         seen = set()
         for name in islice(member_names(item), self._left + 1):
             self._left -= 1
@@ -329,8 +362,9 @@ class _Seeker:
 
 
 def _says_all(objects: list[Any], text: bytes) -> bool:
-    """Whether `objects`, which have each member once, are all that `text` says. Written again
-    they have no fewer quotes than the text, unless a member was passed over."""
+    """Return whether `objects`, which have each member once, are all that `text` says. Written
+    again they have no fewer quotes than the text, unless a member was passed over: of
+    ``{"a":1,"a":2}`` four quotes are in the text, and two in ``{"a":2}``."""
     return rb"\u0022" not in text and text.count(b'"') == msgspec.json.encode(objects).count(b'"')
 
 
@@ -345,8 +379,9 @@ _STAND_INS = {b"5": b"\x01", b"6": b"\x02", b"7": b"\x03"}
 
 
 def _in_plain_letters(text: bytes) -> Steps[bytes]:
-    """The text with each \\u0061 as the letter that it is, for the names that are judged may be
-    spelled so. Good for counting alone: behind an escaped backslash there was no letter."""
+    """Return the text with each \\u0061 as the letter that it is, for the names that are judged may
+    be spelled so, a block at a time. Good for counting alone: behind an escaped backslash there was
+    no letter. Raises nothing."""
     parts, at = [], 0
     while at < len(text):
         end = at + BATCH
@@ -360,7 +395,8 @@ def _in_plain_letters(text: bytes) -> Steps[bytes]:
 
 
 def _without_spelled_letters(text: bytes) -> bytes:
-    """The same for a text of at most some `BATCH` bytes.
+    """Return the same for a text of at most some `BATCH` bytes, in one go; the text itself where
+    nothing in it is spelled so.
 
     Ten megabytes hold 1.6 million such letters: where they stand close together, none of them
     becomes a Python object. Where they are far apart, looking at each is quicker.
@@ -381,21 +417,25 @@ def _without_spelled_letters(text: bytes) -> bytes:
 
 
 def _count_names(text: bytes, name: bytes) -> int:
-    """How often a text has a member of this name, or more: never less. What a comma or a brace
-    follows is a value, as the second of these is: ``"type":"text"}``."""
+    """Return how often a text has a member of this name, or more: never less. What a comma or a
+    brace follows is a value, as the second of these is: ``"type":"text"}``."""
     quoted = b'"%b"' % name
     count = text.count(quoted)
     return count and count - text.count(quoted + b",") - text.count(quoted + b"}")
 
 
 def texts(raw: Raw) -> Iterator[tuple[str, str]]:
-    """The role and the text of each of some good messages, "" where one has no text."""
+    """Yield the role and the text of each of some good messages, "" where one has no text; the
+    texts of several parts are lines of one. Called by the echo of chat and of messages, which alone
+    reads what is said. Raises nothing for messages that `check_messages` let through."""
     for _, messages in in_batches(raw, _messages.decode, OBJECT_END):
         for message in messages:
             yield message.role, _text(message.content)
 
 
 def _text(content: Raw) -> str:
+    """Return the text of a content: a string itself, the texts of an array of parts a line each, ""
+    of none."""
     if content is _ABSENT or content == _NULL:
         return ""
     if memoryview(content)[0] == _QUOTE:
@@ -404,6 +444,8 @@ def _text(content: Raw) -> str:
 
 
 def _part_texts(content: Raw) -> Iterable[str]:
+    """Yield the texts of an array of content parts; those of other types than ``text`` have
+    none."""
     for _, parts in in_batches(content, _parts.decode, OBJECT_END):
         for part in parts:
             if part.type == "text" and part.text is not _ABSENT and part.text != _NULL:
