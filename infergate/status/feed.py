@@ -67,6 +67,7 @@ class Feed:
         self._watchers.append(watcher)
 
         def stop() -> None:
+            """Take the watcher out, and stop the timer with the last one."""
             if watcher in self._watchers:
                 self._watchers.remove(watcher)
             if not self._watchers and self._ticking.running:

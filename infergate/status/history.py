@@ -107,9 +107,9 @@ class _Interval:
         self.completion_tokens += record.usage.completion_tokens
 
     def point(self, now: float) -> dict[str, Any]:
-        """Return the same as one point of the plots, ready to be written as JSON: times in seconds,
-        counts of as many `seconds` as the interval lasted, or has lasted by `now`, and one at
-        least."""
+        """Return what ended as one point of the plots, ready to be written as JSON: times in
+        seconds, counts of as many `seconds` as the interval lasted, or has lasted by `now`, and one
+        at least."""
         return {
             "time": self.began,
             "seconds": min(INTERVAL, max(1.0, round(now - self.began, 1))),

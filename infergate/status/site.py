@@ -84,6 +84,7 @@ class StatusSite:
             return
 
         def send(event: bytes) -> None:
+            """Write an event to the browser, or drop it where the browser does not read."""
             # One line less is better than to hold lines for a browser that does not read.
             if request.channel is not None and not request.channel.paused:
                 request.write(event)

@@ -80,6 +80,7 @@ class Exposition:
     def __init__(
         self, metrics: Metrics, clock: IReactorTime, look: Callable[[], object] = lambda: None
     ) -> None:
+        """Make both forms; no text is written before somebody asks for one."""
         self._look = look
         self._forms = (_Form(metrics, clock, False), _Form(metrics, clock, True))
 
@@ -123,7 +124,7 @@ class _Form:
         return answer
 
     def _timed(self, work: Iterator[str]) -> Iterator[str]:
-        """Yield the same pieces, and take the time that each of them takes to write off the
+        """Yield the pieces of `work`, and take the time that each of them takes to write off the
         budget."""
         while True:
             began = self._clock.seconds()

@@ -70,6 +70,8 @@ class Histogram(Collector):
     def __init__(
         self, name: str, about: str, labels: Sequence[str], bounds: Sequence[float]
     ) -> None:
+        """Make a histogram without values; `about` is the text of its help line. `bounds` must
+        grow."""
         self.name = name
         self.about = about
         self.label_names = tuple(labels)
@@ -135,7 +137,7 @@ class Histogram(Collector):
         return "\n".join(lines)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Yield the same as one family, for whoever asks the registry; `text` is for scrapes."""
+        """Yield all series as one family, for whoever asks the registry; `text` is for scrapes."""
         family = HistogramMetricFamily(self.name, self.about, labels=self.label_names)
         for series in self.series():
             counts = accumulate(series.counts)

@@ -53,6 +53,8 @@ class LogWriter:
     """
 
     def __init__(self, target: Target, reactor: Any, room: int = QUEUE_BYTES) -> None:
+        """Take the `target` to write to; `room` is what the queue holds at most, in bytes, but for
+        a single line that is longer."""
         self.dropped = 0
         self._target = target
         self._reactor = reactor
@@ -68,7 +70,11 @@ class LogWriter:
         self._patience: float | None = None
 
     def write(self, line: str) -> None:
-        """Write a line, or queue it where others wait already. Called by the log's observer."""
+        """Write a line, or queue it where others wait already. Called by the log's observer.
+
+        Half a surrogate pair, which UTF-8 does not have, is written with a backslash. Raises
+        nothing that the target raises: a line that cannot be written is counted in `dropped`.
+        """
         data = line.encode("utf-8", "backslashreplace")
         if self._queue:
             self._enqueue(data)
@@ -79,20 +85,29 @@ class LogWriter:
 
     def finish(self, seconds: float = LAST_LINES) -> None:
         """Wait until what is queued was taken, at most so many seconds, and not for a reader that
-        takes nothing at all. Blocks: nothing else is left to be done by then."""
+        takes nothing at all. Blocks: nothing else is left to be done by then.
+
+        Called by `tap`, when the reactor has stopped, or is ended by a second signal.
+        """
         self._patience = time.monotonic() + seconds
         self._wait(self._patience)
 
     # To the reactor.
 
     def fileno(self) -> int:
+        """Return the descriptor that the reactor is to poll."""
         return self._target.fileno()
 
     def logPrefix(self) -> str:
+        """Return the name that Twisted's log context has for this writer."""
         return "log"
 
     def doWrite(self) -> None:
-        """The reader has taken something: send what it takes now."""
+        """Send what the reader takes now, from the head of the queue; when all is sent, stop being
+        polled.
+
+        Called by the reactor when the reader has taken something, and by `finish` in its place.
+        """
         dropped = self.dropped
         while self._queue:
             line = self._queue[0]
@@ -108,8 +123,9 @@ class LogWriter:
             self._say_what_was_lost()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reader is gone for good, which each write then shows; or the reactor is about to end
-        and lets go of everybody, while the reader still takes what `finish` waits for."""
+        """Send once more what can be sent: the reader is gone for good, which each write then
+        shows; or the reactor is about to end and lets go of everybody, while the reader still takes
+        what `finish` waits for."""
         self.doWrite()
 
     # Inside.
@@ -127,7 +143,11 @@ class LogWriter:
             self._say_what_was_lost()
 
     def _send(self, data: bytes) -> bytes:
-        """Send what can be sent now; what is left of it."""
+        """Send what can be sent now, and return what is left of `data`.
+
+        Nothing is left, too, where the target says that it can never be written (`OSError`): the
+        line is then counted as lost.
+        """
         try:
             while data:
                 data = data[self._target.send(data) :]
@@ -151,15 +171,19 @@ class LogWriter:
             self._queued += len(data)
 
     def _lose(self, lines: int) -> None:
+        """Count lines as lost: for the metric, and for the next line that says how many were."""
         self.dropped += lines
         self._unsaid += lines
 
     def _say_what_was_lost(self) -> None:
-        """One line for each gap. An event like any other, it comes back as a `write`."""
+        """Log how many lines were lost, once for each gap. An event like any other, it comes back
+        as a `write`."""
         lost, self._unsaid = self._unsaid, 0
         _log.warn("{lost} log lines were dropped, since nothing took them", lost=lost)
 
     def _wait(self, until: float) -> None:
+        """Wait for the reader until the queue is empty, or `until` on the clock of
+        `time.monotonic`, or until nothing was taken for `STOPPED_READER` seconds."""
         while self._queue and (left := until - time.monotonic()) > 0:
             poll = select.poll()
             poll.register(self._target.fileno(), select.POLLOUT)

@@ -1,4 +1,8 @@
-"""The log of the process: one event for each exchange that has ended, and the levels of events."""
+"""The log of the process: one event for each exchange that has ended, and the levels of events.
+
+An *event* is Twisted's: a dictionary with a level, a time and a format. An exchange's event holds
+its record; `jsonlines` or `textlines` makes a line of it.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,8 @@ class RequestLog:
         self._probe_level = LogLevel.info if probes else LogLevel.debug
 
     def __call__(self, record: Record) -> None:
+        """Emit the event of a closed record; an observer that writes it does so before this
+        returns."""
         # As `Logger.emit` does it, which formats the event's source and time in a slower way.
         _log.observer(
             {
@@ -54,6 +60,11 @@ class RequestLog:
         )
 
     def _level(self, record: Record) -> Any:
+        """Return the level of an exchange: that of its outcome, or of a probe that succeeded.
+
+        A probe, or any HEAD request, that is answered with 503 is at ``warn``: ``/readyz`` says so
+        that the gateway is not ready.
+        """
         level = _LEVELS.get(record.outcome, LogLevel.info)
         if record.outcome == "ok" and (record.probe or record.method == "HEAD"):
             return LogLevel.warn if record.status == 503 else self._probe_level
@@ -63,18 +74,22 @@ class RequestLog:
 def observer(
     write: Callable[[str], object], line: Callable[[LogEvent], str], level: str
 ) -> ILogObserver:
-    """The observer of the application: of each event from `level` up, it hands the text that `line`
-    makes of it to `write`.
+    """Return the observer of the application: of each event from `level` up, it hands the text that
+    `line` makes of it to `write`.
 
     Twisted calls it for every event of the process, whoever logs it: Twisted itself, Python's
     warnings, what something prints. Events that are not to be written cost no text. What `write`
     raises is caught by Twisted, and costs that event alone.
+
+    Called once, by `tap`. Raises `InvalidLogLevelError` where `level` is no name of a level of
+    Twisted's, as ``info`` is one.
     """
     lowest = LogLevel.levelWithName(level)
     written = frozenset(one for one in LogLevel.iterconstants() if one >= lowest)
     repeats = Repeats()
 
     def write_line(event: LogEvent) -> None:
+        """Write an event that has such a level, unless too many of its kind came just now."""
         if event.get("log_level") in written and repeats.lets_in(event):
             write(line(event))
 

@@ -61,6 +61,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        """Make all metrics of the gateway; each stands in `histograms` or in `others`."""
         self.registry = CollectorRegistry()
         self.others = CollectorRegistry()
         self.registry.register(self.others)
@@ -117,13 +118,16 @@ class Metrics:
     def _histogram(
         self, name: str, about: str, labels: Iterable[str], bounds: Iterable[float]
     ) -> Histogram:
+        """Make a histogram, register it for scrapes and pushes, and return it. Called by
+        `__init__`."""
         one = Histogram(name, about, tuple(labels), tuple(bounds))
         self.registry.register(one)
         self.histograms.append(one)
         return one
 
     def count_dropped_lines(self, dropped: Callable[[], int]) -> None:
-        """Show what `dropped` returns as the number of log lines that nobody could read."""
+        """Show what `dropped` returns as the number of log lines that nobody could read. Called
+        once, by `tap`; `dropped` is called whenever the metrics are written or pushed."""
         name, about = (
             "infergate_log_lines_dropped",
             "Log lines that were dropped: nothing took them.",
@@ -131,23 +135,30 @@ class Metrics:
         self.others.register(_Watched(CounterMetricFamily, name, about, dropped))
 
     def watch(self, name: str, about: str, read: Callable[[], float | None]) -> None:
-        """Show a gauge of a part that is not always there. `read` gives its value when asked, None
-        where it is not known."""
+        """Show a gauge of a part that is not always there, called `name` and described by `about`.
+
+        `read` is called at each scrape and each push. It returns the value, or None where that is
+        not known: then the gauge is not shown. Called while the gateway is wired.
+        """
         self.others.register(_Watched(GaugeMetricFamily, name, about, read))
 
     def expect(self, routes: Iterable[str]) -> None:
-        """Count what may come of the operations at these routes from now on, and from 0."""
+        """Count what may come of the operations at these routes, such as ``/v1/chat/completions``,
+        from now on, and from 0. Called by `compose` for the operations that are served."""
         self._expected += routes
 
     def began(self, record: Record) -> None:
+        """Count an exchange as under way, until `ended` or `forgotten`."""
         self._in_flight += 1
 
     def stream_began(self, record: Record) -> None:
-        """The request of `record`, which has begun, asks for a stream, as `record.stream` says."""
+        """Count a stream as under way: the request of `record`, which has begun, asks for one, as
+        `record.stream` says. Called by the gateway when the body has been checked."""
         self._streams += 1
 
     def forgotten(self, record: Record) -> None:
-        """Take back that an exchange began: it is none that is accounted for."""
+        """Take back that an exchange began: it is none that is accounted for, such as the status
+        page's feed."""
         self._in_flight -= 1
 
     def ended(self, record: Record) -> None:
@@ -171,7 +182,11 @@ class Metrics:
             self._operation_ended(record, error, exemplar)
 
     def _operation_ended(self, record: Record, error: str, exemplar: Exemplar | None) -> None:
-        """What the conventions for generative AI ask of an operation, and what was our part of it.
+        """Record what the conventions for generative AI ask of an operation, and what was our part
+        of it.
+
+        Called by `ended` for an operation whose request was found to be good, whatever came of it
+        then.
 
         Tokens are recorded where somebody counted them. The time of a token is the time after the
         first one, divided by the others: a stream of one token has none.
@@ -194,8 +209,11 @@ class Metrics:
                 self._per_token.observe(pause, labels, exemplar)
 
     def _model_label(self, record: Record) -> str:
-        """A model's name while there are places for names, and ``other`` from then on. Only a
-        request that the backend accepted can take a place: else anybody could use them up."""
+        """Return a model's name while there are places for names, ``other`` from then on, and
+        nothing where no model is known.
+
+        Only a request that the backend accepted can take a place: else anybody could use them up.
+        """
         if record.model is None:
             return ""
         label = self._models.get(record.model)
@@ -206,12 +224,21 @@ class Metrics:
 
 
 def gen_ai_operation(operation: str) -> str:
-    """What the GenAI conventions call one of our operations."""
+    """Return what the GenAI conventions call one of our operations, by its name in the contract.
+
+    Called for the labels of metrics and for spans. Raises `KeyError` for a name that is none of
+    ours.
+    """
     return _METRIC_NAMES[operation]
 
 
 def exemplar_of(record: Record) -> Exemplar | None:
-    """The example that an exchange is: by its trace, where it is in one of ours, else by its id."""
+    """Return the exemplar for the values of a closed exchange, with the time of now: the id of its
+    trace, where it is in one of ours, else its own id.
+
+    None where that id is longer than an exemplar may be; a client may choose it. Called by
+    `Metrics.ended`, once for all values that it records.
+    """
     if record.span_id is not None and record.trace_id is not None:
         exemplar = Exemplar("trace_id", record.trace_id, time.time())
     else:
@@ -232,6 +259,8 @@ class _Counted(Collector):
         self._routes = routes
 
     def collect(self) -> Iterator[Metric]:
+        """Return the counts of requests, with those that are expected added first, from 0. Called
+        by the registry for each text of ``/metrics`` that is written, and for each push."""
         for route, ending in product(self._routes, ENDINGS):
             self._requests.show(route, *ending)
         self._routes.clear()
@@ -239,7 +268,8 @@ class _Counted(Collector):
 
 
 class _Watched(Collector):
-    """One value that is asked for when it is shown."""
+    """One value that is asked for when it is shown; `family` is the class of `prometheus_client`
+    that stands for its kind."""
 
     def __init__(
         self, family: Any, name: str, about: str, read: Callable[[], float | None]
@@ -250,6 +280,8 @@ class _Watched(Collector):
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the value as a metric without labels, or nothing where it is not known. Called by
+        the registry; raises what `read` raises."""
         value = self._read()
         if value is not None:
             yield self._family(self._name, self._about, value=value)

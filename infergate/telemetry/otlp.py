@@ -28,8 +28,13 @@ _FIRST, _SECOND = b"\x0a", b"\x12"
 
 
 def message(resource: Mapping[str, Value], elements: Iterable[bytes]) -> bytes:
-    """The body of a push: metrics or spans, each a serialized message, of one process, of which
-    `resource` are the attributes."""
+    """Return the body of a push: metrics or spans, each a serialized message, of one process, of
+    which `resource` are the attributes.
+
+    It is an ``ExportMetricsServiceRequest`` or an ``ExportTraceServiceRequest``, which look alike:
+    one resource, one scope, and `elements`. Called by `push_parts`. Raises as `unique_attribute`
+    does.
+    """
     scope = field(_FIRST, SCOPE.SerializeToString())
     scope += b"".join([field(_SECOND, element) for element in elements])
     known = b"".join(field(_FIRST, unique_attribute(*item)) for item in resource.items())
@@ -38,12 +43,20 @@ def message(resource: Mapping[str, Value], elements: Iterable[bytes]) -> bytes:
 
 @lru_cache(1024, typed=True)
 def attribute(name: str, value: Value) -> bytes:
-    """One attribute, a `KeyValue`; one of few values, which is written once."""
+    """Return one attribute, a serialized `KeyValue`, whose value is one of few: it is written once,
+    and kept for whoever asks again.
+
+    Raises as `unique_attribute` does.
+    """
     return unique_attribute(name, value)
 
 
 def unique_attribute(name: str, value: Value) -> bytes:
-    """The same for a value that hardly ever comes again."""
+    """Return one attribute, a serialized `KeyValue`, whose value hardly ever comes again: it is not
+    kept.
+
+    Raises `UnicodeEncodeError` for a name that is not ASCII, `ValueError` for a negative integer.
+    """
     if isinstance(value, str):
         known = field(b"\x0a", value.encode("utf-8", "replace"))
     elif isinstance(value, bool):
@@ -56,7 +69,8 @@ def unique_attribute(name: str, value: Value) -> bytes:
 
 
 def field(tag: bytes, data: bytes) -> bytes:
-    """A field of a message: its tag, the length of its bytes, and these."""
+    """Return a field of a message: its tag, the length of its bytes, and these. `tag` is the
+    field's number and its wire type, as it is written: ``b"\\x0a"`` for number 1."""
     length = len(data)
     return tag + (_SMALL[length] if length < 0x80 else _varint(length)) + data
 
@@ -65,7 +79,8 @@ _SMALL = tuple(bytes((number,)) for number in range(0x80))
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, the last ones first, and a bit that says that more follow."""
+    """Return a number as protobuf writes it: seven bits a byte, the last ones first, and a bit that
+    says that more follow; 300 is ``b"\\xac\\x02"``. Raises `ValueError` for a negative number."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

@@ -60,10 +60,10 @@ CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 
 
 def metric_parts(metrics: Metrics, started: int, now: int) -> Iterator[bytes]:
-    """Each metric, serialized; `started` and `now` are timestamps in nanoseconds since 1970.
+    """Yield each metric, serialized; `started` and `now` are timestamps in nanoseconds since 1970.
 
-    What is no metric comes as nothing: a part is short to make, and a histogram of a hundred models
-    is not.
+    What is no metric comes as nothing (``b""``): a part is short to make, and a histogram of a
+    hundred models is not. Called by `MetricsPusher` for each push, a part at a time.
     """
     for histogram in metrics.histograms:
         name, unit = name_and_unit(histogram.name)
@@ -80,7 +80,8 @@ def metric_parts(metrics: Metrics, started: int, now: int) -> Iterator[bytes]:
 
 
 def name_and_unit(name: str) -> tuple[str, str]:
-    """What OpenTelemetry calls a metric that Prometheus knows by `name`, and its unit."""
+    """Return what OpenTelemetry calls a metric that Prometheus knows by `name`, and its unit, as in
+    the module's examples. The unit is ``1`` where no word of the name says one."""
     known = NAMES.get(name)
     if known is not None:
         return known
@@ -92,7 +93,7 @@ def name_and_unit(name: str) -> tuple[str, str]:
 
 
 def _numbers(family: Family, started: int, now: int) -> Metric:
-    """A counter or a gauge."""
+    """Convert a counter, or a gauge, with all its samples."""
     name, unit = name_and_unit(family.name)
     metric = Metric(name=name, description=family.documentation, unit=unit)
     points = [
@@ -114,8 +115,8 @@ def _numbers(family: Family, started: int, now: int) -> Metric:
 
 
 def _point(histogram: Histogram, series: Series, started: int, now: int) -> HistogramDataPoint:
-    """One series: how many values fell into each bucket, which OTLP counts each for itself as we
-    do, and Prometheus up to its end."""
+    """Convert one series: how many values fell into each bucket, which OTLP counts each for itself
+    as we do, and Prometheus up to its end."""
     labels = dict(zip(histogram.label_names, series.labels, strict=True))
     return HistogramDataPoint(
         attributes=_attributes(labels),
@@ -129,7 +130,8 @@ def _point(histogram: Histogram, series: Series, started: int, now: int) -> Hist
 
 
 def _attributes(labels: Mapping[str, str]) -> list[KeyValue]:
-    """An empty label is an attribute that is not there; a status is a number."""
+    """Convert labels to attributes: an empty label is an attribute that is not there; a status is a
+    number."""
     known = {ATTRIBUTES.get(name, name): value for name, value in labels.items() if value}
     status = "http.response.status_code"
     return [

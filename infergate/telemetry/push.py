@@ -57,21 +57,30 @@ class MetricsPusher:
     _loop: LoopingCall = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        """Make the timer, which `start` starts."""
         self._loop = LoopingCall(self._push)
         self._loop.clock = self._clock
 
     def start(self) -> None:
+        """Begin to push, the first time after one interval. Called by the service when the ports
+        listen."""
         self._loop.start(self._interval, now=False)
 
     def stop(self) -> Deferred[None]:
-        """Push what has come since the last time. A push that is under way is given up: what it
-        says is said again by the last one."""
+        """Push what has come since the last time; fires, and never fails, when that is over. The
+        collector has `LAST_PUSH` seconds. A push that is under way is given up: what it says is
+        said again by the last one."""
         if self._loop.running:
             self._loop.stop()
         self._pushing.cancel()
         return self._push(LAST_PUSH)
 
     def _push(self, seconds: float | None = None) -> Deferred[None]:
+        """Push all metrics as they are now; fires, and never fails, when that is over.
+
+        Called by the timer, which waits for it, and by `stop`. `seconds` are as for
+        `Collector.push`.
+        """
         self._pushing = push_parts(
             self._parts(), self._collector, self._clock, self._message, seconds
         )
@@ -110,7 +119,10 @@ class SpanPusher:
 
     def add(self, ended: Ended) -> None:
         """Have an exchange pushed. The timer begins with the first that waits, so that none waits
-        longer than `delay`; a whole batch waits for nothing but the push before it."""
+        longer than `delay`; a whole batch waits for nothing but the push before it.
+
+        Called by `Tracer` for each exchange that is recorded. Dropped where the queue is full.
+        """
         if len(self._waiting) >= self._queue:
             return
         self._waiting.append(ended)
@@ -122,13 +134,15 @@ class SpanPusher:
             self._timer = self._clock.callLater(self._delay, self._push)
 
     def start(self) -> None:
-        """Nothing is to be done before the first exchange has ended."""
+        """Do nothing: before the first exchange has ended there is nothing to push."""
 
     def stop(self) -> Deferred[None]:
+        """Push what waits; fires, and never fails, when that is over. The collector has `LAST_PUSH`
+        seconds in all."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """What is under way has half of the time, what waits the rest."""
+        """Give what is under way half of the time, and what waits the rest."""
         ends = self._clock.seconds() + LAST_PUSH
         self._stopping = True
         if self._pushing is not None:
@@ -141,12 +155,13 @@ class SpanPusher:
         await self._push_next(len(self._waiting), ends - self._clock.seconds())
 
     def _push(self) -> None:
-        """Push what waits, batch after batch."""
+        """Push one batch; when that is over, `_pushed` goes on. Called when a batch is full, or by
+        the timer."""
         self._pushing = self._push_next(self._batch)
         self._pushing.addCallback(self._pushed)
 
     def _pushed(self, _: bool) -> None:
-        """A push has ended, well or not: go on with what has ended meanwhile."""
+        """Go on with what has ended meanwhile: a push has ended, well or not."""
         self._pushing = None
         if self._stopping:
             return
@@ -156,7 +171,11 @@ class SpanPusher:
             self._timer = self._clock.callLater(self._delay, self._push)
 
     def _push_next(self, count: int, seconds: float | None = None) -> Deferred[bool]:
-        """Push the spans of the `count` exchanges that have waited longest. Never fails."""
+        """Push the spans of the `count` exchanges that have waited longest; the timer is stopped.
+
+        Fires with whether the collector took them, at once where nothing waits. Never fails.
+        `seconds` are as for `Collector.push`.
+        """
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -175,10 +194,12 @@ class Pushers:
     _pushers: Sequence[MetricsPusher | SpanPusher]
 
     def start(self) -> None:
+        """Start all of them. Called by the service when the ports listen."""
         for pusher in self._pushers:
             pusher.start()
 
     def stop(self) -> Deferred[None]:
+        """Have all of them push a last time; fires, and never fails, when the slowest is done."""
         return DeferredList([pusher.stop() for pusher in self._pushers]).addCallback(lambda _: None)
 
 
@@ -189,12 +210,19 @@ def push_parts(
     message: Callable[[list[bytes]], bytes],
     seconds: float | None,
 ) -> Deferred[bool]:
-    """Make a message of parts, in slices, and push it; empty parts are none. Never fails."""
+    """Make a message of parts, in slices, and push it; empty parts are none.
+
+    Fires with whether the collector took it. Never fails: where the parts or the message could not
+    be made, that is logged, and it fires with False, as it does where it is cancelled, which stops
+    the making or aborts the request. `message` makes the body of the parts; `seconds` are as for
+    `Collector.push`.
+    """
 
     def push(made: list[bytes]) -> Deferred[bool]:
         return collector.push(message([part for part in made if part]), seconds)
 
     def failed(failure: Failure) -> bool:
+        """Return False, and log why no message could be made; being cancelled needs no line."""
         if not failure.check(CancelledError):
             _log.failure("What is to be pushed could not be made", failure)
         return False

@@ -13,11 +13,17 @@ class Reachability:
         self._up: bool | None = None
 
     def heard(self, up: bool) -> None:
+        """Keep whether the backend is there, as its health route said. Called by `Health` after
+        each probe."""
         self._up = up
 
     def ended(self, record: Record) -> None:
-        """A success is a good answer. One that does not come, or 503, says that it is away or
-        loads; any other failure says nothing of whether it is there."""
+        """Learn from a closed record whether the backend is there. Called for each, as one of the
+        `Accounts`.
+
+        A success is a good answer. One that does not come, or 503, says that it is away or loads;
+        any other failure says nothing of whether it is there.
+        """
         if record.backend_status is None:
             unreachable = record.outcome == "backend_unavailable"
             if unreachable or record.cause == "BACKEND_CONNECT_TIMEOUT":
@@ -28,5 +34,6 @@ class Reachability:
             self._up = True
 
     def value(self) -> float | None:
-        """1 or 0; None where nothing is known yet."""
+        """Return 1 where the backend can be reached, 0 where not; None where nothing is known yet.
+        Called when metrics are written or pushed."""
         return None if self._up is None else float(self._up)

@@ -1,4 +1,9 @@
-"""What is known of one request: the one source of its log line and of every metric."""
+"""What is known of one request: the one source of its log line and of every metric.
+
+An *exchange* is a request and its answer. An *operation* is a kind of request that a model answers,
+such as ``chat``; a *probe*, such as ``/readyz``, asks how the gateway is. The *outcome* is what
+became of an exchange, in one word, such as ``ok`` or ``client_error``.
+"""
 
 from __future__ import annotations
 
@@ -77,28 +82,42 @@ class Record:
     endings: tuple[Callable[[Record], None], ...] = ()
 
     def fail(self, error: GatewayError) -> None:
-        """Name what ended the exchange. The first reason is the true one: what follows it,
-        such as the connection that it cost, is a consequence."""
+        """Write down what ended the exchange. The first reason is the true one: what follows it,
+        such as the connection that it cost, is a consequence, and is ignored.
+
+        Called by whoever ends an exchange early: the request, its connection, the relay of a
+        stream.
+        """
         # Not the error itself is kept: its traceback leads to the prompt.
         if self.error is None:
             self.error, self.outcome, self.cause = error.code, error.outcome, error.cause
             self.limit = error.limit
 
     def at_end(self, ending: Callable[[Record], None]) -> None:
-        """Have `ending` called once, when the exchange has been closed."""
+        """Have `ending` called once, when the exchange has been closed: by `finish`, or at once
+        where it was closed before. Called by `Admission`, to give back a place and to charge
+        tokens."""
         if self.closed is None:
             self.endings += (ending,)
         else:
             ending(self)
 
     def finish(self) -> None:
-        """Do what was to be done at the end, and let go of it: a record may be kept for long."""
+        """Call what was to be done at the end, and let go of it: a record may be kept for long.
+
+        Called by `Accounts` once the record is closed. Raises what an ending raises; those that
+        come after it are then not called.
+        """
         endings, self.endings = self.endings, ()
         for ending in endings:
             ending(self)
 
     def close(self, now: float) -> bool:
-        """End the exchange at `now`; False where it had ended before."""
+        """End the exchange at `now`, and return True; False where it had ended before, and nothing
+        is changed.
+
+        Called by the edge. An exchange that nothing was sent for ends as if the client had left.
+        """
         if self.closed is not None:
             return False
         self.closed = now
@@ -114,12 +133,14 @@ class Record:
 
     @property
     def first_token_seconds(self) -> float | None:
-        """Seconds from the first byte in to the first token of a stream."""
+        """Return the seconds from the first byte in to the first token of a stream; None where none
+        came."""
         return None if self.first_token is None else self.first_token - self.opened
 
     @property
     def answer_seconds(self) -> float | None:
-        """Seconds from the call of the backend to the beginning of its answer."""
+        """Return the seconds from the call of the backend to the beginning of its answer; None
+        where the backend was not called, or has not answered."""
         if self.backend_began is None or self.answer_began is None:
             return None
         return self.answer_began - self.backend_began

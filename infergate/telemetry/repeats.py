@@ -1,5 +1,9 @@
 """Messages that come again and again, such as two for each connection that no descriptor is left
-for: some of each kind are logged, the rest is counted."""
+for: some of each kind are logged, the rest is counted.
+
+The log's observer asks `Repeats` of each event; whatever makes a line of one takes its text from
+`message_of`, which says how many were left out.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,12 @@ class Repeats:
     _kinds: dict[object, _Kind] = attrs.field(factory=dict, init=False)
 
     def lets_in(self, event: LogEvent) -> bool:
+        """Say whether an event is to be logged, and count it; that of an exchange or a request
+        always is.
+
+        Writes ``left_out`` into the event where others of its kind were left out before it. Called
+        by the log's observer for each event of a level that is written; raises nothing.
+        """
         if "record" in event or "request_id" in event:
             return True
         now = self._now()
@@ -52,6 +62,8 @@ class Repeats:
         return kind.count <= BURST
 
     def _kind(self, event: LogEvent, now: float) -> _Kind:
+        """Return the count of the events that come from the same place in the code; a new one
+        begins `now`."""
         # `message` is that of the older `log.msg`, whose format is the same for all.
         name = (event.get("log_namespace"), event.get("log_format"), event.get("message"))
         kind = self._kinds.get(name)
@@ -63,6 +75,7 @@ class Repeats:
 
 
 def message_of(event: LogEvent) -> str:
-    """The message of an event, with how many of its kind were left out before it."""
+    """Return the message of an event, with how many of its kind were left out before it: ``... (12
+    more of this kind left out)``. Called for both kinds of log lines."""
     left_out = event.get("left_out")
     return formatEvent(event) + (f" ({left_out} more of this kind left out)" if left_out else "")

@@ -44,16 +44,23 @@ did wrong is none, and neither is that it left."""
 
 
 def spans(ended: Ended, backend: tuple[str, int] | None) -> Iterator[bytes]:
-    """The serialized spans of an exchange; `backend` is the backend's host and port."""
+    """Yield the serialized spans of an exchange: one, or two where the backend was called.
+
+    `backend` is the backend's host and port, None where there is none. Called by `SpanPusher` when
+    a batch is pushed, a span at a time.
+    """
     yield _server_span(ended)
     if ended.record.backend_began is not None:
         yield _client_span(ended, backend)
 
 
 def _server_span(ended: Ended) -> bytes:
-    """The request as the client saw it. Attributes of few values are written once and kept; those
-    that are a request's own are written anew. Of an unknown method the name says no more than
-    ``HTTP``, since clients could make up names without end."""
+    """Return the span of the request as the client saw it.
+
+    Attributes of few values are written once and kept; those that are a request's own are written
+    anew. Of an unknown method the name says no more than ``HTTP``, since clients could make up
+    names without end.
+    """
     record = ended.record
     method = record.method if record.method in METHODS else "_OTHER"
     known = [
@@ -87,8 +94,11 @@ def _server_span(ended: Ended) -> bytes:
 
 
 def _client_span(ended: Ended, backend: tuple[str, int] | None) -> bytes:
-    """The call of the backend. What is no operation, such as the list of models, is named by its
-    method. The last event is the end of the answer, which may come before the client has it."""
+    """Return the span of the call of the backend.
+
+    What is no operation, such as the list of models, is named by its method. The last event is the
+    end of the answer, which may come before the client has it.
+    """
     record, usage = ended.record, ended.record.usage
     assert record.backend_began is not None
     known = []
@@ -126,7 +136,12 @@ def _client_span(ended: Ended, backend: tuple[str, int] | None) -> bytes:
 
 
 def _ids(record: Record, span_id: str | None, parent_id: str | None) -> bytes:
-    """The trace, the span, the span above it, and the state that a client sent."""
+    """Return the fields of the trace, the span, the span above it, and the state that a client
+    sent.
+
+    Ids come in hexadecimal digits and are written as bytes; a `parent_id` of None is a span without
+    one above it.
+    """
     ids = field(_TRACE_ID, bytes.fromhex(record.trace_id or ""))
     ids += field(_SPAN_ID, bytes.fromhex(span_id or ""))
     if parent_id is not None:
@@ -137,13 +152,17 @@ def _ids(record: Record, span_id: str | None, parent_id: str | None) -> bytes:
 
 
 def _named(name: str, start: int, end: int) -> bytes:
-    """The name of a span and its two timestamps, which are fixed numbers of 64 bits."""
+    """Return the fields of a span's name and its two timestamps, in nanoseconds since 1970: fixed
+    numbers of 64 bits. Called for either span."""
     text = field(_NAME, name.encode("utf-8", "replace"))
     return text + _START + pack("<Q", start) + _END + pack("<Q", end)
 
 
 def _attributes(record: Record, known: list[bytes]) -> Iterator[bytes]:
-    """The attributes, and the status where the exchange was an error."""
+    """Yield the fields of the attributes, and of the status where the exchange was an error.
+
+    `known` are attributes that are serialized already; an error's code is added to them.
+    """
     failed = record.outcome in FAILURES or (record.status or 0) >= 500
     if failed and record.error is not None:
         known.append(attribute("error.type", record.error))
@@ -154,6 +173,6 @@ def _attributes(record: Record, known: list[bytes]) -> Iterator[bytes]:
 
 
 def _event(name: str, at: int) -> bytes:
-    """An event of a span: a name and a timestamp."""
+    """Return the field of an event of a span: a name and a timestamp, in nanoseconds since 1970."""
     event = _EVENT_TIME + pack("<Q", at) + field(_EVENT_NAME, name.encode("ascii"))
     return field(_EVENT, event)

@@ -23,14 +23,14 @@ class Target(Protocol):
     """What `LogWriter` writes to."""
 
     def send(self, data: bytes) -> int:
-        """Write what can be written now; the number of bytes that were.
+        """Write what can be written now, and return the number of bytes that were.
 
-        Raises `BlockingIOError` where that is none, and another `OSError` where there never will
-        be a reader, or no room on the disk.
+        Raises `BlockingIOError` where that is none, and another `OSError` where there never will be
+        a reader, or no room on the disk.
         """
 
     def fileno(self) -> int:
-        """The descriptor, which can be polled where `send` raises `BlockingIOError`."""
+        """Return the descriptor, which can be polled where `send` raises `BlockingIOError`."""
 
 
 class Descriptor:
@@ -49,7 +49,8 @@ class Descriptor:
 class LogFile(Descriptor):
     """A file that lines are appended to, wherever its end then is: `logrotate` may truncate it.
 
-    `reopen` opens what stands under its path by then: `logrotate` may have moved it.
+    `reopen` opens what stands under its path by then: `logrotate` may have moved it. Making one
+    creates the file where there is none, and raises `OSError` where it cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -57,10 +58,15 @@ class LogFile(Descriptor):
         super().__init__(self._open())
 
     def _open(self) -> int:
+        """Open the file to append to, and return its descriptor. Raises `OSError` where that
+        fails."""
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def reopen(self) -> None:
-        """Raises `OSError` where the path cannot be opened; the open file then stays in use."""
+        """Open the path anew, and close the old file. Called by the function `reopen`.
+
+        Raises `OSError` where the path cannot be opened; the open file then stays in use.
+        """
         old, self._fd = self._fd, self._open()
         os.close(old)
 
@@ -70,6 +76,8 @@ class SharedDescriptor(Descriptor):
     that it shares is set for the length of a write."""
 
     def send(self, data: bytes) -> int:
+        """Write what can be written now, as `Target.send`; the flag is put back whatever
+        happens."""
         blocking = os.get_blocking(self._fd)
         os.set_blocking(self._fd, False)
         try:
@@ -85,6 +93,7 @@ class Socket:
         self._socket = socket.socket(fileno=os.dup(fd))
 
     def send(self, data: bytes) -> int:
+        """Write what can be written now, as `Target.send`, by a flag of this one call."""
         return self._socket.send(data, socket.MSG_DONTWAIT)
 
     def fileno(self) -> int:
@@ -92,7 +101,10 @@ class Socket:
 
 
 def target_of(fd: int) -> Target:
-    """The way to write to an open descriptor, of whatever kind, without ever waiting."""
+    """Return the way to write to an open descriptor, of whatever kind, without ever waiting.
+
+    Called by `tap` for standard output. Raises `OSError` where the descriptor is not open.
+    """
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
         return Socket(fd)
@@ -106,9 +118,10 @@ def target_of(fd: int) -> Target:
 
 
 def reopen(target: Target) -> None:
-    """Open a log file anew, as `logrotate` asks for; anything else needs no such thing.
+    """Open a log file anew, as `logrotate` asks for by SIGUSR1; anything else needs no such thing.
 
-    What goes wrong is logged to the file that is still open.
+    Called by `tap`'s signal handler, in the reactor's thread. Raises nothing: what goes wrong is
+    logged to the file that is still open.
     """
     if not isinstance(target, LogFile):
         return

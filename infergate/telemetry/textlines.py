@@ -43,6 +43,8 @@ class TextLines:
         self._colours = colours
 
     def __call__(self, event: LogEvent) -> str:
+        """Return the line of an event, with its line end; a message of several lines goes on
+        indented."""
         record = event.get("record")
         level = level_name(event)
         clock = time.strftime("%H:%M:%S", time.localtime(event.get("log_time", 0.0)))
@@ -53,17 +55,20 @@ class TextLines:
         return f"{clock} {self._paint(status, _colour(record, level))} {rest}\n"
 
     def _paint(self, text: str, colour: str | None) -> str:
+        """Return a text in a colour, such as `RED`, where the terminal shows colours; None is no
+        colour."""
         return f"{colour}{text}{PLAIN}" if self._colours and colour is not None else text
 
 
 def shows_colours(fd: int) -> bool:
-    """Whether a descriptor is a terminal that shows colours, which nobody has asked it not to
-    (https://no-color.org)."""
+    """Say whether a descriptor is a terminal that shows colours, which nobody has asked it not to
+    (https://no-color.org). Called by `tap`."""
     capable = os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
     return capable and os.isatty(fd)
 
 
 def _message(event: LogEvent) -> str:
+    """Return the message of an event other than an exchange, with its traceback, escaped."""
     trace = traceback_of(event).get("traceback")
     message = message_of(event) + (f"\n{trace}" if trace else "")
     # What an event quotes may hold line ends: what follows one is seen to belong to it.
@@ -71,14 +76,19 @@ def _message(event: LogEvent) -> str:
 
 
 def _colour(record: Record, level: str) -> str:
-    """A stream that broke under 200 is red like a 502, a probe that answers 503 yellow."""
+    """Return the colour of the status in an exchange's line; `level` is the name of its event's
+    level.
+
+    A stream that broke under 200 is red like a 502, a probe that answers 503 yellow.
+    """
     if level == "error" or record.status == 500:
         return RED
     return YELLOW if level == "warn" or (record.status or 0) >= 400 else GREEN
 
 
 def _parts(record: Record) -> Iterator[str]:
-    """What is known of an exchange, after its time and status."""
+    """Yield what is known of an exchange, after its time and status: the words of its line, in
+    order. Called by `TextLines`, which cuts the line where they are too many."""
     yield _text(record.method or "-", ID)
     yield record.operation or _text(record.path or "-", PATH)
     if record.model:
@@ -97,7 +107,7 @@ def _parts(record: Record) -> Iterator[str]:
 
 
 def _duration(seconds: float) -> str:
-    """Three digits or so, as people say it: ``4ms``, ``2.41s``, ``3m07s``."""
+    """Return a time with three digits or so, as people say it: ``4ms``, ``2.41s``, ``3m07s``."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 59.995:
@@ -106,13 +116,14 @@ def _duration(seconds: float) -> str:
 
 
 def _text(text: str, columns: int, end: str = "…") -> str:
-    """A text of the client's, in one word: it cannot look like the next column."""
+    """Return a text of the client's in one word, escaped and cut: it cannot look like the next
+    column."""
     return _cut(escaped(text).replace(" ", "\u00b7"), columns, end)
 
 
 def _cut(text: str, columns: int, end: str = "…") -> str:
-    """At most so many columns of a text, of which Chinese characters take two each. What was cut
-    off shows by the `end`, which takes its columns too."""
+    """Return at most so many columns of a text, of which Chinese characters take two each. What was
+    cut off shows by the `end`, which takes its columns too."""
     if len(text) * 2 <= columns:
         return text
     widths = [2 if east_asian_width(character) in "WF" else 1 for character in text]

@@ -7,9 +7,14 @@ from infergate.telemetry.record import Record
 
 
 def server_timing(record: Record) -> bytes | None:
-    """What is known when the head of the answer goes out: `admission` (who it is, and what is left
-    of its limits), `checks` (of the body, once it is there), and `backend`, from the call to the
-    head of a reply or the first event of a stream. None where nothing is known."""
+    """Return what is known when the head of the answer goes out: `admission` (who it is, and what
+    is left of its limits), `checks` (of the body, once it is there), and `backend`, from the call
+    to the head of a reply or the first event of a stream.
+
+    The header field's value has milliseconds: ``admission;dur=0.21, checks;dur=0.08,
+    backend;dur=81.40``. None where nothing is known. Called by `Request.begin` for the answer to an
+    operation.
+    """
     parts = [
         (b"admission", record.admission_seconds),
         (b"checks", record.check_seconds),

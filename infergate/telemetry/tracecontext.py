@@ -35,10 +35,14 @@ class TraceContext:
 
 
 def read_trace(fields: dict[bytes, list[bytes]]) -> TraceContext | None:
-    """The context in the header fields of a request, their names in lower case.
+    """Return the context in the header fields of a request, their names in lower case.
 
     None where there is none, or where it is broken: malformed, given twice, of version ``ff``, or
-    with an id of zeros (3.2.2). Then a new trace begins here, and none of it is passed on.
+    with an id of zeros (3.2.2). Then a new trace begins here, and none of it is passed on. Called
+    for each request that brings a ``traceparent``; raises nothing. A good one has a version, the
+    ids of a trace and of the caller's span, and flags:
+
+        00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
     """
     values = fields.get(b"traceparent")
     if values is None or len(values) != 1:
@@ -62,7 +66,9 @@ def read_trace(fields: dict[bytes, list[bytes]]) -> TraceContext | None:
 
 
 def _tracestate(values: list[bytes]) -> bytes | None:
-    """The state of a trace, its fields joined (RFC 9110, 5.3); None where it is broken or empty."""
+    """Return the state of a trace, its fields joined (RFC 9110, 5.3), such as
+    ``vendor=a1,other=b2``; None where it is broken or empty. A broken state costs the state alone,
+    not the trace."""
     members = [member.strip(b" \t") for member in b",".join(values).split(b",")]
     members = [member for member in members if member]
     if not members or len(members) > MAX_MEMBERS or not all(map(_MEMBER.fullmatch, members)):
@@ -73,8 +79,9 @@ def _tracestate(values: list[bytes]) -> bytes | None:
 def backend_fields(
     trace: TraceContext | None, ours: bytes | None = None
 ) -> dict[bytes, list[bytes]]:
-    """The header fields that go to the backend: the client's context as it came, or with `ours` our
-    own ``traceparent`` and the client's state."""
+    """Return the header fields that go to the backend: the client's context as it came, or with
+    `ours` our own ``traceparent`` and the client's state. Empty where there is neither. Called by
+    the worker for each call of the backend."""
     fields = {}
     traceparent = ours or (None if trace is None else trace.traceparent)
     if traceparent is not None:

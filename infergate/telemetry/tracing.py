@@ -1,7 +1,8 @@
 """Traces of our own: which requests are traced, and by what ids.
 
 Every request gets a span's id, whether it is recorded or not: the backend's own spans, and the log,
-then fit to what the client knows.
+then fit to what the client knows. An id is 32 hexadecimal digits for a trace and 16 for a span; a
+trace is *recorded* where its spans are pushed to a collector.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Ended:
     epoch: int
 
     def at(self, seconds: float) -> int:
-        """A time of the record, in nanoseconds since 1970."""
+        """Convert a time of the record, in seconds on its clock, to nanoseconds since 1970."""
         return self.epoch + int(seconds * 1e9)
 
 
@@ -49,7 +50,10 @@ class Tracer:
 
     def began(self, record: Record) -> None:
         """Give an exchange its ids: of the trace, the client's or a new one; of our span; and of
-        the span of the call of the backend, which the backend hears of."""
+        the span of the call of the backend, which the backend hears of.
+
+        Whether the trace is recorded is decided here, once. All of it is written into the record.
+        """
         trace = record.trace
         # All three ids at once. That one of them is 0, which is none, does not happen.
         digits = f"{self._random.getrandbits(256):064x}"
@@ -64,6 +68,11 @@ class Tracer:
         record.traceparent = text.encode("ascii")
 
     def ended(self, record: Record) -> None:
+        """Hand a closed record to `export` where it is recorded.
+
+        A probe or a HEAD request is never handed over, and loses its span's id: what asks how the
+        gateway is has no span, and so its log line shall name none.
+        """
         if record.probe or record.method == "HEAD":
             # Of what asks how the gateway is there is no span, and so no id of one.
             record.trace_id = None if record.trace is None else record.trace.trace_id
@@ -73,27 +82,36 @@ class Tracer:
 
 
 def always(trace_id: str, parent: bool | None) -> bool:
+    """Record every trace: the sampler ``always_on``."""
     return True
 
 
 def never(trace_id: str, parent: bool | None) -> bool:
+    """Record no trace: the sampler ``always_off``."""
     return False
 
 
 def ratio(part: float) -> Sampler:
-    """So large a part of all traces, the same ones at every service that asks by their ids."""
+    """Return a sampler that records so large a part of all traces, from 0 to 1: the same ones at
+    every service that asks by their ids. Called by `config.otel` for ``traceidratio``.
+
+    The sampler looks at the last 16 of an id's 32 hexadecimal digits.
+    """
     bound = round(part * (1 << 64))
 
     def sample(trace_id: str, parent: bool | None) -> bool:
+        """Say whether the trace is within the part."""
         return int(trace_id[16:], 16) < bound
 
     return sample
 
 
 def parent_based(root: Sampler) -> Sampler:
-    """What the caller says of its trace; `root` decides on those that begin here."""
+    """Return a sampler that does what the caller says of its trace; `root` decides on those that
+    begin here. Called by `config.otel` for ``parentbased_always_on`` and its like."""
 
     def sample(trace_id: str, parent: bool | None) -> bool:
+        """Do as the caller does, where there is one."""
         return root(trace_id, None) if parent is None else parent
 
     return sample
