@@ -188,6 +188,7 @@ def make_policies(rules: Mapping[str, Options], rate: Rate | None) -> Policies:
     known: dict[int, Policy] = {}
 
     def policy(own: Options) -> Policy:
+        """Return the policy of a name with these options of its own, made once for each object."""
         made = known.get(id(own))
         if made is None:
             made = known[id(own)] = _policy({**defaults, **own}, rate)

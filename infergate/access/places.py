@@ -29,5 +29,5 @@ class Places:
             del self._taken[who]
 
     def taken(self, who: str) -> int:
-        """How many places of `who` are taken."""
+        """Return how many places of `who` are taken."""
         return self._taken.get(who, 0)

@@ -58,7 +58,9 @@ _log = Logger(namespace="infergate")
 
 @attrs.define(eq=False, repr=False)
 class RedisLink:
-    """`start` first, then `run` at any time, `stop` at the end.
+    """The one connection to Redis of this process. `start` first, then `run` at any time, `stop` at
+    the end; all of it in the reactor's thread. Made by `wiring.stores`; `SharedLimits` calls `run`,
+    and the service starts and stops it.
 
     `reach` makes a new endpoint for each attempt, so that a name is looked up again and a failover
     is followed; `state` is what Redis is told first, and what it is called in the log. Whenever
@@ -84,7 +86,7 @@ class RedisLink:
 
     @property
     def up(self) -> bool:
-        """Whether a question would be asked now."""
+        """Whether a question would be asked now. Read by the metrics at each scrape."""
         return self._protocol is not None
 
     def start(self) -> None:
@@ -93,7 +95,8 @@ class RedisLink:
 
     def stop(self) -> Deferred[None]:
         """End the connection, once Redis has answered what it was told last: the charges of the
-        last exchanges among it."""
+        last exchanges among it. The Deferred fires after `ANSWER` seconds and `ITERATION` at the
+        most, and never fails. Nothing is tried or logged from then on."""
         self._stopped = True
         if self._next is not None and self._next.active():
             self._next.cancel()
@@ -105,9 +108,9 @@ class RedisLink:
         return last.addBoth(lambda _: self._drop())
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
-        """What `script` answers. Fails with `RedisAway`, after `ANSWER` seconds at the most, or
-        twice that for one that has waited for the first attempt. Whether a script that got no
-        answer was run nobody knows.
+        """Have Redis run `script`, and return what it answers, as txredisapi reads it. Fails with
+        `RedisAway`, after `ANSWER` seconds at the most, or twice that for one that has waited for
+        the first attempt. Whether a script that got no answer was run nobody knows.
 
         Of a script txredisapi sends the text once on each connection, and from then on its digest
         (EVALSHA); the text again where Redis has forgotten it.
@@ -123,8 +126,9 @@ class RedisLink:
         return connected.addCallback(lambda _: self.run(script, keys, arguments))
 
     def _answered(self, protocol: RedisProtocol, answer: Deferred[Any]) -> Deferred[Any]:
-        """An answer in time; without one, or with an error, Redis is away. Whoever asks may cancel,
-        which is no fault of Redis's: its answer is still awaited, and thrown away.
+        """Return the `answer` of Redis as a Deferred that fails with `RedisAway` where it is late
+        or an error; Redis then counts as away. Whoever asks may cancel, which is no fault of
+        Redis's: its answer is still awaited, and thrown away.
 
         `protocol` is the connection that was asked. Where another has taken its place meanwhile,
         what becomes of this answer says nothing of that one.
@@ -134,11 +138,14 @@ class RedisLink:
         # Timers run before sockets are read: an answer that came while the event loop was busy is
         # there one iteration after the time for it has passed.
         def overdue() -> None:
+            """Give the answer up, one iteration of the event loop from now."""
             timers.append(self._clock.callLater(ITERATION, answer.cancel))
 
         timers = [self._clock.callLater(ANSWER, overdue)]
 
         def ended(result: Any) -> None:
+            """Pass the answer on to whoever asked; with an error, or given up, it is a
+            `RedisAway`."""
             for timer in timers:
                 if timer.active():
                     timer.cancel()
@@ -155,8 +162,9 @@ class RedisLink:
         return asked
 
     def _attempt(self) -> None:
-        """Try once to connect, within `CONNECT` seconds. Each outcome has the next call on the
-        clock: a probe where it is up, another attempt where it is not."""
+        """Try once to connect, within `CONNECT` seconds. Called by `start`, and by the timer while
+        Redis is away. Each outcome has the next call on the clock: a probe where it is up, another
+        attempt where it is not. Raises nothing."""
         if self._stopped:
             return
         attempt = Deferred.fromCoroutine(self._connect())
@@ -165,8 +173,9 @@ class RedisLink:
 
     async def _connect(self) -> None:
         """Connect, log in, and only then let questions be asked. A Redis that was away may have
-        forgotten what was used: `before_up` has the budgets read anew before anybody counts by
-        it, and `on_up` charges what could not be charged meanwhile."""
+        forgotten what was used: `before_up` has the budgets read anew before anybody counts by it,
+        and `on_up` charges what could not be charged meanwhile. Raises whatever keeps it from that;
+        the connection is closed then."""
         protocol = await connected(self._reach, self._state)
         try:
             if self._said_away:
@@ -185,16 +194,20 @@ class RedisLink:
         self._later(PROBE, self._probe)
 
     def _not_connected(self, failure: Failure) -> None:
+        """Note that an attempt failed or took too long; what failed is said in the log, but for an
+        attempt that `stop` has ended."""
         self._connecting = None
         if not self._stopped:
             self._away(away_reason(failure))
 
     def _lost(self, protocol: RedisProtocol) -> None:
+        """Note that a connection was lost. One that was given up before is nobody's loss."""
         if protocol is self._protocol:
             self._away("the connection was lost")
 
     def _away(self, why: str) -> None:
-        """Redis is away from now on; the log says so once."""
+        """Take Redis for away from now on, and try again in `AGAIN` seconds. The log says so once,
+        with `why`, which holds no password."""
         self._drop()
         self._end_first()
         if not self._said_away and not self._stopped:
@@ -203,13 +216,15 @@ class RedisLink:
         self._later(AGAIN, self._attempt)
 
     def _drop(self) -> None:
+        """Close the connection at once, if there is one. Answers that are awaited on it fail."""
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.transport.abortConnection()
 
     def _probe(self) -> None:
-        """Ask whether Redis is still there. It writes, since a replica that may not be written to
-        would answer a PING, and the limits could not be counted there."""
+        """Ask whether Redis is still there; called by the timer each `PROBE` seconds while it is
+        up. It writes, since a replica that may not be written to would answer a PING, and the
+        limits could not be counted there."""
         protocol = self._protocol
         if protocol is not None:
             self._later(PROBE, self._probe)
@@ -217,14 +232,16 @@ class RedisLink:
             self._answered(protocol, probe).addErrback(lambda failure: failure.trap(RedisAway))
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
-        """Call `what` next, in place of what was to be called; nothing once the link is stopped."""
+        """Call `what` next, in `seconds`, in place of what was to be called; nothing once the link
+        is stopped."""
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._next = None if self._stopped else self._clock.callLater(seconds, what)
 
     def _end_first(self) -> None:
-        """The first attempt has ended: those who waited for it ask again, and get an answer or
-        `RedisAway`. Some may have given up before, after `ANSWER` seconds."""
+        """Let those who waited for the first attempt ask again, now that it has ended: they get an
+        answer or `RedisAway`. Some may have given up before, after `ANSWER` seconds. Called
+        whenever Redis comes or goes, and does nothing from the second call on."""
         waiting, self._first = self._first or [], None
         for one in waiting:
             if not one.called:
@@ -232,8 +249,11 @@ class RedisLink:
 
 
 async def connected(reach: Callable[[], IStreamClientEndpoint], state: SharedState) -> Any:
-    """A connection of txredisapi's that is logged in and may be written to; raises what keeps it
-    from that, of which `away_reason` says why."""
+    """Connect to Redis by the endpoint that `reach` makes, and return a connection of txredisapi's
+    that is logged in and may be written to. Called by `RedisLink` for each attempt, and by
+    ``infergate check``; both give it a time limit of their own, and close what it returns. Raises
+    whatever keeps it from that, such as a `ConnectError`, a `RedisAway` or a `ResponseError`, of
+    which `away_reason` says why."""
     factory = _Factory(state)
     protocol: Any = await reach().connect(factory)
     try:
@@ -250,7 +270,8 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]  # of a library without ty
     """One connection of txredisapi's. It tells its factory what becomes of it."""
 
     def connectionLost(self, reason: Failure) -> None:
-        """Say why: a certificate, for example. txredisapi keeps that to itself."""
+        """Tell the factory why the connection ended: a certificate, for example. txredisapi keeps
+        that to itself."""
         self.factory.connectionError(away_reason(reason))
         super().connectionLost(reason)
 
@@ -271,6 +292,8 @@ class _Factory(Factory):
         self.ready: Deferred[None] = Deferred()
 
     def buildProtocol(self, address: object) -> RedisProtocol:
+        """Return a connection that will send AUTH and SELECT by itself as far as the `state` asks
+        for them; Twisted calls it once, when the socket is connected."""
         state = self._state
         protocol = _Protocol(password=state.password, username=state.username, dbid=state.database)
         protocol.factory = self
@@ -278,24 +301,29 @@ class _Factory(Factory):
         return protocol
 
     def _connected(self, _: object) -> None:
+        """Fire `ready`; called by txredisapi's connection once it has logged in."""
         if not self.ready.called:
             self.ready.callback(None)
 
     def connectionError(self, why: str) -> None:
-        """Called by txredisapi where it cannot log in."""
+        """Fail `ready` with a `RedisAway` that says `why`. Called by txredisapi where it cannot log
+        in, and by `_Protocol` when the connection is lost."""
         if not self.ready.called:
             self.ready.errback(RedisAway(why.removeprefix("Redis error: ")))
 
     def stopTrying(self) -> None:
-        """Called by txredisapi before that; there is nothing here that tries."""
+        """Do nothing: called by txredisapi before `connectionError`, and nothing here tries by
+        itself."""
 
 
 def _as_away(failure: Failure) -> Any:
+    """Raise `RedisAway` in place of the timeout of a question that waited to be asked."""
     raise RedisAway(away_reason(failure))
 
 
 def away_reason(failure: Failure) -> str:
-    """Why, in one line. Redis's errors hold no password."""
+    """Return why Redis could not be asked, in one line for the log. Redis's errors hold no
+    password. Called with the failure of an attempt, of an answer, or of ``infergate check``."""
     if failure.check(TimeoutError):
         return f"no connection within {CONNECT} s"
     text = " ".join(failure.getErrorMessage().split())

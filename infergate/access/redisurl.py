@@ -30,7 +30,8 @@ ALLOWED = (
 @attrs.frozen
 class SharedState:
     """A Redis server: at `host` and `port`, with TLS or without, or at the socket `path`. An empty
-    user or password is none."""
+    user or password is none. Made by `parse_shared_state`; `wiring.stores` connects to it, and
+    `redislink` logs in with it. Its repr shows neither user nor password."""
 
     host: str = ""
     port: int = 6379
@@ -41,14 +42,17 @@ class SharedState:
     database: int | None = None
 
     def __str__(self) -> str:
-        """Where it is, without a secret."""
+        """Return where the server is, without a secret: ``cache:6379``, ``[2001:db8::1]:6379`` or
+        ``unix:/run/redis.sock``."""
         if self.path is not None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_shared_state(text: str) -> SharedState:
-    """A `SHARED_STATE`; raises `ValueError` with what is allowed."""
+    """Convert a `SHARED_STATE`, as in the examples above, into the server that it names. Called by
+    `config.settings` when the setting is read; raises `ValueError`, which says what is allowed and
+    shows no part of the text, for anything else."""
     if text.startswith("unix:/") and text.isprintable():
         path = text.removeprefix("unix:")
         return SharedState(path=f"/{path.lstrip('/')}")

@@ -43,19 +43,22 @@ class RedisAway(Exception):
 
 
 class Link(Protocol):
-    """A connection to Redis that is there or is away (`RedisLink`)."""
+    """A connection to Redis that is there or is away (`redislink.RedisLink`). `up` says whether a
+    question would be asked now."""
 
     @property
     def up(self) -> bool: ...
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
-        """What a script answers; fails with `RedisAway`."""
+        """Have Redis run a script, and return what it answers; fails with `RedisAway`."""
 
 
 @implementer(ILimits)
 @attrs.define(eq=False, repr=False)
 class SharedLimits:
     """Asks Redis, and counts in this process too, so that `local` can go on where Redis was when it
-    is away. With `refuse`, whoever has a limit is then refused instead."""
+    is away. With `refuse`, whoever has a limit is then refused instead. Made by
+    `wiring.callers.limits` where `SHARED_STATE` is set, and asked by `Admission` as any `ILimits`;
+    the link calls `settle` when Redis is back."""
 
     _link: Link
     _local: LocalLimits
@@ -64,29 +67,34 @@ class SharedLimits:
     _owed: dict[str, tuple[Account, int]] = attrs.field(factory=dict, init=False)
 
     def ask(self, account: Account, costs: bool) -> Verdict | Deferred[Verdict]:
+        """Return the verdict of Redis, as a Deferred; at once for an account that has no limit.
+        Fails with `LimitsUnavailable` where Redis is away and `refuse` is set."""
         if not _is_limited(account):
             return Verdict()
         return Deferred.fromCoroutine(self._ask(account, costs))
 
     def look(self, account: Account) -> Verdict | Deferred[Verdict]:
+        """Return how the account stands in Redis, or in this process while Redis is away."""
         if not _is_limited(account):
             return Verdict()
         return Deferred.fromCoroutine(self._look(account))
 
     def charge(self, account: Account, tokens: int) -> None:
+        """Add the tokens to the counts of this process, and have Redis add them to its own."""
         self._local.charge(account, tokens)
         if tokens and account.name is not None and account.policy.tokens:
             self._charge(account, tokens)
 
     def settle(self) -> None:
-        """Redis is back: charge what was owed meanwhile."""
+        """Charge what was owed while Redis was away. Called by the link each time that Redis is
+        back; what fails again is owed again."""
         owed, self._owed = self._owed, {}
         for account, tokens in owed.values():
             self._charge(account, tokens)
 
     async def _ask(self, account: Account, costs: bool) -> Verdict:
-        """Redis's verdict; where Redis is away that of this process alone, or with `refuse` a
-        `LimitsUnavailable`."""
+        """Return Redis's verdict; where Redis is away that of this process alone. Raises
+        `LimitsUnavailable` instead with `refuse`, but for the account of wrong credentials."""
         try:
             rate, tokens = await self._question(account, take=True, costs=costs)
         except RedisAway:
@@ -97,6 +105,7 @@ class SharedLimits:
         return verdict(rate, tokens, waits(tokens, costs))
 
     async def _look(self, account: Account) -> Verdict:
+        """Return how the account stands, by Redis or else by this process; takes nothing."""
         try:
             return Verdict(*await self._question(account, take=False, costs=False))
         except RedisAway:
@@ -106,7 +115,8 @@ class SharedLimits:
         self, account: Account, *, take: bool, costs: bool
     ) -> tuple[Decision | None, tuple[Spent, ...]]:
         """Ask Redis how the rate and each budget stand, and with `take` take one request from the
-        rate. Raises `RedisAway`."""
+        rate. Return both, None in place of the rate where the account has none; what Redis says of
+        the budgets is taken over into `local`. Raises `RedisAway`."""
         policy, local = account.policy, self._local
         rate = policy.rate
         count, period = (0, 1) if rate is None else (rate.count, rate.period)
@@ -128,7 +138,7 @@ class SharedLimits:
     def _charge(self, account: Account, tokens: int) -> None:
         """Have Redis add the tokens to each budget of the account, and do not wait for it. What it
         does not answer is owed; what it did without its answer coming back is charged twice, which
-        is the safe side of the two."""
+        is the safe side of the two. Raises nothing."""
         local = self._local
         arguments: list[Any] = [tokens]
         for budget in account.policy.tokens:
@@ -138,22 +148,28 @@ class SharedLimits:
         charging.addErrback(lambda failure: self._owe(account, tokens))
 
     def _owe(self, account: Account, tokens: int) -> None:
-        """Keep the tokens for `settle`, added up by account, as far as there is room for it."""
+        """Keep the tokens for `settle`, added up by account, for up to `MAX_OWED` accounts; those
+        of any other stay in the counts of this process alone."""
         _, owed = self._owed.get(account.bucket, (account, 0))
         if owed or len(self._owed) < MAX_OWED:
             self._owed[account.bucket] = account, owed + tokens
 
 
 def _text(arguments: Sequence[Any]) -> str:
+    """Return the arguments of a script as the one text that it splits."""
     return " ".join(map(str, arguments))
 
 
 def _is_limited(account: Account) -> bool:
+    """Return whether Redis has to be asked at all: the account has a rate, or a name and token
+    budgets."""
     policy: Policy = account.policy
     return policy.rate is not None or (account.name is not None and bool(policy.tokens))
 
 
 def _keys(account: Account) -> list[str]:
+    """Return the keys of the account's budgets in Redis, in the order of the budgets, to which the
+    scripts add when the window began: ``infergate:tokens:day:alice``. None for an address."""
     if account.name is None:
         return []
     name = kept_key(account.name)
@@ -161,7 +177,8 @@ def _keys(account: Account) -> list[str]:
 
 
 def _decision(rate: Rate, allowed: bool, used: float) -> Decision:
-    """What the rate says, of whose bucket so many microseconds are used."""
+    """Return what the rate says, of whose bucket so many microseconds are `used`: after the
+    request, where it was `allowed` and taken."""
     full = rate.period * 1_000_000
     cost = full / rate.count
     wait = 0 if allowed else max(1, math.ceil((used + cost - full) / 1_000_000))

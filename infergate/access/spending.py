@@ -1,4 +1,10 @@
-"""Tokens used in the current windows, in the memory of one process."""
+"""Tokens used in the current windows, in the memory of one process.
+
+A budget is a `TokenLimit`: so many tokens in each window of a kind, as in ``tokens=1000/day``. A
+window is a minute, an hour, a day, a week or a month of the calendar in UTC, and the current one is
+that in which it is now. Callers are names, as an `Account` has them. Everything here runs in the
+reactor's thread, and waits for nothing.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +40,7 @@ class Held(Struct, gc=False):
     """What `tightest` found of a caller with these `budgets`: the one with least left, when its
     window ends, and the tokens used in it. What is charged to all budgets alike leaves that as it
     is, so it is only summed up here, in `charged`, until somebody asks more. From `since` on and
-    before `until` all windows are current."""
+    before `until`, both in seconds since 1970, all windows are current."""
 
     budgets: Sequence[TokenLimit]
     least: TokenLimit
@@ -75,14 +81,17 @@ class Spending:
         self._held: dict[str, Held] = {}
 
     def __len__(self) -> int:
+        """Return the number of callers that are held, `capacity` at the most."""
         return len(self._used)
 
     def bounds(self, window: str) -> tuple[int, int]:
-        """The beginning and the end of the current `window`."""
+        """Return the seconds since 1970 at which the current `window` began and ends."""
         return self._bounds_at(window, self._look())
 
     def spent(self, caller: str, budgets: Iterable[TokenLimit]) -> list[Spent]:
-        """How each budget of `caller` stands in its current window."""
+        """Return how each budget of `caller` stands in its current window, in the order of
+        `budgets`. A caller who is new here is remembered from now on, in place of the one that came
+        longest ago."""
         now = self._look()
         self._settle(caller)
         own = self._of(caller)
@@ -97,8 +106,10 @@ class Spending:
         return spent
 
     def tightest(self, caller: str, budgets: Sequence[TokenLimit]) -> tuple[Spent, ...]:
-        """Of the same, the budget with least left, and behind it, where one is used up, that of
-        these whose window is over last."""
+        """Return the budget with least left, and behind it, where one is used up, the used-up one
+        whose window is over last, if that is another. Called by `LocalLimits` before each
+        operation; `budgets` must not be empty. As long as the same tuple of budgets is asked for in
+        the same windows, one number answers."""
         now = self._wall()
         held = self._held.get(caller)
         if held is not None and held.budgets is budgets and held.since <= now < held.until:
@@ -121,19 +132,23 @@ class Spending:
         return (least, last) if latest and last is not least else (least,)
 
     def used(self, caller: str, window: str) -> int:
-        """What `caller` has used in the current `window`."""
+        """Return the tokens that `caller` has used in the current `window`. A caller who is new
+        here is remembered from now on."""
         (spent,) = self.spent(caller, [TokenLimit(1, window)])
         return spent.used
 
     def peek(self, caller: str, window: str) -> int:
-        """The same, without remembering a caller that has not come yet."""
+        """Return the same, without remembering a caller that has not come yet. For the metrics,
+        which ask about many callers at each scrape."""
         if caller in self._used:
             return self.used(caller, window)
         began, totals = self._known.get(window, (0, {}))
         return totals.get(caller, 0) if began == self.bounds(window)[0] else 0
 
     def current(self) -> Iterator[tuple[str, list[tuple[str, int]]]]:
-        """Every caller that is held, with what it has used in each current window."""
+        """Return, one after another, every caller that is held, with the names of the current
+        windows in which it was counted and the tokens used in each. Callers must not be added
+        meanwhile."""
         for caller, windows in self._used.items():
             self._settle(caller)
             yield (
@@ -146,7 +161,8 @@ class Spending:
             )
 
     def add(self, caller: str, budgets: Iterable[TokenLimit], tokens: int) -> None:
-        """Charge `tokens` to the current window of each budget."""
+        """Charge `tokens` to the current window of each budget. Called by `LocalLimits` for each
+        exchange that has ended, and with what Redis knows of other processes."""
         now = self._wall()
         held = self._held.get(caller)
         if held is not None and held.budgets is budgets and held.since <= now < held.until:
@@ -165,8 +181,10 @@ class Spending:
             own[window] = began, current[1] + tokens
 
     def learn(self, window: str, began: int, totals: Mapping[str, int]) -> None:
-        """Take over what all callers have used, up to now, in the `window` that `began` then. What
-        was counted here is part of it. Of a window that is over there is nothing to learn."""
+        """Take over what all callers have used, up to now, in the `window` that `began` then:
+        `totals` by caller, the ledger's sums. What was counted here is part of it, and is replaced.
+        Of a window that is over there is nothing to learn. `totals` is kept and not copied: it must
+        not be changed any more."""
         if self.bounds(window)[0] != began:
             return
         self._known[window] = began, totals
@@ -176,7 +194,8 @@ class Spending:
                 windows[window] = began, totals.get(caller, 0)
 
     def _of(self, caller: str) -> dict[str, tuple[int, int]]:
-        """The counts of a caller, who becomes the last to be forgotten."""
+        """Return the counts of a caller, who becomes the last to be forgotten. Where that makes one
+        too many, the caller that came longest ago is forgotten."""
         windows = self._used.get(caller)
         if windows is None:
             windows = self._used[caller] = {}
@@ -188,7 +207,8 @@ class Spending:
         return windows
 
     def _settle(self, caller: str) -> None:
-        """Charge the counts of the windows with what was only summed up while all were current."""
+        """Charge the counts of the windows with what was only summed up in `_held` while all were
+        current. Called before a count of this caller is read or changed."""
         held = self._held.pop(caller, None)
         if held is not None and held.charged:
             own = self._used[caller]
@@ -197,12 +217,14 @@ class Spending:
                 own[budget.window] = began, used + held.charged
 
     def _begin(self, caller: str, window: str, began: int) -> int:
-        """What was used in a window before anybody asked here: nothing, or what is known."""
+        """Return the tokens used in a window before anybody asked here: what the ledger knows of
+        the window that `began` then, or 0."""
         since, totals = self._known.get(window, (None, {}))
         return totals.get(caller, 0) if since == began else 0
 
     def _look(self) -> float:
-        """The time; windows that are over by now are forgotten."""
+        """Return the time, in seconds since 1970, after the bounds of windows that are over by now
+        have been forgotten. To be called before `_bounds_at`."""
         now = self._wall()
         if not self._since <= now < self._until:
             self._bounds.clear()
@@ -210,8 +232,8 @@ class Spending:
         return now
 
     def _bounds_at(self, window: str, now: float) -> tuple[int, int]:
-        """When the current `window` began and ends, found once for as long as all that were found
-        are current. `_look` was called with the same `now`."""
+        """Return when the current `window` began and ends, found once for as long as all that were
+        found are current. `_look` was called with the same `now`."""
         current = self._bounds.get(window)
         if current is None:
             began, ends = current = self._bounds[window] = bounds(window, now)

@@ -16,8 +16,9 @@ from infergate.ledger.queries import Usage
 def standing(
     account: Account, verdict: Verdict, under_way: int, usage: dict[str, Usage | None]
 ) -> bytes:
-    """The JSON of the answer. `under_way` are the places that the account has taken, `usage` is its
-    usage by window, None where there is no ledger, or none that answers."""
+    """Return the JSON of the answer to ``GET /v1/usage``. Called by the gateway for the caller that
+    asks. `under_way` are the places that the account has taken, `usage` is its usage by window,
+    None where there is no ledger, or none that answers."""
     document = {
         "object": "usage",
         "caller": account.name,
@@ -28,7 +29,8 @@ def standing(
 
 
 def _limits(policy: Policy, verdict: Verdict, under_way: int) -> Iterator[dict[str, object]]:
-    """Each limit of a caller: what sets it, as ``rate=60/minute``, and how it stands."""
+    """Return, one after another, each limit of a caller: what sets it, as ``rate=60/minute``, and
+    how it stands. There is nothing for a caller without limits."""
     rate, most = verdict.rate, policy.concurrent
     if rate is not None:
         used = rate.limit - rate.remaining
@@ -40,8 +42,8 @@ def _limits(policy: Policy, verdict: Verdict, under_way: int) -> Iterator[dict[s
 
 
 def _limit(option: str, most: int, used: int, reset: float | None = None) -> dict[str, object]:
-    """One limit as the caller sees it; `reset` is in seconds, None where nothing is given back by
-    time."""
+    """Return one limit as the caller sees it; `reset` is in seconds, None where nothing is given
+    back by time, as with ``concurrent=``."""
     return {
         "limit": option,
         "max": most,
@@ -52,6 +54,8 @@ def _limit(option: str, most: int, used: int, reset: float | None = None) -> dic
 
 
 def _of_usage(usage: Usage | None) -> dict[str, int] | None:
+    """Return the numbers of a usage that a caller is shown, None where the usage is not known.
+    Errors and the backend's seconds are left out: they are the operator's to know."""
     if usage is None:
         return None
     names = ("requests", "prompt_tokens", "completion_tokens", "total_tokens")

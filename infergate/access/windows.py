@@ -16,7 +16,10 @@ _FIRST_MONDAY = -3 * DAY
 
 
 def bounds(window: str, now: float) -> tuple[int, int]:
-    """The second since 1970 at which the current `window` began, and that at which it ends."""
+    """Return the second since 1970 at which the current `window` began, and that at which it ends
+    and the next one begins; `now` is in seconds since 1970. Called by `Spending` and `Budgets`, and
+    by the gateway for ``/v1/usage``. Raises `KeyError` for a name that is none of `policy.WINDOWS`.
+    """
     if window == "month":
         today = datetime.fromtimestamp(now, timezone.utc)
         first = datetime(today.year, today.month, 1, tzinfo=timezone.utc)
