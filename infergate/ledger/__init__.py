@@ -14,4 +14,8 @@ queries     what is read out of the table
 schema      the tables, their versions, and what a database must do
 gathering   what is not written yet, in bounded memory
 entry       one record into one row
+
+The terms: a record (`telemetry.record.Record`) is what is known of one exchange; a row adds up all
+records of one hour, caller, operation, model and outcome; a batch is up to 1,000 rows that are
+written in one transaction; a store (`schema.IStore`) is the database of either kind.
 """

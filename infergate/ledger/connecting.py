@@ -21,7 +21,8 @@ NEEDS_EXTRA = "needs the extra: pip install '.[postgresql]'"
 
 @attrs.frozen
 class UsageDB:
-    """A database that was asked for. Its text may hold a password, and is never shown whole."""
+    """A database that was asked for. Its text may hold a password, and is never shown whole. Made
+    by `parse_usage_db`; neither making it nor `store` and `reader` touch the database yet."""
 
     _text: str = attrs.field(repr=False)
 
@@ -31,8 +32,9 @@ class UsageDB:
         return None if _POSTGRESQL.match(self._text) else self._text
 
     def store(self) -> IStore:
-        """The ledger to write to; raises `StoreRefused` for an URL that is none, and where the
-        extra is not installed."""
+        """Return the ledger to write to. Called by the wiring at the start, and by ``infergate
+        check``. Raises `StoreRefused` for a URL that PostgreSQL's client cannot read, and where the
+        extra ``postgresql`` is not installed."""
         store: IStore = (
             _of_postgresql(lambda module: module.PostgresStore(self._text))
             if self.path is None
@@ -41,8 +43,9 @@ class UsageDB:
         return store
 
     def reader(self) -> Fetch:
-        """What reads the ledger and nothing more, as `IStore.fetch` does; it raises `StoreAway`,
-        and `OSError` for a file. Raises `StoreRefused` likewise."""
+        """Return a function that reads the ledger and nothing more, as `IStore.fetch` does; that
+        one raises `StoreAway`, and `OSError` for a file. Called by ``infergate usage``. Raises
+        `StoreRefused` as `store` does."""
         if self.path is not None:
             return partial(_sqlite().read, self.path)
         reader: Fetch = _of_postgresql(lambda module: module.reader(self._text))
@@ -50,7 +53,9 @@ class UsageDB:
 
 
 def parse_usage_db(text: str) -> UsageDB:
-    """A `USAGE_DB`; raises `ValueError` with what is allowed."""
+    """Convert a `USAGE_DB`, the path of a file or a ``postgresql://`` URL, into the database that
+    it names. Called by `config.settings` and by ``infergate usage``; raises `ValueError`, with what
+    is allowed and none of the text, for anything else."""
     if (
         not text.isprintable()
         # What SQLite would take for a database in memory, gone with each connection.
@@ -62,15 +67,17 @@ def parse_usage_db(text: str) -> UsageDB:
 
 
 def _sqlite() -> ModuleType:
-    """The module `sqlite`, imported only where there is a ledger: that takes 2 MiB."""
+    """Import the module `sqlite`, which takes 2 MiB, and return it: only where there is a
+    ledger."""
     from infergate.ledger import sqlite
 
     return sqlite
 
 
 def _of_postgresql(make: Callable[[Any], Any]) -> Any:
-    """What is made of the module `postgresql`, which is imported only where it is asked for: that
-    takes some 60 ms, and what it needs may not be installed."""
+    """Return what `make` makes of the module `postgresql`, which is imported only where it is asked
+    for: that takes some 60 ms, and what it needs may not be installed. Raises `StoreRefused` for
+    that, and for the `ValueError` of a URL that is none."""
     try:
         from infergate.ledger import postgresql
 

@@ -22,12 +22,13 @@ class Key(NamedTuple):
 
 
 def is_counted(record: Record) -> bool:
-    """Whether an exchange stands in the ledger: the operations do, whatever became of them, except
-    where nobody knows on whose account (401)."""
+    """Return whether an exchange stands in the ledger: the operations do, whatever became of them,
+    except where nobody knows on whose account (401). Called by `Gathering.add` for each record."""
     return record.operation is not None and record.outcome != "unauthorized"
 
 
 def stored(text: str) -> str:
-    """`text` as a database takes it. A model or a JWT's `sub` may hold a NUL, which PostgreSQL
-    refuses, or half a surrogate pair, which is no UTF-8: one such name must not spoil a batch."""
+    """Return `text` as a database takes it. A model or a JWT's `sub` may hold a NUL, which
+    PostgreSQL refuses, or half a surrogate pair, which is no UTF-8: one such name must not spoil a
+    batch. Called for each text of a row when a batch is made; raises nothing."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")

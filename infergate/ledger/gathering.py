@@ -36,6 +36,7 @@ class Sums(Struct, gc=False):
     backend_seconds: float = 0.0
 
     def add(self, other: Sums) -> None:
+        """Add the numbers of `other` to these, in place."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -59,6 +60,7 @@ class Batch:
 
     @property
     def requests(self) -> int:
+        """How many requests these rows stand for."""
         return sum(sums.requests for _, sums in self.rows)
 
 
@@ -81,14 +83,19 @@ class Gathering:
         self.requests = 0
 
     def __len__(self) -> int:
+        """Return the number of rows, not of requests."""
         return len(self._rows)
 
     def __iter__(self) -> Iterator[Row]:
+        """Return an iterator over the rows, the oldest first. They stay ours: the sums may still
+        grow."""
         return iter(self._rows.items())
 
     def add(self, record: Record, wall: float, held: int = 0) -> bool:
-        """Add a closed `record` to the hour of `wall`, seconds since 1970. `held` rows wait
-        elsewhere; False where there is no place for one more, and the record is not counted."""
+        """Add a closed `record` to the row of its hour, and return whether there was a place for
+        it: with False the record is not counted, since it would have begun one row too many. `wall`
+        is the time in seconds since 1970, `held` the number of rows that wait elsewhere. True for a
+        record that does not stand in the ledger at all. Raises nothing."""
         if not is_counted(record):
             return True
         key = Key(
@@ -113,8 +120,10 @@ class Gathering:
         return True
 
     def _model(self, record: Record) -> str:
-        """The model under which a request is counted: `OTHER` for a name that no backend has ever
-        accepted, of which clients could make up as many as there is memory for."""
+        """Return the model under which a request is counted: `OTHER` for a name that no backend has
+        ever accepted, of which clients could make up as many as there is memory for, and an empty
+        text for a request without a model. A name that was accepted is remembered, up to
+        `MAX_MODELS` of them."""
         model = record.model
         if not model:
             return ""
@@ -126,7 +135,9 @@ class Gathering:
         return OTHER
 
     def take(self, process: str, number: int) -> Batch:
-        """The rows that have waited longest, `MAX_BATCH` at the most, as a batch."""
+        """Take the rows that have waited longest, `MAX_BATCH` at the most, out of memory, and
+        return them as a batch. `process` and `number` are what the batch is called in the database.
+        An empty batch where there is nothing."""
         rows: dict[Key, Sums] = {}
         for key in list(islice(self._rows, MAX_BATCH)):
             sums = self._rows.pop(key)

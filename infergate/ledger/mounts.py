@@ -9,8 +9,14 @@ _NETWORKED = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "glusterfs", "lustre", 
 
 
 def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str | None:
-    """The type of the network file system that `path` is on, None where it is on none: SQLite's
-    locks cannot be relied on there, nor does its write-ahead log work between two machines."""
+    """Return the type of the network file system that `path` is on, such as ``nfs4``, None where it
+    is on none or nobody can tell: SQLite's locks cannot be relied on there, nor does its
+    write-ahead log work between two machines. Called by the warnings at the start and by
+    ``infergate check``. `path` need not exist yet.
+
+    `mounts` is the kernel's list, a line for each mount: ``server:/home /home nfs4 rw,relatime 0
+    0``. A blank in a name stands there as ``\\040``.
+    """
     folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
     longest, found = "", None
     with suppress(OSError), open(mounts, encoding="utf-8", errors="replace") as lines:

@@ -12,8 +12,9 @@ rows at once, an array for each column:
     SELECT * FROM unnest('{1789999200,1789999200}'::bigint[], '{alice,bob}'::text[], ...)
     ON CONFLICT (hour, caller, operation, model, outcome) DO UPDATE SET ...
 
-All of this runs in the ledger's one thread (`OneThread`), but for `abort`. Whatever fails closes
-the connection, and the next call makes another one.
+All of this runs in the ledger's one thread (`OneThread`), but for `abort`, and for `prepare` and
+what is asked before the start, which run in the main thread. Whatever fails closes the connection,
+and the next call makes another one.
 """
 
 from __future__ import annotations
@@ -79,12 +80,16 @@ class PostgresStore:
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def prepare(self) -> None:
+        """Make or migrate the tables, and close the connection again."""
         self._try_open()
 
     def rehearse(self) -> None:
+        """Do the same in a transaction that is undone, so that what is missing shows."""
         self._try_open(keep=False)
 
     def add(self, batch: Batch) -> None:
+        """Write the batch in one transaction; one whose number is written down already adds
+        nothing."""
         with self._in_use() as connection, connection.transaction():
             mark = connection.execute(MARK.replace("?", "%s"), (batch.process, batch.number))
             if mark.rowcount:
@@ -95,11 +100,14 @@ class PostgresStore:
         self.fetch("SELECT 1", ())
 
     def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return the rows of a question. The parameters' ``?`` becomes psycopg's ``%s``."""
         with self._in_use() as connection:
             # The texts are our own, and none of them holds a per cent sign.
             return connection.execute(sql.replace("?", "%s"), parameters).fetchall()
 
     def abort(self) -> None:
+        """Shut the socket down under the thread that waits for an answer on it. Called in the
+        reactor's thread; does nothing where there is no connection, and raises nothing."""
         connection = self._connection
         if connection is None:
             return
@@ -112,6 +120,7 @@ class PostgresStore:
             same.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        """Close the connection, if there is one; a failure to do so is of no interest."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg.Error):
@@ -119,7 +128,10 @@ class PostgresStore:
 
     @contextmanager
     def _in_use(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-        """The connection; one on which anything fails is not used again."""
+        """Give the connection, opened where there is none, to a ``with`` block. One on which
+        anything fails is closed and not used again. Raises `StoreAway` in place of psycopg's
+        errors, and also where the tables will not do: while the gateway runs, that may be put
+        right."""
         try:
             yield self._connection or self._open()
         except (psycopg.Error, StoreRefused) as why:
@@ -127,7 +139,9 @@ class PostgresStore:
             raise StoreAway(_one_line(why)) from None
 
     def _try_open(self, *, keep: bool = True) -> None:
-        """Connect, make the tables or with `keep` false only try to, and close again."""
+        """Connect, make the tables or with `keep` false only try to, and close again. Raises
+        `StoreAway` where the database cannot be reached, and `StoreRefused` where a grant is
+        missing or the tables are newer than this program."""
         try:
             self._open(keep=keep)
         except psycopg.Error as why:
@@ -136,8 +150,8 @@ class PostgresStore:
             self.close()
 
     def _open(self, *, keep: bool = True) -> psycopg.Connection[tuple[Any, ...]]:
-        """Connect, and make or migrate the tables in one transaction, which is undone where `keep`
-        is false."""
+        """Return a new connection, after the tables have been made or migrated in one transaction,
+        which is undone where `keep` is false. Raises `psycopg.Error` and `StoreRefused`."""
         connection = self._connection = psycopg.connect(
             self._conninfo, autocommit=True, prepare_threshold=None
         )
@@ -147,11 +161,13 @@ class PostgresStore:
 
 
 def reader(url: str) -> Fetch:
-    """What reads a ledger and makes no table: as `IStore.fetch`. Raises `ValueError` for a URL that
-    is none."""
+    """Return a function that reads a ledger and makes no table, as `IStore.fetch`: it connects for
+    each question, read-only, and raises `StoreAway`. For ``infergate usage``. Raises `ValueError`
+    for a URL that is none."""
     conninfo = _conninfo(url)
 
     def fetch(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return the rows of a question, asked on a connection of its own; raises `StoreAway`."""
         try:
             with psycopg.connect(conninfo, prepare_threshold=None) as connection:
                 connection.read_only = True
@@ -163,7 +179,8 @@ def reader(url: str) -> Fetch:
 
 
 def _conninfo(url: str) -> str:
-    """What to connect with: the words of the URL over ours."""
+    """Return what to connect with, the words of the URL over our own time limits and name. Raises
+    `ValueError`, which shows nothing of the URL, for one that libpq cannot read."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error:
@@ -201,7 +218,9 @@ def _migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
 
 
 def _make(connection: psycopg.Connection[tuple[Any, ...]], version: int) -> None:
-    """Make what leads from `version` to ours, and write down how far that is."""
+    """Make what leads from `version` to ours, and write down how far that is. Called in a
+    transaction and under the lock. Raises `StoreRefused` where `version` is a later one, and
+    `psycopg.Error`."""
     missing = missing_migrations(version)
     if not version:
         connection.execute("CREATE TABLE infergate_schema (version INTEGER NOT NULL)")
@@ -213,6 +232,7 @@ def _make(connection: psycopg.Connection[tuple[Any, ...]], version: int) -> None
 
 
 def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
+    """Return the version of the tables, 0 where there are none."""
     # Read out of the catalogue itself: `to_regclass` would remember that there was no such table
     # when it was first asked, whoever has made it while we waited for the lock.
     if not _one(connection, _MADE):
@@ -221,14 +241,14 @@ def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
 
 
 def _may_not_create(connection: psycopg.Connection[tuple[Any, ...]]) -> str:
-    """The sentence about a role that may not make tables, ready to be pasted into psql."""
+    """Return the sentence about a role that may not make tables, ready to be pasted into psql."""
     role = _name(connection, "current_user")
     schema = _name(connection, "COALESCE(current_schema(), 'public')")
     return f"the role may not create the tables: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"
 
 
 def _name(connection: psycopg.Connection[tuple[Any, ...]], expression: str) -> str:
-    """A name, quoted as the GRANT needs it."""
+    """Return a name that the database gives, as that of the role, quoted as the GRANT needs it."""
     name = _one(connection, f"SELECT {expression}")
     return quoting.Identifier(str(name)).as_string(connection)
 
@@ -236,9 +256,12 @@ def _name(connection: psycopg.Connection[tuple[Any, ...]], expression: str) -> s
 def _one(
     connection: psycopg.Connection[tuple[Any, ...]], sql: str, parameters: Sequence[Any] = ()
 ) -> Any:
+    """Return the first value of the first row that a question gives, None where it gives no row."""
     row = connection.execute(sql, parameters).fetchone()
     return None if row is None else row[0]
 
 
 def _one_line(why: Exception) -> str:
+    """Return what psycopg says of an error, whose text has several lines, in one line for the
+    log."""
     return " ".join(str(why).split()) or type(why).__name__

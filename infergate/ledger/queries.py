@@ -3,6 +3,10 @@
 A row stands for one hour, caller, operation, model and outcome, so that any of these can be grouped
 by; a day is the hours that begin in it. The SQL is what SQLite and PostgreSQL understand alike,
 with ``?`` where a parameter stands. What the table does not hold yet, `writer` adds.
+
+All functions block until the database has answered, so that the gateway calls them in the ledger's
+thread; all raise what `fetch` raises, `StoreAway` for a database that does not answer. Times are
+seconds since 1970.
 """
 
 from __future__ import annotations
@@ -41,9 +45,11 @@ class Usage(Struct, frozen=True):
 
     @property
     def total_tokens(self) -> int:
+        """The tokens of the prompts and of the completions together."""
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: Usage) -> Usage:
+        """Return the sum of both, number by number."""
         return Usage(*map(add, astuple(self), astuple(other)))
 
 
@@ -55,7 +61,8 @@ _SUMS = """COALESCE(sum(requests), 0),
 
 
 def usage(fetch: Fetch, caller: str | None, since: int) -> Usage:
-    """What `caller`, or everybody, used in the hours from `since` on."""
+    """Return what `caller`, or with None everybody, used in the hours from `since` on; all zeros
+    where there is nothing. Called by `Ledger.usage`, for ``GET /v1/usage``."""
     sql = f"SELECT {_SUMS} FROM infergate_usage WHERE hour >= ?"  # noqa: S608
     if caller is None:
         (row,) = fetch(sql, (since,))
@@ -65,7 +72,8 @@ def usage(fetch: Fetch, caller: str | None, since: int) -> Usage:
 
 
 def tokens(fetch: Fetch, since: int) -> dict[str, int]:
-    """The tokens of each caller, of its prompts and completions, in the hours from `since` on."""
+    """Return the tokens of each caller, of its prompts and completions, in the hours from `since`
+    on. A caller without any is not in it. Called by the ledger for `Budgets`."""
     rows = fetch(
         "SELECT caller, sum(prompt_tokens) + sum(completion_tokens) FROM infergate_usage "
         "WHERE hour >= ? GROUP BY caller",
@@ -77,8 +85,9 @@ def tokens(fetch: Fetch, since: int) -> dict[str, int]:
 def report(
     fetch: Fetch, by: Sequence[str], since: int, until: int
 ) -> list[tuple[tuple[str | int, ...], Usage]]:
-    """Usage grouped `by` names of `BY`, in the hours from `since` to before `until`. In order of
-    time where a time is among the names, then by tokens, most first, then by name."""
+    """Return usage grouped `by` names of `BY`, in the hours from `since` to before `until`: for
+    each group the values of these names, and what was used. In order of time where a time is among
+    the names, then by tokens, most first, then by name. Called by ``infergate usage``."""
     columns = ", ".join(BY[name] for name in by)
     rows = fetch(
         f"SELECT {columns}, {_SUMS} FROM infergate_usage "  # noqa: S608
@@ -98,5 +107,6 @@ def report(
 
 
 def _usage(row: tuple[Any, ...]) -> Usage:
+    """Convert the five sums of a row, which PostgreSQL gives as decimals, into a `Usage`."""
     requests, errors, prompt, completion, seconds = row
     return Usage(int(requests), int(errors), int(prompt), int(completion), float(seconds))

@@ -34,11 +34,13 @@ class Report:
 
     @property
     def total(self) -> Usage:
+        """The sum of all rows."""
         return sum((usage for _, usage in self.rows), Usage())
 
 
 def as_table(report: Report) -> str:
-    """Columns for a human: names to the left, numbers to the right, the total last."""
+    """Return columns for a human: names to the left, numbers to the right, the total last. What a
+    client has chosen as a name cannot disturb a terminal."""
     names = [[_shown(name) for name in row] for row in _names(report)]
     lines = [
         [*report.by, *NUMBERS],
@@ -50,7 +52,8 @@ def as_table(report: Report) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """A head line and the rows, without a total, for a program that sums for itself."""
+    """Return a head line and the rows, without a total, for a program that sums for itself. A name
+    that is not known is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*report.by, *NUMBERS])
@@ -60,7 +63,8 @@ def as_csv(report: Report) -> str:
 
 
 def as_json(report: Report) -> str:
-    """``{"rows": [...], "total": {...}}``; a name that is missing is null."""
+    """Return ``{"rows": [...], "total": {...}}``, indented and with a line end; a name that is
+    missing is null."""
     rows = [
         dict(zip(report.by, names, strict=True)) | _numbers(usage)
         for names, (_, usage) in zip(_names(report), report.rows, strict=True)
@@ -77,7 +81,7 @@ FORMATS: dict[str, Callable[[Report], str]] = {
 
 
 def _names(report: Report) -> list[list[str | None]]:
-    """The names of each row, times written out; None for one that is not known."""
+    """Return the names of each row as texts, times written out; None for one that is not known."""
     return [
         [
             _time(name, value) if name in TIMES else str(value) or None
@@ -88,29 +92,36 @@ def _names(report: Report) -> list[list[str | None]]:
 
 
 def _time(name: str, second: str | int) -> str:
+    """Return a second since 1970 as a day, ``2026-11-26``, or as the begin of an hour,
+    ``2026-11-26T14:00Z``; `name` says which of the two it is."""
     moment = datetime.fromtimestamp(int(second), timezone.utc)
     return moment.strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%MZ")
 
 
 def _shown(name: str | None) -> str:
-    """A client's text cannot move the cursor, nor begin a line of its own."""
+    """Return a name as a terminal may show it: a client's text cannot move the cursor, nor begin a
+    line of its own."""
     if name is None:
         return "-"
     return name if name.isprintable() else repr(name)
 
 
 def _numbers(usage: Usage) -> dict[str, int | float]:
+    """Return the numbers of a usage by their names, as JSON has them; seconds to the
+    millisecond."""
     numbers = {name: getattr(usage, name) for name in NUMBERS}
     return numbers | {"backend_seconds": round(usage.backend_seconds, 3)}
 
 
 def _written(usage: Usage) -> list[str]:
+    """Return the numbers of a usage as texts, in the order of `NUMBERS`; seconds to the
+    millisecond."""
     *counts, _ = (str(getattr(usage, name)) for name in NUMBERS)
     return [*counts, f"{usage.backend_seconds:.3f}"]
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int], names: int) -> str:
-    """A line of the table, whose first `names` cells stand to the left of their columns."""
+    """Return a line of the table, whose first `names` cells stand to the left of their columns."""
     cells = [
         cell.ljust(width) if index < names else cell.rjust(width)
         for index, (cell, width) in enumerate(zip(line, widths, strict=True))

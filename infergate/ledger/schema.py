@@ -66,34 +66,42 @@ class IStore(Interface):
     """
 
     def prepare() -> None:
-        """Make or migrate the tables; raises `StoreAway` and `StoreRefused`."""
+        """Make the tables, or migrate those of an older version. Raises `StoreAway` where the
+        database cannot be reached now, and `StoreRefused` where it will never do."""
 
     def rehearse() -> None:
-        """Find out what `prepare` would raise, and raise it; nothing is made or changed."""
+        """Find out what `prepare` would raise, and raise it; nothing is made or changed. Called by
+        ``infergate check`` in place of `prepare`."""
 
     def add(batch: Batch) -> None:
-        """Add `batch` in one transaction, once however often it is given; raises `StoreAway`."""
+        """Add `batch` in one transaction, once however often it is given; raises `StoreAway`, and
+        then the same batch is to be given again."""
 
     def check() -> None:
         """Return where the database answers; else raise `StoreAway`."""
 
     def fetch(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """The rows of a question, with ``?`` where a parameter stands; raises `StoreAway`."""
+        """Return the rows of a question, with ``?`` in `sql` where a parameter stands; raises
+        `StoreAway`."""
 
     def abort() -> None:
-        """Called from another thread: let a call that waits for a silent database fail now."""
+        """Let a call that waits for a silent database fail now. Called from another thread, that of
+        the reactor; raises nothing."""
 
     def close() -> None:
         """Close the connection, if there is one. Another call would open it again."""
 
 
 def values(batch: Batch) -> list[tuple[Any, ...]]:
-    """The rows of `batch` in the order of `COLUMNS`."""
+    """Return the rows of `batch` in the order of `COLUMNS`. Called by both stores for each
+    batch."""
     return [(*key, *astuple(sums)) for key, sums in batch.rows]
 
 
 def missing_migrations(version: int) -> tuple[tuple[str, ...], ...]:
-    """What leads from `version` to ours; `StoreRefused` where that is a later one."""
+    """Return what leads from `version` to ours, as statements of SQL; nothing where they are the
+    same. Called by both stores whenever they open the database. Raises `StoreRefused` where
+    `version` is a later one, which an older program must not write to."""
     if version > len(MIGRATIONS):
         raise StoreRefused(
             f"its tables have version {version}, and this infergate knows {len(MIGRATIONS)}: "

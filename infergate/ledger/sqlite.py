@@ -2,8 +2,8 @@
 
 The file is in WAL mode: beside ``usage.db`` stand ``usage.db-wal``, to which writers append, and
 ``usage.db-shm``. So a report reads while the gateway writes, and several processes write in turn,
-each waiting `BUSY` for the lock of another. `prepare` runs in the main thread, all else in the
-ledger's one thread.
+each waiting `BUSY` for the lock of another. `prepare`, and what is asked before the start, run in
+the main thread, all else in the ledger's one thread.
 
 What fails is of two kinds. A file that is locked and a disk that is full pass by themselves: the
 batch is tried again (`StoreAway`). All else, such as a file that is no database, will never do: at
@@ -52,7 +52,8 @@ _PASSING = ("locked", "busy", "full", "disk I/O error")
 
 @implementer(IStore)
 class SqliteStore:
-    """Made with the path of the file, which `prepare` makes where there is none."""
+    """Made with the path of the file, which `prepare` makes where there is none. Its methods are
+    those of `IStore`, where it is said in which order they are called and what they raise."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -60,6 +61,7 @@ class SqliteStore:
         self._identity: tuple[int, int] | None = None
 
     def prepare(self) -> None:
+        """Make or migrate the tables, and close the file again."""
         try:
             self._open()
         except sqlite3.Error as why:
@@ -68,6 +70,8 @@ class SqliteStore:
             self.close()
 
     def rehearse(self) -> None:
+        """Look at the folder, the version and the lock, and write nothing. A file that does not
+        exist yet is not made."""
         folder = os.path.dirname(os.path.abspath(self._path))
         if not os.access(folder, os.W_OK | os.X_OK):
             # SQLite keeps its log beside the file.
@@ -85,6 +89,8 @@ class SqliteStore:
             connection.close()
 
     def add(self, batch: Batch) -> None:
+        """Write the batch in one transaction; one whose number is written down already adds
+        nothing."""
         with self._in_use() as connection:
             connection.execute("BEGIN IMMEDIATE")
             if connection.execute(MARK, (batch.process, batch.number)).rowcount:
@@ -95,13 +101,15 @@ class SqliteStore:
         self.fetch("SELECT 1", ())
 
     def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return the rows of a question; SQLite's parameters are ``?`` as they are."""
         with self._in_use() as connection:
             return connection.execute(sql, parameters).fetchall()
 
     def abort(self) -> None:
-        """A disk that is slow is waited for; nothing here waits for a peer."""
+        """Do nothing: a disk that is slow is waited for, and nothing here waits for a peer."""
 
     def close(self) -> None:
+        """Close the file, if it is open; what fails in this is of no interest."""
         connection, self._connection = self._connection, None
         if connection is not None:
             # A transaction that is open is rolled back; closing writes, and may fail as well.
@@ -110,9 +118,10 @@ class SqliteStore:
 
     @contextmanager
     def _in_use(self) -> Iterator[sqlite3.Connection]:
-        """The connection. It stays where the file is locked or the disk full: closing it would
-        shorten the write-ahead log, and a disk that was full a moment ago would take a batch or
-        two, again and again."""
+        """Give the connection, opened where there is none, to a ``with`` block; raises `StoreAway`
+        for whatever fails in it. The connection stays where the file is locked or the disk full:
+        closing it would shorten the write-ahead log, and a disk that was full a moment ago would
+        take a batch or two, again and again."""
         if self._connection is not None and self._identity != _identity(self._path):
             # Somebody moved or deleted the file: what is written to the old one is lost.
             self.close()
@@ -124,7 +133,8 @@ class SqliteStore:
             raise StoreAway(str(why)) from None
 
     def _open(self) -> sqlite3.Connection:
-        """Open the file, or make it, and make or migrate the tables."""
+        """Open the file, or make it, make or migrate the tables, and return the connection. Raises
+        `sqlite3.Error`, and `StoreRefused` for tables that are newer than this program."""
         # Without an isolation level no transaction begins behind our back.
         connection = self._connection = sqlite3.connect(
             self._path, timeout=BUSY, isolation_level=None, check_same_thread=False
@@ -136,8 +146,9 @@ class SqliteStore:
 
 
 def read(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """As `IStore.fetch`, from a ledger that a gateway may write meanwhile, and with no other right
-    than to read it. Also raises `OSError` where there is no such file."""
+    """Return the rows of a question, as `IStore.fetch`, from a ledger that a gateway may write
+    meanwhile, and with no other right than to read it. For ``infergate usage``. Raises `OSError`
+    where there is no such file or it may not be read, and `StoreAway` for whatever SQLite says."""
     with open(path, "rb"):
         pass
     # In a folder that may not be written to, a file in WAL mode cannot be opened the usual way
@@ -153,6 +164,8 @@ def read(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]
 
 
 def _fetch(mode: str, path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Open the file in a `mode` of SQLite's URIs, ``mode=ro`` or ``immutable=1``, and return the
+    rows of a question. Raises `sqlite3.Error`."""
     uri = f"file:{quote(os.path.abspath(path))}?{mode}"
     with closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
         return connection.execute(sql, parameters).fetchall()
@@ -163,8 +176,9 @@ _immutable = partial(_fetch, "immutable=1")
 
 
 def _copied(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """What is in the file and in the log of a writer that was killed, put together in a folder
-    where that may be done."""
+    """Return the rows of a question, from what is in the file and in the log of a writer that was
+    killed, put together in a folder where that may be done. Raises `OSError` and `sqlite3.Error`.
+    """
     with TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy")
         for suffix in ("", "-wal"):
@@ -173,19 +187,20 @@ def _copied(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, .
 
 
 def _away_or_refused(why: sqlite3.Error) -> StoreAway | StoreRefused:
-    """What an error is called before the start."""
+    """Return what an error before the start is to be raised as: `StoreAway` for one that passes by
+    itself, else `StoreRefused`."""
     if _passes(why):
         return StoreAway(str(why))
     return StoreRefused(f"cannot be made or opened: {why}")
 
 
 def _passes(why: Exception) -> bool:
-    """Whether what failed passes by itself, as ``database is locked`` does."""
+    """Return whether what failed passes by itself, as ``database is locked`` does."""
     return any(word in str(why) for word in _PASSING)
 
 
 def _rolled_back(connection: sqlite3.Connection) -> bool:
-    """Whether nothing of a transaction that failed is left."""
+    """Undo a transaction that failed, and return whether nothing of it is left. Raises nothing."""
     with suppress(sqlite3.Error):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -193,7 +208,9 @@ def _rolled_back(connection: sqlite3.Connection) -> bool:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables to our version in one transaction, whoever else does so meanwhile."""
+    """Bring the tables to our version in one transaction, whoever else does so meanwhile: the
+    version is read a second time under the lock. Called whenever the file is opened. Raises
+    `sqlite3.Error`, and `StoreRefused` for tables that are newer."""
     if not missing_migrations(_version(connection)):
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -208,12 +225,15 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def _version(connection: sqlite3.Connection) -> int:
+    """Return the version of the tables, which SQLite keeps in the head of the file; 0 for a new
+    file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """What tells the file at `path` from any other; None where there is none."""
+    """Return what tells the file at `path` from any other, None where there is none: its device and
+    its inode."""
     try:
         status = os.stat(path)
     except OSError:

@@ -20,6 +20,8 @@ class OneThread:
 
     Twisted's pool would keep the process from ending for as long as one of its threads waits for a
     database that is silent; this one ends with the process. `call_from_thread` is the reactor's.
+    Called by the ledger for each question and each batch, and by ``infergate check``; `end` comes
+    last.
     """
 
     _name: str
@@ -28,11 +30,14 @@ class OneThread:
     _thread: Thread | None = attrs.field(default=None, init=False)
 
     def __call__(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        """What `function` returns or raises, in the reactor's thread and in the order of the
-        calls."""
+        """Call `function` with the `arguments` in the thread, after all that was given before, and
+        return a Deferred of what it returns or raises, which fires in the reactor's thread. To
+        cancel it ends nothing in the thread."""
         result: Deferred[T] = Deferred()
 
         def job() -> None:
+            """Call `function`, and hand what becomes of it to the reactor's thread; raises
+            nothing."""
             try:
                 value: T | Failure = function(*arguments)
             except BaseException:
@@ -50,5 +55,6 @@ class OneThread:
         self._jobs.put(None)
 
     def _run(self) -> None:
+        """Do what the thread is there for: call each job until `end` is among them."""
         while (job := self._jobs.get()) is not None:
             job()

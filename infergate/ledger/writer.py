@@ -64,7 +64,8 @@ _log = Logger(namespace="infergate")
 
 
 class InThread(Protocol):
-    """Calls functions one after another, off the reactor's thread (`OneThread`)."""
+    """Calls functions one after another, off the reactor's thread, and returns a Deferred of what
+    each returns or raises; `end` lets that thread end (`thread.OneThread`)."""
 
     def __call__(self, function: Callable[..., T], /, *arguments: Any) -> Deferred[T]: ...
     def end(self) -> None: ...
@@ -115,11 +116,14 @@ class Ledger:
         return self._gathering.requests + (self._batch.requests if self._batch is not None else 0)
 
     def start(self) -> None:
-        """Begin to write; the database is looked at at once."""
+        """Begin to write, once the ports listen; the database is looked at at once. Returns at
+        once."""
         self._beating = self._loop.start(BEAT)
 
     def add(self, record: Record) -> None:
-        """Count a closed record, in the hour in which it ended."""
+        """Count a closed record, in the hour in which it ended. Called for each exchange, in the
+        reactor's thread; never waits and raises nothing. One for which memory has no place is
+        counted in `lost`, and the first of these is logged."""
         held = len(self._batch.rows) if self._batch is not None else 0
         if not self._gathering.add(record, self._wall(), held):
             if not self.lost:
@@ -127,8 +131,9 @@ class Ledger:
             self.lost += 1
 
     async def usage(self, caller: str | None, since: int) -> Usage:
-        """What `caller`, or everybody, has used since the hour of `since`, what is not written
-        yet included. Raises `StoreAway`, after `ANSWER` seconds at the most."""
+        """Return what `caller`, or with None everybody, has used since the hour of `since`, what is
+        not written yet included. Called by the gateway for ``GET /v1/usage``. Raises `StoreAway`,
+        after `ANSWER` seconds at the most."""
         if not self.up:
             raise StoreAway("the database is away")
         asked = self._in_time(queries.usage, self._store.fetch, caller, since)
@@ -139,9 +144,9 @@ class Ledger:
         return written + self._pending_usage(caller, since)
 
     def tokens_now(self, since: int) -> dict[str, int]:
-        """The tokens of every caller since the hour of `since`. Blocks, and is for the time before
-        `start`, when nothing is pending. Raises `StoreAway`, at once where it was away just now:
-        to try again may take another five seconds."""
+        """Return the tokens of every caller since the hour of `since`. Blocks, and is for the time
+        before `start`, when nothing is pending: `Budgets.begin` calls it. Raises `StoreAway`, at
+        once where it was away just now: to try again may take another five seconds."""
         if self._was_away:
             raise StoreAway("the database is away")
         try:
@@ -150,7 +155,9 @@ class Ledger:
             self._store.close()
 
     async def tokens(self, since: int) -> dict[str, int]:
-        """The same while the gateway runs, what is not written yet included."""
+        """Return the same while the gateway runs, what is not written yet included. Called by
+        `Budgets` at each refresh. Raises `StoreAway`, for a silent database after `SILENCE`
+        seconds."""
         tokens = await self._in_time(queries.tokens, self._store.fetch, since)
         for key, sums in self._unwritten(since):
             used = sums.prompt_tokens + sums.completion_tokens
@@ -158,12 +165,14 @@ class Ledger:
         return tokens
 
     def stop(self) -> Deferred[None]:
-        """Write what is left, for `STOP` seconds at the most; then say what is lost."""
+        """Write what is left, for `STOP` seconds at the most, log how many requests are lost, and
+        close the database. The Deferred fires when that is done. Called by the service when the
+        last exchange has ended."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """See `stop`. What is lost is said in one line, with the requests for which there was no
-        place before."""
+        """Do what `stop` says. What is lost is said in one line, with the requests for which there
+        was no place before."""
         try:
             await Deferred.fromCoroutine(self._write_all()).addTimeout(STOP, self._clock)
         except TimeoutError:
@@ -203,7 +212,9 @@ class Ledger:
             await self._ask(self._store.check)
 
     async def _write(self) -> bool:
-        """Write one batch, that which was not written before first; whether it is written."""
+        """Write one batch, that which was not written before first, and return whether it is
+        written. A batch that is not stays where it is, for the next try. Raises nothing but its own
+        cancelling."""
         if self._batch is None:
             self._number += 1
             self._batch = self._gathering.take(self._process, self._number)
@@ -213,9 +224,10 @@ class Ledger:
         return written
 
     async def _ask(self, function: Callable[..., object], *arguments: Any) -> bool:
-        """One call of the database, whose success or failure says whether it is up, in one line of
-        the log each way. Not for questions: a database that is locked or full still answers
-        those."""
+        """Call the database once by `function`, a method of the store, and return whether that went
+        well. It says whether the database is up, in one line of the log each way. Not for
+        questions: a database that is locked or full still answers those. Raises nothing but its own
+        cancelling."""
         try:
             await self._in_time(function, *arguments)
         except StoreAway as why:
@@ -237,10 +249,12 @@ class Ledger:
         return self.up
 
     def _in_time(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        """One call of the database; one that says nothing is given up."""
+        """Return the Deferred of one call of the database in its thread. After `SILENCE` seconds
+        without an answer the connection is ended, so that the call fails with `StoreAway`."""
         silence = self._clock.callLater(SILENCE, self._store.abort)
 
         def ended(result: T | Failure) -> T | Failure:
+            """Let the time for the answer be over, and pass the answer on."""
             if silence.active():
                 silence.cancel()
             return result
@@ -248,7 +262,8 @@ class Ledger:
         return self._in_thread(function, *arguments).addBoth(ended)
 
     def _pending_usage(self, caller: str | None, since: int) -> Usage:
-        """What `caller`, or everybody, has used that is not written yet."""
+        """Return what `caller`, or with None everybody, has used since the hour of `since` that is
+        not written yet."""
         total = Usage()
         for key, sums in self._unwritten(since):
             if caller is None or key.caller == caller:
@@ -262,8 +277,9 @@ class Ledger:
         return total
 
     def _unwritten(self, since: int) -> Iterator[tuple[Key, Sums]]:
-        """The rows that no answer of the database holds. Answers come in the order of the calls, so
-        that a batch that was written before a question is no longer among them."""
+        """Return, one after another, the rows from the hour of `since` on that no answer of the
+        database holds. Answers come in the order of the calls, so that a batch that was written
+        before a question is no longer among them."""
         if self._batch is not None:
             yield from (row for row in self._batch.rows if row[0].hour >= since)
         yield from (row for row in self._gathering if row[0].hour >= since)
