@@ -22,10 +22,13 @@ _OPENTELEMETRY = re.compile(
 
 
 def read_dotenv(path: str | Path = ".env") -> dict[str, str]:
-    """The names and values of a ``.env`` file, without interpolation; none if it is missing.
+    """Return the names and values of a ``.env`` file, without interpolation; none if it is
+    missing.
 
-    Raises `SettingsError` where it cannot be read. `dotenv_values` would pass over a line that
-    it cannot parse, and a line with API_KEYS must not be lost for a missing quote.
+    Called by `tap` and by ``infergate check`` and ``report``, once each. Raises `SettingsError`
+    where it cannot be read, is not UTF-8, or has a line that is not ``NAME=value``. `dotenv_values`
+    would pass over a line that it cannot parse, and a line with API_KEYS must not be lost for a
+    missing quote.
     """
     try:
         with open(path, encoding="utf-8-sig") as stream:
@@ -43,7 +46,11 @@ def read_dotenv(path: str | Path = ".env") -> dict[str, str]:
 
 
 def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
-    """Each of `names` that is not `known` but nearly, in whatever case, and what it is nearest to.
+    """Return each of `names` that is nearly one of `known`, and which of these is nearest to it.
+
+    Called by `warnings.misspelt_names`. Names are compared in upper case:
+
+        {"BACKNED_URL": "BACKEND_URL"}
 
     Names that are like none are somebody else's: other programs read the same file. So do the
     parts of OpenTelemetry, whose names are alike by more than letters that were mistaken.
@@ -58,4 +65,6 @@ def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
 
 
 def _alike(name: str, other: str) -> float:
+    """Return how much `name`, in whatever case, is like the setting `other`: from 0 to 1, the
+    same."""
     return SequenceMatcher(None, name.upper(), other).ratio()

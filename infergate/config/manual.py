@@ -4,6 +4,9 @@ and the table of the README.
 All of it is made from the fields of `Settings`, group by group, so that none of it can be out of
 date. After a change of a setting ``python -m infergate.config.manual`` writes the files anew; a
 test holds that they are as they would be written.
+
+A field is an `attrs.Attribute`, whose metadata holds what `settings._setting` was told: the group,
+a line about the setting, and its marks. Nothing here reads a value that somebody has set.
 """
 
 from __future__ import annotations
@@ -66,14 +69,21 @@ of the file is ignored; both together end the start.
 
 
 def option_parameters() -> list[list[str | None]]:
-    """The `optParameters` of a `twisted.python.usage.Options`: an option for each setting, and for
-    the file that a secret may stand in."""
+    """Return the `optParameters` of a `twisted.python.usage.Options`: an option for each setting,
+    and for the file that a secret may stand in.
+
+    Each is ``[name, None, None, about]``: without a short form, and with None as the default, so
+    that `Sources` can tell an option that is not given. Called by `tap` for its `Options`.
+    """
     return _parameters(attrs.fields(Settings))
 
 
 def help_text(example: str, others: Sequence[Sequence[str | None]] = ()) -> str:
-    """The help: an `example` of the command, the settings by group, and then the options that are
-    none, which are given as `optParameters` too."""
+    """Return the help: an `example` of the command, the settings by group, then the other options.
+
+    `others` are the options that are no settings, as `optParameters` too. Called by `tap.Options`
+    and by the console command for ``--help``.
+    """
     parts = [
         "\nAn inference gateway in front of one backend; without one, an echo.\n",
         f"  {example} --backend-url http://127.0.0.1:9000 --port 8080\n",
@@ -92,7 +102,13 @@ def help_text(example: str, others: Sequence[Sequence[str | None]] = ()) -> str:
 
 
 def env_example() -> str:
-    """The text of ``.env.example``: a line about each setting, and its default."""
+    """Return the text of ``.env.example``: a line about each setting, and its default.
+
+        # port to listen on; 0: any that is free
+        #PORT=8080
+
+    Called when this module is run, as are `settings_page` and `readme`.
+    """
     parts = ["# Copy this file to .env and take the # away from what you set.\n"]
     for group, title in TITLES.items():
         parts.append(f"### {title}\n")
@@ -105,18 +121,22 @@ def env_example() -> str:
 
 
 def settings_page() -> str:
-    """The text of docs/settings.md: a table for each group."""
+    """Return the text of docs/settings.md: how settings are written, and a table for each group."""
     tables = (f"## {title}\n\n{_table(_group(group))}" for group, title in TITLES.items())
     return "\n".join((_PAGE, *tables))
 
 
 def readme(text: str) -> str:
-    """The text of the README, with the table of `FIRST` as it is now."""
+    """Return the `text` of the README with the table of `FIRST` as it is now.
+
+    It stands between the comments ``settings`` and ``end of settings``; all else stays.
+    """
     table = _table(getattr(attrs.fields(Settings), name) for name in FIRST)
     return _README.sub(lambda _: table, text)
 
 
 def _table(fields: Iterable[attrs.Attribute[Any]]) -> str:
+    """Return a Markdown table of settings: name, default and meaning, a row for each field."""
     rows = ["| name | default | meaning |", "|---|---|---|"]
     for field in fields:
         rows.append(f"| `{field.name.upper()}` | {_default_cell(field)} | {_about_cell(field)} |")
@@ -124,6 +144,10 @@ def _table(fields: Iterable[attrs.Attribute[Any]]) -> str:
 
 
 def _parameters(fields: Iterable[attrs.Attribute[Any]]) -> list[list[str | None]]:
+    """Return the options of some fields, in the form that `option_parameters` says.
+
+    A field with the mark `file` has two: ``--backend-api-key`` and ``--backend-api-key-file``.
+    """
     parameters: list[list[str | None]] = []
     for field in fields:
         parameters.append([option_name(field.name), None, None, _about(field)])
@@ -134,17 +158,25 @@ def _parameters(fields: Iterable[attrs.Attribute[Any]]) -> list[list[str | None]
 
 
 def _group(name: str) -> list[attrs.Attribute[Any]]:
+    """Return the fields of one group, in the order in which `Settings` has them."""
     return [field for field in attrs.fields(Settings) if field.metadata["group"] == name]
 
 
 def _about(field: attrs.Attribute[Any]) -> str:
+    """Return the line about a setting, and its default where it has one, for the help."""
     default = _default(field)
     about: str = field.metadata["about"]
     return f"{about} [default: {default}]" if default else about
 
 
 def _default(field: attrs.Attribute[Any]) -> str:
-    """A default as it would be written; nothing for one that is unset or depends."""
+    """Return a default as it would be written, and "" for one that is unset or depends on others.
+
+        60.0    60
+        True    true
+
+    Called for the help, ``.env.example`` and the tables.
+    """
     if isinstance(field.default, float):
         return f"{field.default:g}"
     if isinstance(field.default, frozenset):
@@ -155,7 +187,7 @@ def _default(field: attrs.Attribute[Any]) -> str:
 
 
 def _entry(option: str, about: str | None) -> str:
-    """An option and what it is for, in two columns."""
+    """Return an option and what it is for, in two columns that are `_HELP_WIDTH` wide together."""
     return textwrap.fill(
         about or "",
         _HELP_WIDTH,
@@ -165,11 +197,13 @@ def _entry(option: str, about: str | None) -> str:
 
 
 def _default_cell(field: attrs.Attribute[Any]) -> str:
+    """Return a default for a Markdown table, ``unset`` where there is none."""
     default = _default(field)
     return f"`{default}`" if default else "unset"
 
 
 def _about_cell(field: attrs.Attribute[Any]) -> str:
+    """Return the line about a setting for a Markdown table, with other settings' names as code."""
     about: str = field.metadata["about"].replace("|", "\\|")
     about = _NAME.sub(r"`\g<0>`", about)
     return f"{about} (*secret*)" if field.metadata["file"] else about

@@ -36,10 +36,11 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 @attrs.frozen
 class Signal:
-    """Where the metrics or the traces are pushed: `setting` names the variable that says so.
+    """Say where the metrics or the traces are pushed; a signal is one of the two.
 
-    `timeout` is in seconds; the values of `headers` are secrets; `trust` is a trust root of
-    Twisted's, None for the system's.
+    `setting` names the variable that holds the endpoint, for messages. `timeout` is in seconds; the
+    values of `headers` are secrets; `trust` is a trust root of Twisted's, None for the system's.
+    Made by `read_telemetry`, and used by `wiring.pushing`.
     """
 
     setting: str
@@ -52,7 +53,12 @@ class Signal:
 
 @attrs.frozen
 class Telemetry:
-    """All that is asked for; a signal that is not pushed is None. Times are in seconds."""
+    """All that is asked for; a signal that is not pushed is None. Times are in seconds.
+
+    `resource` are the attributes that go with each push and say which process it comes from. The
+    sampler decides which traces are recorded. The ``span_`` fields bound what waits to be pushed:
+    for how long, how many exchanges at most, and how many in one push.
+    """
 
     metrics: Signal | None = None
     traces: Signal | None = None
@@ -65,8 +71,11 @@ class Telemetry:
 
 
 def read_telemetry(variables: Mapping[str, str | None]) -> Telemetry:
-    """What the variables ask for. Raises `SettingsError` for the first that is wrong, but for none
-    of a signal that is not pushed."""
+    """Return what the variables ask for; with nothing to push, a `Telemetry` without signals.
+
+    Called by `tap` and ``infergate check``, with what `variables` has gathered. Raises
+    `SettingsError` for the first that is wrong, but for none of a signal that is not pushed.
+    """
     read = _Variables(variables)
     if read.text("OTEL_SDK_DISABLED", "").lower() == "true":
         return Telemetry()
@@ -86,17 +95,27 @@ def read_telemetry(variables: Mapping[str, str | None]) -> Telemetry:
 
 
 class _Variables:
-    """The variables, each read as what it is."""
+    """Read each of the variables as what it is: a text, a number, a list, a signal.
+
+    All methods take the name of a variable, but for those that say otherwise, and raise
+    `SettingsError`, which names it, for a value that is not allowed. A variable that is
+    empty, or holds spaces alone, is one that is not set. Made by `read_telemetry`.
+    """
 
     def __init__(self, variables: Mapping[str, str | None]) -> None:
         self._variables = variables
 
     def text(self, name: str, default: str) -> str:
+        """Return a variable without the spaces around it, or `default`. Raises nothing."""
         return (self._variables.get(name) or "").strip() or default
 
     def signal(self, kind: str) -> Signal | None:
-        """Where the signal METRICS or TRACES is pushed. Its own variables come before those of all
-        signals; its own endpoint is used as it stands, the general one is the base of a path."""
+        """Return where a signal is pushed, or None where it is not; `kind` is METRICS or TRACES.
+
+        It is pushed where an endpoint is named and its exporter is ``otlp``, the default. Its own
+        variables come before those of all signals; its own endpoint is used as it stands, the
+        general one is the base of a path.
+        """
         if "otlp" not in self.text(f"OTEL_{kind}_EXPORTER", "otlp").lower().split(","):
             return None
         own = f"OTEL_EXPORTER_OTLP_{kind}_ENDPOINT"
@@ -120,8 +139,12 @@ class _Variables:
         )
 
     def resource(self) -> dict[str, str]:
-        """The attributes of this process. Several processes on one machine are told apart by an id
-        that each makes for itself, unless it was given one."""
+        """Return the attributes of this process, for each push.
+
+        Several processes on one machine are told apart by an id that each makes for itself, unless
+        it was given one. `OTEL_SERVICE_NAME` comes before the name among
+        `OTEL_RESOURCE_ATTRIBUTES`.
+        """
         given = self._pairs("OTEL_RESOURCE_ATTRIBUTES", secret=False)
         known = {
             "service.name": "infergate",
@@ -133,8 +156,11 @@ class _Variables:
         return {**known, "service.name": name} if name else known
 
     def sampler(self) -> Sampler:
-        """Which traces are recorded. One that is ``parentbased_`` does as the client's trace does,
-        and goes by its root where the trace begins here."""
+        """Return what decides which traces are recorded, by `OTEL_TRACES_SAMPLER`.
+
+        One that is ``parentbased_`` does as the client's trace does, and goes by its root where the
+        trace begins here. The default is ``parentbased_always_on``.
+        """
         name = "OTEL_TRACES_SAMPLER"
         roots: dict[str, Sampler] = {
             "always_on": always,
@@ -145,19 +171,38 @@ class _Variables:
         return samplers[self._choice(name, "parentbased_always_on", *samplers)]
 
     def seconds(self, name: str, default: int) -> float:
+        """Return a time in seconds; the variable, and `default`, are in milliseconds.
+
+        So ``OTEL_BSP_SCHEDULE_DELAY=5000`` is 5.0. Raises `SettingsError` as `count` does.
+        """
         return self.count(name, default) / 1000
 
     def count(self, name: str, default: int) -> int:
+        """Return a whole number from 1, `default` where the variable is not set.
+
+        Raises `SettingsError` for any other number or text.
+        """
         return int(self._parsed(name, values.whole(1), str(default)))
 
     def _of(self, kind: str, what: str) -> str:
-        """The signal's own variable where it is set, else that of all signals."""
+        """Return the name of the signal's own variable where it is set, else that of all signals.
+
+        Of ``TRACES`` and ``TIMEOUT`` that is
+
+            OTEL_EXPORTER_OTLP_TRACES_TIMEOUT
+            OTEL_EXPORTER_OTLP_TIMEOUT           where the former is not set
+
+        and raises nothing.
+        """
         own = f"OTEL_EXPORTER_OTLP_{kind}_{what}"
         return own if self.text(own, "") else f"OTEL_EXPORTER_OTLP_{what}"
 
     def _check_transport(self, kind: str) -> None:
-        """Refuse what would be sent in another way than was asked for: by gRPC or as JSON, or with
-        a certificate of the client's own."""
+        """Refuse what would be sent in another way than was asked for.
+
+        That is by gRPC or as JSON, where only ``http/protobuf`` is spoken, or with a certificate
+        of the client's own. Called by `signal` for a signal that is pushed.
+        """
         self._choice(self._of(kind, "PROTOCOL"), "http/protobuf")
         for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE"):
             name = self._of(kind, what)
@@ -165,6 +210,11 @@ class _Variables:
                 raise SettingsError(name, None, "client certificates are not supported")
 
     def _headers(self, name: str) -> dict[str, str]:
+        """Return the header fields that go with each push, by their names.
+
+        Raises `SettingsError` as `_pairs` does, and for what is not printable ASCII, such as a line
+        feed that would begin another header field. Their values are never shown.
+        """
         headers = self._pairs(name, secret=True)
         for field, value in headers.items():
             if not field.isascii() or not value.isprintable() or not value.isascii():
@@ -172,7 +222,12 @@ class _Variables:
         return headers
 
     def _pairs(self, name: str, *, secret: bool) -> dict[str, str]:
-        """A list as W3C Baggage writes it, its values percent-encoded."""
+        """Return a list as W3C Baggage writes it, with its names and values percent-decoded.
+
+            authorization=Bearer%20abc,tenant=a    {"authorization": "Bearer abc", "tenant": "a"}
+
+        The text of a `secret` list is not shown in the error.
+        """
         text = self.text(name, "")
         pairs = {}
         for entry in filter(None, (entry.strip() for entry in text.split(","))):
@@ -184,7 +239,10 @@ class _Variables:
         return pairs
 
     def _part(self, name: str) -> float:
-        """The part of all traces that is recorded, 1 where nothing is said."""
+        """Return the part of all traces that is recorded, from 0 to 1; 1 where nothing is said.
+
+        Raises `SettingsError` for any other number or text. Called by `sampler`.
+        """
         text = self.text(name, "1")
         try:
             part = float(text)
@@ -195,6 +253,10 @@ class _Variables:
         return part
 
     def _choice(self, name: str, default: str, *others: str) -> str:
+        """Return a variable in lower case, `default` where it is not set.
+
+        Raises `SettingsError`, which lists what is allowed, for any but `default` and the `others`.
+        """
         text = self.text(name, default).lower()
         allowed = dict.fromkeys((default, *others))
         if text not in allowed:
@@ -202,6 +264,10 @@ class _Variables:
         return text
 
     def _parsed(self, name: str, parse: Any, default: str = "") -> Any:
+        """Return what `parse` makes of a variable, or of `default` where it is not set.
+
+        `parse` is a function of `values`; the `ValueError` it raises becomes a `SettingsError`.
+        """
         text = self.text(name, default)
         try:
             return parse(text)
@@ -212,8 +278,11 @@ class _Variables:
 def variables(
     environ: Mapping[str, str], dotenv: Mapping[str, str | None], endpoint: str | None
 ) -> dict[str, str | None]:
-    """The variables out of the environment over ``.env``; `endpoint` is the general one where an
-    option gives it."""
+    """Return the ``OTEL_*`` variables out of the environment over ``.env``, for `read_telemetry`.
+
+    `endpoint` is the setting `OTEL_EXPORTER_OTLP_ENDPOINT` as it was parsed, which may come from an
+    option: it takes the place of the variable, unless it is None.
+    """
     known = {name: text for name, text in dotenv.items() if name.startswith("OTEL_")}
     known |= {name: text for name, text in environ.items() if name.startswith("OTEL_")}
     return known if endpoint is None else {**known, ENDPOINT: endpoint}

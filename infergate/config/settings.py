@@ -3,6 +3,10 @@
 Each setting is a field of `Settings`, whose metadata holds all that is known of it: what is
 allowed, a line about it, its group, and whether it is a secret. `manual` makes the options, the
 help, ``.env.example`` and docs/settings.md of them.
+
+    load            `Sources.find` gives the text of each, the field's `parse` its value
+    check_tokens    what no setting shows alone: which of the JWT settings go together
+    names           for `manual` and for the look for misspelt names in ``.env``
 """
 
 from __future__ import annotations
@@ -31,10 +35,12 @@ if TYPE_CHECKING:
     from infergate.access.jwks import OneKey
 
 _JWT_KEYS = ("jwt_secret", "jwt_public_key_file", "jwt_jwks_url")
+"""The fields that hold a key for tokens, of which at most one may be set."""
 
 _JWT_SETTINGS = "JWT_SECRET, JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL"
 
 EMPTY_CREDENTIAL = "must not be empty, which would let everybody in; unset it where that is meant"
+"""What is said of a setting that decides who may come in, and is there but empty."""
 
 
 def _setting(
@@ -45,6 +51,11 @@ def _setting(
     `secret`: never shown; `file`: may be given as the path of a file; `empty`: an empty text is a
     value, not the lack of one; `credential`: it decides who may come in, so that an empty text is
     a mistake.
+
+    Returns the field of `Settings`; `default` is its value where nothing is written. `parse` makes
+    the value of a text, or raises `ValueError` with what is allowed, in words that can follow the
+    setting's name and text (see `values`); `about` is a line for people. Each group has a short
+    form of this function below.
     """
     for mark in ("secret", "file", "empty", "credential"):
         metadata.setdefault(mark, False)
@@ -65,6 +76,7 @@ _logs = partial(_setting, "logs")
 
 
 def _usual_algorithms(settings: Settings) -> tuple[str, ...]:
+    """Return the default of `jwt_algorithms`, which depends on the key: none without one."""
     if settings.jwt_secret is not None:
         return ("HS256",)
     return ("RS256",) if settings.jwt_public_key_file or settings.jwt_jwks_url else ()
@@ -72,7 +84,11 @@ def _usual_algorithms(settings: Settings) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Sizes are in bytes and times in seconds; None is unset."""
+    """What is asked for: sizes are in bytes and times in seconds; None is unset.
+
+    Made by `load`, and by `reload` with what files say by then (`attrs.evolve`). Its repr shows no
+    secret. What a setting means is in the line about it, and in docs/settings.md.
+    """
 
     port: int = _listening(values.whole(0, 65535), "port to listen on; 0: any that is free", 8080)
     host: str = _listening(values.host, "address to listen on", "127.0.0.1")
@@ -284,7 +300,10 @@ class Settings:
 
     @property
     def rings(self) -> dict[str, KeyRing]:
-        """The API keys that are set, by the setting that holds them."""
+        """Return the API keys that are set, by the setting that holds them.
+
+        A ring is the digests of keys with the names of their callers (`KeyRing`).
+        """
         file = self.api_keys_file
         in_file = None if file is None else file.content.ring
         rings = {"API_KEYS": self.api_keys, "API_KEYS_FILE": in_file}
@@ -292,7 +311,7 @@ class Settings:
 
     @property
     def needs_key(self) -> bool:
-        """Whether a caller needs credentials."""
+        """Return whether a caller needs credentials: API keys or a key for tokens are set."""
         credentials = (field for field in attrs.fields(Settings) if field.metadata["credential"])
         return any(getattr(self, field.name) is not None for field in credentials)
 
@@ -302,7 +321,10 @@ def load(
     environ: Mapping[str, str],
     dotenv: Mapping[str, str | None],
 ) -> Settings:
-    """The settings out of `options`, by their option names, over `environ` over `dotenv`.
+    """Return the settings out of `options`, by their option names, over `environ` over `dotenv`.
+
+    Called by `tap` and ``infergate check`` once, before anything listens. Files that a setting
+    names are read here.
 
     An empty text is the default, also where a source further down says otherwise; but an empty
     credential is a secret that failed to be injected, and is refused. Raises `SettingsError` for
@@ -327,13 +349,20 @@ def load(
 
 
 def names() -> set[str]:
-    """Every name that a setting may be given by in the environment and in ``.env``."""
+    """Return every name that a setting may be given by in the environment and in ``.env``.
+
+    In upper case; of a secret that may stand in a file also that with ``_FILE`` behind it.
+    """
     fields = attrs.fields(Settings)
     files = {field.name + FILE for field in fields if field.metadata["file"]}
     return {name.upper() for name in {field.name for field in fields} | files}
 
 
 def _parsed(field: attrs.Attribute[Any], written: Written) -> Any:
+    """Return the value of a setting, by its own parser.
+
+    Raises `SettingsError` for what that refuses, which shows the text only of what is no secret.
+    """
     try:
         return field.metadata["parse"](written.text)
     except KeysFileError as why:  # which names the file and its line
@@ -343,7 +372,15 @@ def _parsed(field: attrs.Attribute[Any], written: Written) -> Any:
 
 
 def check_tokens(settings: Settings, written: Mapping[str, Written]) -> None:
-    """Refuse what no JWT setting says alone.
+    """Refuse what no JWT setting says alone, with a `SettingsError`.
+
+    Called by `load` with the settings as `written`, by their fields' names, and by `KeyFiles.read`
+    with none of these, after a reload of the files.
+
+        two of the three keys for tokens         only one of them can decide
+        an algorithm that the key is not for     or one kind of key could be used as the other
+        rules for a token's sub, without key     nobody could ever come by them
+        another JWT setting, without key         what it asks for would not be checked
 
     A key for one kind of algorithm is never used for the other, or a public key would do as a
     secret (RFC 8725, 2.1).
@@ -369,7 +406,10 @@ def check_tokens(settings: Settings, written: Mapping[str, Written]) -> None:
 
 
 def _algorithms_for(settings: Settings) -> tuple[str, ...]:
-    """The algorithms that the one JWT key can be for."""
+    """Return the algorithms that the one JWT key can be for.
+
+    A published set (`JWT_JWKS_URL`) can hold any public key.
+    """
     if settings.jwt_secret is not None:
         return settings.jwt_secret.algorithms
     if settings.jwt_public_key_file is not None:

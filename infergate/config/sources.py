@@ -1,4 +1,11 @@
-"""Where the text of a setting comes from: option, environment, ``.env``, or a file of its own."""
+"""Where the text of a setting comes from: option, environment, ``.env``, or a file of its own.
+
+The first that has it counts, in this order; the file is named by an option or variable of its own:
+
+    --backend-api-key TEXT              an option of the command line
+    BACKEND_API_KEY=TEXT                the environment, then ``.env``
+    BACKEND_API_KEY_FILE=/run/secret    a file, for what may hold a secret, in any of the three
+"""
 
 from __future__ import annotations
 
@@ -14,7 +21,11 @@ FILE = "_file"
 
 
 class SettingsError(Exception):
-    """One line: the setting, its value (None hides it) and what is allowed."""
+    """One line for people: the setting, its value (None hides it) and what is allowed.
+
+    `tap` and the commands end with it, as ``infergate: PORT='x': must be a whole number ...``. A
+    value that may be a URL with a password or a token is hidden too.
+    """
 
     def __init__(self, name: str, value: str | None, allowed: str) -> None:
         # What was meant as a URL may hold a password or a token.
@@ -24,14 +35,18 @@ class SettingsError(Exception):
 
 @attrs.frozen
 class Written:
-    """A setting as somebody wrote it; `name` and `shown` stand in the line that refuses it."""
+    """A setting as somebody wrote it, not parsed yet: what `Sources.find` returns.
+
+    `name` and `shown` stand in the line that refuses it: the name as it was written, and the text
+    or the path of its file, None where that is a secret.
+    """
 
     name: str
     shown: str | None
     text: str = attrs.field(repr=False)
 
     def refused(self, allowed: str) -> SettingsError:
-        """The error that says what is `allowed` in its place."""
+        """Return the error that says what is `allowed` in its place, for the caller to raise."""
         return SettingsError(self.name, self.shown, allowed)
 
 
@@ -39,7 +54,8 @@ class Written:
 class Sources:
     """The places that a setting may be written in, the first of which that has it counts.
 
-    `options` are by their option names, `environ` and `dotenv` by the settings' own.
+    `options` are by their option names, `environ` and `dotenv` by the settings' own. Made by
+    `settings.load`, and by ``infergate report``, which needs `USAGE_DB` alone.
     """
 
     options: Mapping[str, str | None]
@@ -47,11 +63,13 @@ class Sources:
     dotenv: Mapping[str, str | None]
 
     def find(self, name: str, *, secret: bool = False, file: bool = False) -> Written | None:
-        """The setting `name`, or None where no source has it.
+        """Return the setting `name`, a field's name, as it was written; None where no source has
+        it.
 
         Space around it is taken off, but not off a `secret`, of which it may be a part. With
         `file`, it may be given as the path of a file. Raises `SettingsError` where both are
-        given, the file cannot be used, or the text is not what was meant to be written.
+        given, the file cannot be used, or the text is not what was meant to be written: one that
+        still has its quotes, or a ``${NAME}`` that nobody has filled in.
         """
         text = self._first(name)
         path = self._first(name + FILE) if file else None
@@ -72,7 +90,7 @@ class Sources:
         return written
 
     def _first(self, name: str) -> str | None:
-        """The text of the first place that has the name, which may be empty."""
+        """Return the text of the first place that has the name, which may be empty, or None."""
         places = (
             self.options.get(option_name(name)),
             self.environ.get(name.upper()),
@@ -82,12 +100,16 @@ class Sources:
 
 
 def option_name(name: str) -> str:
-    """The option of a setting, without its dashes."""
+    """Return the option of a setting, without its dashes: ``backend-url`` of ``backend_url``."""
     return name.replace("_", "-")
 
 
 def _in_file(name: str, path: str) -> Written:
-    """The secret in a file, without the line feed that editors end it with; no path, no secret."""
+    """Return the secret in a file, without the line feed that editors end it with.
+
+    `name` is that of the setting with ``_FILE``, for messages. An empty `path` is no secret.
+    Raises `SettingsError` for a file that cannot be read, is not UTF-8, or is empty.
+    """
     written = Written(name, path, "")
     if not path:
         return written

@@ -1,11 +1,15 @@
-"""The texts that settings are written as, into values.
+"""Convert the texts that settings are written as into values.
 
-Each function raises `ValueError` with what is allowed, in words that can follow a setting's
-name and text and repeat neither: the text may be a secret.
+Each function is the parser of a setting: `settings.load` calls it with what somebody wrote, as does
+`otel` with a variable, and `reload` with the path of a file that is read again. It returns the
+value, or raises `ValueError` with what is allowed, in words that can follow a setting's name and
+text and repeat neither: the text may be a secret.
 
     whole(0, 65535)("8080")     8080
     whole(0, 65535)("80 80")    ValueError: must be a whole number from 0 to 65535
                                 shown as: PORT='80 80': must be a whole number from 0 to 65535
+
+`whole`, `choice` and `some_of` take what is allowed and return such a parser.
 
 What a text means is made here, once: a file of keys is read, a certificate is loaded. `FromFile`
 keeps the path beside what the file meant, for those that may be read again.
@@ -50,7 +54,12 @@ class FromFile(Generic[Content]):
 
 
 def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
-    """A whole number in ASCII digits."""
+    """Return a parser of whole numbers in ASCII digits, from `least` to `most`, both allowed.
+
+        whole(0, 65535)("0080")    80
+
+    The parser raises `ValueError` for any other number or text, signs and underscores included.
+    """
 
     def parse(text: str) -> int:
         if not re.fullmatch("[0-9]{1,16}", text) or not least <= int(text) <= most:
@@ -61,45 +70,72 @@ def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
 
 
 def _number(text: str) -> float:
+    """Convert a text to a number that is not negative; any other text to NaN, which no comparison
+    lets through. Used by `seconds` and `seconds_or_none`; raises nothing."""
     # float() alone would take underscores, nan, and the digits of any script.
     return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?|\.[0-9]+", text) else math.nan
 
 
 def seconds(text: str) -> float:
-    """A time above 0, fractions allowed."""
+    """Return a time above 0 in seconds, fractions allowed: ``2``, ``0.5`` and ``.5``.
+
+    The parser of time limits that cannot be turned off. Raises `ValueError` for any other text.
+    """
     if not 0 < _number(text) < math.inf:
         raise ValueError("must be a number of seconds above 0")
     return _number(text)
 
 
 def seconds_or_none(text: str) -> float:
-    """A time, where 0 is one too, or turns something off."""
+    """Return a time in seconds, where 0 is one too, or turns something off.
+
+    Which of the two it is, the line about the setting says. Raises `ValueError` for any other text.
+    """
     if not 0 <= _number(text) < math.inf:
         raise ValueError("must be a number of seconds from 0")
     return _number(text)
 
 
 def line(text: str) -> str:
-    """Text without control characters, which could forge a line of the log."""
+    """Check that a text has no control characters, and return it; they could forge a line of the
+    log.
+
+    The parser of endpoint strings, names of models and claims of tokens. Raises `ValueError` for a
+    character that is not printable, such as a line feed.
+    """
     if not text.isprintable():
         raise ValueError("must be printable text")
     return text
 
 
 def host(text: str) -> str:
-    """An address or a host name, without brackets."""
+    """Check that a text may be an address or a host name, without brackets, and return it.
+
+        127.0.0.1    ::1    fe80::1%eth0    gate.example
+
+    Whether there is such a host shows when it is listened on. Raises `ValueError` for any
+    character that none of these has.
+    """
     if not re.fullmatch(r"[\w.:%-]+", text, re.ASCII):
         raise ValueError("must be an address or a host name")
     return text
 
 
 def boolean(text: str) -> bool:
-    """A switch: ``true`` or ``false``, in any case."""
+    """Return whether a switch is on: ``true`` or ``false``, in any case.
+
+    Raises `ValueError` for any other word, also for ``1`` and ``yes``.
+    """
     return choice("true", "false")(text) == "true"
 
 
 def choice(*allowed: str) -> Callable[[str], str]:
-    """One of several words, in any case."""
+    """Return a parser of one of several words, in any case, which returns it in lower case.
+
+        choice("json", "text")("JSON")    "json"
+
+    The parser raises `ValueError`, which lists the words that are `allowed`, for any other.
+    """
 
     def parse(text: str) -> str:
         if text.lower() not in allowed:
@@ -110,7 +146,12 @@ def choice(*allowed: str) -> Callable[[str], str]:
 
 
 def some_of(*allowed: str) -> Callable[[str], frozenset[str]]:
-    """Some of several words, in any case, or all of them."""
+    """Return a parser of some of several words, comma-separated and in any case, or ``all``.
+
+        some_of("chat", "rerank")("chat")    frozenset({"chat"})
+
+    The parser raises `ValueError` for a word that is not `allowed`, and for none at all.
+    """
 
     def parse(text: str) -> frozenset[str]:
         words = {word.strip().lower() for word in text.split(",")}
@@ -124,19 +165,35 @@ def some_of(*allowed: str) -> Callable[[str], frozenset[str]]:
 
 
 def url(text: str) -> str:
-    """An HTTP URL, with a query if need be."""
+    """Check that a text is an HTTP URL, with a query if need be, and return it as it is.
+
+    Raises `ValueError` as `_split` does.
+    """
     _split(text)
     return text
 
 
 def base_url(text: str) -> str:
-    """An HTTP URL that paths are put behind: no ``/`` at its end."""
+    """Return an HTTP URL that paths are put behind, without the ``/`` at its end.
+
+    Its scheme and host are in lower case then. Raises `ValueError` for a URL with a query, and as
+    `_split` does.
+    """
     return "".join(_base(text))
 
 
 def backend_url(text: str) -> str:
-    """The base of the backend's API, as an SDK's `base_url`: without a ``/`` at its end, and with
-    ``/v1`` where no path was given. Or ``unix:/path`` of a socket."""
+    """Return the base of the backend's API, as an SDK's `base_url`, or ``unix:/path`` of a socket.
+
+    It has no ``/`` at its end, and ``/v1`` where no path was given:
+
+        http://127.0.0.1:9000       http://127.0.0.1:9000/v1
+        https://host/api/v4/        https://host/api/v4
+        unix:/run/llama.sock        as it is
+
+    Raises `ValueError` for what is neither, for a query, and for a URL that ends in
+    ``/chat/completions``, which is put behind the base.
+    """
     if text.startswith("unix:"):
         if not re.fullmatch(r"unix:/[^\0\r\n]+", text):
             raise ValueError("must be unix: and the absolute path of a socket")
@@ -148,14 +205,21 @@ def backend_url(text: str) -> str:
 
 
 def path(text: str) -> str:
-    """The path of a URL; empty for none."""
+    """Check that a text is the path of a URL, in visible ASCII, or empty, and return it.
+
+    The parser of `BACKEND_HEALTH_PATH`. Raises `ValueError` for one that does not begin with ``/``.
+    """
     if not re.fullmatch(r"(/[!-\x7e]*)?", text, re.ASCII):
         raise ValueError("must be a path that begins with /, or empty")
     return text
 
 
 def authorities(path: str) -> FromFile[Any]:
-    """The certificates in a PEM file, as the authorities that are trusted."""
+    """Return the certificates in a PEM file, as the authorities that are trusted.
+
+    The content is a trust root of Twisted's, which `optionsForClientTLS` takes. Raises `ValueError`
+    for a file that cannot be read, holds no certificate, or one that is broken.
+    """
     from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
     blocks = re.findall(
@@ -173,6 +237,12 @@ def authorities(path: str) -> FromFile[Any]:
 
 
 def _base(text: str) -> tuple[str, str]:
+    """Return the root and the path of an HTTP URL, for what needs a URL without a query.
+
+        HTTP://Host:80/v1/    ("http://host:80", "/v1")
+
+    Raises `ValueError` for a query, and as `_split` does.
+    """
     match = _split(text)
     if match["query"] is not None:
         raise ValueError("must be a URL without a query")
@@ -180,7 +250,11 @@ def _base(text: str) -> tuple[str, str]:
 
 
 def _split(text: str) -> re.Match[str]:
-    """The parts of an HTTP URL; raises `ValueError` for any other."""
+    """Return the parts of an HTTP URL, as the groups of `_URL`: root, ipv6, port, path and query.
+
+    Raises `ValueError` for any other scheme, for a user name, a fragment or a space, and for a port
+    or an IPv6 address that cannot be one.
+    """
     match = _URL.fullmatch(text)
     if match is None or not 1 <= int(match["port"] or 80) <= 65535 or not _is_ipv6(match["ipv6"]):
         raise ValueError(
@@ -190,6 +264,8 @@ def _split(text: str) -> re.Match[str]:
 
 
 def _is_ipv6(text: str | None) -> bool:
+    """Return whether the host between brackets is an IPv6 address; True for None, no brackets.
+    Called by `_split`; raises nothing."""
     try:
         return text is None or bool(IPv6Address(text))
     except ValueError:
@@ -197,19 +273,30 @@ def _is_ipv6(text: str | None) -> bool:
 
 
 def header_token(text: str) -> str:
-    """What can stand behind ``Bearer`` in a header (RFC 6750, 2.1)."""
+    """Check that a text can stand behind ``Bearer`` in a header field, and return it.
+
+    That is visible ASCII without a space, somewhat more than RFC 6750, 2.1, allows. The parser of
+    `BACKEND_API_KEY`. Raises `ValueError`, which shows nothing of the text.
+    """
     if not re.fullmatch("[!-~]+", text):
         raise ValueError("must be visible ASCII characters without a space")
     return text
 
 
 def api_keys_file(path: str) -> FromFile[KeysFile]:
-    """The keys in a file, and what they may do."""
+    """Return the keys in a file, and what they may do; also called when it is read again.
+
+    Raises `KeysFileError`, a `ValueError` that names the file and the line, for a wrong
+    line, and `ValueError` for a file that cannot be read.
+    """
     return FromFile(path, _readable(keys_from_file, path))
 
 
 def jwt_secret(text: str) -> OneKey:
-    """The key that tokens are signed with."""
+    """Return the key that tokens are signed with, for the HMAC algorithms (`HS256` and so on).
+
+    Raises `ValueError` for a text that is empty or a public key.
+    """
     # Most start without JWT, and sooner for not loading the cryptography.
     from infergate.access import jwks
 
@@ -217,7 +304,10 @@ def jwt_secret(text: str) -> OneKey:
 
 
 def jwt_public_key_file(path: str) -> FromFile[OneKey]:
-    """The PEM public key in a file."""
+    """Return the PEM public key in a file; also called when it is read again.
+
+    Raises `ValueError` for a file that cannot be read, or that holds no public key.
+    """
     from infergate.access import jwks
 
     return FromFile(path, jwks.public_key(_readable(Path.read_bytes, Path(path))))
@@ -227,6 +317,11 @@ Where = TypeVar("Where")
 
 
 def _readable(read: Callable[[Where], Content], path: Where) -> Content:
+    """Return what `read` makes of the file at `path`.
+
+    Raises `ValueError`, with what the operating system says, where it cannot be read; what else
+    `read` raises passes through.
+    """
     try:
         return read(path)
     except OSError as why:
@@ -234,7 +329,11 @@ def _readable(read: Callable[[Where], Content], path: Where) -> Content:
 
 
 def algorithms(text: str) -> tuple[str, ...]:
-    """The names of JWT algorithms, never ``none``."""
+    """Return the names of JWT algorithms, comma-separated, in the order in which they are written.
+
+    Raises `ValueError` for a name that is in neither list of `access.algorithms`; ``none``, for a
+    token without a signature, is in neither.
+    """
     names = tuple(name.strip() for name in text.split(","))
     if not set(names).issubset((*HMAC, *PUBLIC)):
         raise ValueError(f"must be a comma-separated list out of {', '.join((*HMAC, *PUBLIC))}")
