@@ -1,4 +1,9 @@
-"""Whether the backend took a request, and what it says where it did not."""
+"""Whether the backend took a request, and what it says where it did not.
+
+A backend that refuses says why in its body, in a line or a JSON object: that is read, but within
+bounds, and made into the error for the client by `api.refusals`. A `Call` is the exchange with the
+backend; `Deadlines` calls `expired` of what it watches when its `deadline` has passed.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +70,7 @@ class _Patience:
     """
 
     def __init__(self, reading: Deferred[bytes], deadlines: Deadlines) -> None:
+        """Watch `reading` from now on."""
         self._reading = reading
         self.ended = False
         self.deadline = deadlines.now() + REJECTION_SECONDS

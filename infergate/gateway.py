@@ -22,6 +22,11 @@
         is there a place at the backend?                             429, 503
 
 What a handler raises is turned into the answer by `_serve`, and by nobody else.
+
+A handler is a method that answers one route; an operation is what a client asks a model for (chat,
+embeddings ...), and its routes are those of `api.operations`. An account is who a caller is found
+to be, with its policy: what it may do, and how much. The record of a request is all that is known
+of it afterwards, for the log and the metrics. A probe asks how the gateway is.
 """
 
 from __future__ import annotations

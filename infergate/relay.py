@@ -22,6 +22,11 @@ How a stream ends, and what the client sees of it:
     stops, is cut, or takes too long          an error event, and a cut; error
     goes on after what ends it                nothing more; ok
 
+The `Scanner` takes the bytes of the stream apart into whole events, and has its `Reader`, one for
+each operation, say what each of them means. A `Call` is the exchange with the backend; `Deadlines`
+calls `expired` of what it watches once its `deadline`, in seconds on the reactor's clock, has
+passed.
+
 Where the client leaves, the request cancels the worker, and with it `Relay.run`: the backend's
 connection is closed, and what was counted so far is what the request has used.
 """
@@ -62,6 +67,8 @@ class Pulse:
     """
 
     def __init__(self, request: Request, deadlines: Deadlines, interval: float) -> None:
+        """Begin the first interval, in seconds; with 0 there is never one. Called by
+        `BackendWorker.answer` for each request."""
         self._request = request
         self._deadlines = deadlines
         self.interval = interval
@@ -124,6 +131,13 @@ class Relay:
         prompt_estimate: int = 0,
         max_plain: int | None = None,
     ) -> None:
+        """Make the relay of one stream, from `call`, whose head has come, to `request`.
+
+        `content_type` is what the client is told, `stream_end` what ends a good stream of the
+        operation (``data: [DONE]``), b"" for nothing; `prompt_estimate` counts as the prompt's
+        tokens where the stream does not say them, and `max_plain` is in bytes, None where the body
+        is declared to be a stream.
+        """
         self._request = request
         self._record = request.record
         self._call = call

@@ -21,6 +21,13 @@ declares its answer to be may be wrong:
     either       a refusal                   the refusal, as the gateway's own error
     either       a type that passes unread   the same bytes (vectors, for example)
 
+Words of `api.operation` that stand in the signatures: an `Operation` is what can be asked for, such
+as chat or embeddings, with all that tells it from the others; an `Ask` is a checked request, and
+its members those of the JSON object that it came as; a `Reply` is a whole answer, ready for the
+client; a `Stamp` is the id and the time that go on it. A `Reader` learns from the events of one
+stream, which a `Scanner` takes apart. `shape` and `as_stream` return `Steps` (`api.steps`): a
+generator that does long work a little at a time, so that the event loop has its turn between two.
+
 Prompts and replies may be large. So the members of the request are let go of when its body is
 written, the body when it is sent, and the backend's reply when it is shaped.
 """
@@ -117,6 +124,7 @@ class EchoWorker:
         return msgspec.json.encode(listed), JSON
 
     async def ready(self) -> str:
+        """Return ``ready``: there is nothing that could be away."""
         return "ready"
 
 

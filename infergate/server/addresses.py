@@ -31,8 +31,12 @@ _HOP = re.compile(
 
 
 def parse_networks(text: str) -> Networks:
-    """Read comma-separated addresses, networks and `UNIX`; raises `ValueError` with what is
-    allowed."""
+    """Read comma-separated addresses, networks and `UNIX`, as in ``127.0.0.1,10.0.0.0/8,unix``, and
+    return them in that order.
+
+    Called with the setting `TRUSTED_PROXIES` and with a key's option `from=`. Raises `ValueError`
+    with what is allowed, in words that can follow a setting's name.
+    """
     items = [item.strip() for item in text.split(",")]
     try:
         return tuple(
@@ -46,15 +50,19 @@ def parse_networks(text: str) -> Networks:
 
 
 def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Networks) -> str:
-    """The address of the client behind `peer`, given all ``X-Forwarded-For`` values.
+    """Return the address of the client behind `peer`, given all ``X-Forwarded-For`` values, None
+    where there are none.
 
-    Each proxy appends the address it was called from, so the list is read from its end and
-    no further than the first hop that is not trusted: what stands before it is hearsay. An
-    entry that is no address ends the reading too, and so does the `MAX_HOPS`-th: a client behind
-    more proxies than that has the address of the last of these that was looked at.
+    Each proxy appends the address it was called from, so the list is read from its end and no
+    further than the first hop that is not trusted: what stands before it is hearsay. An entry that
+    is no address ends the reading too, and so does the `MAX_HOPS`-th: a client behind more proxies
+    than that has the address of the last of these that was looked at.
 
-    An IPv4 address in IPv6 form (RFC 4291, 2.5.5.2) is given in its own; a peer without an
-    address as it is. Of these only `UNIX` can be trusted.
+    An IPv4 address in IPv6 form (RFC 4291, 2.5.5.2) is given in its own; a peer without an address
+    as it is. Of these only `UNIX` can be trusted.
+
+    Called once for each request, when its `Request` is made. Raises nothing, whatever a client
+    sends.
     """
     if not trusted or not forwarded_for:
         forwarded_for = ()
@@ -73,20 +81,29 @@ def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Ne
 
 
 def _is_trusted(address: IPv4Address | IPv6Address | None, trusted: Networks) -> bool:
-    """Whether `trusted` holds an address; None is the peer of a Unix socket."""
+    """Return whether `trusted` holds an address; None is the peer of a Unix socket."""
     if address is None:
         return UNIX in trusted
     return any(network != UNIX and address in network for network in trusted)
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches `address`, which may carry an IPv6 zone."""
+    """Return whether only this machine reaches `address`, which may carry an IPv6 zone
+    (``fe80::1%eth0``).
+
+    Asked of the address that the gateway listens on, for a warning, and of a client that would see
+    the status page without a key. What is no address is not: returns False, and raises nothing.
+    """
     parsed = _parse(address.partition("%")[0])
     return parsed is not None and parsed.is_loopback
 
 
 def limit_key(address: str) -> str:
-    """What of `address` to limit by: an IPv4 address as it is, of IPv6 the /64 network."""
+    """Return what of `address` to limit by: an IPv4 address as it is, of IPv6 the /64 network, as
+    in ``2001:db8::/64``. What is no address is returned as it is.
+
+    Called by `Admission` with the client's address of each request.
+    """
     parsed = _parse(address) if ":" in address else None
     if isinstance(parsed, IPv6Address):
         network = int(parsed) >> _IPV6_HOST_BITS << _IPV6_HOST_BITS
@@ -95,12 +112,16 @@ def limit_key(address: str) -> str:
 
 
 def _parse_hop(entry: str) -> IPv4Address | IPv6Address | None:
-    """An entry may carry a port, and brackets around an IPv6 address (RFC 7239, 6)."""
+    """Return the address in one entry of ``X-Forwarded-For``, or None where it is no address. It
+    may carry a port, and brackets around an IPv6 address (RFC 7239, 6): ``192.0.2.7:443``,
+    ``[2001:db8::1]:443``."""
     match = _HOP.fullmatch(entry)
     return match and _parse(match["bracketed"] or match["four"] or match["six"])
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that `text` is, an IPv4 address in IPv6 form as IPv4; None for any other
+    text."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -1,4 +1,5 @@
-"""The body of one request, as it arrives."""
+"""The body of one request, as it arrives: it may be asked for before it is whole, and fail on the
+way."""
 
 from __future__ import annotations
 
@@ -12,14 +13,16 @@ from infergate.errors import BodyTooLarge, GatewayError
 class Body:
     """Gathers one request's body, up to a limit in bytes.
 
-    The connection calls `receive` with each chunk of it and then `end`, or `fail` where it will
-    never be whole. A handler calls `read` at most once, at any time. The bytes belong to the body
-    until they were read, then to the reader; nothing is kept twice.
+    The connection calls `receive` with each chunk of it (by `Request.receive`) and then `end`, or
+    `fail` where it will never be whole. A handler calls `read` at most once, at any time, by
+    `Request.read_body`. The bytes belong to the body until they were read, then to the reader;
+    nothing is kept twice.
     """
 
     __slots__ = ("_data", "_error", "_limit", "_reader", "_whole")
 
     def __init__(self, limit: int) -> None:
+        """Begin with nothing; `limit` is in bytes. Called when a `Request` is made."""
         self._limit = limit
         self._data: bytes | BytesIO = b""
         self._whole = False
@@ -27,16 +30,20 @@ class Body:
         self._reader: Deferred[bytes] | None = None
 
     def __len__(self) -> int:
+        """Return how many bytes have come and were not read yet."""
         data = self._data
         return len(data) if isinstance(data, bytes) else data.tell()
 
     @property
     def awaited(self) -> bool:
-        """Whether a client that waits for ``100 Continue`` would wait in vain without one."""
+        """Return whether a client that waits for ``100 Continue`` would wait in vain without one:
+        nothing of the body has come, and it is not whole."""
         return not (self._whole or self._data)
 
     def receive(self, chunk: bytes) -> None:
-        """Take a part of the body; too much of it fails the body for whoever reads it."""
+        """Take a chunk of the body. A chunk that takes it above the limit fails it with
+        `BodyTooLarge` for whoever reads it, and nothing is raised here; after a failure chunks are
+        thrown away."""
         if self._error is not None:
             return
         data = self._data
@@ -54,13 +61,19 @@ class Body:
             data.write(chunk)
 
     def end(self) -> None:
+        """Have `read` return: the body is whole. Called by the connection behind the last chunk,
+        once."""
         self._whole = True
         if self._reader is not None:
             reader, self._reader = self._reader, None
             reader.callback(self._take())
 
     def fail(self, error: GatewayError) -> None:
-        """`read` raises `error`, or the first one that was given. What came is let go."""
+        """Have `read` raise `error`, or the first one that was given, and let go of what has come.
+
+        Called by the connection where the framing breaks, where the body is too slow or the client
+        leaves, and by `receive` where it is too large; more than once does no harm.
+        """
         self._data = b""
         self._error = self._error or error
         if self._reader is not None:
@@ -68,7 +81,8 @@ class Body:
             reader.errback(error)
 
     async def read(self) -> bytes:
-        """The whole body, once it is there. Raises what `fail` was called with, if it was."""
+        """Return the whole body, once it is there; the bytes are the caller's from then on. Raises
+        the `GatewayError` that `fail` was called with, if it was."""
         if self._error is not None:
             raise self._error
         if self._whole:
@@ -77,5 +91,6 @@ class Body:
         return await self._reader
 
     def _take(self) -> bytes:
+        """Hand over what has come, and keep none of it."""
         data, self._data = self._data, b""
         return data if isinstance(data, bytes) else data.getvalue()

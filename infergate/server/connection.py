@@ -21,6 +21,11 @@ Bytes that come in belong to the parser until `Parser.next` gives them out, and 
 from then on. Bytes that go out belong to the outlet as soon as `write` returns, and nobody changes
 them; how many of them the client has not taken is `flow.Flow`'s to know.
 
+`Deadlines` looks at what it watches in a sweep, ten times a second, and calls `expired` of each
+whose `deadline`, in seconds on the reactor's clock, has passed. A `Record` is all that is known of
+one exchange, which is a request and its answer; the log and the metrics are made of it. The edge is
+the factory of all connections of one port.
+
 An exchange ends in one of four ways, each of which closes its record once: the answer is taken
 (`conclude`, `_look_at_delivery`), it is refused (`_refuse`, `_stop`), it is cut (`cut`, `abort`),
 or the client is gone (`connectionLost`).
@@ -123,8 +128,11 @@ class EdgeLimits:
 
 class Listener(Front, Interface):
     """What a connection needs of the edge that it came in by: what it has to tell it, and what all
-    connections share. `queue` has `take_turn` called when those that asked before have had their
-    turn."""
+    connections share.
+
+    `opened` and `closed` are called once each, at the beginning and the end. `queue` has
+    `take_turn` called when those that asked before have had their turn.
+    """
 
     limits: EdgeLimits
     places: Places
@@ -146,6 +154,9 @@ class Connection(Protocol):
     Twisted calls `connectionMade`, then `dataReceived` any number of times, `readConnectionLost` at
     the most once, where the client closes its side, and `connectionLost` last. What the edge calls
     may be called in any phase: what comes too late for it does nothing.
+
+    None of the methods raises anything: what a client does wrong becomes an answer, or the end of
+    its connection.
     """
 
     transport: Transport  # type: ignore[assignment]
@@ -162,6 +173,8 @@ class Connection(Protocol):
     _flow: Flow
 
     def __init__(self, edge: Listener) -> None:
+        """Make the protocol of one client connection of `edge`, which is not connected yet. Called
+        by `Edge.buildProtocol`."""
         self.edge = edge
         self.site = edge
         self.peer = ""
@@ -193,7 +206,8 @@ class Connection(Protocol):
         `phase`.
 
         `Deadlines` looks at it in sweeps, so that to move it on is an assignment and no more. Where
-        it comes sooner than it would have, `watch` says so.
+        it comes sooner than it would have, `watch` says so. Called again in the same phase, this
+        sets its deadline anew.
         """
         self.phase = phase
         limits = self.edge.limits
@@ -216,8 +230,11 @@ class Connection(Protocol):
             self.deadline = NEVER
 
     def expired(self) -> None:
-        """Called by `Deadlines`: the deadline of the present phase has passed. Of REQUEST_TIMEOUT
-        and that of the phase, which may pass in one sweep, the former is said to be the reason."""
+        """Do what the passing of the present phase's deadline does, as the table in `phases` says.
+
+        Called by `Deadlines`. Of REQUEST_TIMEOUT and that of the phase, which may pass in one
+        sweep, the former is said to be the reason.
+        """
         phase = self.phase
         if self._written is not None:
             self._look_at_delivery()
@@ -240,7 +257,8 @@ class Connection(Protocol):
     # From the transport.
 
     def connectionMade(self) -> None:
-        """The first call: the transport is connected, and nothing has come yet."""
+        """Begin: make the outlet and the flow control of the connection, wait for a request, and
+        tell the edge. The first call: the transport is connected, and nothing has come yet."""
         edge = self.edge
         self._learn_addresses()
         if ITCPTransport.providedBy(self.transport):
@@ -280,8 +298,9 @@ class Connection(Protocol):
         self._heard = self._now()
 
     def readConnectionLost(self) -> None:
-        """The client has closed its writing side, or the whole connection: from here they look
-        alike. Over TLS and PROXY this is not called: there either end closes both directions.
+        """Go by what it means that the client has closed its writing side, or the whole connection:
+        from here they look alike. Over TLS and PROXY this is not called: there either end closes
+        both directions.
 
         Who has closed it in mid-request has sent half of one, and gets no answer. Who has closed it
         together with the request, as ``nc`` and some HTTP/1.0 clients do, waits for the answer. Who
@@ -301,18 +320,24 @@ class Connection(Protocol):
             self.transport.loseConnection()
 
     def _closed_with_its_request(self) -> bool:
-        """Whether the client's side was closed so soon after its last byte that the client waits
-        for its answer. Where much else was to do since that byte, the kernel knows when."""
+        """Return whether the client's side was closed so soon after its last byte that the client
+        waits for its answer. Where much else was to do since that byte, the kernel knows when it
+        came."""
         if self._now() - self._heard <= PROMPT:
             return True
         gap = silence_before_end(self.transport)
         return gap is not None and gap <= PROMPT
 
     def writeConnectionLost(self) -> None:
-        """Our side is closed, as `loseWriteConnection` was asked to do."""
+        """Do nothing: our side is closed, as `loseWriteConnection` was asked to do."""
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """The last call. Whatever was under way is recorded, and its handler cancelled."""
+        """Record whatever was under way, cancel its handler, and let go of everything: the last
+        call, by Twisted, or by `Edge.end` at once.
+
+        An exchange that is cut here has the outcome of a client that is gone, with
+        WRITE_STALL_TIMEOUT as its cause where it was `Flow` that cut it.
+        """
         left_in, edge = self.phase, self.edge
         gone = ClientGone()
         gone.cause = "WRITE_STALL_TIMEOUT" if self._flow.stalled else None
@@ -331,30 +356,33 @@ class Connection(Protocol):
     # To the request: the channel that `twisted.web.http.Request` expects.
 
     def getPeer(self) -> IAddress:
-        """Where the client is, also when the connection is lost already."""
+        """Return where the client is, also when the connection is lost already. Called by Twisted's
+        `Request`."""
         return self._peer
 
     def getHost(self) -> IAddress:
         return self._host
 
     def isSecure(self) -> bool:
-        """Whether the client speaks TLS with us, and not with a proxy before us."""
+        """Return whether the client speaks TLS with us, and not with a proxy before us."""
         return ISSLTransport.providedBy(self.transport)
 
     @property
     def paused(self) -> bool:
-        """The client takes less than is ready for it."""
+        """Return whether the client takes less than is ready for it; who writes a whole answer
+        waits for `drained` then."""
         return self._flow.paused
 
     @property
     def _is_old(self) -> bool:
-        """Whether it is to be closed so that its client comes again, perhaps to another replica."""
+        """Return whether the connection is to be closed with its next answer, so that its client
+        comes again, perhaps to another replica: MAX_CONNECTION_AGE."""
         age = self.edge.limits.connection_age
         return age > 0 and self._now() - self._made > age
 
     def settle_persistence(self, request: Request, *, framed: bool) -> bool:
-        """Whether the connection outlives the answer that now begins; `framed` says whether that
-        answer will show where it ends.
+        """Decide, and return, whether the connection outlives the answer that now begins; `framed`
+        says whether that answer will show where it ends.
 
         `Request` asks once, when it writes the head, and says so in ``Connection``; what is decided
         here holds even if the gateway begins to drain while the answer is on its way. A body of
@@ -374,9 +402,12 @@ class Connection(Protocol):
         return self._persistent
 
     def conclude(self, record: Record) -> None:
-        """The answer is written, and ends with it. Close its record: now, or, where much of it is
-        still on its way, when the client has taken that: an answer that a client never took is no
-        success, and its line in the log must not say so."""
+        """Close the record of an answer that is written, and ends with it. Called by
+        `Request.finish`.
+
+        Now, or, where much of the answer is still on its way, when the client has taken that: an
+        answer that a client never took is no success, and its line in the log must not say so.
+        """
         now = self._now()
         if record.bytes_out <= ON_THE_WAY or self._flow.taken:
             self.edge.conclude(record, now)
@@ -384,9 +415,12 @@ class Connection(Protocol):
             self._written = record, now
 
     def requestDone(self, request: Request) -> None:
-        """Called by Twisted's `Request.finish`: the answer is written, all of it. Either the
-        connection ends with it, or the next request may come; the parser goes on behind the body of
-        the last one, which was read to its end."""
+        """Go on after an answer, all of which is written: to the connection's end, or to the next
+        request.
+
+        Called by Twisted's `Request.finish`, and so by `Request.finish` behind `conclude`. The
+        parser goes on behind the body of the last request, which was read to its end.
+        """
         self._served += 1
         self._expected_until = 0.0
         self._request = None
@@ -401,14 +435,17 @@ class Connection(Protocol):
             self._await_request()
 
     def watch(self) -> None:
-        """The answer that has begun is an event stream about the gateway itself: no deadline holds
-        for it, and no drain waits for it."""
+        """Take the answer that has begun for an event stream about the gateway itself: no deadline
+        holds for it, and no drain waits for it. Called by `Request.watch`."""
         self._enter(WATCHING)
 
     def cut(self, *, reset: bool) -> None:
-        """Close in mid-answer, called by `Request.break_off`: with a FIN, or with a reset. An
-        answer that says where it ends shows by itself that it is not whole; one that ends where the
-        connection does would not, and is reset."""
+        """Close in mid-answer, called by `Request.break_off`: with a FIN, or with a `reset`.
+
+        An answer that says where it ends shows by itself that it is not whole; one that ends where
+        the connection does would not, and is reset. The handler is cancelled when the connection is
+        lost.
+        """
         if reset:
             self._enter(LINGERING)
             # The reset comes with the next sweep: what was written goes out before it.
@@ -421,13 +458,15 @@ class Connection(Protocol):
 
     @property
     def busy(self) -> bool:
-        """A request is running or about to come, or what was written may not be out yet."""
+        """Return whether a drain is to wait for the connection: a request is running or about to
+        come, or what was written may not be out yet."""
         if self.phase is IDLE:
             return self._now() < self._expected_until
         return self.phase is not WATCHING
 
     def take_turn(self) -> None:
-        """Serve the next request out of what has been read."""
+        """Serve the next request out of what has been read. Called by the edge, once after each
+        `queue`; a connection that has been ended since does nothing."""
         if self.phase is QUEUED:
             self._begin_head()
             self._read()
@@ -436,17 +475,24 @@ class Connection(Protocol):
                 self.abort()  # the rest of this request never comes
 
     def close_idle(self) -> None:
-        """Close the connection if nothing is under way on it, or else when that is over."""
+        """Close the connection if nothing is under way on it, or else when that is over. Called by
+        the edge when it drains, for each connection."""
         if self.phase is IDLE:
             self._keep_or_close()
 
     def make_room(self) -> None:
-        """Another connection is to have the place of this one, which idles, or is above the limit.
-        What it has asked meanwhile is refused with 503, so that its client tries again."""
+        """Close the connection: another is to have the place of this one, which idles, or is above
+        the limit. What it has asked meanwhile is refused with 503, so that its client tries again.
+        Called by `Places`."""
         self._stop(Overloaded())
 
     def shut_down(self) -> None:
-        """The gateway is shutting down, and waits no longer."""
+        """End what is under way: the gateway is shutting down, and waits no longer. Called by
+        `Edge.stop_requests`.
+
+        The client is told by a 503, or, where the backend may have begun with its request, by a 502
+        that tells SDKs not to ask again.
+        """
         if self.phase is WATCHING:
             self.abort()
             return
@@ -455,7 +501,8 @@ class Connection(Protocol):
         self._stop(CutByShutdown() if begun else ShuttingDown())
 
     def abort(self) -> None:
-        """Reset the connection. `connectionLost` follows, in another event loop iteration."""
+        """Reset the connection, and lose what was not sent. `connectionLost` follows, in another
+        event loop iteration."""
         self.transport.abortConnection()
 
     # Inside.
@@ -467,8 +514,12 @@ class Connection(Protocol):
         self.peer = getattr(self._peer, "host", "unix")
 
     def _look_at_delivery(self) -> None:
-        """Called with each sweep while an answer is written and on its way: close its record, once
-        the client has taken it, as of when it was written. Until then REQUEST_TIMEOUT holds."""
+        """Close the record of an answer that is on its way, once the client has taken it, as of
+        when it was written.
+
+        Called with each sweep of the deadlines while there is one. Until then REQUEST_TIMEOUT
+        holds, after which the exchange has failed and the connection is reset.
+        """
         if self._flow.taken:
             self._conclude_written()
             if self.phase is DELIVERING:
@@ -484,8 +535,9 @@ class Connection(Protocol):
             self.deadline = 0.0
 
     def _conclude_written(self, error: GatewayError | None = None) -> None:
-        """Close the record of what was written: as of then, or as of now where it failed. The time
-        that a client took to read a good answer is not the gateway's."""
+        """Close the record of an answer that was written, if one is on its way: as of when it was,
+        or, where it failed with `error`, as of now. The time that a client took to read a good
+        answer is not the gateway's."""
         if self._written is None:
             return
         (record, at), self._written = self._written, None
@@ -495,7 +547,8 @@ class Connection(Protocol):
         self.edge.conclude(record, at)
 
     def _time_out(self) -> None:
-        """REQUEST_TIMEOUT has passed, whoever was slow."""
+        """End what is under way with a 504: REQUEST_TIMEOUT has passed, whoever was slow. The error
+        says whether the backend has seen the prompt by then."""
         begun = self._request is not None and self._request.record.backend_began is not None
         self._stop(
             GatewayTimeout(
@@ -509,7 +562,8 @@ class Connection(Protocol):
 
     def _stop(self, error: GatewayError) -> None:
         """End what is under way with `error`, and the connection; that cancels the handler. An
-        answer that has begun cannot become another one: it is broken off instead."""
+        answer that has begun cannot become another one: it is broken off instead. Where nothing is
+        under way the connection is closed without an answer."""
         if self._request is not None:
             self._request.refuse(error)
             self._request.break_off()
@@ -519,9 +573,13 @@ class Connection(Protocol):
             self._close()
 
     def _await_request(self) -> None:
-        """Go on after an answer: to the next request, where some of it has come already. That one
-        waits for its turn behind all other connections that have one ready, so that a client that
-        pipelines many requests does not keep the others waiting."""
+        """Go on after an answer: to the next request, where some of it has come already, else to
+        IDLE.
+
+        A request that is here waits for its turn behind all other connections that have one ready,
+        so that a client that pipelines many requests does not keep the others waiting. In a drain,
+        or where the client has closed its side, the connection is closed unless a request is here.
+        """
         if self._parser.started:
             self._enter(QUEUED)
             self.edge.queue(self)
@@ -536,7 +594,8 @@ class Connection(Protocol):
             self.edge.places.idles(self)
 
     def _keep_or_close(self) -> None:
-        """In a drain: keep the connection for a request that is likely on its way, or close it."""
+        """Keep the connection for a request that is likely on its way, for up to `ON_ITS_WAY`
+        seconds, or close it. Called in a drain, when nothing is under way on it."""
         now = self._now()
         if not self.edge.refusing:
             self._expected_until = now + ON_ITS_WAY
@@ -546,14 +605,18 @@ class Connection(Protocol):
             self._close()
 
     def _read_on(self) -> None:
-        """Take more from the socket, where reading was held because much had been pipelined."""
+        """Take more from the socket, where reading was held because much had been pipelined and
+        that is less now."""
         if self._reading_held and self._parser.buffered <= PIPELINE_BYTES:
             self._reading_held = False
             self.transport.resumeProducing()
 
     def _begin_head(self) -> None:
-        """The first byte of a request is here, and it is this connection's turn. All deadlines of
-        the exchange are counted from now, and so is what its record says it took."""
+        """Begin an exchange: the first byte of a request is here, and it is this connection's turn.
+
+        All deadlines of the exchange are counted from now, and so is what its record says it took.
+        Leads from IDLE, QUEUED or DELIVERING to HEAD; `_read` follows.
+        """
         if not self._opened:
             # Behind `haproxy:` the transport has the client's own addresses only now, out of the
             # PROXY header that came first.
@@ -572,6 +635,11 @@ class Connection(Protocol):
 
         A request whose head came with part of its body, or with all of it, is handed on only after
         both were read: broken framing is then known before the handler has begun.
+
+        Called in HEAD and BODY, when more has come or a turn begins. What `Parser.next` raises
+        becomes an answer: by `_refuse` where there is no head, at once where the framing of a body
+        breaks before the handler has begun, and else by the handler, in which `Request.read_body`
+        raises it.
         """
         request, begun = self._request, None
         try:
@@ -602,8 +670,9 @@ class Connection(Protocol):
             begun.process()
 
     def _lone_request(self) -> Request:
-        """A request whose head never was whole, or none, to be answered and recorded: what is known
-        of it is as much as the parser has understood."""
+        """Return a request whose head never was whole, or none, to be answered and recorded: what
+        is known of it is as much as the parser has understood. Called by `_refuse` and
+        `connectionLost`."""
         request = self._request = Request(self, self._parser.head, self._opened)
         self.edge.began(request.record)
         return request
@@ -621,7 +690,8 @@ class Connection(Protocol):
         """Close once what was written is out, and cut a client that does not take it.
 
         Where the client may still be sending, `gently` closes our side alone at first, and throws
-        away what arrives. TLS has no closing of one side.
+        away what arrives, for `LINGER` seconds at the most: see there. TLS has no closing of one
+        side. A connection that is closed already stays so.
         """
         if self.phase is CLOSED:
             return

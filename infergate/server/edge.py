@@ -1,4 +1,9 @@
-"""All client connections of one listener: their limits, whose turn it is, and how they end."""
+"""All client connections of one listener: their limits, whose turn it is, and how they end.
+
+An exchange is a request and its answer, and its `Record` all that is known of it afterwards. A
+drain is the end of a process in good order: what runs may end, and nothing new begins. A turn is
+the serving of one request out of several that a client has pipelined.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +30,14 @@ three milliseconds' worth."""
 
 
 class Edge(Site):
-    """The factory of the connections in front of one resource.
+    """The factory of the connections in front of one resource, and the owner of what they share.
 
     `tap` listens with it, and Twisted calls `buildProtocol` for each client. `began` and `ended`
     are called with the record of each exchange, once each; in place of `ended` `forgotten`, where
-    it turns out to be none that is accounted for. At the end the service calls `drain`,
-    then `stop_requests` when it has waited long enough, then `abort`; `end` does it all at once.
+    it turns out to be none that is accounted for. At the end the service calls `drain`, then
+    `stop_requests` when it has waited long enough, then `abort`; `end` does it all at once.
+
+    None of its methods raises anything of its own.
     """
 
     noisy = False
@@ -48,6 +55,10 @@ class Edge(Site):
         error_format: str = "code",
         origins: Origins = NO_ORIGINS,
     ) -> None:
+        """Make the factory of the connections of one port, in front of `resource`, a `Routes`.
+        Called by `compose`, once for each port. `trusted_proxies`, `error_format` and `origins` are
+        as the settings TRUSTED_PROXIES, ERROR_FORMAT and CORS_ORIGINS say; of the callbacks the
+        class's docstring tells."""
         super().__init__(resource)  # type: ignore[no-untyped-call]
         self.limits = limits
         self.max_body = limits.framing.body
@@ -76,43 +87,51 @@ class Edge(Site):
         return [b"http/1.1"]
 
     def buildProtocol(self, addr: IAddress | None) -> Connection:  # type: ignore[override]
+        """Return the protocol of a new client connection; Twisted connects it."""
         return Connection(self)
 
     def startFactory(self) -> None:
-        """`Site` would open an access log and tick each second for its date."""
+        """Do nothing: `Site` would open an access log and tick each second for its date."""
 
     def stopFactory(self) -> None:
-        """See `startFactory`."""
+        """Do nothing; see `startFactory`."""
 
     def log(self, request: object) -> None:
-        """Not here: `ended` sees also what never finished."""
+        """Do nothing, where `Site` would write a line for a request that has finished: `ended` sees
+        also what never finished."""
 
     # To the connections.
 
     def opened(self, connection: Connection) -> None:
-        """Count a connection in, by `connectionMade`."""
+        """Count a connection in, and give it a place if there is one. Called by
+        `Connection.connectionMade`."""
         self.connections.add(connection)
         self.places.opened(connection)
 
     def closed(self, connection: Connection) -> None:
-        """Count a connection out, by `connectionLost`."""
+        """Count a connection out. Called by `Connection.connectionLost`; the last one that a drain
+        waits for ends the drain."""
         self.connections.discard(connection)
         self._awaited.discard(connection)
         self.places.closed(connection)
         self._check_emptied()
 
     def conclude(self, record: Record, at: float) -> None:
-        """Close the record of an exchange that ended at `at`; once is enough."""
+        """Close the record of an exchange that ended at `at`, in seconds on the reactor's clock,
+        and hand it to `ended`. Called by the connection or the request, whichever knows the end
+        first: where the record was closed before, nothing happens."""
         if record.close(at):
             self.ended(record)
 
     def forget(self, record: Record, at: float) -> None:
-        """Close a record that neither the log nor a metric is to know."""
+        """Close a record that neither the log nor a metric is to know, and hand it to `forgotten`.
+        Called by `Request.watch`, for an event stream about the gateway itself."""
         if record.close(at):
             self.forgotten(record)
 
     def queue(self, connection: Connection) -> None:
-        """Let `connection`, on which more requests have arrived, serve its next one in its turn.
+        """Let `connection`, on which more requests have arrived, serve its next one in its turn, by
+        its `take_turn`.
 
         Each event loop iteration serves `SHARE` requests, one of each connection that waits, and
         again: then the sockets are looked at, so that nobody waits for what others have pipelined.
@@ -123,8 +142,11 @@ class Edge(Site):
             self.deadlines.soon(self._serve_queue)
 
     def _serve_queue(self) -> None:
-        """Let `SHARE` of those that wait have their turn; the rest follows in the next
-        iteration."""
+        """Let `SHARE` of those that wait have their turn; the rest follows in the next iteration.
+
+        Called by the reactor while somebody waits. Also where a turn raises, which the reactor
+        logs, the others keep theirs.
+        """
         try:
             for _ in range(SHARE):
                 if self._queue:
@@ -137,11 +159,13 @@ class Edge(Site):
     # To the service.
 
     def drain(self, *, refusing: bool = True) -> Deferred[None]:
-        """Close what is idle, let the running requests end; fires when none is left.
+        """Close what is idle and let the running requests end; the Deferred fires with None when
+        none is left, and never fails. Called by the service, twice: once for the drain, and, when
+        that has ended, for what came meanwhile.
 
         The port may stay open meanwhile, for probes: whoever comes after this call does not count.
-        Where it is closed already, nobody comes any more, and nothing need be refused: each
-        connection closes with its next answer.
+        Where it is closed already (`refusing` is false), nobody comes any more, and nothing need be
+        refused: each connection closes with its next answer.
         """
         self.leaving = self.draining = True
         self.refusing = refusing
@@ -154,22 +178,28 @@ class Edge(Site):
         return emptied
 
     def stop_requests(self) -> None:
-        """End every running exchange, and tell its client that the gateway is shutting down."""
+        """End every running exchange, and tell its client that the gateway is shutting down: by a
+        503 or a 502, or by breaking off an answer that has begun. Called by the service when
+        `DRAIN_TIMEOUT` has passed, and by `end`."""
         for connection in list(self.connections):
             connection.shut_down()
 
     def abort(self) -> None:
-        """Reset every connection that is left."""
+        """Reset every connection that is left; each is lost in the next event loop iteration.
+        Called by the service last of all."""
         for connection in list(self.connections):
             connection.abort()
 
     def end(self) -> None:
-        """End everything within this call: every exchange has its line before the process goes."""
+        """End everything within this call: every exchange has its line before the process goes.
+        Called at a second SIGTERM or SIGINT, after which there is no event loop iteration in which
+        a connection could be lost."""
         self.stop_requests()
         for connection in list(self.connections):
             connection.connectionLost(Failure(ConnectionAborted()))
 
     def _check_emptied(self) -> None:
+        """Fire the Deferred of `drain` where none of the connections that it waits for is busy."""
         if self._emptied is not None and not any(c.busy for c in self._awaited):
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)

@@ -47,16 +47,20 @@ _FIELD_NAMES = re.compile(rb"[\w!#$%&'*+.^`|~-]+(?:[ \t]*,[ \t]*[\w!#$%&'*+.^`|~
 
 @attrs.frozen
 class Origins:
-    """The origins that are listed; `any_origin` stands for all there are. The paths in `closed`
-    are for pages of the gateway's own origin alone, whichever others are listed."""
+    """The origins that are listed, and what is answered to their pages; `any_origin` stands for all
+    there are. The paths in `closed` are for pages of the gateway's own origin alone, whichever
+    others are listed. Nothing here raises anything."""
 
     listed: frozenset[bytes] = frozenset()
     any_origin: bool = False
     closed: frozenset[bytes] = frozenset()
 
     def answer_fields(self, fields: Fields, path: bytes) -> HeaderList:
-        """The header fields that every answer to a request with these `fields` carries: none
-        where it comes from no page, or from a page of an origin that is not listed."""
+        """Return the header fields that every answer to a request with these `fields` for `path`
+        carries: none where it comes from no page, or from a page of an origin that is not listed.
+
+        Called when a `Request` is made, and for a refusal of what never became one.
+        """
         origin = self._allowed(fields, path)
         if origin is None:
             return []
@@ -67,8 +71,12 @@ class Origins:
         ]
 
     def preflight_fields(self, fields: Fields, path: bytes) -> HeaderList | None:
-        """What the answer to an ``OPTIONS`` request with these `fields` carries beside
-        `answer_fields`; None where it is no preflight, or not of a listed origin."""
+        """Return what the answer to an ``OPTIONS`` request with these `fields` carries beside
+        `answer_fields`; None where it is no preflight, or not of a listed origin.
+
+        Called by the gateway for ``OPTIONS``, for which no path has a route. The page may send
+        whatever header fields it asks for.
+        """
         if b"access-control-request-method" not in fields or self._allowed(fields, path) is None:
             return None
         answer = [
@@ -81,7 +89,8 @@ class Origins:
         return answer
 
     def _allowed(self, fields: Fields, path: bytes) -> bytes | None:
-        """What to name as the allowed origin."""
+        """Return what to name as the allowed origin, ``*`` or the request's own; None where its
+        page may not read the answer."""
         origins = fields.get(b"origin", ())
         if len(origins) != 1 or path in self.closed:
             return None
@@ -95,8 +104,12 @@ NO_ORIGINS = Origins()
 
 
 def parse_origins(text: str) -> Origins:
-    """Read ``*``, or comma-separated origins as browsers send them; raises `ValueError` with what
-    is allowed."""
+    """Read ``*``, or comma-separated origins as browsers send them, as in
+    ``https://chat.example,http://localhost:3000``.
+
+    Called with the setting `CORS_ORIGINS`. Raises `ValueError` with what is allowed, in words that
+    can follow the setting's name.
+    """
     items = [item.strip() for item in text.split(",")]
     if items == ["*"]:
         return Origins(any_origin=True)
@@ -104,7 +117,9 @@ def parse_origins(text: str) -> Origins:
 
 
 def _origin(text: str) -> bytes:
-    """One origin as browsers write it, in small letters; raises `ValueError` for what is none."""
+    """Return one origin as browsers write it, in small letters and without the scheme's own port:
+    ``https://Chat.Example:443`` is ``https://chat.example``. Raises `ValueError` for what is
+    none."""
     match = _ORIGIN.fullmatch(text.lower())
     if match is None:
         raise ValueError(

@@ -157,7 +157,7 @@ class Head:
 
 
 class End(Enum):
-    """The request is whole."""
+    """The kind of `END`, which `Parser.next` gives when the request is whole."""
 
     END = "end"
 
@@ -180,6 +180,8 @@ class Parser:
     """
 
     def __init__(self, limits: Limits) -> None:
+        """Begin before the first request of a connection. `limits` hold for each of its
+        requests."""
         self._limits = limits
         self._data = b""
         self._at = 0
@@ -191,7 +193,8 @@ class Parser:
         self.restart()
 
     def restart(self) -> None:
-        """Go on to the next request; what was received of it already is kept."""
+        """Go on to the next request; what was received of it already is kept. Called by the
+        connection when the request before it is answered, and when the parser is made."""
         self.head: Head | None = None
         self._step: Callable[[Parser], Event] = Parser._read_head
         self._line_skipped = False
@@ -205,7 +208,7 @@ class Parser:
 
     @property
     def started(self) -> bool:
-        """Whether a byte of the request has arrived; an empty line before it is none."""
+        """Return whether a byte of the request has arrived; an empty line before it is none."""
         return (
             self._step is not Parser._read_head
             or self._data[self._at : self._at + 3] not in _NOTHING
@@ -213,22 +216,24 @@ class Parser:
 
     @property
     def buffered(self) -> int:
-        """Bytes received and not yet given out."""
+        """Return how many bytes were received and not yet given out."""
         return len(self._data) - self._at
 
     def receive(self, data: bytes) -> None:
-        """Take what the connection brought. A parser that has refused takes nothing more."""
+        """Take what the connection brought, for `next` to give out. Raises nothing, whatever it is;
+        a parser that has refused takes nothing more. Where all before it was given out, nothing is
+        copied."""
         if self._refusal is None:
             self._data = self._data[self._at :] + data if self.buffered else data
             self._at = 0
 
     def next(self) -> Event:
-        """The next of: a `Head`, chunks of its body, `END`. None means that more bytes are
+        """Return the next of: a `Head`, bytes of its body, `END`. None means that more bytes are
         needed, or after `END`, that `restart` is.
 
         Raises a `ClientError`, and the same again ever after, for what no request may be. A
-        declared length over the limit is not refused here, since who asks comes before how
-        much; a chunked body is, by the chunk that would take it over.
+        declared length over the limit is not refused here, since who asks comes before how much; a
+        chunked body is, by the chunk that would take it over.
         """
         if self._refusal is not None:
             kind, message = self._refusal
@@ -245,10 +250,15 @@ class Parser:
             raise
 
     def _read_head(self) -> Event:
-        """The head, when its empty line has come, or more bytes than a head may have. What is wrong
-        with it is found from its beginning to its end: the request line first, so that `head` is
-        known where something behind that is at fault, then the room, the fields, and what they say
-        together."""
+        """Return the head, when its empty line has come, or more bytes than a head may have; None
+        until then.
+
+        What is wrong with it is found from its beginning to its end: the request line first, so
+        that `head` is known where something behind that is at fault, then the room, the fields, and
+        what they say together. Raises what `_request_line`, `_fields`, `_refuse_doubles` and
+        `_judge` do, `BadRequest` for a first byte that begins no request line, and
+        `HeadersTooLarge`.
+        """
         limits = self._limits
         # RFC 9112, 2.2: at least one empty line before a request line is to be ignored. One is.
         if not self._line_skipped and self._data.startswith(b"\r\n", self._at):
@@ -285,8 +295,11 @@ class Parser:
         return head
 
     def _end_of_section(self, room: int) -> int | None:
-        """Where the field lines end, an empty line included, or an offset beyond the room that
-        they have; None where more bytes are needed to tell."""
+        """Return where the field lines end, an empty line included, or an offset beyond the room
+        (in bytes) that they have; None where more bytes are needed to tell.
+
+        For a head and for trailers. What was searched before is not searched again.
+        """
         stop = self._at + room
         found = _EMPTY_LINE.search(self._data, self._at + max(0, self._searched - 2), stop)
         if found is not None:
@@ -296,16 +309,22 @@ class Parser:
         return stop + 1 if len(self._data) >= stop else None
 
     def _read_body(self) -> Event:
-        """What has come of a body whose length was declared; the bytes behind it are the next
-        request's."""
+        """Return what has come of a body whose length was declared, None where nothing has; the
+        bytes behind it are the next request's. Raises nothing."""
         chunk = self._take()
         if not self._left:
             self._step = Parser._finish
         return chunk or None
 
     def _read_chunks(self) -> Event:
-        """The data of all chunks that have arrived, as one: a body in one-byte chunks is not to
-        cost an event for each of its bytes."""
+        """Return the data of all chunks that have arrived, as one: a body in one-byte chunks is not
+        to cost an event for each of its bytes. None where no data has; behind the last chunk what
+        `_read_trailers` returns.
+
+        Only lines that are nothing but a size are read here, such as ``\\r\\n1f4\\r\\n``. At any
+        other this gives out what it has, and `_read_chunk_line` judges that line, in this call or
+        in the next. Raises what that does.
+        """
         chunks: list[bytes] = []
         while True:
             if self._left:
@@ -324,8 +343,13 @@ class Parser:
         return None if self._left else self._read_chunk_line()
 
     def _read_chunk_line(self) -> Event:
-        """The line before a chunk, where it is not plain and good: it may have extensions, be the
-        last, be at fault, or not be whole yet."""
+        """Read the line before a chunk, where it is not plain and good: it may have extensions, be
+        the last, be at fault, or not be whole yet.
+
+        Returns what comes behind it, as `next` does. Raises `BadRequest` for a line at fault or too
+        many extensions, `BodyTooLarge` for a chunk that would take the body above its limit, and
+        what `_read_trailers` does.
+        """
         data, at = self._data, self._at
         end = data.find(b"\n", at + 2, at + _CHUNK_LINE) + 1
         line = _CHUNK.fullmatch(data, at, end) if end else None
@@ -351,9 +375,13 @@ class Parser:
         return self._read_trailers()
 
     def _read_trailers(self) -> Event:
-        """Judge the fields behind a chunked body, and drop them. They may be as much as a head, and
-        none may be of those that frame or route a request: a reader that adds them to the head
-        would be told something else than this one was."""
+        """Judge the fields behind a chunked body, and drop them; return `END`, or None where more
+        bytes are needed.
+
+        They may be as much as a head, and none may be of those that frame or route a request: a
+        reader that adds them to the head would be told something else than this one was. Raises
+        `HeadersTooLarge` and `BadRequest`.
+        """
         room = self._limits.head + 2
         end = self._end_of_section(room)
         if end is None:
@@ -369,15 +397,17 @@ class Parser:
         return self._finish()
 
     def _finish(self) -> Event:
+        """Return `END`, and wait for `restart`."""
         self._step = Parser._wait
         return END
 
     def _wait(self) -> Event:
+        """Return None: the request is whole, and what is behind it is the next one's."""
         return None
 
     def _take(self) -> bytes:
-        """What has arrived of the body or the chunk: all that was received, uncopied, where
-        nothing else is in it."""
+        """Return what has arrived of the body or the chunk, and count it off: all that was
+        received, uncopied, where nothing else is in it."""
         data = self._data[self._at : self._at + self._left]
         self._at += len(data)
         self._left -= len(data)
@@ -385,8 +415,13 @@ class Parser:
 
 
 def _request_line(raw: bytes, target_room: int) -> tuple[Head, int]:
-    """A head that knows no more than its request line, and where the fields begin. `raw` is a
-    head, or as much of it as there is room for."""
+    """Return a head that knows no more than its request line, and the offset at which the fields
+    begin. `raw` is a head, or as much of it as there is room for.
+
+    Raises `NotImplementedMethod` for a method above `MAX_METHOD` bytes, `URITooLong` for a target
+    above `target_room`, `HeadersTooLarge` where the line does not end within `raw`, and
+    `BadRequest` for what is no request line.
+    """
     line = _LINE.match(raw)
     method, target = (line or _OPEN_LINE.match(raw)).group(1, 2)  # type: ignore[union-attr]
     if len(method) > MAX_METHOD:  # RFC 9112, 3
@@ -401,7 +436,12 @@ def _request_line(raw: bytes, target_room: int) -> tuple[Head, int]:
 
 
 def _fields(raw: bytes, room: int) -> dict[bytes, list[bytes]]:
-    """The fields of a section that ends with an empty line, `room` of them at the most."""
+    """Return the fields of a section that ends with an empty line, `room` of them at the most:
+    their names in lower case, each with its values in order.
+
+    For a head and for trailers. Raises `BadRequest` where any line is no field, as with a blank
+    before the colon or a bare LF, and `HeadersTooLarge` for more fields than `room`.
+    """
     section = _SECTION.fullmatch(raw)
     if section is None:
         raise BadRequest("A header field is malformed.")
@@ -416,7 +456,12 @@ def _fields(raw: bytes, room: int) -> dict[bytes, list[bytes]]:
 
 
 def _judge(head: Head) -> None:
-    """Refuse a head that is well-formed and yet none for this server; say how it is framed."""
+    """Refuse a head that is well-formed and yet none for this server; say in it how it is framed.
+
+    Called by `Parser._read_head` last. Sets `length`, `keep_alive`, `expects_continue`, and
+    `target` to its origin form. Raises `VersionNotSupported`, `NotImplementedMethod`,
+    `ExpectationFailed`, and what `_host`, `_origin_form` and `_length` do.
+    """
     fields = head.fields
     modern = head.version == b"HTTP/1.1"
     if not modern and head.version != b"HTTP/1.0":  # RFC 9110, 15.6.6
@@ -440,15 +485,21 @@ def _judge(head: Head) -> None:
 
 
 def _refuse_doubles(fields: dict[bytes, list[bytes]]) -> None:
-    """RFC 9110, 5.1 has no names that are alike, but what reads headers as variables (RFC
-    3875, 4.1.18) has: ``Content_Length`` is ``Content-Length`` there."""
+    """Raise `BadRequest` for a field whose name is that of a reserved one, written with ``_``.
+
+    RFC 9110, 5.1 has no names that are alike, but what reads headers as variables (RFC 3875,
+    4.1.18) has: ``Content_Length`` is ``Content-Length`` there. Called with the fields of a head
+    that holds a ``_`` anywhere, and with those of trailers.
+    """
     for name in fields:
         if b"_" in name and re.sub(rb"[-_]+", b"-", name).strip(b"-") in _RESERVED:
             raise BadRequest("A header field has the name of another, written with '_'.")
 
 
 def _host(fields: dict[bytes, list[bytes]], *, required: bool) -> bytes | None:
-    """RFC 9112, 3.2: exactly one valid Host; HTTP/1.0 may go without."""
+    """Return the value of the one valid ``Host`` (RFC 9112, 3.2), None where there is none and none
+    is `required`, as in HTTP/1.0. Raises `BadRequest` for several, for one that is no host, and
+    where there must be one."""
     hosts = fields.get(b"host", [])
     if len(hosts) == 1:
         if not _is_host(hosts[0]):
@@ -461,8 +512,9 @@ def _host(fields: dict[bytes, list[bytes]], *, required: bool) -> bytes | None:
 
 @lru_cache(64)
 def _is_host(value: bytes) -> bool:
-    """Whether it is ``gate.example``, ``192.0.2.7:8080`` or ``[2001:db8::1]:8080``; the port may be
-    left out, or empty behind its colon. Kept, since clients call the gateway by few names."""
+    """Return whether it is ``gate.example``, ``192.0.2.7:8080`` or ``[2001:db8::1]:8080``; the port
+    may be left out, or empty behind its colon. Kept, since clients call the gateway by few
+    names."""
     match = _HOST.fullmatch(value)
     if match is None:
         return False
@@ -475,8 +527,12 @@ def _is_host(value: bytes) -> bool:
 
 
 def _origin_form(target: bytes, host: bytes | None) -> bytes:
-    """RFC 9112, 3.2.2: a server must take the absolute form too. Its authority must be valid
-    and, 3.2, the Host that came with it; the authority form is for CONNECT."""
+    """Return the target ``/path?query`` of a target in absolute form,
+    ``http://gate.example/path?query``, which a server must take too (RFC 9112, 3.2.2).
+
+    Raises `BadRequest` for any other form: the authority form is for CONNECT. The authority of the
+    absolute one must be valid and, 3.2, the Host that came with it (None where none did).
+    """
     match = _ABSOLUTE.fullmatch(target)
     if match is None or not _is_host(match[1]):
         raise BadRequest("The request target is malformed.")
@@ -487,7 +543,12 @@ def _origin_form(target: bytes, host: bytes | None) -> bytes:
 
 
 def _length(fields: dict[bytes, list[bytes]], modern: bool) -> int | None:
-    """RFC 9112, 6.3: the body's length in bytes, None where it is chunked."""
+    """Return the body's length in bytes, None where it is chunked (RFC 9112, 6.3).
+
+    `modern` says that the version is HTTP/1.1. Raises `BadRequest` for a length that is malformed,
+    repeated, or beside a ``Transfer-Encoding``, and for the latter in HTTP/1.0; `BodyTooLarge` for
+    more digits than `MAX_LENGTH_DIGITS`; and what `_check_coding` does.
+    """
     lengths = fields.get(b"content-length")
     codings = fields.get(b"transfer-encoding")
     if codings is not None:
@@ -506,8 +567,11 @@ def _length(fields: dict[bytes, list[bytes]], modern: bool) -> int | None:
 
 
 def _check_coding(value: bytes) -> None:
-    """Let through ``chunked`` alone; `value` is in lower case. ``gzip, chunked`` is understood and
-    not implemented, ``chunked, gzip`` says nothing of where the body ends."""
+    """Let through ``chunked`` alone; `value` is that of ``Transfer-Encoding``, in lower case.
+
+    Raises `NotImplementedMethod` (501) for ``gzip, chunked``, which is understood and not
+    implemented, and `BadRequest` for ``chunked, gzip``, which says nothing of where the body ends.
+    """
     if value == b"chunked":
         return
     # RFC 9112, 6.1: 501 for a coding that is not understood, but 6.3 and 7: 400 where chunked
@@ -518,9 +582,11 @@ def _check_coding(value: bytes) -> None:
 
 
 def _options(fields: dict[bytes, list[bytes]]) -> list[bytes]:
-    """RFC 9110, 7.6.1: one list, however many Connection fields it is spread over."""
+    """Return the options of ``Connection`` in lower case, such as ``close``: one list, however many
+    fields it is spread over (RFC 9110, 7.6.1)."""
     return _members(b",".join(fields.get(b"connection", ())).lower())
 
 
 def _members(value: bytes) -> list[bytes]:
+    """Return the members of a comma-separated list, without the blanks around them."""
     return [member.strip(b" \t") for member in value.split(b",")]

@@ -41,8 +41,9 @@ from enum import IntEnum
 
 
 class Phase(IntEnum):
-    """Where a connection stands. The numbers go up with the course of an exchange, so that
-    ``phase >= LINGERING`` asks whether anything written now could still be part of an answer."""
+    """Where a connection stands. The numbers go up with the course of an exchange, so that ``phase
+    >= LINGERING`` asks whether anything written now comes too late to be part of an answer, and a
+    comparison costs no more than one of integers."""
 
     IDLE = 0
     QUEUED = 1

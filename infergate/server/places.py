@@ -8,7 +8,8 @@ from typing import Protocol
 
 
 class Guest(Protocol):
-    """What is asked of a connection."""
+    """What is asked of a connection. `make_room` closes it, and refuses what is under way on it;
+    the edge then calls `Places.closed`."""
 
     above_limit: bool
     """Without a place: only probes are served on it."""
@@ -17,7 +18,8 @@ class Guest(Protocol):
 
 
 class Places:
-    """So many connections have a place. As many again are let in above the limit.
+    """Keeps who has a place: so many connections have one, and as many again are let in above the
+    limit.
 
     A new connection takes the place of the one that has idled longest after a request, where none
     is free. Where none idles it is above the limit, and where that is full too, the connection
@@ -25,11 +27,13 @@ class Places:
     place as soon as it asks something and there is one.
 
     The edge calls `opened` and `closed` once for each connection, which in between calls `heard`,
-    `asks`, `idles` and `leaves` for itself.
+    `asks`, `idles` and `leaves` for itself. Each takes the same time however many connections there
+    are, and raises nothing.
     """
 
     def __init__(self, limit: int, soon: Callable[[Callable[[], None]], None]) -> None:
-        """`soon` calls in the next event loop iteration, before that reads from its sockets."""
+        """Begin with all places free, `limit` of them. `soon` calls in the next event loop
+        iteration, before that reads from its sockets."""
         self._limit = limit
         self._soon = soon
         self._trimming = False
@@ -39,7 +43,9 @@ class Places:
         self._above: OrderedDict[Guest, None] = OrderedDict()
 
     def opened(self, guest: Guest) -> None:
-        """Give a new connection a place, or let it in above the limit."""
+        """Give a new connection a place, or let it in above the limit, where only probes are
+        answered. Sets its `above_limit`; may close another one, now or in the next event loop
+        iterations."""
         if self._place(guest):
             return
         guest.above_limit = True
@@ -49,45 +55,56 @@ class Places:
             self._soon(self._trim_soon)
 
     def heard(self, guest: Guest) -> None:
-        """Something has come on a connection above the limit."""
+        """Note that something has come on a connection above the limit: of these it is the last to
+        make room."""
         if guest in self._above:
             self._above.move_to_end(guest)
 
     def leaves(self, guest: Guest) -> None:
-        """A connection above the limit has its last answer, and is the first to make room."""
+        """Note that a connection above the limit has its last answer: it is the first to make
+        room."""
         if guest in self._above:
             self._above.move_to_end(guest, last=False)
 
     def asks(self, guest: Guest) -> None:
-        """A request has begun to come."""
+        """Note that a request has begun to come: the connection does not idle any more, and where
+        it was above the limit it gets a place, if there is one."""
         self._idle.pop(guest, None)
         if guest.above_limit and guest in self._above and self._place(guest):
             guest.above_limit = False
             del self._above[guest]
 
     def idles(self, guest: Guest) -> None:
-        """A request has been answered, and nothing more has come."""
+        """Note that a request has been answered and nothing more has come: the place may be given
+        to another."""
         if guest in self._placed:
             self._idle[guest] = None
 
     def closed(self, guest: Guest) -> None:
+        """Forget a connection that is closed or about to be, whether it had a place or none."""
         self._placed.discard(guest)
         self._idle.pop(guest, None)
         self._above.pop(guest, None)
 
     def _trim_soon(self) -> None:
-        """A reactor accepts many connections before it reads from the first of them: who has been
-        silent shows only after one more reading."""
+        """Have `_trim` called one event loop iteration later still.
+
+        A reactor accepts many connections before it reads from the first of them: who has been
+        silent shows only after one more reading.
+        """
         self._soon(self._trim)
 
     def _trim(self) -> None:
+        """Close those above the limit that have been silent longest, until no more than the limit
+        are left."""
         self._trimming = False
         while len(self._above) > self._limit:
             silent, _ = self._above.popitem(last=False)
             silent.make_room()
 
     def _place(self, guest: Guest) -> bool:
-        """Give a place to `guest`, if there is one to give."""
+        """Give a place to `guest`, and return whether there was one to give. The one that has idled
+        longest is closed for it, where all are taken."""
         if len(self._placed) >= self._limit:
             if not self._idle:
                 return False

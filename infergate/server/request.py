@@ -77,7 +77,7 @@ _log = Logger()
 
 class Front(Protocol):
     """What a request needs to know of the edge that it came in by: what to do with it, what all
-    requests share, and who is told when its record begins and ends."""
+    requests share, and who is told when its record begins and ends. `Edge` is one."""
 
     resource: IResource
     deadlines: Deadlines
@@ -95,7 +95,8 @@ class Front(Protocol):
 
 class Channel(Protocol):
     """What a request needs of its connection: where the client is, how to write to it, and whom to
-    tell that the answer begins (`settle_persistence`), is written (`conclude`) or is cut."""
+    tell that the answer begins (`settle_persistence`), is written (`conclude`) or is cut.
+    `Connection` is one, and says what each does."""
 
     peer: str
     phase: Phase
@@ -152,6 +153,13 @@ class Request(WebRequest):
     defaultContentType = None
 
     def __init__(self, connection: Channel, head: Head | None, opened: float) -> None:
+        """Open the record of a request whose head is `head`, and whose first byte came at `opened`,
+        in seconds on the reactor's clock.
+
+        Called by `Connection` alone. Raises nothing: the head was judged by the parser, and what is
+        wrong with a field that only describes the request (``traceparent``, ``X-Forwarded-For``, an
+        id) makes that field count as left out.
+        """
         super().__init__(connection, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
         self.site: Front = connection.site  # type: ignore[assignment]
         self.head = head
@@ -196,35 +204,42 @@ class Request(WebRequest):
 
     @property
     def requestHeaders(self) -> Headers:
-        """The fields as Twisted has them, made only for who asks; `head` is quicker."""
+        """Return the header fields as Twisted has them, made only for who asks; `head` is
+        quicker."""
         return Headers(dict(self.head.fields) if self.head is not None else {})
 
     @requestHeaders.setter
     def requestHeaders(self, value: Headers) -> None:
-        """`twisted.web` sets an empty one."""
+        """Ignore the value: `twisted.web` sets an empty one."""
 
     def getRequestHostname(self) -> bytes:
-        """No route depends on it, and Klein's router fails on some that clients send."""
+        """Return a fixed name: no route depends on it, and Klein's router, which asks, fails on
+        some that clients send."""
         return b"gateway"
 
     @property
     def above_limit(self) -> bool:
-        """Whether it came on a connection above MAX_CONNECTIONS, where only probes are served."""
+        """Return whether it came on a connection above MAX_CONNECTIONS, where only probes are
+        served."""
         return self.channel is not None and self.channel.above_limit
 
     # The body, as it arrives.
 
     def receive(self, chunk: bytes) -> None:
-        """Take a part of the body. What comes after the answer has begun is counted, not kept."""
+        """Take a chunk of the body. Called by the connection; what comes after the answer has begun
+        is counted, not kept."""
         self.record.bytes_in += len(chunk)
         if not self.startedWriting:
             self.body.receive(chunk)
 
     async def read_body(self) -> bytes:
-        """The whole body, once it is there. Called by a handler, once at the most.
+        """Return the whole body, once it is there; it is the caller's. Called by a handler, once at
+        the most.
 
         Only now is a client that waits for ``100 Continue`` told to go on (RFC 9110, 10.1.1).
-        Raises a `GatewayError` where the body is too large, too slow, or breaks its framing.
+        Raises a `GatewayError` where the body is too large (`BodyTooLarge`), too slow
+        (`RequestTimeout`), or breaks its framing (`BadRequest` and others), and `ClientGone` where
+        the client leaves.
         """
         if self.head is not None and self.head.expects_continue and self.body.awaited:
             assert self.channel is not None
@@ -235,8 +250,8 @@ class Request(WebRequest):
 
     @property
     def _writable(self) -> bool:
-        """Whether what is written now can be part of the answer: it has not ended, and was not
-        broken off."""
+        """Return whether what is written now can be part of the answer: it has not ended, and was
+        not broken off."""
         return self.channel is not None and self.channel.phase < LINGERING
 
     def begin(
@@ -244,9 +259,13 @@ class Request(WebRequest):
     ) -> None:
         """Send the head of the answer, and with it `body`, where that is known.
 
-        Of a long body only the first `WRITE_CHUNK` bytes are sent: `answer` sends the rest. Without
-        a body `write` follows, in chunks to HTTP/1.1; to HTTP/1.0 the end of the connection is the
-        end of the answer.
+        Called once, by `answer`, `watch` and `refuse`, and by who writes a stream. Of a long body
+        only the first `WRITE_CHUNK` bytes are sent: `answer` sends the rest. Without a body `write`
+        follows, in chunks to HTTP/1.1; to HTTP/1.0 the end of the connection is the end of the
+        answer.
+
+        Bytes that may not stand in a header field, in `content_type` or a value of `headers`, which
+        may be the backend's, are sent as spaces.
         """
         if not self._writable:
             return
@@ -288,7 +307,8 @@ class Request(WebRequest):
 
     def watch(self, headers: HeaderList) -> None:
         """Begin an event stream about the gateway itself, which `write` goes on with: no exchange
-        that is accounted for, bounded by no deadline, and waited for by no drain."""
+        that is accounted for, bounded by no deadline, and waited for by no drain. Called by
+        `StatusSite`."""
         self.begin(200, EVENT_STREAM, headers)
         self.site.forget(self.record, self.site.deadlines.now())
         if self.channel is not None and self.method != b"HEAD":
@@ -302,7 +322,13 @@ class Request(WebRequest):
         content_type: bytes = JSON,
         headers: HeaderList = (),
     ) -> None:
-        """Send a whole answer; returns when the last of it is out of our hands."""
+        """Send a whole answer; returns None when the last of it is out of our hands, or the client
+        is gone.
+
+        Called by a handler or a worker, once. A body above `WRITE_CHUNK` bytes goes out as fast as
+        the client takes it, and others have their turn after every `OTHERS_TURN` bytes; `body` is
+        held until then. To a ``HEAD`` only the head is sent.
+        """
         self.begin(status, content_type, headers, body)
         if self.channel is not None and self.channel.paused:
             await self.drained()
@@ -315,8 +341,9 @@ class Request(WebRequest):
                 await deferLater(self.site.deadlines.clock, 0)
 
     def write(self, data: bytes, *, last: bool = False) -> None:
-        """Send a part of the body. Empty `data` is left out: as a chunk it would be the last. What
-        is known to be the `last` part may go out together with the end that `finish` writes."""
+        """Send a part of the body, after `begin`. Empty `data` is left out: as a chunk it would be
+        the last. What is known to be the `last` part may go out together with the end that `finish`
+        writes."""
         channel = self.channel
         if channel is None or channel.phase >= LINGERING or not data or self.method == b"HEAD":
             return
@@ -325,13 +352,16 @@ class Request(WebRequest):
         send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def drained(self) -> Deferred[None]:
-        """Fires when the client has taken enough for more to be written, or is gone."""
+        """Return a Deferred that fires with None when the client has taken enough for more to be
+        written, or is gone; it never fails."""
         return succeed(None) if self.channel is None else self.channel.drained()
 
     def refuse(self, error: GatewayError) -> None:
         """End the exchange with `error`: the one place that turns it into an answer.
 
-        Where the answer has begun it can only be broken off, so that nobody takes it for whole.
+        Called with what a handler raised, and by the connection for what it refuses itself. The
+        record has failed with it from then on. Where the answer has begun it can only be broken
+        off, so that nobody takes it for whole.
         """
         self.record.fail(error)
         if not self._writable:
@@ -349,23 +379,26 @@ class Request(WebRequest):
     def break_off(self) -> None:
         """Close the connection once what was written is out; that cancels the handler.
 
-        An answer that ends where the connection does is reset in place of ended: nobody could
-        tell it from a whole one.
+        An answer that ends where the connection does is reset in place of ended: nobody could tell
+        it from a whole one. Called by `refuse`, by a relay whose client has been told the error,
+        and by the connection when it has to end.
         """
         if self._writable:
             assert self.channel is not None
             self.channel.cut(reset=self._unframed)
 
     def answered_by(self, handler: Deferred[None]) -> None:
-        """Cancel `handler` when the client leaves before it has finished. Called by `Routes`."""
+        """Cancel `handler` when the client leaves before it has finished: at once, where it has
+        left already. Called by `Routes`, once."""
         if self.channel is None:
             handler.cancel()
         else:
             self._answering = handler
 
     def finish(self) -> None:
-        """End the answer; the connection goes on to the next request, or closes. An answer that
-        was broken off stays without its end."""
+        """End the answer; the connection goes on to the next request, or closes. An answer that was
+        broken off stays without its end. Called by `Routes` when the handler has returned, and by
+        the connection for what it refuses itself."""
         if not self._writable:
             return
         assert self.channel is not None
@@ -379,7 +412,8 @@ class Request(WebRequest):
         super().finish()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
-        """Called by the connection when it is lost before `finish`: the handler is cancelled."""
+        """Cancel the handler, fail the body, and close the record. Called by the connection when it
+        is lost before `finish`; the reason that the record has already stays the reason."""
         self.record.fail(ClientGone())
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         answering, self._answering = self._answering, None
@@ -390,7 +424,9 @@ class Request(WebRequest):
         self.site.conclude(self.record, self.site.deadlines.now())
 
     def process(self) -> None:
-        """Hand the request to the site's resource, which answers it in its own time."""
+        """Hand the request to the site's resource, which answers it in its own time. Called by the
+        connection, once, when the head is whole. What the resource raises of its own is logged, and
+        answered with 500."""
         self.prepath = []
         # Not percent-decoded: no route needs it, and nothing behind can read it in two ways.
         self.postpath = self.path.removeprefix(b"/").split(b"/")
@@ -404,6 +440,8 @@ class Request(WebRequest):
 
 
 def _request_id(fields: dict[bytes, list[bytes]]) -> str:
+    """Return the id that the client gave its request, in ``X-Request-ID`` or ``request-id``, where
+    it is fit for logs and labels (`_REQUEST_ID`), else a new one."""
     for name in (b"x-request-id", b"request-id"):
         for value in fields.get(name, ()):
             if _REQUEST_ID.fullmatch(value):
@@ -412,8 +450,11 @@ def _request_id(fields: dict[bytes, list[bytes]]) -> str:
 
 
 def _make_ids() -> Iterator[str]:
-    """Random ones, such as `uuid.uuid4` makes (RFC 9562, 5.4), with one system call for 256: three
-    hexadecimal digits follow the version, 4, and three follow the variant, here always 8."""
+    """Yield new ids without end.
+
+    Random ones, such as `uuid.uuid4` makes (RFC 9562, 5.4), with one system call for 256: three
+    hexadecimal digits follow the version, 4, and three follow the variant, here always 8.
+    """
     while True:
         digits = os.urandom(4096).hex()
         for at in range(0, len(digits), 32):
@@ -427,7 +468,8 @@ _date_cache: tuple[int, bytes] = (0, b"")
 
 
 def _date() -> bytes:
-    """RFC 9110, 6.6.1; formatted once a second."""
+    """Return the value of ``Date`` for an answer that begins now (RFC 9110, 6.6.1), as in ``Sun, 06
+    Nov 1994 08:49:37 GMT``; formatted once a second."""
     global _date_cache
     now = int(time())
     if _date_cache[0] != now:

@@ -11,8 +11,12 @@ from twisted.web.server import NOT_DONE_YET
 
 
 def likely_path(path: str, known: Collection[str]) -> str | None:
-    """The path out of `known` that a client most likely meant: `path` but for a trailing ``/``,
-    a ``/v1`` that is missing, as with an SDK whose base URL lacks it, or one that is doubled."""
+    """Return the path out of `known` that a client most likely meant, or None where there is none:
+    `path` but for a trailing ``/``, a ``/v1`` that is missing, as with an SDK whose base URL lacks
+    it, or one that is doubled.
+
+    Called by the gateway for the message of a 404.
+    """
     path = path.rstrip("/")
     while path.startswith("/v1/v1/"):
         path = path.removeprefix("/v1")
@@ -20,15 +24,17 @@ def likely_path(path: str, known: Collection[str]) -> str | None:
 
 
 class Routes(Resource):
-    """The resource of an app most of whose routes are fixed paths.
+    """The resource of an app most of whose routes are fixed paths; each `Edge` is in front of one.
 
-    Klein's own binds a map and matches it anew for each request, a third of what a request
-    costs. Here that is a look-up; what it does not find, Klein's own resource answers.
+    Klein's own binds a map and matches it anew for each request, a third of what a request costs.
+    Here that is a look-up; what it does not find, Klein's own resource answers.
     """
 
     isLeaf = True
 
     def __init__(self, app: Klein) -> None:
+        """Note the endpoint (Klein's name for a handler) of each method and fixed path of `app`.
+        Called by `compose`, before the first request."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._app = app
         self._unrouted = app.resource()
@@ -40,8 +46,12 @@ class Routes(Resource):
         }
 
     def render(self, request: Any) -> Any:
-        """Called by `Request.process`: have the route's method answer, and finish the request when
-        it has returned. Klein's own resource does the same for what is no fixed path."""
+        """Have the route's method answer, and finish the request when it has returned. Called by
+        `Request.process`; returns Twisted's `NOT_DONE_YET`, since an answer may take long.
+
+        Klein's own resource does the same for what is no fixed path, and answers what has no route.
+        What a handler raises is for itself to answer: `Gateway._serve` lets nothing through.
+        """
         endpoint = self._endpoints.get((request.method, request.path))
         if endpoint is None:
             return self._unrouted.render(request)
