@@ -19,6 +19,8 @@ where it brings text, thinking or a tool's input, and not where it brings a sign
 The parts of an event (its delta, message, usage) are decoded apart from it: one of an unexpected
 type says nothing, and does not cost the rest of the event. `Raw` is the text of a value in JSON
 that nobody has read yet.
+
+A function here whose docstring names no error raises none, whatever it is given.
 """
 
 from __future__ import annotations
@@ -51,14 +53,15 @@ class Counts(Struct, gc=False):
     @property
     def prompt(self) -> int | None:
         """All of the prompt's tokens: the sum of the three counts, of which those that are not said
-        are 0; None where nothing is said of any."""
+        are 0; None where nothing is said of any. Asked by `usage`, and by `MessageReader`."""
         said = (self.input_tokens, self.cache_read_input_tokens, self.cache_creation_input_tokens)
         return None if said == (None, None, None) else sum(count or 0 for count in said)
 
     @property
     def usage(self) -> Usage:
         """The same tokens as a `Usage` whose source is the backend; `NO_USAGE` where no count is
-        said. A count of the prompt or of the answer that alone is missing is 0."""
+        said. A count of the prompt or of the answer that alone is missing is 0. Asked by
+        `anthropic.shape`, for a plain reply."""
         prompt, completion = self.prompt, self.output_tokens
         if prompt is None and completion is None:
             return NO_USAGE
@@ -130,13 +133,14 @@ class MessageReader:
 
     @property
     def done_is_an_end(self) -> bool:
-        """Whether ``[DONE]`` would end the stream well: only after ``message_stop``."""
+        """Whether ``[DONE]`` would end the stream well: only after ``message_stop``. Asked by the
+        `Scanner` when ``[DONE]`` comes, and at the stream's end."""
         return self.finished
 
     def usage(self, prompt_estimate: int) -> Usage:
         """Return the tokens of the stream so far; `NO_USAGE` where no event has come. A count that
         the backend has not said is replaced: the prompt's by `prompt_estimate`, that of the answer
-        by the deltas that were counted here."""
+        by the deltas that were counted here. Called by the relay when the stream is over."""
         counts = self._counts
         if not self._heard:
             return NO_USAGE
@@ -168,7 +172,7 @@ class MessageReader:
 
     def _hear_start(self, raw: Raw) -> None:
         """Keep the model and the prompt's tokens out of the ``message`` of a ``message_start``;
-        ignore one that cannot be read."""
+        ignore one that cannot be read. Called by `hear`."""
         message = read(_message, raw)
         if message is not None:
             self.model = self.model or message.model
@@ -178,7 +182,7 @@ class MessageReader:
         """Take the counts of a usage, one by one: a later one that leaves a count out, as most do
         with those of the prompt, does not undo it. With `start` the usage is that of a
         ``message_start``, whose ``output_tokens`` is a placeholder and is not taken. A usage that
-        cannot be read changes nothing."""
+        cannot be read changes nothing. Called by `hear` and `_hear_start`."""
         counts = read_counts(raw)
         if counts is None:
             return
@@ -196,7 +200,8 @@ class MessageReader:
 
 
 def _later(count: int | None, before: int | None) -> int | None:
-    """Return `count`, or where an event left it out (None) the count that was known `before`."""
+    """Return `count`, or where an event left it out (None) the count that was known `before`.
+    Called by `MessageReader._hear_counts` for each count."""
     return before if count is None else count
 
 

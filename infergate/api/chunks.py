@@ -11,6 +11,8 @@ one with the usage, ``{"choices":[],"usage":{...}}``, and ``data: [DONE]``.
 A chunk is passed on as it came, in its bytes: what is read of it decides whether it goes on, and
 what is known of the stream, its tokens, model and end. A `Raw` is the text of a value in JSON that
 nobody has read yet; one without a byte stands for a member that is absent.
+
+A function here whose docstring names no error raises none, whatever a backend sends.
 """
 
 from __future__ import annotations
@@ -137,7 +139,7 @@ class ChunkReader:
     @property
     def finished(self) -> bool:
         """Whether every choice that was begun gave its ``finish_reason``; False before the first
-        choice."""
+        choice. Asked by the `Scanner` at the end of the body."""
         return bool(self._finished) and all(self._finished.values())
 
     def usage(self, prompt_estimate: int) -> Usage:
@@ -189,7 +191,7 @@ class ChunkReader:
 
     def _hear_choice(self, choice: _Choice) -> None:
         """Count what a choice brings, and note whether it is over. One that has ended stays so;
-        those that are not told apart never end."""
+        those that are not told apart never end. Called by `hear` for each choice of each chunk."""
         if _brings_token(choice):
             self.tokens += 1
         index = self._key(choice)
@@ -201,14 +203,16 @@ class ChunkReader:
     def _key(self, choice: _Choice) -> bytes:
         """Return what a choice is told from the others by: its index, as it is written, ``b"0"``
         where it has none; `_OTHERS` for one of a new index where `MAX_CHOICES` are known, so that
-        what is kept of a stream is bounded."""
+        what is kept of a stream is bounded. Called for what is kept by choice, its end and its
+        usage."""
         index = b"0" if choice.index is _ABSENT else bytes(choice.index)
         return index if index in self._finished or len(self._finished) < MAX_CHOICES else _OTHERS
 
     def _hear_usage(self, raw: Raw, choices: list[_Choice] | None) -> bool:
         """Record the usage of a chunk, where it makes sense; return whether the chunk holds a usage
         and no choice, so that it may be one that the client did not ask for. `raw` is the member,
-        `choices` are those of the same chunk, None where they cannot be read."""
+        `choices` are those of the same chunk, None where they cannot be read. Called by `hear` for
+        each chunk."""
         usage = None if raw is _ABSENT else read_usage(raw)
         if choices == []:
             if usage is not None:
@@ -277,13 +281,14 @@ def read_model(data: bytes) -> str | None:
 
 def _is_error(chunk: _Object) -> bool:
     """Return whether a chunk is an error in the place of one: its ``object`` is ``error``, as vLLM
-    once had it, or it has an ``error`` that is not null."""
+    once had it, or it has an ``error`` that is not null. Called by `ChunkReader.hear`."""
     return chunk.object == _ERROR or (chunk.error is not _ABSENT and chunk.error != _NULL)
 
 
 def _brings_token(choice: _Choice) -> bool:
     """Return whether a choice brings something that the model said, which counts as a token. The
-    first chunk of a choice most often brings a role alone, and the last a ``finish_reason``."""
+    first chunk of a choice most often brings a role alone, and the last a ``finish_reason``. Called
+    by `ChunkReader._hear_choice`."""
     if _says(choice.text):
         return True
     delta = choice.delta
@@ -298,10 +303,11 @@ def _brings_token(choice: _Choice) -> bool:
 
 
 def _says(raw: Raw) -> bool:
-    """Return whether a member is a string, an array or an object, and not empty."""
+    """Return whether a member is a string, an array or an object, and not empty. Called by
+    `_brings_token`."""
     return raw is not _ABSENT and _NOT_EMPTY.match(memoryview(raw)) is not None
 
 
 def _is_text(raw: Raw) -> bool:
-    """Return whether a member is a string, and not empty."""
+    """Return whether a member is a string, and not empty. Called for a ``finish_reason``."""
     return raw is not _ABSENT and memoryview(raw)[0] == _QUOTE and raw != _EMPTY

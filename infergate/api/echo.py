@@ -41,7 +41,8 @@ def heard(said: Iterable[tuple[str, str]]) -> tuple[int, str]:
 
 def echoed(words: int, prompt: str) -> tuple[str, Usage]:
     """Return the text of an echo of `prompt`, and its usage: `words` tokens for what was asked, and
-    one for each word of the text. ``hello`` becomes ``Echo: hello``."""
+    one for each word of the text. ``hello`` becomes ``Echo: hello``. Called by the `echo` of each
+    dialect; raises nothing."""
     text = f"Echo: {prompt}"
     return text, counted(words, count_words(text))
 

@@ -12,6 +12,9 @@ some lines and the empty line that ends it:
 
 A line ends in LF, CR or CRLF; one that begins with a colon is a comment, and backends send such to
 keep a connection alive.
+
+A function here whose docstring names no error raises none, however the bytes are cut and whatever
+they say.
 """
 
 from __future__ import annotations
@@ -163,12 +166,13 @@ class Scanner:
     @property
     def certain(self) -> bool:
         """Whether the event that ends the answer has come, and no error after it; always False for
-        streams whose end no event of its own says (`Reader.end_is_certain`)."""
+        streams whose end no event of its own says (`Reader.end_is_certain`). Asked by the relay
+        where reading the body failed: an answer that is whole is none the worse for it."""
         return self.error is None and self.reader.end_is_certain and self.reader.finished
 
     @property
     def pending(self) -> int:
-        """Bytes held of an event that is not whole yet."""
+        """Bytes held of an event that is not whole yet. Asked by the tests alone."""
         return len(self._held)
 
     def complete(self, *, framed: bool = True) -> bool:
@@ -257,7 +261,8 @@ class Scanner:
 
     def _cut(self, seek: int, out: list[bytes]) -> int:
         """Append to `out` what may be given out of the bytes held, and return how many of these are
-        dealt with, for `_assemble` to drop. `seek` is the place before which no event ends."""
+        dealt with, for `_assemble` to drop. `seek` is the place before which no event ends. Called
+        by `_assemble`."""
         held, start = self._held, 0
         whole = b"" if self.over else bytes(held[: held.rfind(b"\n\n", seek) + 2])
         passed = self._pass_whole(whole) if len(whole) > 1 else None
@@ -287,7 +292,8 @@ class Scanner:
         """Learn what a whole event says, its empty line included; return whether it is for the
         client. The two forms in which nearly all backends send are told by how they begin, one line
         of data, or a line with the type before it; any other is read field by field. A block of
-        comments is for the client, and no event."""
+        comments is for the client, and no event. Called for each event that `_pass_whole` or `_cut`
+        has taken out of the stream."""
         if self.over:
             return False
         if self._repeats.count(event):
@@ -307,7 +313,8 @@ class Scanner:
         """Count an event, and learn what it says by its data and its type; return whether it is for
         the client. `event` is the text of it, for `repeats` to compare with those to come.
         ``[DONE]`` ends the stream, and is given out where it is spelled just so and the reader's
-        `done_is_an_end` says that it ends the stream well."""
+        `done_is_an_end` says that it ends the stream well. Called for each event that is not
+        counted as a repeat."""
         self.events += 1
         if data[:1] != b"{" and _is_done(data, name):
             self.ended = True
@@ -323,7 +330,8 @@ class Scanner:
 
     def _is_shown(self, data: bytes, verdict: Verdict) -> bool:
         """Return whether an event that is not simply passed on is given out: an error is, if it is
-        fit to be shown, and it ends the stream here; one that the client did not ask for is not."""
+        fit to be shown, and it ends the stream here; one that the client did not ask for is not.
+        Called by `_hear` for `DROP` and `FAIL`."""
         if verdict is FAIL:
             self.error = data
             self._end()
@@ -332,7 +340,8 @@ class Scanner:
         return False
 
     def _end(self) -> None:
-        """Take nothing more of this stream."""
+        """Take nothing more of this stream. Called by `_hear` and `_is_shown`, once ``[DONE]`` or
+        an error has come; what still comes is thrown away."""
         # Whatever still comes goes the long way, on which it is thrown away.
         self.over, self._between_events = True, False
 
@@ -340,7 +349,7 @@ class Scanner:
 def _data_alone(event: bytes) -> bytes | None:
     """Return the data of one event that is of one line, as nearly all are; None for anything else:
     of ``data: {...}`` and two line feeds that is ``{...}``. An event whose line end is not LF is
-    anything else."""
+    anything else. Called for each event that is no repeat, before anything else is tried."""
     last = len(event) - 2
     if event.startswith(b"data: ") and event.find(_LF) == last and event[-1] == _LF:
         return event[6:last] if _CR not in event else None
@@ -349,7 +358,8 @@ def _data_alone(event: bytes) -> bytes | None:
 
 def _is_done(data: bytes, name: bytes) -> bool:
     """Return whether some client takes an event of this data and type for the stream's end, as it
-    takes ``data: [DONE]``."""
+    takes ``data: [DONE]``. Called by the `Scanner` for data that is no object, and for what a body
+    ends with."""
     return name != b"error" and _MAY_BE_DONE.match(data) is not None
 
 
@@ -357,7 +367,8 @@ def _read_fields(lines: list[bytes]) -> tuple[bytes, bytes]:
     """Return the data of an event, its lines joined by line feeds, and its type, ``b""`` where it
     names none. `lines` are those of the event without its line ends; fields of other names are
     ignored, as the standard says, but for the ``error: {...}`` in which llama.cpp once put its
-    errors, whose type is ``error``; that type, once said, stays."""
+    errors, whose type is ``error``; that type, once said, stays. Called by the `Scanner` for an
+    event of an unusual form, and for what a body ends with."""
     data, event_type = [], b""
     for line in lines:
         name, _, value = line.partition(b":")

@@ -150,7 +150,8 @@ def _add_up(replies: Sequence[bytes | Raw]) -> Usage:
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
-    """Return the sum of the counts that are known; None where none is."""
+    """Return the sum of the counts that are known; None where none is. Called by `_add_up`, and for
+    the counts of a stream."""
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
@@ -198,13 +199,14 @@ class InfillReader:
     @property
     def finished(self) -> bool:
         """Whether each prompt that was begun has had its ``"stop": true``; False before the first
-        event."""
+        event. Asked by the `Scanner` and the relay, to know the end of the answer."""
         return bool(self._stopped) and all(self._stopped.values())
 
     @property
     def end_is_certain(self) -> bool:
         """Whether nothing can follow a finished answer: not with several prompts, of which another
-        may begin after one has ended."""
+        may begin after one has ended. Asked by the `Scanner` and, before the stream begins, by the
+        relay."""
         return not self.several_prompts
 
     @property
@@ -215,7 +217,8 @@ class InfillReader:
     def usage(self, prompt_estimate: int) -> Usage:
         """Return the tokens of the stream so far, the last counts of all prompts added up;
         `NO_USAGE` before the first event. A count that the backend has not said is replaced: the
-        prompt's by `prompt_estimate`, that of the answer by the events that brought text."""
+        prompt's by `prompt_estimate`, that of the answer by the events that brought text. Called by
+        the relay when the stream is over."""
         if not self._stopped:
             return NO_USAGE
         prompt, completion = _sum(self._evaluated.values()), _sum(self._predicted.values())
@@ -244,7 +247,7 @@ class InfillReader:
     def _key(self, raw: Raw) -> bytes:
         """Return what a prompt is told from the others by: its index as it is written, ``b"0"``
         where it is left out; `_OTHERS` where the index is too long, or new where `MAX_INDEXES` are
-        known, so that what is kept of a stream is bounded."""
+        known, so that what is kept of a stream is bounded. Called by `hear` for each event."""
         if raw == NULL:
             return b"0"
         index = bytes(raw)
@@ -254,7 +257,7 @@ class InfillReader:
     def _hear_counts(self, data: bytes, index: bytes) -> None:
         """Keep what an event says of its prompt's tokens and of those made so far, by its index.
         Counts that make no sense must not cost the rest of the event, so that they are read apart,
-        and change nothing."""
+        and change nothing. Called by `hear` for each event."""
         counts = read(_counts, data)
         if counts is None:
             return

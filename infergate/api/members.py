@@ -21,6 +21,8 @@ Terms: `Rules` is what the settings leave open (the default model, the largest n
 `Ask` a checked request, a `Check` the function of an operation that makes one, `Later` a list of
 checks in steps that the caller runs afterwards, and `Steps` a generator that yields wherever other
 requests may be served.
+
+A function here whose docstring names no error raises none.
 """
 
 from __future__ import annotations
@@ -166,7 +168,8 @@ def tokens(member: Member, raw: Raw, rules: Rules, smallest: int = 1) -> int:
 
 
 def tokens_from_zero(member: Member, raw: Raw, rules: Rules) -> int:
-    """Return the same as `tokens`, where none may be made, as to fill a cache."""
+    """Return the same as `tokens`, where none may be made, as to fill a cache; raises as that
+    does."""
     return tokens(member, raw, rules, 0)
 
 
@@ -188,7 +191,8 @@ def one_of(expected: str, refused: re.Pattern[bytes] | None = None) -> Read:
     kinds = [is_kind for kind, is_kind in _KINDS.items() if kind in expected]
 
     def read(member: Member, raw: Raw, rules: Rules) -> None:
-        """Check one value by its first byte, and by its emptiness; return nothing."""
+        """Check one value by its first byte, and by its emptiness; return nothing. Raises
+        `InvalidRequest` for a value of another kind, or a refused empty one."""
         if not any(is_kind(raw) for is_kind in kinds):
             raise wrong(member, f"expected {expected}")
         if refused is not None and refused.fullmatch(memoryview(raw)):
@@ -283,7 +287,8 @@ def settle_model(members: dict[str, Raw], rules: Rules) -> str | None:
 def string_model(members: dict[str, Raw]) -> str | None:
     """Return the model that a request names in an operation that neither judges nor fills in
     ``model``, or that a reply names; None where it names none, an empty one, or something that is
-    no text."""
+    no text. Called by the `check` or the `shape` of most operations. Raises `UnicodeDecodeError`
+    for a string that is not UTF-8, which no checked request or reply holds."""
     raw = members.get("model", NULL)
     return _string.decode(raw) or None if is_string(raw) else None
 
@@ -357,5 +362,6 @@ def wrong(member: Member, reason: str, path: str = "") -> InvalidRequest:
 
 
 def _is_number(raw: Raw) -> bool:
-    """Return whether a value is a number, by its first byte."""
+    """Return whether a value is a number, by its first byte. Called by `integer`, to tell a
+    fraction from what is no number."""
     return memoryview(raw)[0] in b"-0123456789"

@@ -230,7 +230,7 @@ def _fault(message: _Message, kind: int) -> tuple[str | None] | None:
     is absent.
 
     Assistants that call a tool say nothing, tools may return nothing, and a client that sends a
-    history back may leave out what was null in it.
+    history back may leave out what was null in it. Called by `_content_steps`.
     """
     if message.content is _ABSENT:
         says = message.role == "assistant" and any(
@@ -273,12 +273,14 @@ def _good_parts(contents: list[Raw]) -> bool:
 
 
 def _with_text(parts: list[_Part]) -> int:
-    """Return how many of the parts have a text, null or wrong ones too."""
+    """Return how many of the parts have a text, null or wrong ones too. Called for the parts of a
+    batch."""
     return len([1 for part in parts if part.text is not _ABSENT])
 
 
 def _has_good_text(part: _Part) -> bool:
-    """Return whether the text of a part is a string or null, or is not there."""
+    """Return whether the text of a part is a string or null, or is not there. Called where counting
+    does not acquit the texts."""
     return part.text is _ABSENT or memoryview(part.text)[0] in (_QUOTE, _N)
 
 
@@ -318,7 +320,8 @@ def _check_text(parts: list[_Part], path: str, first: int) -> None:
 def _are_strings(text: bytes, name: bytes, there: int, count: int) -> bool:
     """Return whether the `count` members of this name are strings, in the two spellings that
     clients use, ``"text":"`` and ``"text": "``. False may mean no more than that counting does not
-    tell: so where the text has the name in more places, which is what `there` says."""
+    tell: so where the text has the name in more places, which is what `there` says. Called for the
+    texts of parts."""
     if there != count:
         return False
     strings = text.count(b'"%b":"' % name)
@@ -364,7 +367,8 @@ class _Seeker:
 def _says_all(objects: list[Any], text: bytes) -> bool:
     """Return whether `objects`, which have each member once, are all that `text` says. Written
     again they have no fewer quotes than the text, unless a member was passed over: of
-    ``{"a":1,"a":2}`` four quotes are in the text, and two in ``{"a":2}``."""
+    ``{"a":1,"a":2}`` four quotes are in the text, and two in ``{"a":2}``. Called where names are
+    counted more often than they should be there."""
     return rb"\u0022" not in text and text.count(b'"') == msgspec.json.encode(objects).count(b'"')
 
 
@@ -381,7 +385,7 @@ _STAND_INS = {b"5": b"\x01", b"6": b"\x02", b"7": b"\x03"}
 def _in_plain_letters(text: bytes) -> Steps[bytes]:
     """Return the text with each \\u0061 as the letter that it is, for the names that are judged may
     be spelled so, a block at a time. Good for counting alone: behind an escaped backslash there was
-    no letter. Raises nothing."""
+    no letter. Raises nothing. Called for a batch that has a backslash in it."""
     parts, at = [], 0
     while at < len(text):
         end = at + BATCH
@@ -418,7 +422,8 @@ def _without_spelled_letters(text: bytes) -> bytes:
 
 def _count_names(text: bytes, name: bytes) -> int:
     """Return how often a text has a member of this name, or more: never less. What a comma or a
-    brace follows is a value, as the second of these is: ``"type":"text"}``."""
+    brace follows is a value, as the second of these is: ``"type":"text"}``. Called for the ``text``
+    of parts."""
     quoted = b'"%b"' % name
     count = text.count(quoted)
     return count and count - text.count(quoted + b",") - text.count(quoted + b"}")
@@ -435,7 +440,7 @@ def texts(raw: Raw) -> Iterator[tuple[str, str]]:
 
 def _text(content: Raw) -> str:
     """Return the text of a content: a string itself, the texts of an array of parts a line each, ""
-    of none."""
+    of none. Called by `texts` for each message."""
     if content is _ABSENT or content == _NULL:
         return ""
     if memoryview(content)[0] == _QUOTE:
@@ -444,8 +449,8 @@ def _text(content: Raw) -> str:
 
 
 def _part_texts(content: Raw) -> Iterable[str]:
-    """Yield the texts of an array of content parts; those of other types than ``text`` have
-    none."""
+    """Yield the texts of an array of content parts; those of other types than ``text`` have none.
+    Called by `_text`."""
     for _, parts in in_batches(content, _parts.decode, OBJECT_END):
         for part in parts:
             if part.type == "text" and part.text is not _ABSENT and part.text != _NULL:
