@@ -205,6 +205,8 @@ class _Sender:
     _paused = False
 
     def __init__(self, request: Any, reply: Reply, script: Script, clock: IReactorTime) -> None:
+        """Become the producer of `request`, which holds the client's connection, and have the first
+        piece sent after the script's ``delay``. `clock` is the reactor."""
         self._request = request
         self._pieces = iter(reply.pieces)
         self._ending = reply.ending
