@@ -14,4 +14,11 @@ machine       what this machine gives a process
 subject       what is examined, and what is known of it so far
 asking        one question to a server, and its answer
 report        what was looked at, as lines and as an object
+
+Four terms mean the same everywhere here. A *check* is one thing that was looked at, with what was
+found and what to do about it (`report.Check`). The *subject* is the gateway that the settings
+describe, with the backend behind it; each module is handed it, and the first ones leave in it what
+the later ones need (`subject.Subject`). An *asker* sends requests to one server (`asking.Asker`),
+and an *answer* is the whole of what came back (`asking.Answer`). What is wrong with anything that
+is looked at becomes a check and no exception; what a function raises none the less is said with it.
 """

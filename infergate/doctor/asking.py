@@ -1,4 +1,10 @@
-"""One question to a server, and its answer, within the time that there is."""
+"""One question to a server, and its answer, within the time that there is.
+
+An `Asker` sends through the gateway's own client, so that a question fails where a request of the
+gateway's would. Of that client `Backend.send` returns when the head of a response is here, and the
+body is then read through the `Call`, the one exchange that it belongs to. `FAULTS` is what asking
+raises; `Asker.fault` and `advice` put it into words.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +36,16 @@ _TITLE = re.compile(r"<title>([^<]{1,200})</title>", re.IGNORECASE)
 
 
 class NoTimeLeft(Exception):
-    """The time for all questions is used up."""
+    """The time for all questions is used up. `Patience.seconds` raises it before anything is
+    sent."""
 
 
 class Patience:
-    """How long anything is waited for: `each` seconds, if it is begun in time."""
+    """How long anything is waited for: `each` seconds, if it is begun in time.
+
+    A `Subject` makes one, and the time for all begins then. `now` gives the seconds of the
+    reactor's clock. The askers of all servers share it.
+    """
 
     def __init__(self, now: Callable[[], float], each: float) -> None:
         self._now = now
@@ -42,7 +53,8 @@ class Patience:
         self.each = each
 
     def seconds(self) -> float:
-        """Seconds for the next question; raises `NoTimeLeft`."""
+        """Return the seconds that the next question may take, `each`. Raises `NoTimeLeft` once
+        `LAST` seconds have passed since this was made."""
         if self._now() >= self._last:
             raise NoTimeLeft
         return self.each
@@ -50,7 +62,11 @@ class Patience:
 
 @attrs.frozen
 class Answer:
-    """A whole answer of a server; `seconds` is how long it took."""
+    """A whole answer of a server; `seconds` is how long it took, from before the request was sent.
+
+    `Asker.whole` makes it. `fields` are the header fields by their names in small letters, `reason`
+    the phrase of the status line, which may be empty.
+    """
 
     status: int
     reason: str
@@ -60,10 +76,12 @@ class Answer:
 
     @property
     def good(self) -> bool:
+        """Return whether the status is a success, from 200 to 299."""
         return 200 <= self.status < 300
 
     def field(self, name: bytes) -> str:
-        """The first value of a header field, "" where there is none."""
+        """Return the first value of the header field `name`, given in small letters; "" where there
+        is none."""
         return self.fields.get(name, [b""])[0].decode("latin-1")
 
 
@@ -71,12 +89,17 @@ class Asker:
     """Asks the API of `backend`. Where a server repeats the `secret`, it is not quoted.
 
     `get` gives a whole answer. `post` sends an operation's request and gives the head of the
-    response, whose body the caller reads by the `Call`, or has `whole` read.
+    response, whose body the caller reads by the `Call`, or has `whole` read. Each question gets the
+    seconds of `patience`, from its connection to the last byte. `Subject.asker` makes an asker for
+    each server; `quote`, `shown` and `fault` then say in one line what came of a question.
     """
 
     def __init__(
         self, backend: Backend, deadlines: Deadlines, patience: Patience, secret: str | None = None
     ) -> None:
+        """Ask nothing yet. `deadlines` are those of the gateway's client, on whose clock `now`
+        tells the time in seconds; `secret` is the key that `backend` sends, None where it sends
+        none."""
         self._backend = backend
         self._deadlines = deadlines
         self._patience = patience
@@ -84,18 +107,35 @@ class Asker:
         self.now = deadlines.now
 
     async def get(self, path: str, limit: int = REJECTION_BYTES) -> Answer:
-        """The answer to a GET; raises what `Backend.send` and `Call.read_all` do."""
+        """Send a GET for `path` and return the whole answer, whatever its status.
+
+        `limit` is the size in bytes of the largest body that is read. Raises `NoTimeLeft` where it
+        is too late to ask, and `BackendFailure`: `BackendUnavailable` for no connection or one that
+        is closed without an answer, `GatewayTimeout` for no answer in time, `BackendError` for a
+        broken, compressed or too large one. All are in `FAULTS`.
+        """
         began = self.now()
         call, response = await self._send("GET", path, {b"Accept": [b"application/json"]}, None)
         return await self.whole(call, response, began, limit)
 
     async def post(self, path: str, body: bytes, accept: bytes) -> tuple[Call, Response]:
-        """The head of the response to an operation's request."""
+        """Send an operation's request and return the head of the response, with the call to read
+        its body by.
+
+        `body` is JSON; `accept` is the media type that is asked for. Called by a `Trial`. Raises
+        what `get` does.
+        """
         headers = {b"Accept": [accept], b"Content-Type": [b"application/json"]}
         return await self._send("POST", path, headers, body)
 
     async def whole(self, call: Call, response: Response, began: float, limit: int) -> Answer:
-        """The whole answer. Of a refusal the status counts, also where its body is broken."""
+        """Read the body of a response and return the whole answer. `began` is when the request was
+        sent, by `now`; `limit` is in bytes.
+
+        Of a refusal the status counts, also where its body is broken or too large: then it is taken
+        to be empty. Raises `BackendFailure` where the body of a success is broken, late or too
+        large.
+        """
         body = b""
         try:
             body = await call.read_all(limit)
@@ -108,6 +148,12 @@ class Asker:
     async def _send(
         self, method: str, path: str, headers: dict[bytes, list[bytes]], body: bytes | None
     ) -> tuple[Call, Response]:
+        """Send a request and return its call and the head of the response. Raises what `get` does.
+
+        The time for the answer to begin, for a pause in it and for all of it is the same. The
+        request id begins with ``check-``, by which the backend's log tells these requests from a
+        client's. `headers` is changed.
+        """
         seconds = self._patience.seconds()
         call = Call(
             self._deadlines,
@@ -120,13 +166,17 @@ class Asker:
     # What was said, in one line.
 
     def quote(self, answer: Answer) -> str:
-        """The status of an answer, and its message."""
+        """Return the status of an answer and its message in one line, as in ``404 Not Found: model
+        not found``. The message is that of a JSON error in any of the forms that `read_refusal`
+        knows, or the title of a page of HTML; the status stands alone where there is none."""
         status = f"{answer.status} {answer.reason}".strip()
         words = read_refusal(answer.body).message or _title(answer.body)
         return f"{status}: {self.shown(words)}" if words and words != status else status
 
     def shown(self, words: str | bytes) -> str:
-        """The beginning of what a server said, without a secret of ours that it repeats."""
+        """Return the beginning of what a server said, as one printable line of at most `QUOTED`
+        characters and ``...``, without a secret of ours that it repeats. Bytes that are no UTF-8
+        are replaced."""
         text = words if isinstance(words, str) else words[: 4 * QUOTED].decode("utf-8", "replace")
         if self._secret:
             text = text.replace(self._secret, "***")
@@ -134,7 +184,8 @@ class Asker:
         return f"{text[:QUOTED]}..." if len(text) > QUOTED else text
 
     def fault(self, error: Exception) -> str:
-        """Why there was no whole answer; `error` is what `get`, `post` or `Call` has raised."""
+        """Return why there was no whole answer, in one line; `error` is what `get`, `post` or
+        `Call` has raised. Raises nothing."""
         if isinstance(error, NoTimeLeft):
             return "not tried: the time for everything has passed"
         if isinstance(error, GatewayTimeout):
@@ -147,13 +198,15 @@ class Asker:
 
 
 def _title(body: bytes) -> str | None:
-    """What a page of HTML is called."""
+    """Return what a page of HTML is called, out of its first 4096 bytes; None for anything else.
+    For `Asker.quote`: proxies answer with such pages."""
     match = _TITLE.search(body[:4096].decode("utf-8", "replace"))
     return match[1].strip() if match else None
 
 
 def advice(error: Exception) -> str:
-    """What to do where there was no whole answer."""
+    """Return what to do where there was no whole answer, as the hint of a check whose message is
+    that of `Asker.fault`. `error` is one of `FAULTS`."""
     if isinstance(error, NoTimeLeft | GatewayTimeout):
         return "the backend's own log says what it does; it may be slow, or still load a model"
     if "compressed" in str(error):
@@ -162,4 +215,4 @@ def advice(error: Exception) -> str:
 
 
 FAULTS = (BackendFailure, NoTimeLeft)
-"""What asking may raise."""
+"""What asking may raise, for an ``except``: the backend is at fault, or the time is used up."""

@@ -1,4 +1,9 @@
-"""The backend as a server: whether it is well, what it is, which models it lists."""
+"""The backend as a server: whether it is well, what it is, which models it lists.
+
+`examine` calls `health` and then `listing`, once the server was reached. The list of models is read
+by the gateway's own `models.names`, which is a `Steps`, a generator that gives way to the event
+loop between two slices of a long text; here `at_once` runs it in one go.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +33,13 @@ _BASES = ("/v1", "/openai/v1", "/api/v1", "")
 
 
 async def health(subject: Subject) -> list[Check]:
-    """What the health route says, where one is to be asked."""
+    """Ask the health route how the backend is; return one check, or an empty list where
+    `BACKEND_HEALTH_PATH` is empty.
+
+    No answer, a 5xx but 501, and plain HTTP at a port that has TLS are failures; any other status
+    but 200 is a warning, since the backend may have no such route. Raises `SettingsError` as
+    `speaks_tls` does.
+    """
     path = subject.settings.backend_health_path
     if not path:
         return []
@@ -49,7 +60,12 @@ async def health(subject: Subject) -> list[Check]:
 
 
 async def listing(subject: Subject) -> list[Check]:
-    """The list of models, and by it what the backend is."""
+    """Ask for the list of models; return what the backend is and what it lists, and whether its
+    clock is right where callers come with JWTs.
+
+    Leaves the `kind` and the `models` in the subject, and `stopped` where no operation need be
+    tried. Raises `SettingsError` as `speaks_tls` does.
+    """
     limit = subject.settings.max_response_bytes
     try:
         answer = await subject.backend.get(MODELS_PATH, limit)
@@ -66,7 +82,9 @@ async def listing(subject: Subject) -> list[Check]:
 
 
 async def _models(subject: Subject, answer: Answer) -> Check:
-    """What an answer says of the models."""
+    """Return the check of what an answer says of the models, which are kept in the subject. A
+    success that is no list, as a web page is none, is a failure. Raises `SettingsError` as
+    `speaks_tls` does."""
     if not answer.good:
         return await _not_listed(subject, answer)
     try:
@@ -79,6 +97,8 @@ async def _models(subject: Subject, answer: Answer) -> Check:
 
 
 def _listed(subject: Subject, names: list[str]) -> Check:
+    """Return the check of a list that was read: whether there is a model in it, and the
+    `DEFAULT_MODEL` where one is set. Up to `SHOWN` names are in its line."""
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     model = subject.settings.default_model
     if model and model not in names:
@@ -90,7 +110,11 @@ def _listed(subject: Subject, names: list[str]) -> Check:
 
 
 async def _not_listed(subject: Subject, answer: Answer) -> Check:
-    """For an answer that is no success."""
+    """Return the check of an answer to the question for the models that is no success.
+
+    With 404, 405 and 501 there may be no list at all, which is a warning alone: operations are
+    tried all the same, with the `DEFAULT_MODEL`. Raises `SettingsError` as `speaks_tls` does.
+    """
     said = subject.backend.quote(answer)
     if answer.status == 400 and await speaks_tls(subject):
         return _plainly(subject, MODELS, said)
@@ -104,8 +128,14 @@ async def _not_listed(subject: Subject, answer: Answer) -> Check:
 
 
 async def _elsewhere(subject: Subject, said: str) -> Check | None:
-    """That the path of `BACKEND_URL` is wrong, where the list is found at another; `said` is what
-    was said at this one."""
+    """Return the failed check that says that the path of `BACKEND_URL` is wrong, where the list is
+    found at another; None where it is at none of those that are usual, or the backend is a Unix
+    socket.
+
+    `said` is what was said at the path that was given. Of ``http://host/api`` it is looked for at
+    ``/v1``, ``/openai/v1`` and ``/api/v1``, at ``/api`` and below it. Once it is found nothing more
+    is asked. Raises nothing: a path that gives no answer is passed over.
+    """
     root, _, path = subject.url.partition("://")[2].partition("/")
     if subject.url.startswith("unix:"):
         return None
@@ -127,7 +157,11 @@ async def _elsewhere(subject: Subject, said: str) -> Check | None:
 
 
 async def _unanswered(subject: Subject, name: str, error: Exception) -> Check:
-    """For a question that got no answer."""
+    """Return the failed check for a question that got no answer; `error` is one of `FAULTS`, and
+    `name` that of the question, `HEALTH` or `MODELS`. Nothing more is asked after the latter.
+
+    Raises `SettingsError` as `speaks_tls` does.
+    """
     said = subject.backend.fault(error)
     # A server that has TLS does not wait where it is spoken to without.
     if not isinstance(error, GatewayTimeout) and await speaks_tls(subject):
@@ -137,6 +171,7 @@ async def _unanswered(subject: Subject, name: str, error: Exception) -> Check:
 
 
 def _plainly(subject: Subject, name: str, said: str) -> Check:
-    """For plain HTTP at a port that has TLS."""
+    """Return the failed check for plain HTTP at a port that has TLS, after which nothing more is
+    asked. `said` is what the server said to it."""
     subject.stopped = True
     return fail(name, f"plain HTTP is spoken to a port that has TLS: {said}", SECURE)

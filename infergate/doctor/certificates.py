@@ -20,7 +20,12 @@ DAYS = 14
 
 
 def listeners(subject: Subject) -> Iterator[Check]:
-    """The certificates that the gateway itself would show."""
+    """Yield a check for each listener of the gateway that has TLS, `LISTEN` and `METRICS_LISTEN`:
+    whether its files can be used, by the gateway's own reading of them, and how long they are good
+    for.
+
+    Nothing is listened on. What the gateway would refuse is a failed check.
+    """
     settings = subject.settings
     for setting in ("listen", "metrics_listen"):
         endpoint = getattr(settings, setting)
@@ -45,7 +50,12 @@ def listeners(subject: Subject) -> Iterator[Check]:
 def judged(
     name: str, what: str, certificates: Sequence[Certificate], now: float, hint: str
 ) -> Check:
-    """How long the first of some certificates to end is still good for."""
+    """Return the check of how long the first of some `certificates` to end is still good for: a
+    failure where it has ended, or there is none, and a warning below `DAYS`.
+
+    `what` begins the line, a path or "it", `now` is the time in Unix seconds, and `hint` says how
+    to renew them. Called for the gateway's certificates here, and by `reach` for the backend's.
+    """
     if not certificates:
         return fail(name, f"{what} holds no certificate", "put one in, with its key")
     ends = min(one.not_valid_after_utc for one in certificates)

@@ -22,26 +22,39 @@ APART = 30.0
 
 
 class _Watched(Pool):
-    """A pool of one connection, which is told of when it idles and when it is lost."""
+    """A pool of one connection, which is told of when it idles and when it is lost.
+
+    It stands in the place of the `Pool` of an `OriginAgent`, the backend client's agent, which
+    keeps idle connections: this one keeps what `put` brings as `idle`, gives none out, and closes
+    none.
+    """
 
     def __init__(self, subject: Subject) -> None:
+        """Make the pool with no connection in it. `lost` fires once, when the connection is
+        gone."""
         super().__init__(subject.servers.deadlines)
         self.idle: Connection | None = None
         self.lost: Deferred[None] = Deferred()
 
     def put(self, connection: Connection) -> None:
-        """The exchange is over, and the backend keeps the connection."""
+        """Note that the exchange is over and the backend keeps the connection. The connection calls
+        this."""
         self.idle = connection
 
     def remove(self, connection: Connection) -> None:
-        """The connection is gone."""
+        """Fire `lost`: the connection is gone, whoever has closed it. The connection calls this."""
         if not self.lost.called:
             self.lost.callback(None)
 
 
 async def idling(subject: Subject) -> list[Check]:
-    """Whether the backend keeps an idle connection for as long as the gateway does: a request that
-    is sent on one that it has just closed is lost."""
+    """Return one check of whether the backend keeps an idle connection for as long as the gateway
+    does: a request that is sent on one that it has just closed is lost.
+
+    Asks for the models on a connection of its own and waits for the end of that, `IDLE_CONNECTION`
+    seconds at the most. An empty list where it gets no answer, of which other checks say why.
+    `examine` runs this beside the operations.
+    """
     base = api_base(subject.url)
     agent = OriginAgent(base, subject.origin[1], subject.servers.deadlines)
     pool = agent.pool = _Watched(subject)
@@ -67,7 +80,13 @@ async def idling(subject: Subject) -> list[Check]:
 
 
 def clocks(whose: str, answer: Answer, now: float) -> list[Check]:
-    """Whether a server's clock agrees with ours, `now`, where its answer says what it shows."""
+    """Return one check of whether a server's clock agrees with ours, where its answer says by the
+    field ``Date`` (RFC 9110, 6.6.1) what it shows; else an empty list.
+
+    `whose` names the server in the line; `now` is our time in Unix seconds. Two clocks that are
+    more than `APART` seconds apart are warned of. Called for the backend and for the issuer of
+    JWTs.
+    """
     try:
         apart = parsedate_to_datetime(answer.field(b"date")).timestamp() - now
     except (TypeError, ValueError):

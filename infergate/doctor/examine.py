@@ -14,8 +14,12 @@ from infergate.doctor.subject import Subject
 
 
 async def examine(subject: Subject) -> AsyncIterator[Check]:
-    """Look at everything, and say each thing as soon as it is known. What is not the backend is
-    looked at beside it, and said last."""
+    """Look at everything, and yield each check as soon as it is known. What is not the backend is
+    looked at beside it, and yielded last.
+
+    `commands.check` calls it with a new subject. Raises `SettingsError` for a setting that shows to
+    be wrong only when it is used, as a host name that no certificate can be for.
+    """
     yield machine.descriptors(subject)
     for check in certificates.listeners(subject):
         yield check
@@ -34,7 +38,12 @@ async def examine(subject: Subject) -> AsyncIterator[Check]:
 
 
 async def _backend(subject: Subject) -> AsyncIterator[Check]:
-    """The backend. Nothing more is asked where it cannot be reached, or would say the same."""
+    """Yield the checks of the backend: whether it can be reached, how it is, its models, its
+    operations.
+
+    Nothing more is asked where it cannot be reached, or would say the same to everything; what was
+    not tried is then named. Raises `SettingsError` as `examine` does.
+    """
     for look in (reach, backend.health, backend.listing):
         for check in await look(subject):
             yield check

@@ -14,7 +14,12 @@ ISSUER = "JWT_JWKS_URL"
 
 
 async def issuer(subject: Subject) -> list[Check]:
-    """Whether the key set can be fetched, and tokens be verified by it."""
+    """Fetch the key set of `JWT_JWKS_URL`; return one check of whether tokens can be verified by
+    it, and where it came one of the issuer's clock. An empty list where the setting is not used.
+
+    The question carries no key of the backend's. Raises `SettingsError` for a host name that no
+    certificate can be for; `examine` runs this beside the backend's checks.
+    """
     url = subject.settings.jwt_jwks_url
     if url is None:
         return []
@@ -33,6 +38,8 @@ async def issuer(subject: Subject) -> list[Check]:
 
 
 def _keys(asker: Asker, answer: Answer) -> Check:
+    """Return the check of an answer with a key set: a failure where not one key in it can be used,
+    or where it is no set."""
     # Imported only where tokens are checked: cryptography takes long to load.
     from infergate.access.jwks import read_keys
 

@@ -25,15 +25,25 @@ _ROUTES = (
 
 
 class _Entry(msgspec.Struct):
+    """An entry of a list of models: who owns the model."""
+
     owned_by: str = ""
 
 
 class _List(msgspec.Struct):
+    """A list of models in OpenAI's form, as far as it is looked at."""
+
     data: list[_Entry] = []
 
 
 async def kind_of(backend: Asker, listed: Answer) -> str | None:
-    """The kind of the backend that has answered the question for its models; None for another."""
+    """Return the kind of the backend that has answered the question for its models, such as
+    ``vLLM``; None for one that is not known here.
+
+    `listed` is that answer. Where neither its field ``Server`` nor the owners of its models say it,
+    up to three more questions are asked of `backend`. One that gets no answer says nothing;
+    `FAULTS` are not raised.
+    """
     server = listed.field(b"server").lower()
     for word, kind in _SERVERS.items():
         if word in server:
@@ -52,7 +62,8 @@ async def kind_of(backend: Asker, listed: Answer) -> str | None:
 
 
 async def _has(backend: Asker, path: str, member: str) -> bool:
-    """Whether a route answers with an object that has a member."""
+    """Return whether the route at `path` answers with a JSON object that has a `member`; False for
+    no answer as well."""
     try:
         answer = await backend.get(path)
         return answer.good and member in msgspec.json.decode(answer.body, type=dict)

@@ -12,8 +12,11 @@ SPARE = 64
 
 
 def descriptors(subject: Subject) -> Check:
-    """Whether there are enough for `MAX_CONNECTIONS`. The gateway raises the soft limit to the
-    hard one by itself."""
+    """Return the check of whether a process may have enough open files for `MAX_CONNECTIONS`, two
+    for each connection of a client's and some `SPARE`.
+
+    The gateway raises the soft limit to the hard one by itself, so that only the hard one counts.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     connections = subject.settings.max_connections
     needed = 2 * connections + SPARE

@@ -2,6 +2,12 @@
 
 What is sent, and how the answer is judged, is the operation's own, as in the gateway: its row in
 `api.operations` checks the request, shapes the reply and reads the stream.
+
+An *operation* is what a backend can be asked to do, such as ``chat``; a *route* is one path of it;
+an `Ask` is a request for it that was checked; a `Scanner` cuts a stream into its events, and the
+operation's own *reader*, which it calls, counts tokens and knows the end. A `Trial` is one route
+tried, and a `_Listener` reads the stream of one and notes when its tokens come. *Held back* is a
+stream that something between the model and us has kept until it was whole.
 """
 
 from __future__ import annotations
@@ -50,7 +56,13 @@ _TRUE = Raw(b"true")
 
 
 async def operations(subject: Subject) -> AsyncIterator[Check]:
-    """Every operation that is open, one after another: it is one inference server."""
+    """Yield the checks of every operation that is open, one after another: it is one inference
+    server.
+
+    Each route gives one check, and a second one where it streams. Where the time is used up, or a
+    fault would meet every other operation too, the last check names what was not tried. Called by
+    `examine` once the models are known; `NoTimeLeft` is not raised.
+    """
     left = trials(subject)
     try:
         while left and not subject.stopped:
@@ -67,7 +79,9 @@ async def operations(subject: Subject) -> AsyncIterator[Check]:
 
 
 def trials(subject: Subject) -> list[Trial]:
-    """The routes of every operation that is open, as far as they can be tried."""
+    """Return a trial of each route of every operation that is open by `ROUTES`, in the order in
+    which they are tried. A route without a tiny request of its own, as one that only counts tokens,
+    has none."""
     return [
         Trial(subject, operation, route)
         for operation in OPERATIONS
@@ -78,16 +92,23 @@ def trials(subject: Subject) -> list[Trial]:
 
 
 def not_tried(left: list[Trial], hint: str = "check again when that is mended") -> Check:
-    """What a fault, or the lack of time, has kept from being tried."""
+    """Return the warning that names what a fault, or the lack of time, has kept from being tried;
+    `left` are those trials. Called by `operations`, and by `examine` where it comes to no trial at
+    all."""
     names = ", ".join(trial.name for trial in left)
     return warn("operations", f"not tried: {names}", hint)
 
 
 class Trial:
     """One route of an operation, tried. `plain` comes first; `goes_on` then says whether `stream`
-    can bring anything new."""
+    can bring anything new.
+
+    `trials` makes them and `operations` calls them. A check is called ``chat``, or where a route is
+    not the first of its operation as ``infill /completion``, and of a stream ``chat stream``.
+    """
 
     def __init__(self, subject: Subject, operation: Operation, route: Route) -> None:
+        """Send nothing yet. `route` is one of the operation's, and has a tiny request."""
         self.operation = operation
         self.name = operation.name
         if route is not operation.routes[0]:
@@ -98,7 +119,12 @@ class Trial:
         self._route = route
 
     async def plain(self) -> Check:
-        """A request for a whole answer. Raises `NoTimeLeft`, as `stream` does."""
+        """Send a request for a whole answer and return the check of it: how long it took, or what
+        is wrong.
+
+        A refusal clears `goes_on`. Raises `NoTimeLeft`, as `stream` does, where it is too late to
+        begin.
+        """
         ask = self._ask(stream=False)
         began = self._backend.now()
         try:
@@ -118,7 +144,12 @@ class Trial:
         return ok(self.name, f"answers in {_milliseconds(answer.seconds)}")
 
     async def stream(self) -> Check:
-        """A request for a stream."""
+        """Send a request for a stream and return the check of it: when its first token came, or
+        what is wrong.
+
+        A stream that seems to be held back is asked for once more, and the second one counts.
+        Raises `NoTimeLeft` where it is too late for the first.
+        """
         check, held_back = await self._stream()
         if held_back:
             # Once more: this process itself may have been held up while the tokens came.
@@ -127,7 +158,8 @@ class Trial:
         return check
 
     async def _stream(self) -> tuple[Check, bool]:
-        """What came of one stream, and whether it seems to have been held back."""
+        """Ask for one stream and read it; return the check, and whether it seems to have been held
+        back. Raises `NoTimeLeft`, and no `BackendFailure`: that is a failed check."""
         name = f"{self.name} stream"
         ask = self._ask(stream=True)
         backend = self._backend
@@ -154,7 +186,8 @@ class Trial:
         return ok(name, f"{first}, and its end comes"), False
 
     def _ask(self, *, stream: bool) -> Ask:
-        """The tiny request, checked as a client's would be."""
+        """Return the tiny request, checked as a client's would be, for the model that is tried. A
+        `stream` is asked for its usage where the settings say so."""
         settings = self._subject.settings
         members = request_members(self._route.sample)
         if self._subject.model is not None:
@@ -165,6 +198,11 @@ class Trial:
         return self.operation.check(members, self._route, rules)
 
     def _refused(self, name: str, answer: Answer) -> Check:
+        """Return the check of an answer that is no success, after which no stream is asked for.
+
+        An operation that the backend does not have is a warning, but for a chat; a refusal that is
+        about the model says so; all else `refused` puts into words. `name` is that of the check.
+        """
         said, status = self._backend.quote(answer), answer.status
         self.goes_on = False
         leave_out = f"leave {self.operation.name} out of ROUTES, where nobody needs it"
@@ -178,7 +216,9 @@ class Trial:
         return refused(self._subject, name, answer, BASE_PATH if status == 404 else leave_out)
 
     def _names_model(self, answer: Answer) -> bool:
-        """Whether a refusal is likely to be about the model that was tried."""
+        """Return whether a refusal with 400 or 404 is likely to be about the model that was tried:
+        where that is not among those listed, or where the line of the answer has the word ``model``
+        in it. With 400 the word counts only where there was no list."""
         model, models = self._subject.model, self._subject.models
         if models is not None and model not in (None, *models):
             return True
@@ -187,6 +227,7 @@ class Trial:
 
 
 def _milliseconds(seconds: float) -> str:
+    """Return a time of some seconds as text: ``340 ms``, and from a second on ``1.2 s``."""
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
@@ -196,11 +237,17 @@ class _Listener:
     Tokens that come within `BURST` of one another are one burst; `silence` is how long none came
     before the last burst. What buffers a stream lets its first event through at the most, and all
     others when it is whole.
+
+    `Trial._stream` makes one and calls `listen` once; `first`, the time of the first token or 0,
+    `silence` and `held_back` are to be read after that. Times are seconds of the reactor's clock.
     """
 
     def __init__(
         self, subject: Subject, operation: Operation, ask: Ask, call: Call, began: float
     ) -> None:
+        """Read nothing yet. `ask` is the request that was sent, whose members are let go, and
+        `call` the exchange with the backend, whose head is here. The operation must be one that
+        streams."""
         assert operation.reader is not None
         self.scanner = Scanner(
             subject.settings.max_event_bytes, operation.reader(ask.without_members())
@@ -212,8 +259,12 @@ class _Listener:
         self._opening = self._latest = b""
 
     async def listen(self) -> tuple[str, str] | None:
-        """Read the stream to its end. What is wrong with it, and what to do; None where nothing
-        is. An answer that has ended with an event of its own is whole, however its body ends."""
+        """Read the stream to its end. Return what is wrong with it, and what to do; None where
+        nothing is.
+
+        An answer that has ended with an event of its own is whole, however its body ends. Raises no
+        `BackendFailure`: a body that is cut short, late or too large is what is wrong.
+        """
         try:
             await self._call.read(self._take)
         except BackendFailure as error:
@@ -222,6 +273,11 @@ class _Listener:
         return self._wrong()
 
     def _take(self, data: bytes) -> None:
+        """Hand a chunk of the body to the scanner and note the tokens that it brought. `Call.read`
+        calls it with each chunk. After the stream's end the rest of the body is not waited for.
+
+        Raises `BrokenReply` for an event larger than `MAX_EVENT_BYTES`, which ends the exchange.
+        """
         scanner = self.scanner
         if len(self._opening) < SHOWN:
             self._opening += data
@@ -238,7 +294,8 @@ class _Listener:
             self._call.finish()
 
     def _count(self, tokens: int, now: float) -> None:
-        """Tokens have come."""
+        """Note that `tokens` have come at the time `now`: with the last burst, or after a silence
+        as a new one."""
         if not self.first or now - self._last_token > BURST:
             self.silence, self._burst = now - self._last_token, 0
         self.first = self.first or now
@@ -247,12 +304,14 @@ class _Listener:
 
     @property
     def held_back(self) -> bool:
-        """Whether most of the answer came at once, after a silence in which it was made."""
+        """Return whether most of the answer came at once, after a silence in which it was made: at
+        least half of the tokens in the last burst, and `SILENCE` before it."""
         most = self._burst > 1 and 2 * self._burst >= self.scanner.reader.tokens
         return most and self.silence >= SILENCE
 
     def _wrong(self) -> tuple[str, str] | None:
-        """The same of a body that has come to its end."""
+        """Return what is wrong with a stream whose body has come to its end, and what to do, or
+        None: an error of the backend's in it, a body that is no event stream, or a missing end."""
         scanner, shown = self.scanner, self._backend.shown
         if scanner.error is not None:
             said = read_refusal(scanner.error).message or scanner.error
@@ -266,6 +325,6 @@ class _Listener:
         return None
 
     def _last(self) -> str:
-        """The last line that came."""
+        """Return, as the end of a sentence, the last line that came, or that nothing did."""
         line = self._latest.rstrip().rpartition(b"\n")[2]
         return f"the last of it is {self._backend.shown(line)}" if line else "nothing came"

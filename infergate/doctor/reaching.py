@@ -1,4 +1,9 @@
-"""Whether the backend can be reached: its name, its port, TLS and its certificate."""
+"""Whether the backend can be reached: its name, its port, TLS and its certificate.
+
+Where the handshake fails, or an answer makes no sense, the server may speak the other of HTTP and
+HTTPS: `_answers_plainly` and `speaks_tls` try that, so that the check can say what to write. An
+endpoint is Twisted's way to connect to one server, by `connect` with a protocol factory.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +45,13 @@ _ADVICE = (
 
 
 async def reach(subject: Subject) -> list[Check]:
-    """Connect, and look at the certificate."""
+    """Connect to the backend and close the connection again; return the check of that, and with TLS
+    one of its certificate.
+
+    `examine` calls this first. `stopped` is set in the subject unless it was reached. A failure
+    that `name_error` knows, as a refused connection or an unknown host, is a failed check; anything
+    else is raised, `SettingsError` among it for a host name that no certificate can be for.
+    """
     subject.stopped = True
     where = _where(subject.url)
     meeting = _Meeting()
@@ -70,11 +81,18 @@ async def reach(subject: Subject) -> list[Check]:
 
 
 PLAIN = "write http:// in place of https:// into BACKEND_URL, or the port that has TLS"
+"""What to do where ``https`` is spoken to a server that has no TLS."""
 SECURE = "write https:// in place of http:// into BACKEND_URL"
+"""What to do where ``http`` is spoken to a server that has TLS. For the checks in `backend` too."""
 
 
 async def speaks_tls(subject: Subject) -> bool:
-    """Whether the server behind an ``http`` URL takes a TLS handshake."""
+    """Return whether the server behind an ``http`` URL takes a TLS handshake, also where its
+    certificate cannot be verified. False for any other URL, and where it cannot be reached.
+
+    Called where plain HTTP got no good answer. Raises `SettingsError` for a host name that no
+    certificate can be for.
+    """
     if not subject.url.startswith("http:"):
         return False
     factory = Factory.forProtocol(_Meeting)
@@ -88,7 +106,8 @@ async def speaks_tls(subject: Subject) -> bool:
 
 
 async def _answers_plainly(subject: Subject) -> bool:
-    """Whether the server behind an ``https`` URL answers without TLS."""
+    """Return whether the server behind an ``https`` URL answers without TLS, with whatever status.
+    False for any other URL. Called by `reach` where the handshake failed."""
     if not subject.url.startswith("https:"):
         return False
     url = _other_scheme(subject.url)
@@ -101,7 +120,8 @@ async def _answers_plainly(subject: Subject) -> bool:
 
 
 def _other_scheme(url: str) -> str:
-    """The same server with TLS, or without."""
+    """Return the URL of the same server and path with TLS, or without: of ``https://host/v1`` it is
+    ``http://host:443/v1``, since it is the same port."""
     scheme, _, rest = url.partition("://")
     host, _, path = rest.partition("/")
     # The port is written out: each scheme has a usual one of its own.
@@ -111,6 +131,8 @@ def _other_scheme(url: str) -> str:
 
 
 def _where(url: str) -> str:
+    """Return the host and port of a URL, as in ``[::1]:9000``, for the line of a check; the path of
+    a Unix socket as it is given."""
     if url.startswith("unix:"):
         return url
     host, port = host_and_port(url)
@@ -118,12 +140,16 @@ def _where(url: str) -> str:
 
 
 class _Meeting(Protocol):
-    """Sees the certificate of the other side, and closes."""
+    """Sees the certificate of the other side, and closes. One is for one connection.
+
+    `certificate` is pyOpenSSL's, and None without TLS or where there was no connection.
+    """
 
     certificate: Any = None
 
     def connectionMade(self) -> None:
-        """With TLS the handshake is over."""
+        """Keep the certificate and close the connection. With TLS the endpoint calls this when the
+        handshake is over."""
         assert self.transport is not None
         if ISSLTransport.providedBy(self.transport):
             self.certificate = self.transport.getPeerCertificate()

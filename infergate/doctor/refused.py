@@ -9,8 +9,15 @@ from infergate.doctor.subject import Subject
 
 
 def refused(subject: Subject, name: str, answer: Answer, hint: str) -> Check:
-    """What is wrong, for an answer that is no success; `hint` is for a status that says no more
-    than that the request was refused."""
+    """Return the failed check of an answer that is no success: what its status means for the
+    gateway, and what to do about it.
+
+    `name` is that of the check, and `hint` is for a status that says no more than that the request
+    was refused. The answer is quoted. Sets `stopped` in the subject where any other question would
+    get the same answer: 401 and 403 are about the gateway's key, 503 and 529 about a backend that
+    is not ready. Called for each refusal of the backend's that has no check of its own. Raises
+    nothing.
+    """
     said, status = subject.backend.quote(answer), answer.status
     # Every other question would get the same answer.
     subject.stopped = subject.stopped or status in NOT_SHOWN | NOT_BEGUN

@@ -1,4 +1,11 @@
-"""What was looked at, and how it is said: a line for people, an object for scripts."""
+"""What was looked at, and how it is said: a line for people, an object for scripts.
+
+    ✓ models: 2 listed: qwen3, gemma3
+    ! idle connections: the backend closes them after 0.5 s, ... → raise the keep-alive ...
+    FAIL connection: 127.0.0.1:9000 cannot be reached: connection refused -> nothing listens there
+
+The last of these is how a line reads where the terminal shows ASCII alone.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +25,9 @@ _ARROW = "\N{RIGHTWARDS ARROW}"
 class Check:
     """One thing that was looked at. `ok`, `warn` and `fail` make them.
 
-    `message` says how it is, in the words of whoever said so; `hint` what to do about it, and is
-    empty where there is nothing to do.
+    `name` says what it was, as ``models`` or ``chat stream``, and `status` is `OK`, `WARN` or
+    `FAIL`. `message` says how it is, in the words of whoever said so; `hint` what to do about it,
+    and is empty where there is nothing to do.
     """
 
     name: str
@@ -28,7 +36,8 @@ class Check:
     hint: str = ""
 
     def line(self, *, utf8: bool) -> str:
-        """The line for people."""
+        """Return the line for people, without a line end; in ASCII alone unless `utf8`, with what
+        is not ASCII as Python escapes it."""
         said = self.message if not self.hint else f"{self.message} {_ARROW} {self.hint}"
         if utf8:
             return f"{_SIGNS[self.status]} {self.name}: {said}"
@@ -37,22 +46,24 @@ class Check:
 
 
 def ok(name: str, message: str) -> Check:
-    """It works."""
+    """Return the check of something that works. `name` says what it is, `message` how it is."""
     return Check(name, OK, message)
 
 
 def warn(name: str, message: str, hint: str) -> Check:
-    """It will be wrong, or is not offered."""
+    """Return the check of something that is likely to go wrong, or is not offered; `hint` says what
+    to do. It leaves the exit status at 0."""
     return Check(name, WARN, message, hint)
 
 
 def fail(name: str, message: str, hint: str) -> Check:
-    """It is wrong."""
+    """Return the check of something that is wrong; `hint` says what to do. It makes the exit status
+    1."""
     return Check(name, FAIL, message, hint)
 
 
 def all_well(checks: Sequence[Check]) -> bool:
-    """Whether nothing is wrong."""
+    """Return whether nothing is wrong: warnings do not count."""
     return all(check.status != FAIL for check in checks)
 
 
@@ -62,7 +73,14 @@ def document(
     url: str | None = None,
     models: Sequence[str] = (),
 ) -> bytes:
-    """The object for scripts, in one line of JSON."""
+    """Return the object for scripts, in one line of JSON with its line feed.
+
+    `kind`, `url` and `models` are what is known of the backend; None and no models where that is
+    nothing. Called once by ``infergate check --json``, with all checks:
+
+        {"ok": true, "backend": {"kind": "vLLM", "url": "http://...", "models": [...]},
+         "checks": [{"name": "models", "status": "ok", "message": "...", "hint": ""}, ...]}
+    """
     said = {
         "ok": all_well(checks),
         "backend": {"kind": kind, "url": url, "models": models},
@@ -72,9 +90,12 @@ def document(
 
 
 def speaks_utf8(environ: Mapping[str, str], encoding: str | None) -> bool:
-    """Whether the terminal has UTF-8: Python writes in that `encoding`, and the locale says no
-    other. Where the locale is C, Python takes UTF-8 all the same, and sets ``LC_CTYPE`` to say so
-    (PEP 538, PEP 540)."""
+    """Return whether the terminal has UTF-8: Python writes in that `encoding`, and the locale in
+    `environ` says no other.
+
+    Where the locale is C, Python takes UTF-8 all the same, and sets ``LC_CTYPE`` to say so (PEP
+    538, PEP 540). Of the three variables of a locale the first that is set counts.
+    """
     if (encoding or "").lower().replace("-", "") != "utf8":
         return False
     chosen = [environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")]

@@ -1,4 +1,10 @@
-"""What is kept outside the process: the ledger of `USAGE_DB`, the limits of `SHARED_STATE`."""
+"""What is kept outside the process: the ledger of `USAGE_DB`, the limits of `SHARED_STATE`.
+
+The ledger is the database in which usage is summed up, an SQLite file or PostgreSQL; Redis counts
+the limits that several processes share. `examine` runs `ledger` and `redis` beside the checks of
+the backend. A store that is *away* cannot be used now, and the gateway serves without; one that is
+*refused* will never do, and the gateway does not start.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +34,15 @@ EVICTS_NOT = "noeviction"
 
 
 async def ledger(subject: Subject) -> list[Check]:
-    """Whether the ledger can be opened and written to, where there is one."""
+    """Return one check of whether the ledger can be opened and written to; an empty list where
+    `USAGE_DB` is not set."""
     database = subject.settings.usage_db
     return [] if database is None else [await _ledger(database, subject)]
 
 
 async def _ledger(database: UsageDB, subject: Subject) -> Check:
-    """Nothing is made or changed."""
+    """Return the check of a ledger. Nothing in it is made or changed, and it gets as many seconds
+    as any question. No answer in time, `StoreAway` and `StoreRefused` are failed checks."""
     path = database.path
     kind = None if path is None else network_file_system(path)
     if kind is not None:
@@ -61,16 +69,22 @@ async def _ledger(database: UsageDB, subject: Subject) -> Check:
 
 
 def _rehearse(database: UsageDB) -> None:
+    """Find out whether the ledger could be used. Runs in a thread, since it blocks; raises
+    `StoreAway` and `StoreRefused`, as `IStore.rehearse` says."""
     database.store().rehearse()
 
 
 async def redis(subject: Subject) -> list[Check]:
-    """Whether Redis can be used, and keeps what it is given, where there is one."""
+    """Return one check of whether Redis can be used, and keeps what it is given; an empty list
+    where `SHARED_STATE` is not set."""
     state = subject.settings.shared_state
     return [] if state is None else [await _redis(state, subject)]
 
 
 async def _redis(state: SharedState, subject: Subject) -> Check:
+    """Return the check of a Redis. One that is away or silent is a failure, as is a setting that
+    would keep the gateway from starting; one that may forget limits when its memory is full is a
+    warning. Raises nothing: whatever the connection fails with is in the line of the check."""
     try:
         reach = redis_server(subject.settings, state, subject.clock)
     except SettingsError as error:
@@ -98,7 +112,12 @@ async def _redis(state: SharedState, subject: Subject) -> Check:
 
 
 async def _policy(reach: Callable[[], IStreamClientEndpoint], state: SharedState) -> str:
-    """What Redis does once its memory is full."""
+    """Connect to Redis as the gateway does, and return its ``maxmemory-policy``: what it does once
+    its memory is full. The connection is closed whatever comes of it.
+
+    `reach` makes the endpoint to connect with. Raises whatever keeps Redis from being used, of
+    which `away_reason` says why. One that does not tell its policy is taken to forget nothing.
+    """
     from infergate.access.redislink import connected
 
     protocol = await connected(reach, state)

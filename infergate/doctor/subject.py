@@ -21,10 +21,14 @@ from infergate.wiring.servers import Servers
 class Subject:
     """A gateway that its `settings` describe, and the backend behind it.
 
-    `clock` is the reactor, `wall` what the operating system's clock says; `endpoint` is called as
-    `backend_endpoint` is. The modules of this room look at it one after another, and the first ones
-    leave here what the later ones need: the `kind` of the backend, its `models` (None where it
-    lists none), and in `stopped` that no other question would bring anything new.
+    `clock` is the reactor, `wall` gives the operating system's time in Unix seconds; `endpoint` is
+    called as `backend_endpoint` is: with a URL, the clock, the seconds to connect and what TLS
+    trusts. The modules of this room look at it one after another, and the first ones leave here
+    what the later ones need: the `kind` of the backend, its `models` (None where it lists none),
+    and in `stopped` that no other question would bring anything new.
+
+    ``infergate check`` makes one and hands it to `examine`. `servers` makes the agents, the clients
+    of one server each; `patience` bounds all questions, and its time begins when this is made.
     """
 
     def __init__(
@@ -34,6 +38,9 @@ class Subject:
         endpoint: Callable[[str, Any, float, Any], IStreamClientEndpoint],
         wall: Callable[[], float] = time,
     ) -> None:
+        """Connect to nothing yet. The time for all questions begins now; a single one gets `EACH`
+        seconds, or `BACKEND_TIMEOUT` where that is shorter, and `BACKEND_CONNECT_TIMEOUT` of it to
+        connect."""
         self.settings = settings
         self.clock = clock
         self.wall = wall
@@ -48,40 +55,51 @@ class Subject:
 
     @property
     def url(self) -> str:
-        """`BACKEND_URL`, where there is one."""
+        """Return `BACKEND_URL`. Only what looks at a backend reads it, and `examine` calls none of
+        that where the setting is not given."""
         assert self.settings.backend_url is not None
         return self.settings.backend_url
 
     @property
     def host(self) -> str:
-        """The backend's host, "" where it listens on a Unix socket."""
+        """Return the backend's host, "" where it listens on a Unix socket."""
         return "" if self.url.startswith("unix:") else host_and_port(self.url)[0]
 
     @property
     def model(self) -> str | None:
-        """The model that is tried: `DEFAULT_MODEL`, else the backend's first."""
+        """Return the model that is tried: `DEFAULT_MODEL`, else the first that the backend lists,
+        else None, and then requests name no model."""
         return self.settings.default_model or next(iter(self.models or ()), None)
 
     @cached_property
     def origin(self) -> tuple[OriginAgent, IStreamClientEndpoint]:
-        """The backend's server, as the gateway would reach it."""
+        """Return the agent of the backend's server and the endpoint below it, made once, as the
+        gateway would reach it: with `BACKEND_CA_FILE`, where that is set. Raises `SettingsError`,
+        which names `BACKEND_URL`, for a host name that no certificate can be for."""
         authorities = self.settings.backend_ca_file
         trust: Any = None if authorities is None else authorities.content
         return self.servers.origin("BACKEND_URL", self.url, trust)
 
     @cached_property
     def backend(self) -> Asker:
-        """Who asks the backend."""
+        """Return the asker of the backend's API, made once, with the backend's key. Raises what
+        `origin` does."""
         return self.asker(self.origin[0], api_base(self.url))
 
     @property
     def checks_tokens(self) -> bool:
-        """Whether callers come with JWTs."""
+        """Return whether callers come with JWTs, so that a clock that is wrong refuses them."""
         keys = self.settings
         return bool(keys.jwt_secret or keys.jwt_public_key_file or keys.jwt_jwks_url)
 
     def asker(self, agent: OriginAgent, base: str, *, keyless: bool = False) -> Asker:
-        """Who asks the API at `base`, with the backend's key unless it is another's."""
+        """Return an asker of the API at `base` through `agent`, without retries: a fault is to be
+        seen.
+
+        It sends the backend's key, and keeps it out of what it quotes, unless it is `keyless`, as
+        for a server that is not the backend. Called for the backend, for other places where it may
+        be, and for the issuer of JWTs.
+        """
         key = None if keyless else self.settings.backend_api_key
         deadlines = self.servers.deadlines
         backend = Backend(agent, base, deadlines, timeouts=Timeouts(), api_key=key, retries=0)
