@@ -220,8 +220,8 @@ class History:
         used[1] += record.usage.total_tokens
 
     def _begin(self) -> int:
-        """Return when the interval of now began: the last multiple of `INTERVAL`, in Unix
-        seconds."""
+        """Return when the interval of now began: the last multiple of `INTERVAL`, in Unix seconds.
+        Called by `_roll`, and at the start."""
         now = int(self._now())
         return now - now % INTERVAL
 

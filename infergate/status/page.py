@@ -51,7 +51,8 @@ def headers() -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _parts() -> dict[str, str]:
-    """Return the texts that stand inline in the page, by the name of their file."""
+    """Return the texts that stand inline in the page, by the name of their file. Called by
+    `document` and `headers`."""
     return {name: _read(name) for name in ("uplot.js", "page.js", "uplot.css", "page.css")}
 
 
@@ -61,6 +62,6 @@ def _read(name: str) -> str:
 
 def _hash(text: str) -> str:
     """Return how a policy names an inline script or style (Content Security Policy Level 3, 2.3.1):
-    in quotes, ``'sha256-...'``, with the hash of its UTF-8 in base64."""
+    in quotes, ``'sha256-...'``, with the hash of its UTF-8 in base64. Called by `headers`."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -96,7 +96,8 @@ class StatusSite:
             stop()
 
     async def _ask(self) -> None:
-        """Ask for the readiness, and keep its word for the next event."""
+        """Ask for the readiness, and keep its word for the next event. Called by `watch`, and for
+        each event."""
         self._word = await self._readiness()
 
     def _state(self) -> dict[str, Any]:
@@ -149,6 +150,7 @@ def _line(ended: float, record: Record) -> dict[str, Any]:
     """Return the members of the log line of an exchange that ended at a time in Unix seconds.
 
     They are those of `jsonlines.fields`, with the time before them: ``2026-11-23T02:55:46.250Z``.
+    Called by `Feed` for each exchange in an event.
     """
     moment = datetime.fromtimestamp(ended, timezone.utc).isoformat(timespec="milliseconds")
     return {"time": moment.removesuffix("+00:00") + "Z", **fields(record)}

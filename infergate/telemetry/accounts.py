@@ -59,7 +59,8 @@ class Accounts:
         self._tell()
 
     def _tell(self) -> None:
-        """Tell each view in turn of all records that wait, and log what a view raises."""
+        """Tell each view in turn of all records that wait, and log what a view raises. Called by
+        `ended` and `stop`, or at the end of a crowded iteration."""
         records, self._waiting = self._waiting, []
         for view in self._views:
             for record in records:

@@ -95,7 +95,8 @@ class CallerMetrics:
         self._tokens.add(name, "output", count=record.usage.completion_tokens)
 
     def _show(self, name: str) -> None:
-        """Have all counts of a caller there, from 0, so that the first increase of each is seen."""
+        """Have all counts of a caller there, from 0, so that the first increase of each is seen.
+        Called by `learn` for each name."""
         for outcome in OUTCOMES:
             self._requests.show(name, outcome)
         for token_type in TOKEN_TYPES:

@@ -86,7 +86,8 @@ class Collector:
         """Return whether the collector takes what is pushed: `fault` is None where it does, else
         the reason.
 
-        Logs one line where it begins to refuse, and one where it no longer does.
+        Logs one line where it begins to refuse, and one where it no longer does. Called by both
+        callbacks of `push`.
         """
         reached = fault is None
         if reached != self._reached:

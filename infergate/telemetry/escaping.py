@@ -22,6 +22,7 @@ def escaped(text: str) -> str:
 
 
 def _utf16(character: str) -> tuple[int, ...]:
-    """Return the UTF-16 code units of a character; JSON writes characters above U+FFFF as two."""
+    """Return the UTF-16 code units of a character; JSON writes characters above U+FFFF as two.
+    Called by `escaped`."""
     data = character.encode("utf-16-be", "surrogatepass")
     return tuple(int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2))

@@ -56,7 +56,7 @@ def asks_for_openmetrics(accept: bytes) -> bool:
 
 def _weight(parameters: list[bytes]) -> float:
     """Return the `q` of an item of an ``Accept`` field: 1 where it has none, 0 where it is no
-    number."""
+    number. Called by `asks_for_openmetrics`."""
     for parameter in parameters:
         if parameter.startswith(b"q="):
             try:
@@ -125,7 +125,7 @@ class _Form:
 
     def _timed(self, work: Iterator[str]) -> Iterator[str]:
         """Yield the pieces of `work`, and take the time that each of them takes to write off the
-        budget."""
+        budget. Called by `text`."""
         while True:
             began = self._clock.seconds()
             piece = next(work, None)
@@ -135,7 +135,8 @@ class _Form:
             yield piece
 
     def _written(self, written: list[str]) -> None:
-        """Keep the text whose pieces are all `written`, and hand it to all who wait."""
+        """Keep the text whose pieces are all `written`, and hand it to all who wait. Called when
+        the last slice is done."""
         self._text = "".join(written).encode("utf-8")
         waiting, self._waiting = self._waiting, []
         for answer in waiting:
@@ -159,7 +160,8 @@ def _family(family: Metric, openmetrics: bool) -> Iterator[str]:
     """Yield the text of one counter, gauge or info, at most `SAMPLES` lines at a time.
 
     OpenMetrics names a counter without its ``_total``, and knows what an info is; to the older form
-    each sample's name is its metric's, and an info a gauge.
+    each sample's name is its metric's, and an info a gauge. Called by `pieces` for all that is no
+    histogram.
     """
     name, kind = family.name, family.type
     if not openmetrics:
@@ -173,7 +175,7 @@ def _family(family: Metric, openmetrics: bool) -> Iterator[str]:
 
 def _sample(sample: Sample) -> str:
     """Return one line, with its line end: ``name{label="value"} 3.0``, labels in the order of their
-    names."""
+    names. Called by `_family`."""
     labels = ",".join(f'{name}="{escape(text)}"' for name, text in sorted(sample.labels.items()))
     value = floatToGoString(sample.value)  # type: ignore[no-untyped-call]
     return f"{sample.name}{{{labels}}} {value}\n" if labels else f"{sample.name} {value}\n"

@@ -117,7 +117,8 @@ class Histogram(Collector):
     def _series_text(self, series: Series, exemplars: bool) -> str:
         """Return the lines of one series: one for each bucket, which counts all values up to its
         end, then their number and their sum. Labels stand in the order of their names, ``le``
-        behind them: it is the last of all names that are used here."""
+        behind them: it is the last of all names that are used here. Called by `text`, and raises as
+        that does."""
         labels = zip(self.label_names, series.labels, strict=True)
         head = ",".join(f'{name}="{escape(value)}"' for name, value in sorted(labels))
         bucket = f"{self.name}_bucket{{{head + ',' if head else ''}le="
@@ -146,7 +147,8 @@ class Histogram(Collector):
         yield family
 
     def _add(self, labels: tuple[str, ...]) -> Series:
-        """Add an empty series for these labels and return it."""
+        """Add an empty series for these labels and return it. Called by `observe` for labels that
+        are new."""
         series = self._series[labels] = Series(labels, len(self.bounds) + 1)
         return series
 
@@ -159,14 +161,14 @@ def escape(value: str) -> str:
 
 def _exemplar_text(value: float, exemplar: Exemplar) -> str:
     """Return an exemplar as OpenMetrics puts it behind a bucket: an id, the value, and when it was
-    recorded, as in ``# {trace_id="4bf92f35"} 0.31 1764225000.250``."""
+    recorded, as in ``# {trace_id="4bf92f35"} 0.31 1764225000.250``. Called by `Histogram.text`."""
     return f'# {{{exemplar.name}="{escape(exemplar.id)}"}} {value} {exemplar.time:.3f}'
 
 
 @cache
 def _bound_names(bounds: tuple[float, ...]) -> list[str]:
     """Return how the upper ends of buckets are written, ``+Inf`` last; one list for all histograms
-    that have these bounds."""
+    that have these bounds. Called once by each histogram."""
     return [_number(bound) for bound in (*bounds, math.inf)]
 
 

@@ -90,7 +90,7 @@ def fields(record: Record) -> dict[str, object]:
 
 def _request_line(record: Record, time: str, level: str) -> RequestLine:
     """Return the line of an exchange, not yet as text: `time` as it is written, `level` by its
-    name."""
+    name. Called by `json_line` and `fields`."""
     # By position, and made into text by an encoder that is made once: with a dictionary, each name
     # would be looked up and escaped for each line.
     usage = record.usage
@@ -140,7 +140,8 @@ def traceback_of(event: LogEvent) -> dict[str, Any]:
 
 
 def _json(line: RequestLine | dict[str, object]) -> str:
-    """Return a line as JSON. Half a surrogate pair, as in an undecodable file name, is escaped."""
+    """Return a line as JSON. Half a surrogate pair, as in an undecodable file name, is escaped.
+    Called by `json_line`."""
     try:
         return _encoder.encode(line).decode("utf-8")
     except UnicodeEncodeError:
@@ -150,7 +151,8 @@ def _json(line: RequestLine | dict[str, object]) -> str:
 
 
 def _whole(value: object) -> object:
-    """Return a text with each half of a surrogate pair as ``\\udc80``; any other value as it is."""
+    """Return a text with each half of a surrogate pair as ``\\udc80``; any other value as it is.
+    Called by `_json` for each member."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
@@ -158,7 +160,7 @@ def _time(event: LogEvent) -> str:
     """Return when an event was logged, in UTC, to the millisecond: ``2026-11-23T02:55:46.250Z``.
 
     Rounded down, so that no line is of a second that has not begun; microseconds are rounded first,
-    since 0.250 as a float is a little less.
+    since 0.250 as a float is a little less. Called by `json_line`.
     """
     milliseconds = round(event.get("log_time", 0.0) * 1_000_000) // 1000
     return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
@@ -166,10 +168,12 @@ def _time(event: LogEvent) -> str:
 
 @lru_cache(1)
 def _second(second: int) -> str:
-    """Return a Unix second as ``2026-11-23T02:55:46``; made once for all lines of it."""
+    """Return a Unix second as ``2026-11-23T02:55:46``; made once for all lines of it. Called by
+    `_time`."""
     return datetime.fromtimestamp(second, timezone.utc).isoformat().removesuffix("+00:00")
 
 
 def _milliseconds(seconds: float | None) -> float | None:
-    """Return seconds as milliseconds, to the microsecond; None stays None."""
+    """Return seconds as milliseconds, to the microsecond; None stays None. Called by
+    `_request_line`."""
     return None if seconds is None else round(seconds * 1000, 3)

@@ -132,7 +132,7 @@ class LogWriter:
 
     def _write_now(self, data: bytes) -> None:
         """Write a line past the queue, which is empty; what the reader does not take of it is
-        queued."""
+        queued. Called by `write`."""
         dropped = self.dropped
         rest = self._send(data)
         if rest:
@@ -146,7 +146,7 @@ class LogWriter:
         """Send what can be sent now, and return what is left of `data`.
 
         Nothing is left, too, where the target says that it can never be written (`OSError`): the
-        line is then counted as lost.
+        line is then counted as lost. Called by `_write_now` and `doWrite`.
         """
         try:
             while data:
@@ -158,8 +158,8 @@ class LogWriter:
         return b""
 
     def _enqueue(self, data: bytes) -> None:
-        """Put a line, or the rest of one, into the queue, or count it as lost where that is
-        full."""
+        """Put a line, or the rest of one, into the queue, or count it as lost where that is full.
+        Called by `write`, and by `_write_now` for a rest."""
         if self._full and self._queued <= self._room // 2:
             self._full = False
             self._say_what_was_lost()
@@ -171,19 +171,21 @@ class LogWriter:
             self._queued += len(data)
 
     def _lose(self, lines: int) -> None:
-        """Count lines as lost: for the metric, and for the next line that says how many were."""
+        """Count lines as lost: for the metric, and for the next line that says how many were.
+        Called by `_send` and `_enqueue`."""
         self.dropped += lines
         self._unsaid += lines
 
     def _say_what_was_lost(self) -> None:
         """Log how many lines were lost, once for each gap. An event like any other, it comes back
-        as a `write`."""
+        as a `write`. Called as soon as lines are taken again."""
         lost, self._unsaid = self._unsaid, 0
         _log.warn("{lost} log lines were dropped, since nothing took them", lost=lost)
 
     def _wait(self, until: float) -> None:
         """Wait for the reader until the queue is empty, or `until` on the clock of
-        `time.monotonic`, or until nothing was taken for `STOPPED_READER` seconds."""
+        `time.monotonic`, or until nothing was taken for `STOPPED_READER` seconds. Called by
+        `finish`, and by each `write` after it."""
         while self._queue and (left := until - time.monotonic()) > 0:
             poll = select.poll()
             poll.register(self._target.fileno(), select.POLLOUT)

@@ -63,7 +63,7 @@ class RequestLog:
         """Return the level of an exchange: that of its outcome, or of a probe that succeeded.
 
         A probe, or any HEAD request, that is answered with 503 is at ``warn``: ``/readyz`` says so
-        that the gateway is not ready.
+        that the gateway is not ready. Called for each closed record.
         """
         level = _LEVELS.get(record.outcome, LogLevel.info)
         if record.outcome == "ok" and (record.probe or record.method == "HEAD"):

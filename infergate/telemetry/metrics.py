@@ -213,6 +213,7 @@ class Metrics:
         nothing where no model is known.
 
         Only a request that the backend accepted can take a place: else anybody could use them up.
+        Called for each operation that has ended.
         """
         if record.model is None:
             return ""

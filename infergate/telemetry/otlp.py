@@ -80,7 +80,8 @@ _SMALL = tuple(bytes((number,)) for number in range(0x80))
 
 def _varint(number: int) -> bytes:
     """Return a number as protobuf writes it: seven bits a byte, the last ones first, and a bit that
-    says that more follow; 300 is ``b"\\xac\\x02"``. Raises `ValueError` for a negative number."""
+    says that more follow; 300 is ``b"\\xac\\x02"``. Raises `ValueError` for a negative number.
+    Called for lengths and for integers."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

@@ -93,7 +93,8 @@ def name_and_unit(name: str) -> tuple[str, str]:
 
 
 def _numbers(family: Family, started: int, now: int) -> Metric:
-    """Convert a counter, or a gauge, with all its samples."""
+    """Convert a counter, or a gauge, with all its samples. Called by `metric_parts` for all that is
+    no histogram."""
     name, unit = name_and_unit(family.name)
     metric = Metric(name=name, description=family.documentation, unit=unit)
     points = [
@@ -116,7 +117,7 @@ def _numbers(family: Family, started: int, now: int) -> Metric:
 
 def _point(histogram: Histogram, series: Series, started: int, now: int) -> HistogramDataPoint:
     """Convert one series: how many values fell into each bucket, which OTLP counts each for itself
-    as we do, and Prometheus up to its end."""
+    as we do, and Prometheus up to its end. Called by `metric_parts`."""
     labels = dict(zip(histogram.label_names, series.labels, strict=True))
     return HistogramDataPoint(
         attributes=_attributes(labels),
@@ -131,7 +132,7 @@ def _point(histogram: Histogram, series: Series, started: int, now: int) -> Hist
 
 def _attributes(labels: Mapping[str, str]) -> list[KeyValue]:
     """Convert labels to attributes: an empty label is an attribute that is not there; a status is a
-    number."""
+    number. Called for each series and each sample."""
     known = {ATTRIBUTES.get(name, name): value for name, value in labels.items() if value}
     status = "http.response.status_code"
     return [

@@ -142,7 +142,7 @@ class SpanPusher:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """Give what is under way half of the time, and what waits the rest."""
+        """Give what is under way half of the time, and what waits the rest. Called by `stop`."""
         ends = self._clock.seconds() + LAST_PUSH
         self._stopping = True
         if self._pushing is not None:
@@ -161,7 +161,8 @@ class SpanPusher:
         self._pushing.addCallback(self._pushed)
 
     def _pushed(self, _: bool) -> None:
-        """Go on with what has ended meanwhile: a push has ended, well or not."""
+        """Go on with what has ended meanwhile: a push has ended, well or not. Called when one of
+        `_push` is over."""
         self._pushing = None
         if self._stopping:
             return
@@ -174,7 +175,7 @@ class SpanPusher:
         """Push the spans of the `count` exchanges that have waited longest; the timer is stopped.
 
         Fires with whether the collector took them, at once where nothing waits. Never fails.
-        `seconds` are as for `Collector.push`.
+        `seconds` are as for `Collector.push`. Called by `_push` and `_stop`.
         """
         if self._timer is not None and self._timer.active():
             self._timer.cancel()

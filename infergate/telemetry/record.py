@@ -134,13 +134,13 @@ class Record:
     @property
     def first_token_seconds(self) -> float | None:
         """Return the seconds from the first byte in to the first token of a stream; None where none
-        came."""
+        came. Read by both kinds of log lines."""
         return None if self.first_token is None else self.first_token - self.opened
 
     @property
     def answer_seconds(self) -> float | None:
         """Return the seconds from the call of the backend to the beginning of its answer; None
-        where the backend was not called, or has not answered."""
+        where the backend was not called, or has not answered. Read by `server_timing`."""
         if self.backend_began is None or self.answer_began is None:
             return None
         return self.answer_began - self.backend_began

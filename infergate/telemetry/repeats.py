@@ -63,7 +63,7 @@ class Repeats:
 
     def _kind(self, event: LogEvent, now: float) -> _Kind:
         """Return the count of the events that come from the same place in the code; a new one
-        begins `now`."""
+        begins `now`. Called by `lets_in`."""
         # `message` is that of the older `log.msg`, whose format is the same for all.
         name = (event.get("log_namespace"), event.get("log_format"), event.get("message"))
         kind = self._kinds.get(name)

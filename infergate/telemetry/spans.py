@@ -59,7 +59,7 @@ def _server_span(ended: Ended) -> bytes:
 
     Attributes of few values are written once and kept; those that are a request's own are written
     anew. Of an unknown method the name says no more than ``HTTP``, since clients could make up
-    names without end.
+    names without end. Called by `spans`.
     """
     record = ended.record
     method = record.method if record.method in METHODS else "_OTHER"
@@ -97,7 +97,8 @@ def _client_span(ended: Ended, backend: tuple[str, int] | None) -> bytes:
     """Return the span of the call of the backend.
 
     What is no operation, such as the list of models, is named by its method. The last event is the
-    end of the answer, which may come before the client has it.
+    end of the answer, which may come before the client has it. Called by `spans`, where the backend
+    was called.
     """
     record, usage = ended.record, ended.record.usage
     assert record.backend_began is not None
@@ -140,7 +141,7 @@ def _ids(record: Record, span_id: str | None, parent_id: str | None) -> bytes:
     sent.
 
     Ids come in hexadecimal digits and are written as bytes; a `parent_id` of None is a span without
-    one above it.
+    one above it. Called for either span.
     """
     ids = field(_TRACE_ID, bytes.fromhex(record.trace_id or ""))
     ids += field(_SPAN_ID, bytes.fromhex(span_id or ""))
@@ -161,7 +162,8 @@ def _named(name: str, start: int, end: int) -> bytes:
 def _attributes(record: Record, known: list[bytes]) -> Iterator[bytes]:
     """Yield the fields of the attributes, and of the status where the exchange was an error.
 
-    `known` are attributes that are serialized already; an error's code is added to them.
+    `known` are attributes that are serialized already; an error's code is added to them. Called for
+    either span.
     """
     failed = record.outcome in FAILURES or (record.status or 0) >= 500
     if failed and record.error is not None:
@@ -173,6 +175,7 @@ def _attributes(record: Record, known: list[bytes]) -> Iterator[bytes]:
 
 
 def _event(name: str, at: int) -> bytes:
-    """Return the field of an event of a span: a name and a timestamp, in nanoseconds since 1970."""
+    """Return the field of an event of a span: a name and a timestamp, in nanoseconds since 1970.
+    Called for the client span."""
     event = _EVENT_TIME + pack("<Q", at) + field(_EVENT_NAME, name.encode("ascii"))
     return field(_EVENT, event)

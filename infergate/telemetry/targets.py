@@ -58,8 +58,8 @@ class LogFile(Descriptor):
         super().__init__(self._open())
 
     def _open(self) -> int:
-        """Open the file to append to, and return its descriptor. Raises `OSError` where that
-        fails."""
+        """Open the file to append to, and return its descriptor. Raises `OSError` where that fails.
+        Called at the start, and by `reopen`."""
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def reopen(self) -> None:

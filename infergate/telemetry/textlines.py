@@ -68,7 +68,8 @@ def shows_colours(fd: int) -> bool:
 
 
 def _message(event: LogEvent) -> str:
-    """Return the message of an event other than an exchange, with its traceback, escaped."""
+    """Return the message of an event other than an exchange, with its traceback, escaped. Called by
+    `TextLines`."""
     trace = traceback_of(event).get("traceback")
     message = message_of(event) + (f"\n{trace}" if trace else "")
     # What an event quotes may hold line ends: what follows one is seen to belong to it.
@@ -79,7 +80,8 @@ def _colour(record: Record, level: str) -> str:
     """Return the colour of the status in an exchange's line; `level` is the name of its event's
     level.
 
-    A stream that broke under 200 is red like a 502, a probe that answers 503 yellow.
+    A stream that broke under 200 is red like a 502, a probe that answers 503 yellow. Called by
+    `TextLines`.
     """
     if level == "error" or record.status == 500:
         return RED
@@ -107,7 +109,8 @@ def _parts(record: Record) -> Iterator[str]:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time with three digits or so, as people say it: ``4ms``, ``2.41s``, ``3m07s``."""
+    """Return a time with three digits or so, as people say it: ``4ms``, ``2.41s``, ``3m07s``.
+    Called by `_parts`."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 59.995:
@@ -117,13 +120,14 @@ def _duration(seconds: float) -> str:
 
 def _text(text: str, columns: int, end: str = "…") -> str:
     """Return a text of the client's in one word, escaped and cut: it cannot look like the next
-    column."""
+    column. Called by `_parts`."""
     return _cut(escaped(text).replace(" ", "\u00b7"), columns, end)
 
 
 def _cut(text: str, columns: int, end: str = "…") -> str:
     """Return at most so many columns of a text, of which Chinese characters take two each. What was
-    cut off shows by the `end`, which takes its columns too."""
+    cut off shows by the `end`, which takes its columns too. Called for each text of the client's,
+    and for the whole line."""
     if len(text) * 2 <= columns:
         return text
     widths = [2 if east_asian_width(character) in "WF" else 1 for character in text]

@@ -68,7 +68,7 @@ def read_trace(fields: dict[bytes, list[bytes]]) -> TraceContext | None:
 def _tracestate(values: list[bytes]) -> bytes | None:
     """Return the state of a trace, its fields joined (RFC 9110, 5.3), such as
     ``vendor=a1,other=b2``; None where it is broken or empty. A broken state costs the state alone,
-    not the trace."""
+    not the trace. Called by `read_trace`."""
     members = [member.strip(b" \t") for member in b",".join(values).split(b",")]
     members = [member for member in members if member]
     if not members or len(members) > MAX_MEMBERS or not all(map(_MEMBER.fullmatch, members)):
