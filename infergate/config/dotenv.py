@@ -66,5 +66,8 @@ def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
 
 def _alike(name: str, other: str) -> float:
     """Return how much `name`, in whatever case, is like the setting `other`: from 0 to 1, the
-    same."""
+    same.
+
+    Called by `misspelt`.
+    """
     return SequenceMatcher(None, name.upper(), other).ratio()

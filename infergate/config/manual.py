@@ -121,7 +121,10 @@ def env_example() -> str:
 
 
 def settings_page() -> str:
-    """Return the text of docs/settings.md: how settings are written, and a table for each group."""
+    """Return the text of docs/settings.md: how settings are written, and a table for each group.
+
+    Called when this module is run.
+    """
     tables = (f"## {title}\n\n{_table(_group(group))}" for group, title in TITLES.items())
     return "\n".join((_PAGE, *tables))
 
@@ -129,14 +132,18 @@ def settings_page() -> str:
 def readme(text: str) -> str:
     """Return the `text` of the README with the table of `FIRST` as it is now.
 
-    It stands between the comments ``settings`` and ``end of settings``; all else stays.
+    It stands between the comments ``settings`` and ``end of settings``; all else stays. Called when
+    this module is run.
     """
     table = _table(getattr(attrs.fields(Settings), name) for name in FIRST)
     return _README.sub(lambda _: table, text)
 
 
 def _table(fields: Iterable[attrs.Attribute[Any]]) -> str:
-    """Return a Markdown table of settings: name, default and meaning, a row for each field."""
+    """Return a Markdown table of settings: name, default and meaning, a row for each field.
+
+    Called by `settings_page` and `readme`.
+    """
     rows = ["| name | default | meaning |", "|---|---|---|"]
     for field in fields:
         rows.append(f"| `{field.name.upper()}` | {_default_cell(field)} | {_about_cell(field)} |")
@@ -147,6 +154,7 @@ def _parameters(fields: Iterable[attrs.Attribute[Any]]) -> list[list[str | None]
     """Return the options of some fields, in the form that `option_parameters` says.
 
     A field with the mark `file` has two: ``--backend-api-key`` and ``--backend-api-key-file``.
+    Called by `option_parameters` for all settings, by `help_text` for each group.
     """
     parameters: list[list[str | None]] = []
     for field in fields:
@@ -158,12 +166,18 @@ def _parameters(fields: Iterable[attrs.Attribute[Any]]) -> list[list[str | None]
 
 
 def _group(name: str) -> list[attrs.Attribute[Any]]:
-    """Return the fields of one group, in the order in which `Settings` has them."""
+    """Return the fields of one group, in the order in which `Settings` has them.
+
+    Raises nothing; a group that is none has no fields.
+    """
     return [field for field in attrs.fields(Settings) if field.metadata["group"] == name]
 
 
 def _about(field: attrs.Attribute[Any]) -> str:
-    """Return the line about a setting, and its default where it has one, for the help."""
+    """Return the line about a setting, and its default where it has one, for the help.
+
+    Called by `_parameters`.
+    """
     default = _default(field)
     about: str = field.metadata["about"]
     return f"{about} [default: {default}]" if default else about
@@ -187,7 +201,10 @@ def _default(field: attrs.Attribute[Any]) -> str:
 
 
 def _entry(option: str, about: str | None) -> str:
-    """Return an option and what it is for, in two columns that are `_HELP_WIDTH` wide together."""
+    """Return an option and what it is for, in two columns that are `_HELP_WIDTH` wide together.
+
+    Called by `help_text`.
+    """
     return textwrap.fill(
         about or "",
         _HELP_WIDTH,
@@ -197,13 +214,16 @@ def _entry(option: str, about: str | None) -> str:
 
 
 def _default_cell(field: attrs.Attribute[Any]) -> str:
-    """Return a default for a Markdown table, ``unset`` where there is none."""
+    """Return a default for a Markdown table, ``unset`` where there is none. Called by `_table`."""
     default = _default(field)
     return f"`{default}`" if default else "unset"
 
 
 def _about_cell(field: attrs.Attribute[Any]) -> str:
-    """Return the line about a setting for a Markdown table, with other settings' names as code."""
+    """Return the line about a setting for a Markdown table, with other settings' names as code.
+
+    Called by `_table`; a ``|``, which would end the cell, is escaped.
+    """
     about: str = field.metadata["about"].replace("|", "\\|")
     about = _NAME.sub(r"`\g<0>`", about)
     return f"{about} (*secret*)" if field.metadata["file"] else about

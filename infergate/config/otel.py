@@ -114,7 +114,7 @@ class _Variables:
 
         It is pushed where an endpoint is named and its exporter is ``otlp``, the default. Its own
         variables come before those of all signals; its own endpoint is used as it stands, the
-        general one is the base of a path.
+        general one is the base of a path. Called by `read_telemetry`, once for each.
         """
         if "otlp" not in self.text(f"OTEL_{kind}_EXPORTER", "otlp").lower().split(","):
             return None
@@ -143,7 +143,7 @@ class _Variables:
 
         Several processes on one machine are told apart by an id that each makes for itself, unless
         it was given one. `OTEL_SERVICE_NAME` comes before the name among
-        `OTEL_RESOURCE_ATTRIBUTES`.
+        `OTEL_RESOURCE_ATTRIBUTES`. Called by `read_telemetry` where anything is pushed.
         """
         given = self._pairs("OTEL_RESOURCE_ATTRIBUTES", secret=False)
         known = {
@@ -159,7 +159,8 @@ class _Variables:
         """Return what decides which traces are recorded, by `OTEL_TRACES_SAMPLER`.
 
         One that is ``parentbased_`` does as the client's trace does, and goes by its root where the
-        trace begins here. The default is ``parentbased_always_on``.
+        trace begins here. The default is ``parentbased_always_on``. Called by `read_telemetry`
+        where traces are pushed.
         """
         name = "OTEL_TRACES_SAMPLER"
         roots: dict[str, Sampler] = {
@@ -192,7 +193,7 @@ class _Variables:
             OTEL_EXPORTER_OTLP_TRACES_TIMEOUT
             OTEL_EXPORTER_OTLP_TIMEOUT           where the former is not set
 
-        and raises nothing.
+        and raises nothing. Called by `signal` and `_check_transport`.
         """
         own = f"OTEL_EXPORTER_OTLP_{kind}_{what}"
         return own if self.text(own, "") else f"OTEL_EXPORTER_OTLP_{what}"
@@ -213,7 +214,8 @@ class _Variables:
         """Return the header fields that go with each push, by their names.
 
         Raises `SettingsError` as `_pairs` does, and for what is not printable ASCII, such as a line
-        feed that would begin another header field. Their values are never shown.
+        feed that would begin another header field. Their values are never shown. Called by
+        `signal`.
         """
         headers = self._pairs(name, secret=True)
         for field, value in headers.items():
@@ -226,7 +228,8 @@ class _Variables:
 
             authorization=Bearer%20abc,tenant=a    {"authorization": "Bearer abc", "tenant": "a"}
 
-        The text of a `secret` list is not shown in the error.
+        The text of a `secret` list is not shown in the error. Raises `SettingsError` for an entry
+        that is not ``name=value``. Called by `_headers` and `resource`.
         """
         text = self.text(name, "")
         pairs = {}
@@ -256,6 +259,7 @@ class _Variables:
         """Return a variable in lower case, `default` where it is not set.
 
         Raises `SettingsError`, which lists what is allowed, for any but `default` and the `others`.
+        Called by `signal`, `sampler` and `_check_transport`.
         """
         text = self.text(name, default).lower()
         allowed = dict.fromkeys((default, *others))
@@ -267,6 +271,7 @@ class _Variables:
         """Return what `parse` makes of a variable, or of `default` where it is not set.
 
         `parse` is a function of `values`; the `ValueError` it raises becomes a `SettingsError`.
+        Called by `signal` and `count`.
         """
         text = self.text(name, default)
         try:
@@ -281,7 +286,8 @@ def variables(
     """Return the ``OTEL_*`` variables out of the environment over ``.env``, for `read_telemetry`.
 
     `endpoint` is the setting `OTEL_EXPORTER_OTLP_ENDPOINT` as it was parsed, which may come from an
-    option: it takes the place of the variable, unless it is None.
+    option: it takes the place of the variable, unless it is None. Called by `tap` and ``infergate
+    check``; raises nothing.
     """
     known = {name: text for name, text in dotenv.items() if name.startswith("OTEL_")}
     known |= {name: text for name, text in environ.items() if name.startswith("OTEL_")}

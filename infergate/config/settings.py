@@ -76,7 +76,10 @@ _logs = partial(_setting, "logs")
 
 
 def _usual_algorithms(settings: Settings) -> tuple[str, ...]:
-    """Return the default of `jwt_algorithms`, which depends on the key: none without one."""
+    """Return the default of `jwt_algorithms`, which depends on the key: none without one.
+
+    Called by attrs where the setting is not given.
+    """
     if settings.jwt_secret is not None:
         return ("HS256",)
     return ("RS256",) if settings.jwt_public_key_file or settings.jwt_jwks_url else ()
@@ -302,7 +305,8 @@ class Settings:
     def rings(self) -> dict[str, KeyRing]:
         """Return the API keys that are set, by the setting that holds them.
 
-        A ring is the digests of keys with the names of their callers (`KeyRing`).
+        A ring is the digests of keys with the names of their callers (`KeyRing`). Called by
+        `wiring.callers`, which looks credentials up in them, and for the warnings.
         """
         file = self.api_keys_file
         in_file = None if file is None else file.content.ring
@@ -311,7 +315,10 @@ class Settings:
 
     @property
     def needs_key(self) -> bool:
-        """Return whether a caller needs credentials: API keys or a key for tokens are set."""
+        """Return whether a caller needs credentials: API keys or a key for tokens are set.
+
+        Called by `compose`, `wiring.callers` and for what is said at the start.
+        """
         credentials = (field for field in attrs.fields(Settings) if field.metadata["credential"])
         return any(getattr(self, field.name) is not None for field in credentials)
 
@@ -351,7 +358,8 @@ def load(
 def names() -> set[str]:
     """Return every name that a setting may be given by in the environment and in ``.env``.
 
-    In upper case; of a secret that may stand in a file also that with ``_FILE`` behind it.
+    In upper case; of a secret that may stand in a file also that with ``_FILE`` behind it. Called
+    by `manual` and by `warnings.misspelt_names`.
     """
     fields = attrs.fields(Settings)
     files = {field.name + FILE for field in fields if field.metadata["file"]}
@@ -362,6 +370,7 @@ def _parsed(field: attrs.Attribute[Any], written: Written) -> Any:
     """Return the value of a setting, by its own parser.
 
     Raises `SettingsError` for what that refuses, which shows the text only of what is no secret.
+    Called by `load` for each setting that is written somewhere.
     """
     try:
         return field.metadata["parse"](written.text)
@@ -408,7 +417,8 @@ def check_tokens(settings: Settings, written: Mapping[str, Written]) -> None:
 def _algorithms_for(settings: Settings) -> tuple[str, ...]:
     """Return the algorithms that the one JWT key can be for.
 
-    A published set (`JWT_JWKS_URL`) can hold any public key.
+    A published set (`JWT_JWKS_URL`) can hold any public key. Called by `check_tokens` where exactly
+    one key is set.
     """
     if settings.jwt_secret is not None:
         return settings.jwt_secret.algorithms

@@ -67,9 +67,10 @@ class Sources:
         it.
 
         Space around it is taken off, but not off a `secret`, of which it may be a part. With
-        `file`, it may be given as the path of a file. Raises `SettingsError` where both are
-        given, the file cannot be used, or the text is not what was meant to be written: one that
-        still has its quotes, or a ``${NAME}`` that nobody has filled in.
+        `file`, it may be given as the path of a file. Raises `SettingsError` where both are given,
+        the file cannot be used, or the text is not what was meant to be written: one that still has
+        its quotes, or a ``${NAME}`` that nobody has filled in. Called by `settings.load` for each
+        setting.
         """
         text = self._first(name)
         path = self._first(name + FILE) if file else None
@@ -90,7 +91,10 @@ class Sources:
         return written
 
     def _first(self, name: str) -> str | None:
-        """Return the text of the first place that has the name, which may be empty, or None."""
+        """Return the text of the first place that has the name, which may be empty, or None.
+
+        Called by `find`.
+        """
         places = (
             self.options.get(option_name(name)),
             self.environ.get(name.upper()),
@@ -107,8 +111,9 @@ def option_name(name: str) -> str:
 def _in_file(name: str, path: str) -> Written:
     """Return the secret in a file, without the line feed that editors end it with.
 
-    `name` is that of the setting with ``_FILE``, for messages. An empty `path` is no secret.
-    Raises `SettingsError` for a file that cannot be read, is not UTF-8, or is empty.
+    `name` is that of the setting with ``_FILE``, for messages. An empty `path` is no secret. Raises
+    `SettingsError` for a file that cannot be read, is not UTF-8, or is empty. Called by
+    `Sources.find`.
     """
     written = Written(name, path, "")
     if not path:

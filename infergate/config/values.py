@@ -241,7 +241,7 @@ def _base(text: str) -> tuple[str, str]:
 
         HTTP://Host:80/v1/    ("http://host:80", "/v1")
 
-    Raises `ValueError` for a query, and as `_split` does.
+    Raises `ValueError` for a query, and as `_split` does. Called by `base_url` and `backend_url`.
     """
     match = _split(text)
     if match["query"] is not None:
@@ -253,7 +253,7 @@ def _split(text: str) -> re.Match[str]:
     """Return the parts of an HTTP URL, as the groups of `_URL`: root, ipv6, port, path and query.
 
     Raises `ValueError` for any other scheme, for a user name, a fragment or a space, and for a port
-    or an IPv6 address that cannot be one.
+    or an IPv6 address that cannot be one. Called by `url` and `_base`.
     """
     match = _URL.fullmatch(text)
     if match is None or not 1 <= int(match["port"] or 80) <= 65535 or not _is_ipv6(match["ipv6"]):
@@ -320,7 +320,7 @@ def _readable(read: Callable[[Where], Content], path: Where) -> Content:
     """Return what `read` makes of the file at `path`.
 
     Raises `ValueError`, with what the operating system says, where it cannot be read; what else
-    `read` raises passes through.
+    `read` raises passes through. Called by the parsers of settings that name a file.
     """
     try:
         return read(path)

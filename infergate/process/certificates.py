@@ -81,7 +81,8 @@ class Certificates:
         """Return what messages call the certificates: a file or a directory, None without TLS.
 
         For ``ssl:`` that is the file of the certificate, else that of the key, which then holds
-        both, else ``server.pem``, Twisted's own default.
+        both, else ``server.pem``, Twisted's own default. Called by this class and by ``infergate
+        check``; raises nothing.
         """
         if self._kind == "ssl":
             return self._arguments.get("certKey") or self._arguments.get("privateKey", "server.pem")
@@ -140,7 +141,10 @@ class Certificates:
         return Change("" if contents == self._contents else f"certificate {self.path}", swap)
 
     def _read_all(self) -> dict[str, bytes]:
-        """Return the bytes of each file by its path, of those that can be read."""
+        """Return the bytes of each file by its path, of those that can be read.
+
+        Called at the start and by `read`.
+        """
         return dict(filter(None, map(_contents, self.paths())))
 
 
@@ -220,7 +224,10 @@ class _Listening:
 
 def _contents(path: str) -> tuple[str, bytes] | None:
     """Return the path and the bytes of one file; None where it is gone, is a directory, or may not
-    be read."""
+    be read.
+
+    Called by `Certificates._read_all` for each file.
+    """
     try:
         with open(path, "rb") as file:
             return path, file.read()

@@ -66,7 +66,8 @@ def _begin_no_more(listening: socket.socket) -> bool:
     """Have the kernel drop each packet that would begin a connection to a `listening` socket.
 
     Returns True where that is so from now on, and False where the kernel cannot be told: not on
-    Linux, on a socket that is not TCP, or where it refuses the filter. Raises nothing.
+    Linux, on a socket that is not TCP, or where it refuses the filter. Raises nothing. Called by
+    `let_go`.
     """
     if sys.platform != "linux" or listening.family not in (socket.AF_INET, socket.AF_INET6):
         return False

@@ -58,7 +58,10 @@ def _limits(settings: Settings) -> str:
 
 def _keys_have_limits(settings: Settings) -> bool:
     """Return whether a line of `API_KEYS_FILE` limits requests, tokens or concurrency, of its
-    caller or of all."""
+    caller or of all.
+
+    Called by `_limits`.
+    """
     if settings.api_keys_file is None:
         return False
     policies = settings.api_keys_file.content.policies(None)

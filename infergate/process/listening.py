@@ -93,6 +93,8 @@ def with_mode(description: str) -> str:
 
         unix:/run/gate             unix:/run/gate:mode=660
         unix:/run/gate:mode=600    as it is
+
+    Called by `listen`; raises nothing.
     """
     kind, arguments = read_endpoint(description)
     named = {name for name, equals, _ in (part.partition("=") for part in arguments) if equals}
@@ -107,6 +109,7 @@ def read_endpoint(description: str) -> tuple[str, list[str]]:
 
     Of ``haproxy:tcp:8080`` that is the endpoint behind it: ``("tcp", ["8080"])``. Nothing is
     checked, and a backslash before a colon stays. Also called by `certificates` and `sharing`.
+    Raises nothing.
     """
     kind, *arguments = _COLON.split(description)
     if kind == "haproxy" and arguments:
@@ -119,7 +122,7 @@ def _listening(reactor: Any, description: str, factory: IProtocolFactory) -> ILi
 
     Raises whatever the endpoint does, which `_sentence` puts into words, and what
     `_check_certificates` does. An endpoint of a plugin whose Deferred fires later is refused with
-    `ValueError`: nothing could be said of it in time.
+    `ValueError`: nothing could be said of it in time. Called by `listen_main` and `listen`.
     """
     _check_certificates(description)
     outcome: list[Any] = []
@@ -138,7 +141,7 @@ def _check_certificates(description: str) -> None:
     Twisted looks into an empty one only when a client comes, whose handshake then fails; with a
     root among them it never ends. Raises `FileNotFoundError` or `ValueError` for the first and
     `OSError` for the second (see `Contents.check_roots`) or a file that cannot be read, `TypeError`
-    for a key behind a password. Any other endpoint passes.
+    for a key behind a password. Any other endpoint passes. Called by `_listening`.
     """
     kind, arguments = read_endpoint(description)
     if kind == "tls" and arguments:
@@ -154,7 +157,10 @@ def _check_certificates(description: str) -> None:
 
 def _is_about_the_host(error: Exception) -> bool:
     """Return whether the address is at fault, and not the port on it: a host name that cannot be
-    resolved, or an address that is no address of this machine."""
+    resolved, or an address that is no address of this machine.
+
+    Called by `listen_main`, to name `HOST` or `PORT`, and by `_sentence`.
+    """
     cause = error.socketError if isinstance(error, CannotListenError) else error
     if isinstance(cause, (gaierror, UnicodeError)):  # no such name
         return True
@@ -165,8 +171,9 @@ def _sentence(description: str, error: Exception) -> str:
     """Return what is wrong with an endpoint, in words that can follow its setting and value.
 
     `error` is what listening raised, of whatever class. What the operating system said is kept
-    (``Address already in use``); what Python said of the string's form is not, and the form of
-    that kind of endpoint is shown in its place.
+    (``Address already in use``); what Python said of the string's form is not, and the form of that
+    kind of endpoint is shown in its place. Called by `listen_main` and `listen` for the
+    `SettingsError`.
     """
     kind = _COLON.split(description)[0]
     if _is_about_the_host(error):

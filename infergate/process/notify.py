@@ -29,7 +29,10 @@ class Notifier:
         self._interval = _watchdog_seconds(environ) / 2 if self._address else 0.0
 
     def ready(self) -> None:
-        """Say that the service is up, and begin to feed the watchdog, where systemd has set one."""
+        """Say that the service is up, and begin to feed the watchdog, where systemd has set one.
+
+        Called by `tap` once the signals are handled, and at the end of each reload.
+        """
         self._send("READY=1")
         if self._interval and not self._watchdog.running:
             self._watchdog.start(self._interval)
@@ -54,7 +57,8 @@ class Notifier:
         """Send one state in one datagram, and do not wait.
 
         A systemd that is too busy to take it hears the next one. `state` is lines of
-        ``NAME=value``. Raises nothing: an error of the socket is passed over.
+        ``NAME=value``. Raises nothing: an error of the socket is passed over. Called by all the
+        others, and by the watchdog's loop.
         """
         if not self._address:
             return
@@ -69,7 +73,8 @@ def _watchdog_seconds(environ: Mapping[str, str]) -> float:
     """Return the seconds within which systemd's watchdog wants to hear from this process.
 
     0.0 is not at all: `WATCHDOG_USEC` is not there, or `WATCHDOG_PID` names another process, as it
-    does in a child that has inherited the variables.
+    does in a child that has inherited the variables. Called when a `Notifier` is made; raises
+    nothing.
     """
     microseconds = environ.get("WATCHDOG_USEC", "")
     meant = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())

@@ -67,6 +67,9 @@ def read_pem(paths: Iterable[str | Path]) -> Contents:
 
 
 def _public(key: Any) -> bytes:
-    """Return a public key as bytes that can be compared: DER of the SubjectPublicKeyInfo."""
+    """Return a public key as bytes that can be compared: DER of the SubjectPublicKeyInfo.
+
+    Called for each key and each certificate.
+    """
     encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return encoded

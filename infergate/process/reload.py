@@ -55,7 +55,7 @@ class KeyFiles:
     _roster: Callable[[Settings], Roster]
 
     def paths(self) -> list[str]:
-        """Return the paths of the two files, of those that are set."""
+        """Return the paths of the two files, of those that are set. See `Source`."""
         files = (self._settings.api_keys_file, self._settings.jwt_public_key_file)
         return [file.path for file in files if file is not None]
 
@@ -144,7 +144,7 @@ class Reloader:
 
         Whoever `asked` for it (SIGHUP) also hears that nothing is new. What is `Refused` is logged
         as an error, and the others are read all the same. What else `Source.read` raises ends the
-        round, and `_begin` logs it.
+        round, and `_begin` logs it. Called by `_begin`, one at a time.
         """
         said, refused = [], 0
         for source in sources:
@@ -168,6 +168,7 @@ def _again(name: str, read: Callable[[str], Value], file: Any) -> Value | None:
 
     `file` is the setting's value, a `FromFile`; `read` is the setting's own parser, so that nothing
     else is allowed than at the start. Raises `Refused`, which names the setting and the file.
+    Called by `KeyFiles.read` for each of its two settings.
     """
     if file is None:
         return None
@@ -181,7 +182,10 @@ def _again(name: str, read: Callable[[str], Value], file: Any) -> Value | None:
 
 def _has_keys(settings: Settings) -> bool:
     """Return whether the keys file holds a key. One that lost its last is more likely being
-    written, or was emptied by mistake, than meant to lock everybody out."""
+    written, or was emptied by mistake, than meant to lock everybody out.
+
+    Called by `KeyFiles.read`, for before and after.
+    """
     file = settings.api_keys_file
     return file is not None and len(file.content.ring) > 0
 
@@ -191,7 +195,8 @@ def _said_of(old: Settings, new: Settings) -> str:
 
         added bob; removed eve; changed alice
 
-    A name is changed where it has another key, another last day of one, or another option.
+    A name is changed where it has another key, another last day of one, or another option. Called
+    by `KeyFiles.read`, for the log line about a reload.
     """
     before, after = _by_name(old), _by_name(new)
     lists = {
@@ -206,7 +211,7 @@ def _by_name(settings: Settings) -> dict[str, object]:
     """Return all that is known of each name, to compare with later: its keys' digests and its
     rules.
 
-    The key for tokens is among them, by the name of its setting.
+    The key for tokens is among them, by the name of its setting. Called by `_said_of`.
     """
     known: dict[str, object] = {}
     if settings.api_keys_file is not None:
@@ -220,6 +225,9 @@ def _by_name(settings: Settings) -> dict[str, object]:
 
 
 def _listed(names: list[str]) -> str:
-    """Return names for a log line: the first `NAMED`, and how many more there are."""
+    """Return names for a log line: the first `NAMED`, and how many more there are.
+
+    Called by `_said_of`.
+    """
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{', '.join(names[:NAMED])}{more}"

@@ -82,8 +82,8 @@ class GatewayService(Service):
     def setServiceParent(self, parent: object) -> None:
         """Become part of the application, which from then on logs by `observer`.
 
-        twistd asks the application for its observer only after the service was made, and would
-        else write lines of its own form.
+        twistd asks the application for its observer only after the service was made, and would else
+        write lines of its own form. Called by twistd, with the application.
         """
         if self._observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
@@ -149,14 +149,18 @@ class GatewayService(Service):
 
     async def _close_main_port(self) -> None:
         """Close the main port as `closing.let_go` does; without one to do so it is left to the
-        end."""
+        end.
+
+        Called by `_stop`: before the drain for a shared port, after it for any other.
+        """
         if self._let_go is not None:
             await self._let_go()
 
     async def _in_time(self, event: Deferred[None], seconds: float) -> bool:
         """Wait for `event` no longer than `seconds`, and return whether it fired by then.
 
-        One that is late is cancelled. Raises what `event` fails with; a drain never fails.
+        One that is late is cancelled. Raises what `event` fails with; a drain never fails. Called
+        by `_stop`.
         """
         try:
             await event.addTimeout(seconds, self._clock)

@@ -40,7 +40,7 @@ class ReusingPorts:
         """Listen on a socket that was bound with SO_REUSEPORT; see `IReactorTCP.listenTCP`.
 
         Returns the port; raises `CannotListenError`, also where a process that listens there
-        already did not ask for SO_REUSEPORT.
+        already did not ask for SO_REUSEPORT. Called by the endpoint of the main port, once.
         """
         binding = makeBinding(interface, port, reuseAddress=True, reusePort=True)
         return self._reactor.listenTCP(binding, factory, backlog, interface)
@@ -48,7 +48,10 @@ class ReusingPorts:
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
-        """Listen likewise, with TLS on the connections; see `IReactorSSL.listenSSL`."""
+        """Listen likewise, with TLS on the connections; see `IReactorSSL.listenSSL`.
+
+        Raises as `listenTCP` does.
+        """
         tls = TLSMemoryBIOFactory(contextFactory, False, factory)
         return self.listenTCP(port, tls, backlog, interface)
 

@@ -73,7 +73,7 @@ def ledger_warnings(settings: Settings) -> Iterator[str]:
 def _key_warnings(settings: Settings) -> Iterator[str]:
     """Yield a warning for keys that are short, and for a file of them that others may read.
 
-    They name the callers, at most `NAMED` of them, and no key.
+    They name the callers, at most `NAMED` of them, and no key. Called by `warnings_about`.
     """
     for setting, ring in settings.rings.items():
         if ring.short:

@@ -66,7 +66,10 @@ def look_at(paths: Iterable[str]) -> Look:
 
 def _look_at(path: str) -> tuple[object, ...]:
     """Return what is known of one file: device, inode, size in bytes and the time of its last
-    change in nanoseconds, or the error number where it cannot be looked at."""
+    change in nanoseconds, or the error number where it cannot be looked at.
+
+    Called by `look_at`.
+    """
     try:
         found = os.stat(path)
     except OSError as why:

@@ -94,7 +94,8 @@ def _health(
     """Make what tells how the backend is, asked within the time to connect.
 
     Each question goes over a new connection, outside the pool: a pooled one might be closed by the
-    backend just then. With a health route, `reachability` hears of each answer.
+    backend just then. With a health route, `reachability` hears of each answer. Called by
+    `backing`; raises nothing.
     """
     path, seconds = settings.backend_health_path, settings.backend_connect_timeout
     if not path:

@@ -63,6 +63,7 @@ class Rosters:
         """Return what lets callers in, or None where nobody needs a key.
 
         With more than one source of keys that is an `AnyOf`, which asks each of them in turn.
+        Called by `roster`; raises as that does.
         """
         authenticators: list[IAuthenticator] = [*settings.rings.values()]
         keys = self._token_keys(settings)
@@ -82,7 +83,8 @@ class Rosters:
     def _token_keys(self, settings: Settings) -> Any:
         """Return the source of the keys that tokens are verified with, or None without JWT.
 
-        A set that is published at `JWT_JWKS_URL` is made once, with an agent of its own.
+        A set that is published at `JWT_JWKS_URL` is made once, with an agent of its own. Called by
+        `_authenticator`; raises as `roster` does.
         """
         if settings.jwt_public_key_file is not None:
             return settings.jwt_public_key_file.content

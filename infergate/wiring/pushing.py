@@ -51,7 +51,10 @@ def telemetry(
 def _metrics_pusher(
     servers: Servers, asked: Telemetry, signal: Signal, metrics: Metrics
 ) -> MetricsPusher:
-    """Make what pushes all metrics, counted from now on. Raises as `telemetry` does."""
+    """Make what pushes all metrics, counted from now on. Raises as `telemetry` does.
+
+    Called by `telemetry`.
+    """
     # These two need the extra, and take memory: imported only where something is pushed.
     with _extra(signal):
         from infergate.telemetry.otlp import message
@@ -72,6 +75,7 @@ def _span_pusher(
     """Make what pushes the spans of the exchanges that the tracer hands over.
 
     A span of the call of the backend names the server's host and port. Raises as `telemetry` does.
+    Called by `telemetry`.
     """
     with _extra(signal):
         from infergate.telemetry.otlp import message
@@ -91,7 +95,8 @@ def _span_pusher(
 def _collector(servers: Servers, signal: Signal) -> Collector:
     """Make the endpoint of a signal, reached by an agent of its own.
 
-    Raises `SettingsError` for a URL that cannot be connected to.
+    Raises `SettingsError` for a URL that cannot be connected to. Called by the two above, with the
+    server of a pusher each.
     """
     agent, _ = servers.origin(signal.setting, signal.url, signal.trust)
     return Collector(
@@ -107,7 +112,10 @@ def _collector(servers: Servers, signal: Signal) -> Collector:
 @contextmanager
 def _extra(signal: Signal) -> Iterator[None]:
     """Turn an `ImportError` inside into a `SettingsError`: what is imported needs the extra
-    ``otlp``."""
+    ``otlp``.
+
+    Used around the imports of `_metrics_pusher` and `_span_pusher`.
+    """
     try:
         yield
     except ImportError:

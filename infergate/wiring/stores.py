@@ -60,7 +60,8 @@ def _ledger(database: UsageDB, reactor: Any) -> Ledger:
     """Make the ledger, with its tables in the database where that can be reached.
 
     One that is away says so in the log once the gateway runs. Raises `SettingsError` for one that
-    will never do: a file that is no database, a role without its grants, a missing extra.
+    will never do: a file that is no database, a role without its grants, a missing extra. Called by
+    `open_stores`.
     """
     away = False
     try:
@@ -77,7 +78,7 @@ def _ledger(database: UsageDB, reactor: Any) -> Ledger:
 def _redis(settings: Settings, reactor: Any) -> RedisLink | None:
     """Make the connection to Redis, not yet begun; None without `SHARED_STATE`.
 
-    Raises `SettingsError` as `redis_server` does.
+    Raises `SettingsError` as `redis_server` does. Called by `open_stores`.
     """
     state = settings.shared_state
     if state is None:
@@ -118,7 +119,7 @@ def _endpoint(state: SharedState, reactor: Any, trust: Any) -> IStreamClientEndp
     included.
 
     `trust` is what TLS trusts, None the system's authorities. Raises `ValueError` for a host that
-    no certificate can be for.
+    no certificate can be for. Called through `redis_server`, at the start and for each connection.
     """
     if state.path is not None:
         return UNIXClientEndpoint(reactor, state.path, CONNECT)
