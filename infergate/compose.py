@@ -110,6 +110,7 @@ def compose(
     log = log or RequestLog(probes=settings.log_probes)
     worker = wrap(back.worker)
     stores = stores or Stores()
+    # The limits of this process; where Redis is named, `asked` asks there first.
     ledger, local = stores.ledger, LocalLimits(clock.seconds, time)
     asked = callers.limits(settings, local, stores.redis)
     admission = callers.admission(settings, rosters, asked, metrics)
@@ -159,6 +160,7 @@ def compose(
         metrics.forgotten(record)
         status.forgotten(record)
 
+    # Who learns of a record that was closed, in the order that the module's docstring gives.
     views = [metrics.ended, reachability.ended, status.ended]
     if tracer is not None:
         views.insert(0, tracer.ended)
@@ -166,6 +168,8 @@ def compose(
         views.append(ledger.add)
     accounts = Accounts([*views, log], clock)
 
+    # The status page is for no page of another origin, whatever CORS_ORIGINS says. The listener of
+    # the metrics answers to pages of no other origin at all.
     closed = frozenset(path.encode("ascii") for path in PAGES)
     front, metrics_edge = (
         Edge(
@@ -211,7 +215,7 @@ def compose(
 
 def _limits(settings: Settings) -> EdgeLimits:
     """Return the limits of each connection, on either port, out of the settings of the same names.
-    They hold the same units: bytes and seconds."""
+    They hold the same units: bytes and seconds. Called by `compose` for each port."""
     return EdgeLimits(
         framing=Limits(
             target=settings.max_url_bytes,

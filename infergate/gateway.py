@@ -165,7 +165,8 @@ class Gateway:
 
     def __attrs_post_init__(self) -> None:
         """Work out which paths are there: those of the app's routes, but for those of operations
-        that are shut and for ``/metrics`` where that has a listener of its own."""
+        that are shut and for ``/metrics`` where that has a listener of its own. Called by attrs
+        when a gateway is made."""
         shut = {path for path, (operation, _) in ROUTES.items() if operation.name in self._shut}
         known = {rule.rule for rule in type(self).app.url_map.iter_rules()} - shut
         self._shut_paths = shut
@@ -197,7 +198,7 @@ class Gateway:
         A gateway that drains, or a connection that has no place, answers 503 before all else. A
         preflight (an ``OPTIONS`` with which a browser asks whether a page may call) of a listed
         origin gets a 204, a method that the path does not have a 405 with ``Allow``, all else a
-        404.
+        404. Called by `unroutable` and `unroutable_metrics`.
         """
         if request.site.refusing or request.above_limit:
             request.refuse(ShuttingDown() if request.site.refusing else Overloaded())
@@ -267,7 +268,8 @@ class Gateway:
         """Raise `ShuttingDown` for a request that came in a drain.
 
         On routes that are limited `Admission.admit` is asked first, so that the refusal carries the
-        rate limit's header fields; what that itself would refuse does not matter any more.
+        rate limit's header fields; what that itself would refuse does not matter any more. Called
+        by `_serve`.
         """
         if route in LIMITED:
             with suppress(GatewayError):  # only to tell where its caller stands
@@ -417,7 +419,8 @@ class Gateway:
 
     async def _answer_probe(self, request: Request, state: str) -> None:
         """Answer a probe with ``{"status": state}``: 200 for ``ready``, 503 for any other word,
-        such as ``draining`` or ``backend_loading``, which the log line then has as its `cause`."""
+        such as ``draining`` or ``backend_loading``, which the log line then has as its `cause`.
+        Called by `readyz` and `readyz_self`."""
         if state != "ready":
             request.record.cause = state
         body = b'{"status":"%b"}' % state.encode("ascii")

@@ -136,7 +136,7 @@ class Relay:
         `content_type` is what the client is told, `stream_end` what ends a good stream of the
         operation (``data: [DONE]``), b"" for nothing; `prompt_estimate` counts as the prompt's
         tokens where the stream does not say them, and `max_plain` is in bytes, None where the body
-        is declared to be a stream.
+        is declared to be a stream. Called by `BackendWorker`.
         """
         self._request = request
         self._record = request.record
@@ -208,7 +208,7 @@ class Relay:
 
         Raises what `Call.read` does, and `BrokenReply` where a body that may be no stream declares
         to be larger than `max_plain`; but not once the answer has ended with an event of its own:
-        then it is whole, however its body ends.
+        then it is whole, however its body ends. Called by `run`.
         """
         try:
             if self._max_plain is None:
@@ -250,7 +250,7 @@ class Relay:
 
     def _keep(self, data: bytes) -> None:
         """Collect a chunk of a body that turned out to be no stream; raises `BrokenReply` where it
-        grows above `max_plain` bytes."""
+        grows above `max_plain` bytes. Called by `_look`."""
         assert self._plain is not None
         assert self._max_plain is not None
         self._call.touch()
@@ -320,7 +320,8 @@ class Relay:
 
     def _failed_at_once(self) -> bool:
         """Return whether the stream's first event is an error, and no status has been sent: the
-        answer can then still be a refusal with a status of its own."""
+        answer can then still be a refusal with a status of its own. Asked by `_relay_events`, and
+        by `run` at the end."""
         scanner = self._scanner
         return (
             scanner.error is not None and scanner.events == 1 and not self._request.startedWriting
@@ -331,7 +332,8 @@ class Relay:
 
         Comments that come before the first event are held back, as long as they are less than
         `HELD_COMMENTS` bytes, and go out with it. `last` says that nothing is to follow, so that
-        the end of the answer may go out in one packet with it.
+        the end of the answer may go out in one packet with it. Called by `_relay_events`,
+        `_look_for_the_end` and `run`.
         """
         request = self._request
         if not request.startedWriting:

@@ -57,7 +57,8 @@ STDOUT = 1
 
 
 class Options(OneLineOptions):
-    """One option for each setting; see the README for what they mean."""
+    """The options of ``twistd infergate``: one for each setting; see the README for what they
+    mean."""
 
     program = "infergate"
     optParameters = option_parameters()
@@ -73,7 +74,7 @@ def makeService(options: Options) -> GatewayService:
 
     twistd calls this once, before the reactor runs. Listening comes before anything is started or
     logged, so that a wrong setting or a port that is taken ends the process with one line: each
-    `SettingsError` becomes a `SystemExit` that names the setting, its value and what is allowed.
+    `SettingsError` becomes a `SystemExit` that names the setting and what is allowed.
     """
     from twisted.internet import reactor
 
@@ -99,6 +100,7 @@ def _enter_directory(options: Options) -> None:
     Where to log stays relative to where twistd was called, as twistd has it. Changes twistd's own
     options (`options.parent`) to absolute paths. Does nothing where there is no twistd, or where it
     is to change its root first. Raises `SettingsError` for a directory that cannot be entered.
+    Called by `makeService` before anything is read.
     """
     parent: dict[str, Any] | None = getattr(options, "parent", None)
     if parent is None or parent["chroot"] is not None:
@@ -123,7 +125,7 @@ def _service(
     The second half of `makeService`: `target` is where log lines go, and `warnings` are shown when
     the reactor runs, with those about the settings. What the signals do is settled here too, but
     takes effect only when the reactor runs. Raises `SettingsError` for what a setting asks for and
-    the machine does not give, such as a port that is taken.
+    the machine does not give, such as a port that is taken. Called by `makeService` alone.
     """
     allow_many_connections()
     wired = compose(
@@ -191,6 +193,7 @@ def _log_target(options: Options) -> Target:
 
     Standard output where twistd stays in the foreground and no file is named, else the file, which
     is ``twistd.log`` where it has no name. Raises `SettingsError` for a file that cannot be opened.
+    Called by `makeService`.
     """
     parent: dict[str, Any] = getattr(options, "parent", None) or {}
     name = parent.get("logfile")
@@ -206,7 +209,8 @@ def _log_target(options: Options) -> Target:
 
 def _line(settings: Settings, target: Target) -> Callable[[LogEvent], str]:
     """Return the function that makes a line of text out of a log event: in words where the log goes
-    to a terminal, as JSON elsewhere, unless `LOG_FORMAT` says ``text`` or ``json``."""
+    to a terminal, as JSON elsewhere, unless `LOG_FORMAT` says ``text`` or ``json``. Called by
+    `_service` once, with the target that the log goes to."""
     terminal = os.isatty(target.fileno())
     if (settings.log_format or ("text" if terminal else "json")) == "json":
         return json_line
@@ -233,7 +237,7 @@ def _handle_signals(
     def crash() -> None:
         """End the process within this event loop iteration: close all records with `end`, write the
         log lines that wait, as far as they are taken, and stop the reactor without its shutdown
-        events."""
+        events. Called by the reactor for a second signal."""
         end()
         writer.finish(STOPPED_READER)
         reactor.crash()

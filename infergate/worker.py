@@ -105,8 +105,9 @@ class EchoWorker:
     model: str
 
     async def answer(self, operation: Operation, ask: Ask, request: Request) -> None:
-        """Answer with what the operation's `echo` makes of the request. Raises `NoBackend` (501)
-        for an operation that has none, such as those that need a real model."""
+        """Answer with what the operation's `echo` makes of the request; `IWorker` says who calls
+        this. Raises `NoBackend` (501) for an operation that has none, such as those that need a
+        real model."""
         if operation.echo is None:
             raise NoBackend
         reply = operation.echo(ask, _stamp(request))
@@ -324,9 +325,10 @@ async def send(
 ) -> None:
     """Answer with a whole reply, as a stream where the client asked for one.
 
-    Both workers end with this, the echo always, the other where the backend did not stream. The
-    head of a stream may have been sent by then, by a keep-alive comment. Returns when the client
-    has taken what is written, or is gone; raises what the operation's `as_stream` does.
+    Called by both workers at their end: by the echo always, by the other where the backend did not
+    stream. The head of a stream may have been sent by then, by a keep-alive comment. Returns None
+    when the client has taken what is written, or is gone; raises what the operation's `as_stream`
+    does.
     """
     if not ask.stream or operation.as_stream is None:
         await request.answer(reply.body, content_type=content_type)
@@ -343,7 +345,8 @@ async def send(
 
 def _write_down(reply: Reply, request: Request) -> None:
     """Put into the request's record what a reply says of itself: its usage and, where the client
-    named no model, its model, cut to `MODEL_NAME` characters."""
+    named no model, its model, cut to `MODEL_NAME` characters. Called by either worker's `answer`,
+    before the reply is sent."""
     record = request.record
     record.usage = reply.usage
     if record.model is None and reply.model is not None:
@@ -351,8 +354,8 @@ def _write_down(reply: Reply, request: Request) -> None:
 
 
 def _stamp(request: Request) -> Stamp:
-    """Return what goes on a reply of this exchange: the request's id, and the time in Unix
-    seconds."""
+    """Return what goes on a reply of this exchange: the request's id, and the time in Unix seconds.
+    Called where a reply is made."""
     return Stamp(request.record.request_id, int(time.time()))
 
 
@@ -368,7 +371,7 @@ def _error_event(operation: Operation, reader: Reader | None, error: GatewayErro
 
 def _query(request: Request) -> str:
     """Return the query of the request's target with its ``?``, or "" where it has none: it goes on
-    to the backend as it came."""
+    to the backend as it came. Called by `BackendWorker.answer`."""
     return request.uri[len(request.path) :].decode("ascii")
 
 

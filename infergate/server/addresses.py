@@ -81,7 +81,8 @@ def client_address(peer: str, forwarded_for: Sequence[bytes] | None, trusted: Ne
 
 
 def _is_trusted(address: IPv4Address | IPv6Address | None, trusted: Networks) -> bool:
-    """Return whether `trusted` holds an address; None is the peer of a Unix socket."""
+    """Return whether `trusted` holds an address; None is the peer of a Unix socket. Called by
+    `client_address` for each hop. Raises nothing."""
     if address is None:
         return UNIX in trusted
     return any(network != UNIX and address in network for network in trusted)
@@ -121,7 +122,7 @@ def _parse_hop(entry: str) -> IPv4Address | IPv6Address | None:
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     """Return the address that `text` is, an IPv4 address in IPv6 form as IPv4; None for any other
-    text."""
+    text. Called wherever an address is read; raises nothing."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -43,7 +43,7 @@ class Body:
     def receive(self, chunk: bytes) -> None:
         """Take a chunk of the body. A chunk that takes it above the limit fails it with
         `BodyTooLarge` for whoever reads it, and nothing is raised here; after a failure chunks are
-        thrown away."""
+        thrown away. Called by `Request.receive`."""
         if self._error is not None:
             return
         data = self._data

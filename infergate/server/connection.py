@@ -113,7 +113,8 @@ knows better what to answer: two sweeps."""
 
 @attrs.frozen
 class EdgeLimits:
-    """Sizes in bytes, times in seconds; see the settings of the same names."""
+    """What holds for each connection of a port: sizes in bytes, times in seconds; see the settings
+    of the same names. Made by `compose`. A `connection_age` of 0 is none."""
 
     framing: Limits
     connections: int = 1000
@@ -258,7 +259,8 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         """Begin: make the outlet and the flow control of the connection, wait for a request, and
-        tell the edge. The first call: the transport is connected, and nothing has come yet."""
+        tell the edge. Called by Twisted first of all: the transport is connected, and nothing has
+        come yet."""
         edge = self.edge
         self._learn_addresses()
         if ITCPTransport.providedBy(self.transport):
@@ -281,7 +283,8 @@ class Connection(Protocol):
 
         While an answer is under way what comes is the next request. It is kept unread, and from
         `PIPELINE_BYTES` on the socket is left alone until the answer is written: then the kernel
-        holds the client up, and nothing grows here.
+        holds the client up, and nothing grows here. Called by the transport, which owns nothing of
+        `data` afterwards.
         """
         if self.phase >= LINGERING:
             return
@@ -322,7 +325,7 @@ class Connection(Protocol):
     def _closed_with_its_request(self) -> bool:
         """Return whether the client's side was closed so soon after its last byte that the client
         waits for its answer. Where much else was to do since that byte, the kernel knows when it
-        came."""
+        came. Called by `readConnectionLost` while a request is under way."""
         if self._now() - self._heard <= PROMPT:
             return True
         gap = silence_before_end(self.transport)
@@ -508,7 +511,8 @@ class Connection(Protocol):
     # Inside.
 
     def _learn_addresses(self) -> None:
-        """Keep where the client is and where it came to; a Unix socket's client is ``unix``."""
+        """Keep where the client is and where it came to; a Unix socket's client is ``unix``. Called
+        when the connection is made, and with the first byte of its first request."""
         # They are kept, since a transport that is lost does not know its own address any more.
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         self.peer = getattr(self._peer, "host", "unix")
@@ -537,7 +541,8 @@ class Connection(Protocol):
     def _conclude_written(self, error: GatewayError | None = None) -> None:
         """Close the record of an answer that was written, if one is on its way: as of when it was,
         or, where it failed with `error`, as of now. The time that a client took to read a good
-        answer is not the gateway's."""
+        answer is not the gateway's. Called by `_look_at_delivery`, when the next request begins,
+        and when the connection is lost."""
         if self._written is None:
             return
         (record, at), self._written = self._written, None
@@ -548,7 +553,8 @@ class Connection(Protocol):
 
     def _time_out(self) -> None:
         """End what is under way with a 504: REQUEST_TIMEOUT has passed, whoever was slow. The error
-        says whether the backend has seen the prompt by then."""
+        says whether the backend has seen the prompt by then. Called by `expired`, in any phase of
+        an exchange."""
         begun = self._request is not None and self._request.record.backend_began is not None
         self._stop(
             GatewayTimeout(
@@ -563,7 +569,8 @@ class Connection(Protocol):
     def _stop(self, error: GatewayError) -> None:
         """End what is under way with `error`, and the connection; that cancels the handler. An
         answer that has begun cannot become another one: it is broken off instead. Where nothing is
-        under way the connection is closed without an answer."""
+        under way the connection is closed without an answer. Called by `make_room`, `shut_down` and
+        `_time_out`."""
         if self._request is not None:
             self._request.refuse(error)
             self._request.break_off()
@@ -579,6 +586,7 @@ class Connection(Protocol):
         A request that is here waits for its turn behind all other connections that have one ready,
         so that a client that pipelines many requests does not keep the others waiting. In a drain,
         or where the client has closed its side, the connection is closed unless a request is here.
+        Called when an answer is written, or taken.
         """
         if self._parser.started:
             self._enter(QUEUED)
@@ -606,7 +614,7 @@ class Connection(Protocol):
 
     def _read_on(self) -> None:
         """Take more from the socket, where reading was held because much had been pipelined and
-        that is less now."""
+        that is less now. Called when an answer or a turn is over."""
         if self._reading_held and self._parser.buffered <= PIPELINE_BYTES:
             self._reading_held = False
             self.transport.resumeProducing()
@@ -615,7 +623,8 @@ class Connection(Protocol):
         """Begin an exchange: the first byte of a request is here, and it is this connection's turn.
 
         All deadlines of the exchange are counted from now, and so is what its record says it took.
-        Leads from IDLE, QUEUED or DELIVERING to HEAD; `_read` follows.
+        Leads from IDLE, QUEUED or DELIVERING to HEAD; `_read` follows. Called by `dataReceived` and
+        `take_turn`.
         """
         if not self._opened:
             # Behind `haproxy:` the transport has the client's own addresses only now, out of the
@@ -679,7 +688,8 @@ class Connection(Protocol):
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what never became a request with `error`, and close. A page of a listed origin may
-        see why, so that its developer does not have to guess."""
+        see why, so that its developer does not have to guess. Called by `_read` for what the parser
+        refuses, and by `expired` and `_stop`."""
         request = self._lone_request()
         origins = {b"origin": self._parser.refused_origins}
         request.extra_fields += self.site.origins.answer_fields(origins, b"")
@@ -691,7 +701,8 @@ class Connection(Protocol):
 
         Where the client may still be sending, `gently` closes our side alone at first, and throws
         away what arrives, for `LINGER` seconds at the most: see there. TLS has no closing of one
-        side. A connection that is closed already stays so.
+        side. A connection that is closed already stays so. Called wherever an exchange or an idle
+        connection ends in good order.
         """
         if self.phase is CLOSED:
             return

@@ -135,6 +135,7 @@ class Edge(Site):
 
         Each event loop iteration serves `SHARE` requests, one of each connection that waits, and
         again: then the sockets are looked at, so that nobody waits for what others have pipelined.
+        Called by a connection when its answer is over.
         """
         self._queue.append(connection)
         if not self._serving:
@@ -199,7 +200,8 @@ class Edge(Site):
             connection.connectionLost(Failure(ConnectionAborted()))
 
     def _check_emptied(self) -> None:
-        """Fire the Deferred of `drain` where none of the connections that it waits for is busy."""
+        """Fire the Deferred of `drain` where none of the connections that it waits for is busy.
+        Called by `drain`, and whenever a connection is closed."""
         if self._emptied is not None and not any(c.busy for c in self._awaited):
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)

@@ -110,7 +110,7 @@ class Flow:
     def drained(self) -> Deferred[None]:
         """Return a Deferred that fires with None when the client has taken enough for more to be
         written, or is gone; it never fails. All who ask during one pause get the same one, and who
-        cancels it cancels it for all: a request has one writer."""
+        cancels it cancels it for all: a request has one writer. Called by `Request.drained`."""
         if not self.paused:
             return succeed(None)
         if self._drained is None:
@@ -150,7 +150,8 @@ class Flow:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Say that the client is not behind any more, and fire the Deferred of `drained`."""
+        """Say that the client is not behind any more, and fire the Deferred of `drained`. Called by
+        `resumeProducing` and `end`."""
         self.paused = False
         drained, self._drained = self._drained, None
         if drained is not None:

@@ -90,7 +90,7 @@ class Origins:
 
     def _allowed(self, fields: Fields, path: bytes) -> bytes | None:
         """Return what to name as the allowed origin, ``*`` or the request's own; None where its
-        page may not read the answer."""
+        page may not read the answer. Called by `answer_fields` and `preflight_fields`."""
         origins = fields.get(b"origin", ())
         if len(origins) != 1 or path in self.closed:
             return None
@@ -118,8 +118,8 @@ def parse_origins(text: str) -> Origins:
 
 def _origin(text: str) -> bytes:
     """Return one origin as browsers write it, in small letters and without the scheme's own port:
-    ``https://Chat.Example:443`` is ``https://chat.example``. Raises `ValueError` for what is
-    none."""
+    ``https://Chat.Example:443`` is ``https://chat.example``. Raises `ValueError` for what is none.
+    Called by `parse_origins` for each."""
     match = _ORIGIN.fullmatch(text.lower())
     if match is None:
         raise ValueError(

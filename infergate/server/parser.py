@@ -128,8 +128,9 @@ _CODINGS = re.compile(rb"%b+(?:[ \t]*,[ \t]*%b+)*" % (_TOKEN, _TOKEN))
 
 @attrs.frozen
 class Limits:
-    """What a request may be, in bytes: its target, its whole head, its body; and how many
-    fields its head may have. The trailers of a chunked body may be what a head may be."""
+    """What a request may be, in bytes: its target, its whole head, its body; and how many fields
+    its head may have. The trailers of a chunked body may be what a head may be. Made by `compose`
+    out of the settings."""
 
     target: int = 8000
     head: int = 16384
@@ -208,7 +209,8 @@ class Parser:
 
     @property
     def started(self) -> bool:
-        """Return whether a byte of the request has arrived; an empty line before it is none."""
+        """Return whether a byte of the request has arrived; an empty line before it is none. Asked
+        by the connection, which begins an exchange by it."""
         return (
             self._step is not Parser._read_head
             or self._data[self._at : self._at + 3] not in _NOTHING
@@ -222,7 +224,7 @@ class Parser:
     def receive(self, data: bytes) -> None:
         """Take what the connection brought, for `next` to give out. Raises nothing, whatever it is;
         a parser that has refused takes nothing more. Where all before it was given out, nothing is
-        copied."""
+        copied. Called by the connection with what comes, in any phase before its last answer."""
         if self._refusal is None:
             self._data = self._data[self._at :] + data if self.buffered else data
             self._at = 0
@@ -298,7 +300,8 @@ class Parser:
         """Return where the field lines end, an empty line included, or an offset beyond the room
         (in bytes) that they have; None where more bytes are needed to tell.
 
-        For a head and for trailers. What was searched before is not searched again.
+        For a head and for trailers. What was searched before is not searched again. Called by
+        `_read_head` and `_read_trailers`. Raises nothing.
         """
         stop = self._at + room
         found = _EMPTY_LINE.search(self._data, self._at + max(0, self._searched - 2), stop)
@@ -407,7 +410,8 @@ class Parser:
 
     def _take(self) -> bytes:
         """Return what has arrived of the body or the chunk, and count it off: all that was
-        received, uncopied, where nothing else is in it."""
+        received, uncopied, where nothing else is in it. Called by `_read_body` and
+        `_read_chunks`."""
         data = self._data[self._at : self._at + self._left]
         self._at += len(data)
         self._left -= len(data)
@@ -420,7 +424,7 @@ def _request_line(raw: bytes, target_room: int) -> tuple[Head, int]:
 
     Raises `NotImplementedMethod` for a method above `MAX_METHOD` bytes, `URITooLong` for a target
     above `target_room`, `HeadersTooLarge` where the line does not end within `raw`, and
-    `BadRequest` for what is no request line.
+    `BadRequest` for what is no request line. Called by `Parser._read_head`.
     """
     line = _LINE.match(raw)
     method, target = (line or _OPEN_LINE.match(raw)).group(1, 2)  # type: ignore[union-attr]
@@ -499,7 +503,7 @@ def _refuse_doubles(fields: dict[bytes, list[bytes]]) -> None:
 def _host(fields: dict[bytes, list[bytes]], *, required: bool) -> bytes | None:
     """Return the value of the one valid ``Host`` (RFC 9112, 3.2), None where there is none and none
     is `required`, as in HTTP/1.0. Raises `BadRequest` for several, for one that is no host, and
-    where there must be one."""
+    where there must be one. Called by `_judge`."""
     hosts = fields.get(b"host", [])
     if len(hosts) == 1:
         if not _is_host(hosts[0]):
@@ -513,8 +517,8 @@ def _host(fields: dict[bytes, list[bytes]], *, required: bool) -> bytes | None:
 @lru_cache(64)
 def _is_host(value: bytes) -> bool:
     """Return whether it is ``gate.example``, ``192.0.2.7:8080`` or ``[2001:db8::1]:8080``; the port
-    may be left out, or empty behind its colon. Kept, since clients call the gateway by few
-    names."""
+    may be left out, or empty behind its colon. Kept, since clients call the gateway by few names.
+    Called for ``Host`` and for the authority of a target. Raises nothing."""
     match = _HOST.fullmatch(value)
     if match is None:
         return False
@@ -531,7 +535,8 @@ def _origin_form(target: bytes, host: bytes | None) -> bytes:
     ``http://gate.example/path?query``, which a server must take too (RFC 9112, 3.2.2).
 
     Raises `BadRequest` for any other form: the authority form is for CONNECT. The authority of the
-    absolute one must be valid and, 3.2, the Host that came with it (None where none did).
+    absolute one must be valid and, 3.2, the Host that came with it (None where none did). Called by
+    `_judge` for a target that does not begin with ``/``, or holds ``#``.
     """
     match = _ABSOLUTE.fullmatch(target)
     if match is None or not _is_host(match[1]):
@@ -547,7 +552,7 @@ def _length(fields: dict[bytes, list[bytes]], modern: bool) -> int | None:
 
     `modern` says that the version is HTTP/1.1. Raises `BadRequest` for a length that is malformed,
     repeated, or beside a ``Transfer-Encoding``, and for the latter in HTTP/1.0; `BodyTooLarge` for
-    more digits than `MAX_LENGTH_DIGITS`; and what `_check_coding` does.
+    more digits than `MAX_LENGTH_DIGITS`; and what `_check_coding` does. Called by `_judge`.
     """
     lengths = fields.get(b"content-length")
     codings = fields.get(b"transfer-encoding")
@@ -571,6 +576,7 @@ def _check_coding(value: bytes) -> None:
 
     Raises `NotImplementedMethod` (501) for ``gzip, chunked``, which is understood and not
     implemented, and `BadRequest` for ``chunked, gzip``, which says nothing of where the body ends.
+    Called by `_length`.
     """
     if value == b"chunked":
         return
@@ -583,7 +589,7 @@ def _check_coding(value: bytes) -> None:
 
 def _options(fields: dict[bytes, list[bytes]]) -> list[bytes]:
     """Return the options of ``Connection`` in lower case, such as ``close``: one list, however many
-    fields it is spread over (RFC 9110, 7.6.1)."""
+    fields it is spread over (RFC 9110, 7.6.1). Called by `_judge`."""
     return _members(b",".join(fields.get(b"connection", ())).lower())
 
 

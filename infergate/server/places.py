@@ -45,7 +45,7 @@ class Places:
     def opened(self, guest: Guest) -> None:
         """Give a new connection a place, or let it in above the limit, where only probes are
         answered. Sets its `above_limit`; may close another one, now or in the next event loop
-        iterations."""
+        iterations. Called by `Edge.opened`."""
         if self._place(guest):
             return
         guest.above_limit = True
@@ -56,19 +56,20 @@ class Places:
 
     def heard(self, guest: Guest) -> None:
         """Note that something has come on a connection above the limit: of these it is the last to
-        make room."""
+        make room. Called by the connection with each chunk."""
         if guest in self._above:
             self._above.move_to_end(guest)
 
     def leaves(self, guest: Guest) -> None:
-        """Note that a connection above the limit has its last answer: it is the first to make
-        room."""
+        """Note that a connection above the limit has its last answer: it is the first to make room.
+        Called by the connection when it closes in good order."""
         if guest in self._above:
             self._above.move_to_end(guest, last=False)
 
     def asks(self, guest: Guest) -> None:
         """Note that a request has begun to come: the connection does not idle any more, and where
-        it was above the limit it gets a place, if there is one."""
+        it was above the limit it gets a place, if there is one. Called by the connection when the
+        first byte of a request is here."""
         self._idle.pop(guest, None)
         if guest.above_limit and guest in self._above and self._place(guest):
             guest.above_limit = False
@@ -76,12 +77,13 @@ class Places:
 
     def idles(self, guest: Guest) -> None:
         """Note that a request has been answered and nothing more has come: the place may be given
-        to another."""
+        to another. Called by the connection when it begins to idle."""
         if guest in self._placed:
             self._idle[guest] = None
 
     def closed(self, guest: Guest) -> None:
-        """Forget a connection that is closed or about to be, whether it had a place or none."""
+        """Forget a connection that is closed or about to be, whether it had a place or none. Called
+        by `Edge.closed`, and by `_place` for the one that makes room."""
         self._placed.discard(guest)
         self._idle.pop(guest, None)
         self._above.pop(guest, None)
@@ -96,7 +98,7 @@ class Places:
 
     def _trim(self) -> None:
         """Close those above the limit that have been silent longest, until no more than the limit
-        are left."""
+        are left. Called by the reactor, two event loop iterations after `opened` found too many."""
         self._trimming = False
         while len(self._above) > self._limit:
             silent, _ = self._above.popitem(last=False)
@@ -104,7 +106,7 @@ class Places:
 
     def _place(self, guest: Guest) -> bool:
         """Give a place to `guest`, and return whether there was one to give. The one that has idled
-        longest is closed for it, where all are taken."""
+        longest is closed for it, where all are taken. Called by `opened` and `asks`."""
         if len(self._placed) >= self._limit:
             if not self._idle:
                 return False

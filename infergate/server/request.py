@@ -343,7 +343,7 @@ class Request(WebRequest):
     def write(self, data: bytes, *, last: bool = False) -> None:
         """Send a part of the body, after `begin`. Empty `data` is left out: as a chunk it would be
         the last. What is known to be the `last` part may go out together with the end that `finish`
-        writes."""
+        writes. Called by a worker, a relay, a pulse or the status feed. Raises nothing."""
         channel = self.channel
         if channel is None or channel.phase >= LINGERING or not data or self.method == b"HEAD":
             return
@@ -441,7 +441,8 @@ class Request(WebRequest):
 
 def _request_id(fields: dict[bytes, list[bytes]]) -> str:
     """Return the id that the client gave its request, in ``X-Request-ID`` or ``request-id``, where
-    it is fit for logs and labels (`_REQUEST_ID`), else a new one."""
+    it is fit for logs and labels (`_REQUEST_ID`), else a new one. Called when a `Request` is
+    made."""
     for name in (b"x-request-id", b"request-id"):
         for value in fields.get(name, ()):
             if _REQUEST_ID.fullmatch(value):
@@ -454,6 +455,7 @@ def _make_ids() -> Iterator[str]:
 
     Random ones, such as `uuid.uuid4` makes (RFC 9562, 5.4), with one system call for 256: three
     hexadecimal digits follow the version, 4, and three follow the variant, here always 8.
+    `_request_id` takes the next one.
     """
     while True:
         digits = os.urandom(4096).hex()
@@ -469,7 +471,7 @@ _date_cache: tuple[int, bytes] = (0, b"")
 
 def _date() -> bytes:
     """Return the value of ``Date`` for an answer that begins now (RFC 9110, 6.6.1), as in ``Sun, 06
-    Nov 1994 08:49:37 GMT``; formatted once a second."""
+    Nov 1994 08:49:37 GMT``; formatted once a second. Called by `Request.begin`."""
     global _date_cache
     now = int(time())
     if _date_cache[0] != now:
