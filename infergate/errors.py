@@ -40,8 +40,13 @@
     ├── ClientGone                  499  there is nobody left to tell
     └── InternalError               500  a fault of the gateway's own
 
-A class knows its status, its code and its outcome in the log; an instance knows
-its message and its headers. Nothing else in the program formats an error.
+A class knows its status, its code and its outcome in the log; an instance knows its message and
+its headers. Nothing else in the program formats an error: whoever finds a fault raises one of
+these, the gateway catches it, and `Request.refuse` makes the answer of it and tells the record.
+
+`code` is for programs, it stands in the answer and in the log line (`model_not_allowed`); `outcome`
+is the coarser word that the log and the metrics count by (`forbidden`); `limit` names the kind of
+limit that refused a request (`tokens`), and is None where none did.
 """
 
 from __future__ import annotations
@@ -69,14 +74,14 @@ _RESPONSES = re.compile(r"/v1/responses(?:/|\Z)")
 
 
 def error_format(setting: str, path: str | None, fields: Mapping[bytes, Sequence[bytes]]) -> str:
-    """The form of an error: ``code``, ``openai`` or ``anthropic``.
+    """Return the form of an error: ``code``, ``openai`` or ``anthropic``. `Request.refuse` asks for
+    each answer that is an error.
 
-    `setting` is ``ERROR_FORMAT``, `path` the request's, None where it has no good one, and
-    `fields` its header fields, their names in small letters. What is at and below
-    ``/v1/messages`` has Anthropic's form whatever the setting. In ``auto`` those that print or
-    look into an error object get one: OpenAI's SDKs and those made by the same generator, which
-    send ``x-stainless-lang``, Vercel's AI SDK, and whoever asks for ``/v1/responses``, since Codex
-    says nothing of itself.
+    `setting` is ``ERROR_FORMAT``, `path` the request's, None where it has no good one, and `fields`
+    its header fields, their names in small letters. What is at and below ``/v1/messages`` has
+    Anthropic's form whatever the setting. In ``auto`` those that print or look into an error object
+    get one: OpenAI's SDKs and those made by the same generator, which send ``x-stainless-lang``,
+    Vercel's AI SDK, and whoever asks for ``/v1/responses``, since Codex says nothing of itself.
     """
     if path is not None and is_anthropic(path):
         return "anthropic"
@@ -91,7 +96,8 @@ def error_format(setting: str, path: str | None, fields: Mapping[bytes, Sequence
 
 
 def is_anthropic(path: str) -> bool:
-    """Whether a path is at or below ``/v1/messages``, where clients speak Anthropic's dialect."""
+    """Return whether a path is at or below ``/v1/messages``, where clients speak Anthropic's
+    dialect."""
     return _MESSAGES.match(path) is not None
 
 
@@ -134,7 +140,20 @@ class GatewayError(Exception):
         return _OPENAI_TYPES.get(self.status, "invalid_request_error")
 
     def body(self, request_id: str, error_format: str) -> bytes:
-        """The JSON body of the answer; `error_format` is ``code``, ``openai`` or ``anthropic``."""
+        """Return the JSON body of the answer; `error_format` is ``code``, ``openai`` or
+        ``anthropic``.
+
+        `Request.refuse` calls it, the one place that turns an error into an answer. In the three
+        forms:
+
+            {"error":"not_found","message":"There is nothing here.","request_id":"3f2a"}
+            {"error":{"message":"...","type":"...","code":"not_found","param":null},"request_id":"3f2a"}
+            {"type":"error","error":{"type":"...","message":"...","code":"not_found"},
+             "request_id":"3f2a"}
+
+        The first has ``param`` with a 400, and with a `detail` of the backend's ``backend_error``;
+        the second has that in place of its own error object.
+        """
         if error_format == "anthropic":
             document = {**self.anthropic(), "request_id": request_id}
         elif error_format == "openai":
@@ -150,27 +169,34 @@ class GatewayError(Exception):
         return msgspec.json.encode(document)
 
     def anthropic(self) -> dict[str, object]:
-        """The object that Anthropic's clients read: the last event of a stream, and, with the
-        request's id, the body of an answer."""
+        """Return the object that Anthropic's clients read: the last event of a stream, and, with
+        the request's id, the body of an answer."""
         default = "api_error" if self.status >= 500 else "invalid_request_error"
         kind = _ANTHROPIC_TYPES.get(self.status, default)
         error = {"type": kind, "message": self.message, "code": self.code}
         return {"type": "error", "error": error}
 
     def event(self) -> bytes:
-        """The last server-sent event of a stream that fails; the object form is the only
-        one that every client understands, so `ERROR_FORMAT` does not change it."""
+        """Return the last server-sent event of a stream that fails, for the dialects that have none
+        of their own; the object form is the only one that every client understands, so
+        `ERROR_FORMAT` does not change it."""
         return b"data: %b\n\n" % msgspec.json.encode({"error": self._openai()})
 
     def _openai(self) -> dict[str, object]:
+        """Return the error object in OpenAI's form, without ``param``."""
         return {"message": self.message, "type": self.kind, "code": self.code}
 
 
 class ClientError(GatewayError):
+    """The request is at fault; the classes below say in which way."""
+
     outcome = "client_error"
 
 
 class BadRequest(ClientError):
+    """What came is no HTTP, or is malformed. Raised by the parser of the client's side; the message
+    is the log's `cause` too."""
+
     status, code = 400, "bad_request"
 
     def __init__(self, message: str | None = None) -> None:
@@ -179,11 +205,14 @@ class BadRequest(ClientError):
 
 
 class InvalidJSON(ClientError):
+    """The body is not JSON, or breaks a limit to it. Raised where a request's body is read."""
+
     status, code = 400, "invalid_json"
 
 
 class InvalidRequest(ClientError):
-    """The schema is broken; `code` names the member, as in ``invalid_messages``."""
+    """The schema is broken; `code` names the member, as in ``invalid_messages``. Raised by the
+    check of an operation, for the first member at fault."""
 
     status, code = 400, "invalid_request"
 
@@ -193,16 +222,23 @@ class InvalidRequest(ClientError):
 
 
 class NotFound(ClientError):
+    """There is no such path, or none that is open, or no such entry in a list. Raised by the
+    gateway."""
+
     status, code = 404, "not_found"
     message = "There is nothing at this path."
 
 
 class MethodNotAllowed(ClientError):
+    """The path has no such method. Made by the gateway, which names those that it has."""
+
     status, code = 405, "method_not_allowed"
     message = "This path does not take this method."
 
 
 class UpgradeNotSupported(ClientError):
+    """The client asks for a WebSocket where there is none. Raised by the gateway."""
+
     status, code = 426, "upgrade_not_supported"
     message = "There is no WebSocket here: send a POST."
 
@@ -211,6 +247,8 @@ class UpgradeNotSupported(ClientError):
 
 
 class RequestTimeout(ClientError):
+    """The client took too long to send its request. Made by the client's connection."""
+
     status, code = 408, "request_timeout"
     message = "The request took too long to arrive."
 
@@ -222,46 +260,69 @@ class RequestTimeout(ClientError):
 
 
 class BodyTooLarge(ClientError):
+    """The body is longer than `MAX_BODY_BYTES`, by what its head declares or by what has come."""
+
     status, code = 413, "body_too_large"
     message = "The request body is larger than MAX_BODY_BYTES allows."
 
 
 class URITooLong(ClientError):
+    """The request target is longer than `MAX_URL_BYTES`. Raised by the parser of the client's
+    side."""
+
     status, code = 414, "uri_too_long"
     message = "The request target is longer than MAX_URL_BYTES allows."
 
 
 class UnsupportedMediaType(ClientError):
+    """The body is declared to be something else than JSON, or to be compressed. Raised by
+    `api.mediatype`."""
+
     status, code = 415, "unsupported_media_type"
     message = "The body must be application/json in UTF-8, without a content coding."
 
 
 class NoBackend(ClientError):
+    """Only a backend could do this, and there is none. Raised by the `EchoWorker`."""
+
     status, code = 501, "no_backend"
     message = "There is no backend, and the echo cannot do this: set BACKEND_URL."
 
 
 class ExpectationFailed(ClientError):
+    """The head has an ``Expect`` that is not understood (RFC 9110, 10.1.1). Raised by the
+    parser."""
+
     status, code = 417, "expectation_failed"
     message = "The only expectation understood is 100-continue."
 
 
 class HeadersTooLarge(ClientError):
+    """The head has too many bytes or too many fields. Raised by the parser."""
+
     status, code = 431, "headers_too_large"
     message = "The request head is larger than MAX_HEADER_BYTES or MAX_HEADERS allows."
 
 
 class NotImplementedMethod(ClientError):
+    """No path here has this method, or no body this transfer coding (RFC 9112, 6.1). Raised by the
+    parser."""
+
     status, code = 501, "not_implemented"
     message = "The method or the transfer coding is not implemented."
 
 
 class VersionNotSupported(ClientError):
+    """The request is of another version of HTTP. Raised by the parser."""
+
     status, code = 505, "http_version_not_supported"
     message = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
 
 
 class Unauthorized(GatewayError):
+    """There are no credentials, or wrong ones. Raised by `access.auth` and `access.jwts`; it says
+    nothing of what is wrong with a key."""
+
     status, code, outcome = 401, "unauthorized", "unauthorized"
     message = "A valid key or token is needed."
 
@@ -298,13 +359,13 @@ class RateLimited(_RetryLater):
 
 
 class TokenLimited(RateLimited):
-    """A budget of tokens is used up."""
+    """A budget of tokens is used up. Raised by admission."""
 
     code, limit = "token_limit_exceeded", "tokens"
 
 
 class ConcurrencyLimited(RateLimited):
-    """As many requests of the caller are under way as may be."""
+    """As many requests of the caller are under way as may be. Raised by admission."""
 
     code, limit = "concurrency_limit_exceeded", "concurrent"
 
@@ -316,36 +377,51 @@ class Forbidden(GatewayError):
 
 
 class ModelNotAllowed(Forbidden):
+    """The option ``models=`` of the caller's key has no pattern for the model. Raised by
+    admission."""
+
     code = "model_not_allowed"
 
 
 class RouteNotAllowed(Forbidden):
+    """The option ``routes=`` of the caller's key leaves the operation out. Raised by admission."""
+
     code = "route_not_allowed"
 
 
 class AddressNotAllowed(Forbidden):
+    """The option ``from=`` of the caller's key leaves its address out. Raised by admission."""
+
     code = "address_not_allowed"
     message = "The option from= of this key does not allow this address."
 
 
 class ShuttingDown(_RetryLater):
+    """The request came in a drain, or was not begun at the backend when the drain ended. The client
+    may ask again, elsewhere or after the restart: it pays nothing twice."""
+
     status, code, outcome = 503, "shutting_down", "shutdown"
     message = "The gateway is shutting down."
 
 
 class Overloaded(_RetryLater):
+    """There are more connections than may be. Raised by the gateway for one above the limit, and
+    made by a connection that gives up its place."""
+
     status, code, outcome = 503, "overloaded", "overloaded"
     message = "The gateway has as many connections as MAX_CONNECTIONS allows."
 
 
 class TooManyUnderWay(Overloaded):
-    """As many requests are at the backend as `MAX_CONCURRENT_REQUESTS` allows."""
+    """As many requests are at the backend as `MAX_CONCURRENT_REQUESTS` allows. Raised by
+    admission."""
 
     limit = "max_concurrent"
 
 
 class LimitsUnavailable(_RetryLater):
-    """The limits are counted in `SHARED_STATE`, which is away, and nobody is to be let in then."""
+    """The limits are counted in `SHARED_STATE`, which is away, and nobody is to be let in then.
+    Raised by `access.shared`."""
 
     status, code, outcome = 503, "limits_unavailable", "overloaded"
     message = "The limits cannot be asked now."
@@ -353,7 +429,8 @@ class LimitsUnavailable(_RetryLater):
 
 class BackendRejected(GatewayError):
     """The backend refused the request as the client's fault: its status, its message, its
-    ``Retry-After``, and its error object as ``backend_error``."""
+    ``Retry-After``, and its error object as ``backend_error``. Made by `api.refusals`, raised by
+    `acceptance` and the relay."""
 
     code = "backend_rejected"
 
@@ -364,8 +441,11 @@ class BackendRejected(GatewayError):
 
 
 class BackendFailure(GatewayError):
-    """`prompt_sent` says whether the backend may have begun to work on the prompt: then
-    ``x-should-retry: false`` keeps the OpenAI SDKs from paying for it again."""
+    """The backend is at fault. Never raised itself.
+
+    `prompt_sent` says whether the backend may have begun to work on the prompt: then
+    ``x-should-retry: false`` keeps the OpenAI SDKs from paying for it again.
+    """
 
     def __init__(
         self,
@@ -381,11 +461,15 @@ class BackendFailure(GatewayError):
         self.prompt_sent, self.cause, self.detail = prompt_sent, cause, detail
 
     def invite_retry(self) -> None:
-        """There was no prompt in it: asking again costs nothing."""
+        """Let the client try again: there was no prompt in the request, and asking again costs
+        nothing. The worker calls it for the list of models."""
         self.headers = [field for field in self.headers if field[0] != b"x-should-retry"]
 
 
 class BackendError(BackendFailure):
+    """What the backend answered is no answer: it is broken, or has a status that says so. Made by
+    `api.refusals` and `backend.causes`."""
+
     status, code, outcome = 502, "backend_error", "backend_error"
     message = "The backend gave no valid answer."
 
@@ -399,11 +483,18 @@ class BrokenReply(BackendError):
 
 
 class BackendUnavailable(BackendFailure):
+    """There was no answer: no connection, or one that was closed without a byte of a response. Made
+    by `backend.causes`, and raised by `Call.head`, which is tried again where nothing was sent."""
+
     status, code, outcome = 502, "backend_unavailable", "backend_unavailable"
     message = "The backend cannot be reached."
 
 
 class GatewayTimeout(BackendFailure):
+    """A time limit has passed while the backend was waited for; `cause` is its setting. Made by
+    `backend.causes`, and by the client's connection for `REQUEST_TIMEOUT`, whoever was slow then.
+    """
+
     status, code, outcome = 504, "gateway_timeout", "timeout"
     message = "The backend took too long to answer."
 
@@ -417,13 +508,17 @@ class CutByShutdown(BackendFailure):
 
 
 class ClientGone(GatewayError):
-    """Never answered: the client left, or takes nothing of what is ready for it."""
+    """Never answered: the client left, or takes nothing of what is ready for it. Made when its
+    connection is lost, for the record and for whoever still reads the request's body."""
 
     status, code, outcome = 499, "client_disconnected", "client_disconnected"
     message = "The client left before it was answered."
 
 
 class InternalError(GatewayError):
+    """A handler has failed in a way that nobody foresaw. Made by the gateway and by the request,
+    which log the traceback first."""
+
     status, code, outcome = 500, "internal_error", "internal_error"
     message = "The gateway failed; the request id finds the reason in its log."
 
@@ -431,11 +526,12 @@ class InternalError(GatewayError):
 def release(error: BaseException) -> None:
     """Let go of what the frames behind `error`, and behind what led to it, still hold.
 
-    Whoever has dealt with an error calls this, after it was logged. A failed coroutine's traceback,
-    Twisted's `Failure` and the exception hold one another, so that a prompt or a reply in a local
-    variable of one of those frames, or of one that called them, would stay in memory until the
-    next full garbage collection, which hardly ever comes. Frames that still run keep what they
-    have; the traceback is taken off the error, so that these end with their call.
+    Whoever has dealt with an error calls this, after it was logged: the gateway when the exchange
+    has ended, and `Call.head` before another try. A failed coroutine's traceback, Twisted's
+    `Failure` and the exception hold one another, so that a prompt or a reply in a local variable of
+    one of those frames, or of one that called them, would stay in memory until the next full
+    garbage collection, which hardly ever comes. Frames that still run keep what they have; the
+    traceback is taken off the error, so that these end with their call. Raises nothing.
     """
     link: BaseException | None = error
     while link is not None:

@@ -34,6 +34,7 @@ from infergate.api.strictjson import (
 from infergate.errors import BrokenReply
 
 NULL = Raw(b"null")
+"""What a member that is absent is taken for: most backends and clients send null for one."""
 
 MAX_PARSED = 16_000_000
 """Values, arrays or objects of a reply: three times what 64 MiB of embeddings have. The parser goes

@@ -33,6 +33,7 @@ ENDS = frozenset({"response.completed", "response.incomplete"})
 """The events that end a stream well."""
 
 FAILURES = frozenset({"response.failed", "error"})
+"""The events in which the backend says that it has failed; nothing counts after one."""
 
 _EMPTY = Raw(b'""')
 _QUOTE = ord('"')

@@ -49,6 +49,7 @@ MAX_ITEMS = 4096
 """Items of a response and parts of these that become events: more than any model makes."""
 
 COUNT_PATH = "/v1/responses/input_tokens"
+"""The route that only counts the tokens of a request, and makes none."""
 
 _INPUT = m.Member("input", "invalid_input", m.filled_string_or_array, required=True)
 _MAX = m.Member("max_output_tokens", "invalid_max_tokens", m.tokens)

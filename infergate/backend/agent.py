@@ -1,4 +1,9 @@
-"""The one origin behind the gateway: a pool of connections to it, and an agent over that."""
+"""The one origin behind the gateway: a pool of connections to it, and an agent over that.
+
+An origin is scheme, host and port of a URL; an agent is what Twisted calls an object whose
+`request` sends a request and fires with its response (`IAgent`). The idle connections of keep-alive
+are the pool's, which closes each after `IDLE_CONNECTION` seconds.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,7 @@ IDLE_CONNECTION = 2.0
 one that was just closed fails and must not be sent again."""
 
 POOLED_CONNECTIONS = 1024
+"""Idle connections that are kept at the most; one more is closed."""
 
 SETTLING = 0.25
 """Seconds that a connection must have stayed open after a body of no declared length, as a stream
@@ -48,10 +54,11 @@ class Pool:
         self._settling: OrderedDict[Connection, float] = OrderedDict()
 
     def take(self) -> Connection | None:
-        """A connection to write a request to now, or None where a new one is needed.
+        """Take out a connection to write a request to now, and return it; None where a new one is
+        needed. Called by `OriginAgent` when it has a request to write.
 
-        One on which something has come since its last response is dropped: that would be taken
-        for the next response, or is the end of the connection.
+        One on which something has come since its last response is dropped: that would be taken for
+        the next response, or is the end of the connection.
         """
         self._settle()
         while self._idle:
@@ -63,7 +70,11 @@ class Pool:
 
     def put(self, connection: Connection) -> None:
         """Keep an idle connection for `IDLE_CONNECTION`, to be given out again at once, or where it
-        may be about to close after `SETTLING`."""
+        may be about to close after `SETTLING`.
+
+        The connection calls this when its exchange is over. Where the pool is full it is closed
+        instead.
+        """
         if len(self._idle) + len(self._settling) == POOLED_CONNECTIONS:
             connection.abort()
             return
@@ -77,17 +88,23 @@ class Pool:
             self._deadlines.watch(self)
 
     def remove(self, connection: Connection) -> None:
-        """Forget a connection that is gone, whether it was idle or not."""
+        """Forget a connection that is gone, whether it was idle or not; called by each connection
+        once."""
         self._idle.pop(connection, None)
         self._settling.pop(connection, None)
 
     def close(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection. Called once, at the end of the process; those with an
+        exchange on them are not the pool's."""
         for connection in (*self._idle, *self._settling):
             connection.abort()
 
     def expired(self) -> None:
-        """Close the connections that have idled too long; the sweep of deadlines calls this."""
+        """Close the connections that have idled too long; the sweep of deadlines calls this.
+
+        The next deadline is that of the connection that has idled longest; there is none once the
+        pool is empty.
+        """
         self._settle()
         now = self._deadlines.now()
         for connection in [one for one, until in self._idle.items() if until <= now]:
@@ -99,7 +116,8 @@ class Pool:
             self._deadlines.forget(self)
 
     def _settle(self) -> None:
-        """Let those be given out that have stayed open for `SETTLING`."""
+        """Let those be given out that have stayed open for `SETTLING`: move them to the idle ones,
+        for as long as they would be kept had they been there all along."""
         now = self._deadlines.now()
         while self._settling:
             connection, settled = next(iter(self._settling.items()))
@@ -114,8 +132,9 @@ class OriginAgent:
     """An agent for the origin of `url`, over one pool; Twisted's own parses each request's URL and
     makes an endpoint for it.
 
-    Where `reactor` was given to `reactor.epoll.shorten`, a request that is made in a crowded event
-    loop iteration is written at the end of that iteration, with the others of its kind.
+    `endpoint` is how to connect, `OriginClient` calls `request`. Where `reactor` was given to
+    `reactor.epoll.shorten`, a request that is made in a crowded event loop iteration is written at
+    the end of that iteration, with the others of its kind.
     """
 
     def __init__(
@@ -144,10 +163,10 @@ class OriginAgent:
     ) -> Deferred[Any]:
         """Send a request for an absolute `uri` of the origin, which must be ASCII and good.
 
-        Fires with the response once its head is here. Errors: those of the endpoint where
-        nothing was sent, those of `Connection.request`, and `BackendError` for a compressed
-        response. Cancelling before the request is written keeps it from the backend, and later
-        closes its connection.
+        Fires with the `Response` once its head is here, its body still to come. Fails with the
+        errors of the endpoint where nothing was sent, with those of `Connection.request`, and with
+        `BrokenReply` for a compressed response. Cancelling before the request is written keeps it
+        from the backend, and later closes its connection.
         """
         target = uri.removeprefix(self._origin)
         message = Message(method, target, self._host, headers or Headers(), bodyProducer)
@@ -162,8 +181,9 @@ class OriginAgent:
         return end_of_iteration.addCallback(lambda _: self._write(message))
 
     def _write(self, message: Message) -> Deferred[Any]:
-        """Write a request to an idle connection or a new one. The connection is chosen in the same
-        instant, so that nothing can come on it between the look and the request."""
+        """Write a request to an idle connection or a new one, and return what fires with the
+        response. The connection is chosen in the same instant, so that nothing can come on it
+        between the look and the request."""
         connection = self.pool.take()
         if connection is not None:
             return connection.request(message).addCallback(_not_coded)
@@ -172,8 +192,9 @@ class OriginAgent:
 
 
 def _not_coded(response: Response) -> Response:
-    """Refuse a response with a content coding, which nobody asked for: the gateway reads what it
-    passes on, and a small one can be huge once it is decoded."""
+    """Return the response, or refuse it with `BrokenReply` and close its connection where it has a
+    content coding such as gzip. Nobody asked for one: the gateway reads what it passes on, and a
+    small one can be huge once it is decoded."""
     if response.coded:
         response.loseConnection()
         raise BrokenReply("The backend sent a compressed answer, which was not asked for.")

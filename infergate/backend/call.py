@@ -1,4 +1,9 @@
-"""One exchange with the backend: its phases and its deadlines."""
+"""One exchange with the backend: its phases and its deadlines.
+
+A `Call` is what the worker holds of a request to the backend. It waits for the response's head,
+reads the body, watches how long each of these takes and writes down in the request's record when
+what has come. The bytes on the wire are `connection`'s, what is sent is `client`'s.
+"""
 
 from __future__ import annotations
 
@@ -61,10 +66,12 @@ NEW, ASKING, ANSWERED, READING, ENDING, OVER = Phase
 class Call:
     """One exchange with the backend, on behalf of the request of `record`.
 
-    A worker calls `head`, again where nothing was sent; then `read` or `read_all`, or `discard`.
-    `read` hands over each chunk as it comes, and its bytes are the collector's, which calls
-    `touch`. Beside that a call is the push producer of the client's connection: while that holds
-    a stream up, the backend is not read.
+    A worker has `Backend.send` call `head`, which does so again where nothing was sent; then it
+    calls `read` or `read_all`, or `discard`. `read` hands over each chunk as it comes, and its
+    bytes are the collector's, which calls `touch`. Beside that a call is the push producer of the
+    client's connection: while that holds a stream up, the backend is not read.
+
+    `well` asks whether the backend is well, where there is a route to ask; it never fails.
 
     ========  =======================================  =============================  ============
     phase     deadline                                 when it passes                 next
@@ -84,8 +91,8 @@ class Call:
     over      none                                                                    asking again
     ========  =======================================  =============================  ============
 
-    `total`, from the first byte of the client's request, bounds asking, answered and reading.
-    What a deadline raises is `GatewayTimeout`.
+    `total`, from the first byte of the client's request, bounds asking, answered and reading. What
+    a deadline raises is `GatewayTimeout`.
     """
 
     def __init__(
@@ -121,10 +128,10 @@ class Call:
     # For the worker.
 
     async def head(self, attempt: Callable[[], Deferred[Any]]) -> Response:
-        """The response to one attempt of treq's, once its head is here. All attempts of a call
-        together have the time of one.
+        """Return the response to one attempt of treq's, once its head is here. All attempts of a
+        call together have the time of one. Called by `Backend.send`; `attempt` sends the request.
 
-        Errors: `BackendUnavailable` where there was no answer, with `prompt_sent` false where
+        Raises `BackendUnavailable` where there was no answer, with `prompt_sent` false where
         nothing can have reached the backend; `BackendError` where the answer is broken, or
         compressed; `GatewayTimeout`; whatever `attempt` raises of its own.
         """
@@ -159,10 +166,12 @@ class Call:
         return self._response
 
     async def read(self, collector: Callable[[bytes], None]) -> None:
-        """Hand each chunk of the body to `collector` as it comes, until its end or `finish`.
+        """Hand each chunk of the body to `collector` as it comes; return at its end, or after
+        `finish`.
 
-        Errors: what `collector` raises, which ends the exchange; `BackendError` where the body is
-        broken or cut short; `GatewayTimeout`. Cancelling closes the connection.
+        Called once, after `head`, by the relay or by `read_all`. Raises what `collector` raises,
+        which ends the exchange; `BackendError` where the body is broken or cut short;
+        `GatewayTimeout`. Cancelling closes the connection.
         """
         response = self._response
         assert response is not None
@@ -178,12 +187,16 @@ class Call:
                 self._record.backend_ended = self._now()
 
     async def read_all(self, limit: int) -> bytes:
-        """The whole body; `BackendError` where it is over `limit` bytes, else as `read`."""
+        """Return the whole body of at most `limit` bytes, which is the caller's from then on.
+
+        Raises `BrokenReply` where it is longer, else as `read`. Called for plain replies, refusals
+        and documents.
+        """
         # BytesIO gives out what it holds without a copy.
         body = BytesIO()
 
         def keep(chunk: bytes) -> None:
-            """Called with each chunk. Raises `BrokenReply` above the limit."""
+            """Add a chunk to the body. Raises `BrokenReply` above the limit."""
             body.write(chunk)
             if body.tell() > limit:
                 raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
@@ -197,7 +210,8 @@ class Call:
 
     def refuse_longer(self, limit: int) -> None:
         """Raise `BrokenReply` where the head declares a body of more than `limit` bytes, of which
-        none is then read."""
+        none is then read: the exchange is discarded. Called after `head`, by `read_all` and by the
+        relay."""
         assert self._response is not None
         length = self._response.length
         # An unknown length is not an int.
@@ -207,23 +221,28 @@ class Call:
 
     @property
     def framed(self) -> bool:
-        """Whether the body says where it ends. One that does not ends where the connection does,
-        be it whole or not, and `collect` takes that for the right end."""
+        """Whether the body says where it ends. One that does not ends where the connection does, be
+        it whole or not, and `collect` takes that for the right end. The relay asks it of a stream.
+        """
         assert self._response is not None
         return self._response.framed
 
     def touch(self, *, begun: bool = True) -> None:
-        """A chunk has come: the idle deadline starts anew. The deadline itself is moved only when
-        it passes, so that a chunk costs no more than this. `begun` is false for as long as a
-        stream has brought nothing but comments."""
+        """Note that a chunk has come: the idle deadline starts anew. Called by the collector of
+        `read`.
+
+        The deadline itself is moved only when it passes, so that a chunk costs no more than this.
+        `begun` is false for as long as a stream has brought nothing but comments.
+        """
         self.heard = self._now()
         if begun and self._phase is ANSWERED:
             self._record.answer_began = self.heard
             self._enter(READING)
 
     def finish(self) -> None:
-        """All that matters has come: `read` returns now, and the body ends in its own time, so
-        that its connection can be used again."""
+        """End the reading: all that matters has come. `read` returns now, and the body ends in its
+        own time, so that its connection can be used again. Called by the relay after the last
+        event; does nothing where nobody reads."""
         if self._done is None:
             return
         if self._held:
@@ -232,7 +251,8 @@ class Call:
         self._stop_reading(ENDING)
 
     def discard(self) -> None:
-        """Give the exchange up: close the connection, whatever of the response has come."""
+        """Give the exchange up: close the connection, whatever of the response has come. Called by
+        who has no use for the body, such as one of a refusal; may be called again."""
         self._enter(OVER)
         if self._response is not None:
             self._response.loseConnection()
@@ -240,8 +260,8 @@ class Call:
     # For the client's connection.
 
     def pauseProducing(self) -> None:
-        """The client does not keep up: read no more of the backend. Called by the client's
-        connection, in any phase."""
+        """Read no more of the backend, since the client does not keep up. Called by the client's
+        connection (`server.flow`), in any phase."""
         self._held = True
         if self._phase is READING:
             self._move_deadline()
@@ -249,7 +269,8 @@ class Call:
             self._response.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The client takes bytes again: read on; the backend has all of its idle time before it."""
+        """Read on, since the client takes bytes again; the backend has all of its idle time before
+        it."""
         self._held = False
         self.heard = self._now()
         if self._phase is READING:
@@ -262,7 +283,11 @@ class Call:
     # For the sweep of deadlines.
 
     def expired(self) -> None:
-        """The deadline has passed, as it was when it was set last."""
+        """Act as the table says where the deadline has passed; called by `Deadlines`.
+
+        A chunk that came since has only been noted in `heard`: then the deadline is moved, and that
+        is all.
+        """
         self._move_deadline()
         now = self._now()
         if self.deadline > now:
@@ -275,13 +300,18 @@ class Call:
 
     @property
     def _patient(self) -> bool:
-        """Whether the answer may take for as long as the backend is well."""
+        """Whether the answer may take for as long as the backend is well: there is no `response`
+        limit, and nothing of the answer has come yet."""
         waiting = self._phase in (ASKING, ANSWERED)
         return waiting and self._timeouts.response is None
 
     def _told(self, well: bool, asked: float) -> None:
-        """The backend has said how it is, or has not answered. Another sign of life since it was
-        asked is worth as much."""
+        """Wait on, or give up: the backend has said how it is (`well`), or has not answered.
+
+        Called when the question of `expired` is answered, which was put at the time `asked`.
+        Another sign of life since then is worth as much as a good answer. Does nothing where the
+        exchange went on meanwhile.
+        """
         if not self._patient:
             return
         if well or self.heard > asked:
@@ -291,7 +321,8 @@ class Call:
             self._give_up()
 
     def _give_up(self) -> None:
-        """The time is up: whoever waits is told so, and the connection is closed."""
+        """End the exchange because its time is up: whoever waits gets a `GatewayTimeout` that names
+        the setting, and the connection is closed."""
         phase = self._phase
         self._passed = "STREAM_IDLE_TIMEOUT" if phase is READING else "BACKEND_TIMEOUT"
         if self._now() >= self._end:
@@ -307,7 +338,7 @@ class Call:
     # The phases.
 
     def _enter(self, phase: Phase) -> None:
-        """The one place that changes the phase."""
+        """Change the phase, and watch its deadline; the one place that does."""
         self._phase = phase
         if phase is OVER:
             self.deadline = NEVER
@@ -331,7 +362,7 @@ class Call:
         self.deadline = due if due < self._end else self._end
 
     def _stop_reading(self, phase: Phase, error: BaseException | None = None) -> None:
-        """`read` returns or raises now."""
+        """Have `read` return now, or raise `error`, and enter `phase`."""
         done = self._done
         assert done is not None
         self._enter(phase)
@@ -341,7 +372,8 @@ class Call:
             done.errback(error)
 
     def _ended(self, result: Any) -> None:
-        """The body has ended, or its connection; `collect` says how."""
+        """Note that the body has ended, or its connection; called by treq's `collect`, whose
+        `result` is a `Failure` where it was cut short or the collector has raised."""
         if self._done is None or self._done.called:
             self._enter(OVER)
         elif isinstance(result, Failure):

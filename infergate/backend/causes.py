@@ -1,7 +1,15 @@
 """What the gateway calls a failure of the backend's, and why it came, in words for an operator.
 
-`error` in the log line says that it was so (`backend_unavailable`), `cause` says why. The words
-are those of the operating system, of OpenSSL, or our own; never the backend's.
+`error` in the log line says that it was so (`backend_unavailable`), `cause` says why. The words are
+those of the operating system, of OpenSSL, or our own; never the backend's:
+
+    BACKEND_CONNECT_TIMEOUT                                  no connection in time
+    connection refused                                       nobody listens there
+    certificate verify failed: self-signed certificate       TLS
+    connection reset before an answer                        the request may have been read
+    answer cut short                                         its head, or more, was here
+
+The functions return errors and words; their callers raise. None of them raises anything itself.
 """
 
 from __future__ import annotations
@@ -24,10 +32,12 @@ from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
 from infergate.reactor.certificates import verify_fault
 
 UNVERIFIED = "certificate verify failed"
+"""OpenSSL's words for a certificate that it does not trust; such a cause begins with them."""
 
 
 def late_error(setting: str, *, prompt_sent: bool = True) -> GatewayTimeout:
-    """The error of a deadline; the setting that it belongs to is the cause."""
+    """Return the error of a deadline, for the caller to raise; the setting that it belongs to, such
+    as ``BACKEND_TIMEOUT``, is its cause. `prompt_sent` is that of `BackendFailure`."""
     message = f"The backend took too long: {setting} has passed."
     error = GatewayTimeout(message, prompt_sent=prompt_sent)
     error.cause = setting
@@ -35,8 +45,12 @@ def late_error(setting: str, *, prompt_sent: bool = True) -> GatewayTimeout:
 
 
 def name_error(error: BaseException) -> BaseException:
-    """What the gateway calls an error of Twisted's client or of `Endpoint`; any other error is
-    itself, be it of the gateway's own or a fault of it."""
+    """Return what the gateway calls an error of Twisted's client or of `Endpoint`: a
+    `GatewayTimeout`, `BackendUnavailable` or `BackendError`.
+
+    Any other error is returned itself, be it of the gateway's own or a fault of it. Called by
+    `Call`, and by `infergate check`.
+    """
     if isinstance(error, (TCPTimedOutError, TimeoutError)):
         return late_error("BACKEND_CONNECT_TIMEOUT", prompt_sent=False)
     cause = cause_of(error)
@@ -51,7 +65,8 @@ def name_error(error: BaseException) -> BaseException:
 
 
 def cause_of(error: BaseException) -> str | None:
-    """The cause of an error of `Endpoint.connect` or of a request; None for any other."""
+    """Return the cause of an error of `Endpoint.connect` or of a request, such as ``connection
+    refused``; None for any other."""
     if isinstance(error, DNSLookupError):
         late = "took too long" in str(error)
         return "the name lookup took too long" if late else "unknown host name"
@@ -69,7 +84,11 @@ def cause_of(error: BaseException) -> str | None:
 
 
 def handshake_fault(reason: BaseException | None, connection: Any) -> str:
-    """Why a TLS handshake failed; `connection` is OpenSSL's."""
+    """Return why a TLS handshake failed, such as ``TLS handshake failed: wrong version number``.
+
+    `reason` is what the connection was lost with, `connection` is OpenSSL's. Called by the
+    endpoint, whose `ConnectError` has these words.
+    """
     if isinstance(reason, VerificationError):
         return f"{UNVERIFIED}: it is for another host name"
     if not isinstance(reason, SSL.Error):

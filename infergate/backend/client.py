@@ -28,15 +28,16 @@ USER_AGENT = b"infergate/" + __version__.encode("ascii")
 @attrs.define(eq=False, repr=False)
 class Backend:
     """Sends requests to the API at `base`, a URL with no ``/`` at its end, through the agent of its
-    origin. `retries` counts further tries after a connection that failed before one
-    byte of the request was out; `api_key` goes along as a bearer token; `well` asks whether the
-    backend is well, for calls with no limit to how long the answer may take to begin.
+    origin. `retries` counts further tries after a connection that failed before one byte of the
+    request was out; `api_key` goes along as a bearer token; `well` asks whether the backend is
+    well, for calls with no limit to how long the answer may take to begin.
 
     A path under ``/v1/`` is below the base, any other below the base without its own ``/v1``: of
     ``http://host/v1`` and of ``http://host/api/v4`` ``/v1/models`` is ``/v1/models`` and
     ``/api/v4/models``, ``/health`` is ``/health`` and ``/api/v4/health``.
 
-    A worker calls `call` once for each request of a client, then `send` with it.
+    A worker calls `call` once for each request of a client, then `send` with it; so do the probes
+    of `health` and what fetches a key set.
     """
 
     _agent: OriginAgent
@@ -57,7 +58,8 @@ class Backend:
             self._fixed[b"Authorization"] = [b"Bearer " + self._api_key.encode("utf-8")]
 
     def call(self, record: Record) -> Call:
-        """A new exchange on behalf of the request of `record`."""
+        """Return a new exchange on behalf of the request of `record`, which gets the times of its
+        phases."""
         return Call(self._deadlines, self._timeouts, record, self._well)
 
     async def send(
@@ -68,10 +70,12 @@ class Backend:
         headers: dict[bytes, list[bytes]],
         body: bytes | None,
     ) -> Response:
-        """Send a request for `path`; the response, its body still to come.
+        """Send a request for `path`, and return the response, its body still to come: the caller
+        reads it with `call`, or discards it.
 
-        The names of `headers` are capitalized (`X-Request-Id`), and no value holds a line feed.
-        Errors: those of `Call.head`.
+        The names of `headers` are capitalized (`X-Request-Id`), and no value holds a line feed. The
+        body is let go once it is written. A request is sent again only where not a byte of it can
+        have reached the backend. Raises what `Call.head` does.
         """
         below_base = path.startswith("/v1/")
         url = self._base + path[3:] if below_base else self._base.removesuffix("/v1") + path
@@ -81,7 +85,8 @@ class Backend:
         del body
 
         def attempt() -> Deferred[Any]:
-            """One try: treq's Deferred, which fires with its own wrapping of a `Response`."""
+            """Start one try, and return treq's Deferred, which fires with its own wrapping of a
+            `Response`."""
             return self._client.request(method, url, headers=Fields(fields), data=producer)
 
         for tries_left in range(self._retries, -1, -1):
@@ -111,7 +116,7 @@ class OriginClient(HTTPClient):
         self, method: str, url: str, *, headers: Fields, data: IBodyProducer | None
     ) -> Deferred[Any]:
         """Send a request for an absolute `url` of the origin, in ASCII; fires with treq's wrapping
-        of the `Response`. Errors: those of the agent."""
+        of the `Response`. Fails as `OriginAgent.request` does. Called by `Backend.send`."""
         answered = self._origin.request(method.encode("ascii"), url.encode("ascii"), headers, data)
         return answered.addCallback(_Response, self._cookiejar)
 
@@ -123,14 +128,16 @@ _WRITTEN: Deferred[None] = succeed(None)
 @implementer(IBodyProducer)
 class Body:
     """A request's body that is whole: written at once, and then let go. treq's own producer would
-    take a cooperative task for it."""
+    take a cooperative task for it. Made by `Backend.send`, written by `Message.whole`."""
 
     def __init__(self, body: bytes) -> None:
         self.length = len(body)
         self._body = body
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write the body, all of it at once, and let it go."""
+        """Write the body, all of it at once, and let it go; the Deferred has fired already. Called
+        by `Message.whole` once there is a connection, so that a try without one leaves the body to
+        the next."""
         consumer.write(self._body)
         self._body = b""
         return _WRITTEN

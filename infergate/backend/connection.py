@@ -1,7 +1,11 @@
 """One connection to the origin: a request out, its response in, and then the next.
 
-Twisted's own, `HTTP11ClientProtocol`, takes a response apart line by line, hands each chunk
-through eleven calls, and stops and starts reading around each body: a fifth of a request's time.
+Twisted's own, `HTTP11ClientProtocol`, takes a response apart line by line, hands each chunk through
+eleven calls, and stops and starts reading around each body: a fifth of a request's time.
+
+A `Message` is the request in bytes, a `Response` what its sender gets, a `Connection` the protocol
+between socket and these two. The bytes that come in are read by a `parser.Reader`, one for each
+response.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ class _Done(Failure):
     `ResponseDone`, for which Twisted looks up the names of all the exception's classes."""
 
     def check(self, *errorTypes: Any) -> Any:
+        """Return `ResponseDone` where that is among the types, without a look at class names."""
         return ResponseDone if ResponseDone in errorTypes else super().check(*errorTypes)  # type: ignore[no-untyped-call]
 
 
@@ -73,8 +78,9 @@ class Message:
         self._head = b"".join(lines)
 
     def whole(self) -> bytes:
-        """Head and body as one string of bytes: of two small writes the second would wait for the
-        acknowledgement of the first (RFC 896)."""
+        """Return head and body as one string of bytes: of two small writes the second would wait
+        for the acknowledgement of the first (RFC 896). Called once, by the connection, whose outlet
+        owns the bytes from then on; the body's producer has let go of its own."""
         if self._body is None:
             return self._head
         out: Any = BytesIO()
@@ -124,7 +130,11 @@ class Response:
 
     def deliverBody(self, protocol: IProtocol) -> None:
         """Hand the body to `protocol`: what has come at once, the rest as it comes, then its
-        `connectionLost` with `ResponseDone`, `PotentialDataLoss` or `ResponseFailed`."""
+        `connectionLost` with `ResponseDone`, `PotentialDataLoss` or `ResponseFailed`.
+
+        treq's `collect` calls this, for `Call.read`. `PotentialDataLoss` is the end of a body that
+        declared no length, which may be whole or cut short.
+        """
         transport: Any = self
         protocol.makeConnection(transport)
         reason = self._reason
@@ -145,14 +155,15 @@ class Response:
         return self._protocol is not None
 
     def receive(self, chunk: bytes) -> None:
-        """A chunk of the body has come."""
+        """Take a chunk of the body: hand it to the protocol that reads it, or keep it until there
+        is one."""
         if self._protocol is None:
             self._early += chunk
         else:
             self._protocol.dataReceived(chunk)
 
     def end(self, reason: Failure) -> None:
-        """Nothing more will come. The connection may belong to another exchange by now."""
+        """End the body with `reason`. The connection may belong to another exchange by now."""
         self._connection = None
         self._reason = reason
         protocol, self._protocol = self._protocol, None
@@ -183,9 +194,12 @@ class Connection(Protocol):
     """One connection to the origin, idle or with one exchange on it.
 
     The agent calls `request` on a new connection or one that it took from the pool. `released` is
-    called with the connection when its exchange is over and it may be used again, before anybody
-    is told of the end, so that whoever is told can use it at once. `lost` is called once, when
-    the connection is gone.
+    called with the connection when its exchange is over and it may be used again, before anybody is
+    told of the end, so that whoever is told can use it at once. `lost` is called once, when the
+    connection is gone. Both are the pool's.
+
+    Nothing that the backend sends makes a method raise: a broken response fails what `request`
+    returned, or ends the body with `ResponseFailed`, and closes the connection.
     """
 
     transport: Any
@@ -211,10 +225,11 @@ class Connection(Protocol):
     # For the agent and the pool.
 
     def request(self, request: Message) -> Deferred[Any]:
-        """Send `request`; fires with the response when its head is here.
+        """Send `request`; fires with the `Response` when its head is here. Called by the agent, on
+        an idle connection.
 
-        Errors: `ResponseNeverReceived` where not a byte of a response came, or where it was
-        cancelled, which closes the connection; else `ResponseFailed`.
+        Fails with `ResponseNeverReceived` where not a byte of a response came, or where it was
+        cancelled, which closes the connection; else with `ResponseFailed`.
         """
         self._request = request
         self._reader = Reader()
@@ -224,13 +239,14 @@ class Connection(Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether it is open and nothing has come since the last response, not even to the
-        kernel."""
+        """Whether it is open and nothing has come since the last response, not even to the kernel.
+        The pool asks before it gives an idle connection out."""
         return not (self._closed or self._readable.poll(0))
 
     def abort(self) -> None:
         """Close it now. An orderly close waits until all of the request is out: for ever, with a
-        backend that has answered, or hangs, and does not read the rest."""
+        backend that has answered, or hangs, and does not read the rest. `connectionLost` follows in
+        a later event loop iteration."""
         self._closed = True
         cast(ITCPTransport, self.transport).abortConnection()
 
@@ -250,7 +266,7 @@ class Connection(Protocol):
     # For the transport.
 
     def connectionMade(self) -> None:
-        """The connection is there, and the TLS handshake over."""
+        """Begin, now that the connection is there and the TLS handshake over."""
         if isinstance(self.transport, TCPConnection):
             # The endpoint's wrapper has done its work: the socket hands what it reads to this
             # object itself.
@@ -260,7 +276,11 @@ class Connection(Protocol):
         self._readable.register(self.transport.fileno(), select.POLLIN)
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand `data` to the reader, and what it brings of the body to the response."""
+        """Hand `data` to the reader, and what it brings of the body to the response.
+
+        What comes unasked, on an idle connection or after the exchange was given up, closes the
+        connection.
+        """
         request, reader = self._request, self._reader
         if request is None or self._closed:
             # Nothing was asked, or the exchange was given up.
@@ -280,8 +300,8 @@ class Connection(Protocol):
             self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The backend has closed the connection, or this side has: end the exchange on it, if there
-        is one. Only an orderly close can be the end of a body that has no other."""
+        """End the exchange under way, if there is one: the backend has closed the connection, or
+        this side has. Only an orderly close can be the end of a body that has no other."""
         self._closed = True
         self._lost(self)
         response, reader = self._response, self._reader
@@ -300,7 +320,9 @@ class Connection(Protocol):
     # The exchange.
 
     def _begin(self, request: Message, head: Head, chunk: bytes) -> None:
-        """The head is here, and `chunk` of the body with it."""
+        """Make the response, now that its head is here, and give it to whoever awaits it; `chunk`
+        is what came of the body with the head. Where nobody reads the body at once, reading is
+        paused."""
         response = self._response = Response(self, request, head)
         response.receive(chunk)
         awaited, self._awaited = self._awaited, None
@@ -312,8 +334,8 @@ class Connection(Protocol):
             self.pause()
 
     def _finish(self, response: Response) -> None:
-        """The response is whole, or broken: end the exchange, and release the connection or close
-        it."""
+        """End the exchange, whose response is whole or broken, and release the connection to the
+        pool or close it."""
         reader = self._reader
         reason = _DONE if reader.fault is None else Failure(ResponseFailed([_fault(reader)]))
         reusable = self._reusable()
@@ -328,11 +350,11 @@ class Connection(Protocol):
         response.end(reason)
 
     def _reusable(self) -> bool:
-        """Whether another request may follow the one that was answered just now.
+        """Return whether another request may follow the one that was answered just now.
 
         The backend must be known to have read the last one. One that refuses a request early may
-        never read the rest of its body, nor then what follows on the connection. So only a 2xx to
-        a body says that it was read, and only once the kernel holds nothing of it any more.
+        never read the rest of its body, nor then what follows on the connection. So only a 2xx to a
+        body says that it was read, and only once the kernel holds nothing of it any more.
         """
         request, head, reader = self._request, self._reader.head, self._reader
         assert request is not None
@@ -342,20 +364,20 @@ class Connection(Protocol):
         return (request.bodiless or 200 <= head.status < 300) and self._outlet.empty
 
     def _fail(self, error: Exception) -> None:
-        """There will be no response."""
+        """Fail with `error` whoever awaits a response: there will be none."""
         self._request = None
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.errback(error)
 
     def _cancelled(self, awaited: Deferred[Any]) -> None:
-        """Nobody waits for the response any more: close the connection, so that the backend stops
-        working on it."""
+        """Close the connection, so that the backend stops working on the request: nobody waits for
+        the response any more. The Deferred fails with `ResponseNeverReceived`."""
         self._awaited = None
         awaited.errback(ResponseNeverReceived([Failure(CancelledError())]))
         self.abort()
 
 
 def _fault(reader: Reader) -> Failure:
-    """What is wrong with a response, as `ResponseFailed` takes it."""
+    """Return what is wrong with a response, as `ResponseFailed` takes it."""
     return Failure(Broken(reader.fault))

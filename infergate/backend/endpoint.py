@@ -1,4 +1,9 @@
-"""How to connect to a server by its URL: over TCP, with TLS for ``https``, within a time limit."""
+"""How to connect to a server by its URL: over TCP, with TLS for ``https``, within a time limit.
+
+An endpoint is Twisted's word for a place to connect to, whose `connect` makes a connection and
+fires with the protocol on it (`IStreamClientEndpoint`). `backend_endpoint` makes one for the
+backend, and for every other HTTP server that the settings name.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +44,14 @@ SOCKET_BASE = "http://localhost/v1"
 
 
 def api_base(url: str) -> str:
-    """The base of the API at the URL of a server, or at ``unix:/path`` of a socket."""
+    """Return the base of the API at the URL of a server, or at ``unix:/path`` of a socket, whose
+    URL is `SOCKET_BASE`."""
     return SOCKET_BASE if url.startswith("unix:") else url
 
 
 def host_and_port(url: str) -> tuple[str, int]:
-    """The server of an HTTP URL."""
+    """Return the host and the port of an HTTP URL, the port of its scheme where it names none; of
+    ``http://[::1]:8080/v1`` these are ``::1`` and 8080. Called by `infergate check`."""
     uri = URI.fromBytes(url.encode("ascii"))
     return uri.host.decode("ascii").strip("[]"), uri.port
 
@@ -52,11 +59,11 @@ def host_and_port(url: str) -> tuple[str, int]:
 def backend_endpoint(
     url: str, reactor: object, connect_timeout: float, trust: Any = None
 ) -> IStreamClientEndpoint:
-    """The endpoint for an HTTP URL or the path of a Unix socket, ``unix:/path``.
+    """Return the endpoint for an HTTP URL or the path of a Unix socket, ``unix:/path``.
 
     `connect_timeout` is in seconds; `trust` holds the authorities for ``https`` (a trust root of
-    Twisted's), None the system's. Raises `ValueError` for a host name that TLS cannot check a
-    certificate for.
+    Twisted's), None the system's. Nothing is connected yet. Raises `ValueError` for a host name
+    that TLS cannot check a certificate for.
     """
     if url.startswith("unix:"):
         path = url.removeprefix("unix:")
@@ -96,12 +103,13 @@ class Endpoint:
     clock: Any
 
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
-        """Connect a protocol of `factory`; fires with it."""
+        """Connect a protocol of `factory`; fires with it. Called by `OriginAgent`, by the probe of
+        `health` and by `infergate check`; fails as the class says."""
         connecting = self.stream.connect(factory) if self.tls is None else self._secured(factory)
         return _unless_cancelled(connecting.addTimeout(self.seconds, self.clock, _too_late))
 
     def _secured(self, factory: IProtocolFactory) -> Deferred[Any]:
-        """Connect `factory` behind TLS; fires when the handshake is over."""
+        """Connect `factory` behind TLS; fires with its protocol when the handshake is over."""
         shaking = Factory.forProtocol(lambda: _Handshake(factory))
         shaking.noisy = False
         connecting: Deferred[Any] = wrapClientTLS(self.tls, self.stream, self.clock).connect(
@@ -111,8 +119,8 @@ class Endpoint:
 
 
 def _unless_cancelled(attempt: Deferred[Any]) -> Deferred[Any]:
-    """The outcome of `attempt`, or `CancelledError` where this is cancelled, whatever the attempt
-    calls it: a name lookup, for one, says that it has failed, and would be tried again."""
+    """Return the outcome of `attempt`, or `CancelledError` where this is cancelled, whatever the
+    attempt calls it: a name lookup, for one, says that it has failed, and would be tried again."""
 
     def cancel(outcome: Deferred[Any]) -> None:
         outcome.errback(CancelledError())
@@ -128,8 +136,9 @@ def _unless_cancelled(attempt: Deferred[Any]) -> Deferred[Any]:
 
 
 def _too_late(failure: Any, _: float) -> Failure:
-    """What an attempt that was cancelled for its time limit fails with. One that was still within
-    the name lookup says something else than that it was cancelled."""
+    """Return what an attempt that was cancelled for its time limit fails with: `TimeoutError`, or
+    where it was still within the name lookup, which calls its own cancelling something else,
+    `DNSLookupError`. Called by Twisted's `addTimeout`."""
     if failure.check(ConnectingCancelledError):
         return Failure(TimeoutError())
     return Failure(DNSLookupError("the name lookup took too long"))
@@ -149,7 +158,8 @@ class _Handshake(Protocol):
         self.over: Deferred[IProtocol] = Deferred(self._cancelled)
 
     def handshakeCompleted(self) -> None:
-        """Called by the TLS transport once the certificate was checked and both sides agreed."""
+        """Make way for the protocol that was asked for; called by the TLS transport once the
+        certificate was checked and both sides agreed."""
         transport: Any = self.transport
         protocol = cast(IProtocol, self._factory.buildProtocol(transport.getPeer()))
         # The TLS transport hands what it reads to the protocol that it names.
@@ -158,14 +168,14 @@ class _Handshake(Protocol):
         self.over.callback(protocol)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection has ended; within the handshake that is its failure."""
+        """Fail with why the handshake failed, where the connection has ended within it."""
         if not self.over.called:
             transport: Any = self.transport
             fault = handshake_fault(reason.value, transport.getHandle())
             self.over.errback(ConnectError(string=fault))
 
     def _cancelled(self, over: Deferred[IProtocol]) -> None:
-        """Nobody waits for the handshake any more."""
+        """Close the connection: nobody waits for the handshake any more."""
         transport: Any = self.transport
         over.errback(ConnectingCancelledError(transport.getPeer()))
         transport.abortConnection()

@@ -9,6 +9,10 @@
 
 A backend without a health route is ALIVE where it takes a connection. Who asks while a question is
 under way waits for its answer, and who asks within `PROBE_INTERVAL` of one gets that.
+
+Those who ask are the route ``/readyz``, the scrape of the metrics, and each `Call` that waits long
+for its answer to begin. A probe is a function that asks the backend once: `health_route` and
+`connection` make one.
 """
 
 from __future__ import annotations
@@ -53,7 +57,7 @@ class Health:
     """How the backend is by `probe`, which is asked at most once in `PROBE_INTERVAL`.
 
     `ask` may be called at any time, by any number of callers; the probe bounds how long they wait.
-    `heard` is called with each new answer: whether it is a good one.
+    `heard` is called with each new answer: whether it is a good one, WELL or ALIVE.
     """
 
     _probe: Callable[[], Awaitable[State]]
@@ -64,8 +68,11 @@ class Health:
     _waiting: list[Deferred[State]] = attrs.field(factory=list, init=False)
 
     def ask(self) -> Deferred[State]:
-        """The last answer while it is fresh, else that of one probe, for all who ask meanwhile.
-        Never fails."""
+        """Fire with the last answer while it is fresh, else with that of one probe, for all who ask
+        meanwhile.
+
+        Never fails: a probe that raises says AWAY. Cancelling gives up the wait, and not the probe.
+        """
         if self._deadlines.now() - self._asked < PROBE_INTERVAL:
             return succeed(self._last)
         # One for each who waits: a client that leaves cancels its own and not the probe.
@@ -76,11 +83,12 @@ class Health:
         return answer
 
     def well(self) -> Deferred[bool]:
-        """Whether the backend's health route says that it is well. Never fails."""
+        """Fire with whether the backend's health route says that it is well (WELL). Never fails.
+        Each `Call` whose answer takes long asks."""
         return self.ask().addCallback(lambda state: state is State.WELL)
 
     async def _ask(self) -> None:
-        """Ask the probe, and tell all who wait."""
+        """Ask the probe, and tell all who wait, and `heard`."""
         try:
             self._last = await self._probe()
         except Exception:
@@ -96,9 +104,11 @@ class Health:
 def health_route(
     backend: Backend, path: str, deadlines: Deadlines
 ) -> Callable[[], Awaitable[State]]:
-    """A probe that asks the backend's health route; raises what `Backend.send` does."""
+    """Return a probe that asks the backend's health route at `path`, with a GET over a connection
+    of its own; it raises what `Backend.send` does."""
 
     async def probe() -> State:
+        """Return what the status of the answer says; its body is not read."""
         call = backend.call(Record(deadlines.now(), client="", request_id=""))
         response = await backend.send(call, "GET", path, {b"Connection": [b"close"]}, None)
         call.discard()
@@ -113,9 +123,11 @@ def health_route(
 
 
 def connection(endpoint: IStreamClientEndpoint) -> Callable[[], Awaitable[State]]:
-    """A probe that asks for a connection, and closes it at once; raises what the endpoint does."""
+    """Return a probe that asks `endpoint` for a connection, and closes it at once; it raises what
+    the endpoint does."""
 
     async def probe() -> State:
+        """Return ALIVE once there is a connection."""
         factory = Factory.forProtocol(Protocol)
         factory.noisy = False
         connected: Any = await endpoint.connect(factory)

@@ -47,7 +47,8 @@ _Fields = dict[bytes, list[bytes]]
 
 
 class Broken(ValueError):
-    """What came is no response; says why."""
+    """What came is no response; says why, in words that quote nothing of it. What is raised in this
+    module becomes the `Reader.fault`; of that the connection makes one for `ResponseFailed`."""
 
 
 class Head(Struct, frozen=True):
@@ -67,7 +68,12 @@ class Head(Struct, frozen=True):
 
 
 def parse_head(lines: bytes) -> Head:
-    """The head of a response out of all of its lines, the empty one included; raises `Broken`."""
+    """Return the head of a response out of all of its lines, the empty one included; raises
+    `Broken`.
+
+    ``b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n"`` is a head of status 200 and length 2.
+    Called by `Reader`, once for each response and each interim one before it.
+    """
     line = _STATUS_LINE.match(lines)
     if line is None:
         raise Broken("its status line is malformed")
@@ -87,7 +93,8 @@ def parse_head(lines: bytes) -> Head:
 
 
 def _chunked(fields: _Fields) -> bool:
-    """Whether the body is in chunks; `Broken` for any other coding, since none was asked for."""
+    """Return whether the body is in chunks; raises `Broken` for any other coding, since none was
+    asked for."""
     codings = fields.get(b"transfer-encoding")
     if codings is None:
         return False
@@ -97,7 +104,8 @@ def _chunked(fields: _Fields) -> bool:
 
 
 def _length(fields: _Fields) -> int | None:
-    """The declared length, None where there is none; `Broken` for one that makes no sense."""
+    """Return the declared length in bytes, None where there is none; raises `Broken` for one that
+    makes no sense."""
     values = fields.get(b"content-length")
     if values is None:
         return None
@@ -110,7 +118,8 @@ def _length(fields: _Fields) -> int | None:
 
 
 def _keep_alive(minor: int, fields: _Fields, *, bodiless: bool) -> bool:
-    """Whether the connection may be used again."""
+    """Return whether the connection may be used again after this response; `bodiless` where its
+    status says that it has no body."""
     coded, sized = b"transfer-encoding" in fields, b"content-length" in fields
     # Chunks beside a length, or from HTTP/1.0, are how responses are smuggled (RFC 9112, 6.1);
     # and nobody knows what follows a response that announces a body it may not have.
@@ -152,7 +161,8 @@ class Reader:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """What `data` brings of the body. Never raises: see `over` and `fault`."""
+        """Read `data`, and return what it brings of the body, chunks without their framing; ``b""``
+        for a part of the head. Never raises: see `over` and `fault`."""
         try:
             return self._step(self, data)
         except Broken as error:
@@ -160,8 +170,8 @@ class Reader:
             return b""
 
     def close(self) -> bool:
-        """The connection has ended; whether the body was to end with it. Else it was cut short,
-        which is a `fault`."""
+        """Note that the connection has ended, and return whether the body was to end with it. Else
+        it was cut short, which is a `fault`."""
         self.over = True
         if self._step is Reader._read_rest:
             return True
@@ -169,8 +179,9 @@ class Reader:
         return False
 
     def _read_head(self, data: bytes) -> bytes:
-        """Up to an empty line, which may have begun with what came before. Interim responses
-        (1xx) are passed over."""
+        """Read up to an empty line, which may have begun with what came before, and return what
+        follows of the body. Interim responses (1xx) are passed over. Raises `Broken`, as every step
+        may."""
         self.started = True
         lines = self._lines
         start = max(len(lines) - 2, 0)
@@ -197,7 +208,8 @@ class Reader:
             raise Broken("its head is too large")
 
     def _begin_body(self, head: Head) -> bytes:
-        """The head is whole: read on as it says, with what came behind it."""
+        """Set the step that reads the body, as the head says, and read what came behind the head
+        with it."""
         rest, self._lines = bytes(self._lines), bytearray()
         self.head = head
         if head.chunked:
@@ -210,11 +222,11 @@ class Reader:
         return self._step(self, rest)
 
     def _read_rest(self, data: bytes) -> bytes:
-        """A body that ends where the connection does."""
+        """Return all of `data`: the body ends where the connection does."""
         return data
 
     def _read_sized(self, data: bytes) -> bytes:
-        """A body of a known length."""
+        """Return what `data` brings of a body of a known length; what follows it is `excess`."""
         left = self._left = self._left - len(data)
         if left <= 0:
             self.over = True
@@ -224,7 +236,8 @@ class Reader:
         return data
 
     def _read_chunks(self, data: bytes) -> bytes:
-        """A body in chunks. Nearly every read of a stream is one of them, whole."""
+        """Return what `data` brings of a body in chunks. Nearly every read of a stream is one of
+        them, whole."""
         if not self._left and not self._held and (line := _WHOLE_CHUNKS.get(len(data))):
             chunk = data.removeprefix(line).removesuffix(b"\r\n")
             if len(line) + len(chunk) + 2 == len(data):
@@ -232,7 +245,7 @@ class Reader:
         return self._read_many_chunks(data)
 
     def _read_many_chunks(self, data: bytes) -> bytes:
-        """The same where `data` holds many, or a part of one.
+        """Return the same where `data` holds many chunks, or a part of one.
 
         Each turn of the loop reads a chunk's size line, unless `left` says that the last chunk is
         still under way, then its data, then its CRLF. `5\\r\\nhel` gives `hel` and leaves 4: `lo`
@@ -265,8 +278,12 @@ class Reader:
         return b"".join(chunks)
 
     def _read_size_line(self, data: bytes, at: int) -> int:
-        """A size line that is written in another way, is not whole, or is the last. Bytes of the
-        chunk's data with the CRLF behind it; 0 where none can be read now."""
+        """Read a size line that is written in another way than most, is not whole, or is the last.
+
+        Returns the bytes of the chunk's data with the CRLF behind it; 0 where none can be read now:
+        the line is kept for the next read, or was the last, or is malformed, which ends the
+        reading.
+        """
         line = _SIZE_LINE.match(data, at)
         if line is None or line.end() - at > MAX_SIZE_LINE:
             if b"\n" in data[at:] or len(data) - at > MAX_SIZE_LINE:
@@ -284,7 +301,8 @@ class Reader:
         return 0
 
     def _read_trailers(self, data: bytes) -> bytes:
-        """The fields after the last chunk, up to an empty line; nobody reads them."""
+        """Read the fields after the last chunk, up to an empty line; nobody reads them further.
+        Returns ``b""``, as there is no more of the body."""
         data = self._held + data
         end = data.find(b"\r\n\r\n", 0, MAX_TRAILERS) + 4
         if end >= 4:
@@ -297,6 +315,6 @@ class Reader:
         return b""
 
     def _break(self, fault: str) -> None:
-        """Nothing more is read, and this is why."""
+        """Read nothing more, and say with `fault` why."""
         self.over = True
         self.fault = fault

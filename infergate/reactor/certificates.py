@@ -1,4 +1,8 @@
-"""Why OpenSSL did not accept a certificate: in its own words, which pyOpenSSL does not give out."""
+"""Why OpenSSL did not accept a certificate: in its own words, which pyOpenSSL does not give out.
+
+pyOpenSSL says ``certificate verify failed`` and no more; whether the certificate has expired, is
+signed by itself or comes from an unknown authority is what an operator has to know.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,13 @@ comes of them."""
 
 
 def verify_fault(connection: Any) -> str | None:
-    """What was wrong with the certificate that the other side of a TLS connection showed, such as
-    ``self-signed certificate``; None where nothing was, or where this pyOpenSSL does not say."""
+    """Return what was wrong with the certificate that the other side of a TLS connection showed,
+    such as ``self-signed certificate``; None where nothing was, or where this pyOpenSSL does not
+    say.
+
+    `connection` is an `OpenSSL.SSL.Connection` whose handshake has failed. Called by
+    `backend.causes`; raises nothing.
+    """
     try:
         lib = SSL._lib  # type: ignore[attr-defined]
         result = lib.SSL_get_verify_result(connection._ssl)

@@ -30,6 +30,7 @@ FAR = 1.0
 """Seconds that a deadline is away where it need not be looked at in each sweep."""
 
 NEVER = float("inf")
+"""A deadline that does not pass."""
 
 
 class Watched(Protocol):
@@ -63,23 +64,30 @@ class Deadlines:
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
+        """Return how many are watched, for the tests that nothing is left behind."""
         return len(self._near | self._far)
 
     def watch(self, one: Watched) -> None:
+        """Look at the deadline of `one` from now on: in each sweep, until it turns out to be far
+        away.
+
+        Called again it makes sure that one which was far away is looked at in each sweep.
+        """
         self._near.add(one)
         if self._timer is None:
             self._timer = self.clock.callLater(RESOLUTION, self._sweep)
 
     def forget(self, one: Watched) -> None:
+        """Look at the deadline of `one` no more; raises nothing where it was not watched."""
         self._near.discard(one)
         self._far.discard(one)
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Call in the next event loop iteration, between two looks at the sockets."""
+        """Call `call` in the next event loop iteration, between two looks at the sockets."""
         self.clock.callLater(0, call)
 
     def _sweep(self) -> None:
-        """The first step: note the time, and let the reactor read what has arrived by now."""
+        """Do the first step: note the time, and let the reactor read what has arrived by now."""
         now = self.now()
         if now - self._far_looked_at >= FAR:
             self._sort(now)
@@ -89,7 +97,8 @@ class Deadlines:
             self._next_sweep()
 
     def _expire(self, now: float) -> None:
-        """The second step: what is still due at `now` has expired."""
+        """Do the second step: what is still due at `now` has expired. What `expired` raises goes to
+        the reactor, which logs it, and the next sweep comes all the same."""
         try:
             for one in [one for one in self._near if one.deadline <= now]:
                 # One that expired before it in this loop may have ended or moved it.
@@ -107,6 +116,7 @@ class Deadlines:
         self._far = watched - self._near
 
     def _next_sweep(self) -> None:
+        """Set the timer of the next sweep, or none where nothing is watched."""
         watching = self._near or self._far
         self._timer = self.clock.callLater(RESOLUTION, self._sweep) if watching else None
 
@@ -116,8 +126,8 @@ def use_monotonic_clock(reactor: Any) -> None:
     set back or forward.
 
     Twisted's reactors go by `time.time`: set back by an hour, no deadline passes for an hour; set
-    forward, all pass at once. `makeService` calls this before anything is scheduled, since a timer
-    keeps the clock that it was made with.
+    forward, all pass at once. `makeService` and `infergate check` call this before anything is
+    scheduled, since a timer keeps the clock that it was made with. A test's clock is left alone.
     """
     if isinstance(reactor, ReactorBase):
         reactor.seconds = time.monotonic

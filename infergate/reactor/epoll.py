@@ -47,6 +47,9 @@ class Iteration:
         self._selectables = reactor._selectables
 
     def __call__(self, timeout: float | None) -> None:
+        """Wait for events for at most `timeout` seconds (None: for as long as it takes), deal with
+        each of them, then make the calls in `at_end`. Raises nothing that a socket's methods or
+        these calls raise."""
         selectables = self._selectables
         events = self._poll(-1 if timeout is None else timeout, len(selectables))
         self.crowded = len(events) >= CROWD
@@ -65,7 +68,8 @@ class Iteration:
             self._end()
 
     def _read(self, selectable: Any) -> None:
-        """What Twisted's `_doReadOrWrite` does for an event that only says EPOLLIN."""
+        """Do what Twisted's `_doReadOrWrite` does for an event that only says EPOLLIN: have the
+        socket read, and disconnect it where that says why it is to end, or raises."""
         try:
             why = selectable.doRead()
         except BaseException as error:
@@ -76,6 +80,7 @@ class Iteration:
             log.callWithLogger(selectable, disconnect, selectable, why, True)
 
     def _end(self) -> None:
+        """Make the calls that waited for the end of the iteration; what one raises is logged."""
         calls, self.at_end = self.at_end, []
         for call in calls:
             try:
@@ -92,6 +97,7 @@ def shorten(reactor: Any) -> None:
 
 
 def iteration_of(reactor: Any) -> Iteration | None:
-    """The quicker iteration of a reactor that has one."""
+    """Return the quicker iteration of a reactor that has one, else None: then whoever asks does at
+    once what could wait. `reactor` may be anything, a test's clock or None among it."""
     iteration = getattr(reactor, "doIteration", None)
     return iteration if isinstance(iteration, Iteration) else None

@@ -13,8 +13,9 @@ TWISTED_INTERNALS = {Headers: ("_rawHeaders",)}
 
 
 class Fields(Headers):
-    """Fields whose names are capitalized as Twisted has them (`X-Request-Id`) and whose values
-    hold no line feed; the maker answers for both. `fields` belongs to this object from then on."""
+    """Fields whose names are capitalized as Twisted has them (`X-Request-Id`) and whose values hold
+    no line feed; the maker, `Backend.send`, answers for both. `fields` belongs to this object from
+    then on."""
 
     __slots__ = ()
 
@@ -23,5 +24,6 @@ class Fields(Headers):
 
 
 def raw_fields(headers: Headers) -> dict[bytes, list[bytes]]:
-    """All fields as they stand, names capitalized; to be read, not changed."""
+    """Return all fields as they stand, names capitalized; to be read, not changed. The backend's
+    connection calls it to write the head of a request."""
     return headers._rawHeaders

@@ -1,4 +1,9 @@
-"""Long work in slices: nobody else is served within one, everybody between two."""
+"""Long work in slices: nobody else is served within one, everybody between two.
+
+Work is a generator whose steps are short, such as those of `api.steps`; what it returns is the
+result. A slice is as many of its steps as fit into `SLICE` seconds. So a prompt of ten megabytes is
+checked while the streams of others go on.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +20,21 @@ T = TypeVar("T")
 
 
 def in_slices(work: Generator[object, None, T], clock: IReactorTime) -> Deferred[T]:
-    """What `work` returns, each step of which is short.
+    """Run `work`, each step of which is short, and fire with what it returns.
 
     The first slice is worked off at once, each further one in an event loop iteration of its own.
     Fires at once where one slice is enough. Fails with what `work` raises; cancelling stops it.
+    Called with large requests and replies, and with all metrics at a scrape.
     """
     cancelled = False
 
     def cancel(_: Deferred[T]) -> None:
+        """Have no further step follow; the generator is not closed."""
         nonlocal cancelled
         cancelled = True
 
     def step() -> None:
+        """Work off one slice, and schedule the next one or say that all is done."""
         if cancelled:
             return
         began = clock.seconds()
@@ -47,7 +55,8 @@ def in_slices(work: Generator[object, None, T], clock: IReactorTime) -> Deferred
 
 
 def gathered(work: Iterator[T]) -> Generator[None, None, list[T]]:
-    """All that `work` yields, as work that returns it."""
+    """Return all that `work` yields, as work that returns it: a step for each thing. For
+    `in_slices`."""
     done = []
     for one in work:
         done.append(one)

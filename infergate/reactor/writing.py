@@ -42,9 +42,10 @@ class Outlet:
 
     @property
     def empty(self) -> bool:
-        """Nothing waits to be sent, and the other side's kernel has taken all that was.
+        """Whether nothing waits to be sent, and the other side's kernel has taken all that was.
 
         What waits within TLS is not known; while it does, this side's kernel has its buffer full.
+        True also where the system cannot tell.
         """
         try:
             unsent = fcntl.ioctl(self._transport.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
@@ -94,6 +95,8 @@ class SocketOutlet(Outlet):
         return not held and super().empty
 
     def write(self, data: bytes) -> None:
+        """Send `data` with what waits for the end of the iteration before it, as much of it as the
+        socket takes now; give the rest to the transport."""
         if self._batch:
             data, self._batch = self._batch + data, b""
         transport = self._transport
@@ -118,12 +121,14 @@ class SocketOutlet(Outlet):
         self._batch += data
 
     def flush(self) -> None:
+        """Send now what waits for the end of the iteration; the iteration calls this too."""
         if self._batch:
             self.write(b"")
 
 
 def outlet(transport: Any) -> Outlet:
-    """The quickest way to write to `transport`."""
+    """Return the quickest way to write to `transport`: a `SocketOutlet` for plain TCP, else an
+    `Outlet`. The connections of both sides call it when they are made."""
     if isinstance(transport, Connection) and not transport.TLS:
         return SocketOutlet(transport)
     return Outlet(transport)
