@@ -170,7 +170,8 @@ class Admission:
         record.at_end(lambda _: self._places.leave(account.bucket))
 
     def under_way(self, account: Account) -> int:
-        """Return how many places the account has taken now, for ``GET /v1/usage``."""
+        """Return how many places the account has taken now, for ``GET /v1/usage``. Called by the
+        gateway; raises nothing."""
         return self._places.taken(account.bucket)
 
     async def look(self, account: Account) -> Verdict:
@@ -217,7 +218,7 @@ class Admission:
         """Raise the error of a verdict that refuses: `RateLimited` or `TokenLimited`, in words that
         name the limit as it was written and when the caller may come back. Returns where the
         verdict does not refuse. Of several budgets that are used up the message names the one whose
-        window ends last."""
+        window ends last. Called by `admit` and `_identify`."""
         if verdict.refused_by is None:
             return
         after = verdict.retry_after
@@ -235,7 +236,7 @@ class Admission:
         """Return the sentence with which a refusal ends, on when to come back: in seconds for a
         wait of up to `LONG_WAIT`, else as a time in UTC, which a person can plan by. `retry_after`
         are the whole seconds of the ``Retry-After`` header field, `exactly` the same before they
-        were rounded."""
+        were rounded. Called by `_refuse`."""
         if retry_after <= LONG_WAIT:
             return f"Come back in {retry_after} s."
         # A window ends at a whole second, but for what the difference of two floats is off.
@@ -254,7 +255,7 @@ def allows_address(policy: Policy, address: str) -> bool:
     """Return whether a caller of this policy may come from `address`: one of the networks of its
     option ``from=`` holds it, or it has no such option. A client without an address, as over a Unix
     socket, is in no network, and so refused where there is a list. Called by `Admission.admit` for
-    each request."""
+    each request. Raises nothing."""
     if policy.sources is None:
         return True
     parsed = _parsed(address)
@@ -269,7 +270,8 @@ def allows_address(policy: Policy, address: str) -> bool:
 @lru_cache(4096)
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:
     """Return `address` without its IPv6 zone (``fe80::1%eth0``) as a value of `ipaddress`, None
-    where it is no address. Kept in a cache, since the clients of a team come again and again."""
+    where it is no address. Kept in a cache, since the clients of a team come again and again.
+    Called by `allows_address`."""
     try:
         return ip_address(address.partition("%")[0])
     except ValueError:
@@ -278,7 +280,9 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
 
 def _tell(request: Request, verdict: Verdict) -> None:
     """Add to every later answer of `request` the header fields ``x-ratelimit-*`` of a verdict:
-    those of the rate and those of the token budget with least left, each where there is one."""
+    those of the rate and those of the token budget with least left, each where there is one. Called
+    by `admit`, before it refuses, and by `_identify` for an address; the answer then writes the
+    lines."""
     if verdict.rate is not None:
         request.standing.append(rate_fields(verdict.rate))
     if verdict.tokens:
@@ -287,5 +291,6 @@ def _tell(request: Request, verdict: Verdict) -> None:
 
 async def _now(value: T | Deferred[T]) -> T:
     """Return `value`, or wait for it where it is a Deferred: limits in memory answer at once, those
-    in Redis later. Raises what the Deferred fails with."""
+    in Redis later. Raises what the Deferred fails with. Called by `Admission` for what the limits
+    answer."""
     return await value if isinstance(value, Deferred) else value

@@ -43,7 +43,8 @@ class IAuthenticator(Interface):
         be waited for, as for a public key that is fetched first.
 
         Raises, or has the Deferred fail with, `KeyExpired` for a key that was right until its last
-        day, else `Unauthorized`: always the same, whatever is wrong.
+        day, else `Unauthorized`: always the same, whatever is wrong. Called by `Admission` for each
+        request that needs a key.
         """
 
 
@@ -75,7 +76,8 @@ def credentials(fields: Mapping[bytes, Sequence[bytes]], *, basic: bool = False)
 
 def _password(encoded: bytes) -> bytes:
     """Return the password out of the base64 of ``user:password`` (RFC 7617, 2), empty where there
-    is no colon; raises `Unauthorized` for what is not base64."""
+    is no colon; raises `Unauthorized` for what is not base64. Called by `credentials` with `basic`
+    alone."""
     try:
         return base64.b64decode(encoded, validate=True).partition(b":")[2]
     except ValueError:
@@ -85,7 +87,7 @@ def _password(encoded: bytes) -> bytes:
 def _token(form: re.Pattern[bytes], values: Sequence[bytes]) -> str:
     """Check that there is one value and that it has the `form`, and return the token in it; raises
     `Unauthorized` otherwise. A header field that came twice says two things, and neither is
-    believed."""
+    believed. Called by `credentials` with the values of the header field that decides."""
     match = form.fullmatch(values[0]) if len(values) == 1 else None
     if match is None:
         raise Unauthorized
@@ -116,7 +118,8 @@ class KeyRing:
 
     @property
     def names(self) -> list[str]:
-        """The names of the callers, each once, in the order in which they were written."""
+        """The names of the callers, each once, in the order in which they were written. Read by the
+        wiring, for the roster."""
         return list(dict.fromkeys(self._names.values()))
 
     def keys_by_name(self) -> dict[str, set[tuple[bytes, float | None]]]:

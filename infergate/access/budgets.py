@@ -82,7 +82,7 @@ class Budgets:
 
     def _windows(self) -> list[str]:
         """Return the names of those windows that last (`windows.LASTING`) and in which somebody's
-        tokens are limited now: the others need not be read."""
+        tokens are limited now: the others need not be read. Called before each reading."""
         lasting = self._roster().policies.windows
         return [window for window in LASTING if window in lasting]
 
@@ -94,7 +94,7 @@ class Budgets:
 
     async def _read(self) -> None:
         """Take over each window in which anybody has a budget, one question after another; raises
-        `StoreAway` at the first that the ledger does not answer."""
+        `StoreAway` at the first that the ledger does not answer. Called by `refresh`."""
         for window in self._windows():
             began = bounds(window, self._wall())[0]
             self._limits.learn(window, began, await self._ledger.tokens(began))

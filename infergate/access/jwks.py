@@ -63,7 +63,8 @@ class OneKey:
 
     def find(self, algorithm: str, kid: str | None) -> Key:
         """Return the one key. Its algorithm has been checked by `TokenVerifier` against
-        `algorithms`."""
+        `algorithms`. Called by `TokenVerifier`, and by the reload, to tell whether the key is
+        another one; raises nothing."""
         return self._key
 
 
@@ -139,7 +140,8 @@ class KeySet:
         """Return the key as `IKeySource` says: at once where it is known, else after the fetch that
         is under way or that it is time for; None where it is too early for another fetch, or where
         the fetch did not bring the key. Of a token that names no key id there is a key where only
-        one of those that are published can be for its algorithm."""
+        one of those that are published can be for its algorithm. Called by `TokenVerifier` for each
+        token; fails with nothing but its own cancelling."""
         key = self._known(algorithm, kid)
         if key is not None:
             if self._clock.seconds() - self._fetched >= MAX_AGE:
@@ -156,7 +158,7 @@ class KeySet:
     def refresh(self) -> None:
         """Begin to fetch the keys, unless a fetch is under way or the last one began less than
         `REFETCH_INTERVAL` ago. Returns at once and raises nothing: a fetch that fails is logged,
-        and leaves the keys as they were."""
+        and leaves the keys as they were. Called by `find`."""
         now = self._clock.seconds()
         if self._waiting is not None or now - self._tried < REFETCH_INTERVAL:
             return
@@ -167,13 +169,14 @@ class KeySet:
 
     def _known(self, algorithm: str, kid: str | None) -> Key | None:
         """Return the one key that fits, None where none does. Where several fit there is none:
-        which of them is meant could only be found by trying each."""
+        which of them is meant could only be found by trying each. Called by `find`, and again for
+        each who has waited."""
         return self._keys.get((algorithm, kid))
 
     def _learn(self, document: bytes) -> None:
         """Put the keys of a fetched document in place of those that were known, and begin their age
         anew. Raises `msgspec.DecodeError` for what is no key set; then those that were known stay.
-        """
+        Called with what `fetch` gave."""
         keys: dict[tuple[str, str | None], Key | None] = {}
         for published in read_keys(document):
             for algorithm in published.algorithms:
@@ -184,7 +187,8 @@ class KeySet:
         self._fetched = self._clock.seconds()
 
     def _failed(self, failure: Failure) -> None:
-        """Log that a fetch failed, or brought what is no key set."""
+        """Log that a fetch failed, or brought what is no key set. Called by `refresh`, after which
+        all who waited look again."""
         # The class alone: the text may hold the URL, and the URL a password.
         reason = type(failure.value).__name__
         _log.warn("the JWT key set could not be fetched: {reason}", reason=reason)
@@ -208,7 +212,8 @@ def read_keys(document: bytes) -> list[PublishedKey]:
 def _published(jwk: Any) -> PublishedKey | None:
     """Convert one entry of a set into a key that tokens may be verified with; None for one that is
     for something else, of a kind that is not known here, or broken (RFC 7517, 4). Raises nothing:
-    an entry is whatever an issuer has written, and a bad one must not spoil the others."""
+    an entry is whatever an issuer has written, and a bad one must not spoil the others. Called by
+    `read_keys`."""
     try:
         if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
             return None
@@ -230,7 +235,8 @@ def _published(jwk: Any) -> PublishedKey | None:
 
 def _algorithms_of(key: object) -> tuple[str, ...]:
     """Return the algorithms that a public key can be for: none for a key of any other kind, such as
-    a private key, an X25519 key or a curve without an algorithm of its own."""
+    a private key, an X25519 key or a curve without an algorithm of its own. Called for the key of a
+    file and for each one of a set; raises nothing."""
     if isinstance(key, RSAPublicKey):
         return RSA
     if isinstance(key, EllipticCurvePublicKey):

@@ -103,7 +103,7 @@ class TokenVerifier:
         """Return the algorithm and the key id (None where it names none) of a token that is worth
         finding a key for; None for any other token. An algorithm that the settings do not list is
         refused here, ``none`` among these, so that no token chooses how it is verified (RFC 8725,
-        3.1)."""
+        3.1). Called by `authenticate` first; raises nothing."""
         parts = _PARTS.fullmatch(token) if len(token) <= MAX_TOKEN_BYTES else None
         if parts is None:
             return None
@@ -123,7 +123,8 @@ class TokenVerifier:
 
     def _caller(self, token: str, algorithm: str, key: Key | None) -> str:
         """Return the ``sub`` of a token that `key` signed and whose claims hold now; raises
-        `Unauthorized` for any other, and where `key` is None because none was found."""
+        `Unauthorized` for any other, and where `key` is None because none was found. Called by
+        `authenticate`, once the key is there."""
         claims = None if key is None else _verified(token, algorithm, key)
         if claims is None or not self._holds(claims):
             raise Unauthorized
@@ -132,7 +133,7 @@ class TokenVerifier:
     def _holds(self, claims: _Claims) -> bool:
         """Return whether the claims of a token, whose signature is good, let its bearer in now: it
         is not too early or too late by more than `LEEWAY`, issuer and audience are ours, and
-        ``sub`` can be a name."""
+        ``sub`` can be a name. Called by `_caller`."""
         now = self.now()
         audiences = claims.aud if isinstance(claims.aud, list) else [claims.aud]
         return (
@@ -149,7 +150,7 @@ class TokenVerifier:
 def _verified(token: str, algorithm: str, key: Key) -> _Claims | None:
     """Verify the signature of `token` with the key, and return its claims; None where the signature
     is wrong or the claims cannot be read. Raises nothing: what the libraries raise for a token that
-    was made to hurt counts as a bad token."""
+    was made to hurt counts as a bad token. Called by `TokenVerifier._caller`."""
     signed, _, signature = token.rpartition(".")
     try:
         verify = _signatures.get_algorithm_by_name(algorithm).verify
@@ -162,6 +163,7 @@ def _verified(token: str, algorithm: str, key: Key) -> _Claims | None:
 
 def _decode(part: str) -> bytes:
     """Return the bytes of one part of a token; raises `ValueError` (`binascii.Error`) for a length
-    that no base64 has."""
+    that no base64 has. Called for the header, the claims and the signature, within a ``try`` that
+    takes this for a bad token."""
     # Base64url in a token has no padding (RFC 7515, 2); Python ignores more than is needed.
     return base64.urlsafe_b64decode(part + "==")

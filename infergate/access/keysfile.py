@@ -177,7 +177,7 @@ def read_entry(text: str, *, rules: bool = True) -> Entry:
 def _named(name: str, *, key: bool = False) -> str:
     """Check that `name` may stand in logs, and return it; raises `ValueError` where it is empty or
     holds a blank or a control character, which would forge more than a name. With `key` it is the
-    name of a key, and ``*``, which has none, is refused too."""
+    name of a key, and ``*``, which has none, is refused too. Called by `read_entry`."""
     if not name or not name.isprintable() or " " in name:
         raise ValueError("the name before the colon is empty, or holds a blank or what is no text")
     if key and name == EVERYBODY:
@@ -187,7 +187,8 @@ def _named(name: str, *, key: bool = False) -> str:
 
 def _anonymous(digest: bytes) -> str:
     """Return the name of a key that was written without one, such as ``key-5e884898``: enough of
-    its digest to tell it from others, and far too little to find the key by."""
+    its digest to tell it from others, and far too little to find the key by. Called by
+    `read_entry`."""
     return f"key-{digest.hex()[:8]}"
 
 

@@ -59,7 +59,7 @@ class ILimits(Interface):
 def waits(tokens: tuple[Spent, ...], costs: bool) -> list[float]:
     """Return the seconds until each budget that is used up begins anew, as a list that is empty
     where none refuses: a budget of N is used up at N tokens. Empty for what `costs` nothing too.
-    Called by both implementations of `ILimits` before `verdict`."""
+    Called by both implementations of `ILimits` before `verdict`. Raises nothing."""
     if not costs:
         return []
     return [spent.reset for spent in tokens if spent.used >= spent.budget.count]
@@ -68,7 +68,8 @@ def waits(tokens: tuple[Spent, ...], costs: bool) -> list[float]:
 def verdict(rate: Decision | None, tokens: tuple[Spent, ...], waits: list[float]) -> Verdict:
     """Put together what the rate and the budgets say; `waits` are the seconds of `waits`. Where
     both refuse, the verdict names the one that lets the caller in later: to come back for the other
-    would be in vain. `retry_after` is rounded up to whole seconds."""
+    would be in vain. `retry_after` is rounded up to whole seconds. Called by `LocalLimits.ask` and
+    `SharedLimits.ask`, where something may refuse; raises nothing."""
     for_tokens = max(1, math.ceil(max(waits))) if waits else 0
     for_rate = 0 if rate is None else rate.retry_after
     if for_tokens and for_tokens >= for_rate:
@@ -146,7 +147,7 @@ class LocalLimits:
         """Return, one after another, how those of `names` stand that have token limits: name,
         window, tokens allowed and tokens used. Of the people behind a key (``alice/bob``) the one
         with least left stands for it. Called by the metrics at each scrape, with the names that
-        they may show."""
+        they may show. Raises nothing."""
         most: dict[tuple[str, str], int] = {}
         for person, windows in self._people.current():
             # Both the name and that of the person may hold a slash.
@@ -167,7 +168,7 @@ class LocalLimits:
 
     def used(self, account: Account, window: str) -> int:
         """Return the tokens that the account has used in the current `window`, as far as this
-        process knows."""
+        process knows. Called by `SharedLimits`, which tells Redis of it."""
         return self._spending(account).used(account.name or "", window)
 
     def hear(self, account: Account, window: str, used: int) -> None:
@@ -186,12 +187,14 @@ class LocalLimits:
         return tuple(self._spending(account).spent(name, budgets))
 
     def _spending(self, account: Account) -> Spending:
-        """Return the store in which the account's tokens are counted: people apart from callers."""
+        """Return the store in which the account's tokens are counted: people apart from callers.
+        Called for each account that has a name."""
         return self._people if account.is_person else self._callers
 
     def _rate(self, account: Account, *, take: bool) -> Decision | None:
         """Return how the account's rate stands, with one request taken from it if `take`; None
-        where it has no rate. The buckets of a rate are made when it is first met."""
+        where it has no rate. The buckets of a rate are made when it is first met. Called by `ask`
+        and `look`."""
         rate = account.policy.rate
         if rate is None:
             return None

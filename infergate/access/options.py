@@ -78,7 +78,8 @@ def read_options(words: Iterable[str]) -> dict[str, Any]:
 
 
 def _refused(word: str, allowed: str) -> ValueError:
-    """Return the error that says of an option, as it was written, what would have been allowed."""
+    """Return the error that says of an option, as it was written, what would have been allowed.
+    Called by the functions below, which raise it."""
     return ValueError(f"{word}: must be {allowed}")
 
 
@@ -87,7 +88,8 @@ def _refused(word: str, allowed: str) -> ValueError:
 
 
 def _parse_rate(word: str, value: str) -> Rate | None:
-    """Return the rate of ``rate=60/minute``, None for ``off``."""
+    """Return the rate of ``rate=60/minute``, None for ``off``. Called by `read_options`; raises
+    `ValueError` for anything else."""
     try:
         return None if value == "off" else parse_rate(value)
     except ValueError:
@@ -96,7 +98,8 @@ def _parse_rate(word: str, value: str) -> Rate | None:
 
 def _parse_tokens(word: str, value: str) -> TokenLimit | None:
     """Return the limit of one ``tokens=1000/day``, None for ``off``; `read_options` puts several
-    together."""
+    together. Called by `read_options`; raises `ValueError` for a number or a window that is none.
+    """
     match = _TOKENS.fullmatch(value)
     if match is None and value != "off":
         allowed = ", ".join(f"N/{window}" for window in WINDOWS)
@@ -105,7 +108,8 @@ def _parse_tokens(word: str, value: str) -> TokenLimit | None:
 
 
 def _parse_concurrent(word: str, value: str) -> int | None:
-    """Return the number of ``concurrent=4``, from 1; None for ``off``."""
+    """Return the number of ``concurrent=4``, from 1; None for ``off``. Called by `read_options`;
+    raises `ValueError` for anything else, 0 among it."""
     if value != "off" and not _COUNT.fullmatch(value):
         raise _refused(word, "a whole number from 1, or off")
     return None if value == "off" else int(value)
@@ -113,7 +117,8 @@ def _parse_concurrent(word: str, value: str) -> int | None:
 
 def _parse_models(word: str, value: str) -> tuple[str, ...]:
     """Return the shell patterns of ``models=qwen*,gpt-oss``, each of whole names. There is no
-    ``off``, which may be the name of a model: ``models=*`` lifts a default."""
+    ``off``, which may be the name of a model: ``models=*`` lifts a default. Called by
+    `read_options`; raises `ValueError` for an empty pattern or a control character."""
     models = tuple(value.split(","))
     if not all(models) or not value.isprintable():
         raise _refused(word, "names of models, or patterns as in qwen*, separated by commas")
@@ -122,7 +127,8 @@ def _parse_models(word: str, value: str) -> tuple[str, ...]:
 
 def _parse_routes(word: str, value: str) -> frozenset[str]:
     """Return the names of operations and pages of ``routes=chat,metrics``, in lower case. ``all``
-    stands for the operations alone, so that a key opens a page only where the page is named."""
+    stands for the operations alone, so that a key opens a page only where the page is named. Called
+    by `read_options`; raises `ValueError` for a name that is neither."""
     names = frozenset(value.lower().split(","))
     allowed = ("all", *NAMES, *PAGES)
     if not names.issubset(allowed):
@@ -132,7 +138,8 @@ def _parse_routes(word: str, value: str) -> frozenset[str]:
 
 def _parse_expires(word: str, value: str) -> float:
     """Return the first second, of those since 1970, in which the key does not work any more: for
-    ``expires=2027-01-31`` that at which this day ends in UTC."""
+    ``expires=2027-01-31`` that at which this day ends in UTC. Called by `read_options`; raises
+    `ValueError` for any text that is no day of the calendar."""
     try:
         if not _DATE.fullmatch(value):
             raise ValueError
@@ -144,7 +151,8 @@ def _parse_expires(word: str, value: str) -> float:
 
 def _parse_from(word: str, value: str) -> Networks | None:
     """Return the networks of ``from=10.0.0.0/8,192.0.2.7`` that a caller may come from, None for
-    ``off``."""
+    ``off``. Called by `read_options`; raises `ValueError` for what is no network, for ``unix``,
+    which has no address, and for an empty list."""
     if value == "off":
         return None
     try:
@@ -159,7 +167,9 @@ def _parse_from(word: str, value: str) -> Networks | None:
 
 def _parse_user(word: str, value: str) -> bytes | None:
     """Return the name of the header field of ``user=X-OpenWebUI-User-Email``, in lower case, None
-    for ``off``. Never one that holds credentials: its value stands in the log and in the ledger."""
+    for ``off``. Never one that holds credentials: its value stands in the log and in the ledger.
+    Called by `read_options`; raises `ValueError` for such a field, and for what is no name of one.
+    """
     if value == "off":
         return None
     if not _FIELD.fullmatch(value) or value.lower() in _NOT_A_PERSON:
@@ -200,7 +210,7 @@ def make_policies(rules: Mapping[str, Options], rate: Rate | None) -> Policies:
 
 def _policy(options: Options, rate: Rate | None) -> Policy:
     """Return the policy of `options`, to which the defaults have been added already. A `rate` that
-    is none of theirs is that of `RATE_LIMIT`, and refusals say so."""
+    is none of theirs is that of `RATE_LIMIT`, and refusals say so. Called by `make_policies`."""
     named = "rate" in options
     own_rate: Rate | None = options["rate"] if named else rate
     return Policy(

@@ -14,13 +14,14 @@ class Places:
         self.all_taken = 0
 
     def enter(self, who: str) -> None:
-        """Take a place of `who`."""
+        """Take a place of `who`. Called by `Admission.enter`; raises nothing, whatever limit there
+        is."""
         self._taken[who] = self._taken.get(who, 0) + 1
         self.all_taken += 1
 
     def leave(self, who: str) -> None:
         """Free a place that was taken; raises `KeyError` where `who` has none, which would be a
-        fault of ours."""
+        fault of ours. Called when the record of the exchange is closed."""
         self.all_taken -= 1
         left = self._taken[who] - 1
         if left:
@@ -29,5 +30,5 @@ class Places:
             del self._taken[who]
 
     def taken(self, who: str) -> int:
-        """Return how many places of `who` are taken."""
+        """Return how many places of `who` are taken. Called by `Admission`."""
         return self._taken.get(who, 0)

@@ -33,6 +33,7 @@ class TokenLimit:
     window: str
 
     def __str__(self) -> str:
+        """Return the limit as it is written in the keys file, for messages: ``1000/day``."""
         return f"{self.count}/{self.window}"
 
 
@@ -58,19 +59,20 @@ class Policy:
     def may_use_model(self, model: str) -> bool:
         """Return whether `model` matches one of the patterns, in its case; ``*`` matches ``/`` too.
         Called by `Admission` for an operation, and by the gateway for each entry of the list of
-        models."""
+        models. Raises nothing."""
         return self.models is None or _any_of(self.models).match(model) is not None
 
     def may_use_route(self, name: str) -> bool:
         """Return whether this operation is open to the caller, or the page ``metrics`` or
-        ``status``."""
+        ``status``. Called by `Admission.admit`; raises nothing."""
         return self.routes is None or name in self.routes
 
 
 @lru_cache(1024)
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
     """Return one regular expression for all names that one of these shell patterns matches, to be
-    used with `match`. Kept in a cache: each request with a model asks."""
+    used with `match`. Kept in a cache: each request with a model asks. Called by
+    `Policy.may_use_model`; raises nothing, since any text is a shell pattern."""
     return re.compile("|".join(map(translate, patterns)))
 
 
@@ -83,7 +85,8 @@ class Policies:
     by_name: Mapping[str, Policy] = attrs.field(factory=dict, repr=False)
 
     def of(self, name: str) -> Policy:
-        """Return the policy of the caller of this name: its own, else `default`."""
+        """Return the policy of the caller of this name: its own, else `default`. Called by
+        `Roster.account` for each request, and for the metrics at each scrape."""
         return self.by_name.get(name, self.default)
 
     @cached_property

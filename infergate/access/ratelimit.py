@@ -4,6 +4,8 @@ A token bucket lets `count` requests through at once and is filled again evenly:
 a caller that has used all 60 gets one more each second. A `Rate` is what is allowed, a `Decision`
 what one bucket says of one request. The tokens of such a bucket are requests, and have nothing to
 do with the tokens of a model, which `spending` counts.
+
+But for `parse_rate` nothing here raises.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Decision(Struct, frozen=True, gc=False):
 
 def kept_key(key: str) -> str:
     """Return a name or an address as it is kept in memory and in Redis: what is long, or not ASCII,
-    as a digest of 32 hex digits. A token's ``sub`` may be of any length."""
+    as a digest of 32 hex digits. A token's ``sub`` may be of any length. Called by `TokenBuckets`,
+    and by `shared` for the keys in Redis; raises nothing, also for half a surrogate pair."""
     if len(key) > MAX_KEY_LENGTH or not key.isascii():
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return key
@@ -70,7 +73,8 @@ def parse_rate(text: str) -> Rate:
 
 def rate_fields(decision: Decision) -> bytes:
     """Return the header fields that OpenAI's clients read a rate limit from, as lines without the
-    last line end: all in one go, since every answer has them. Called by `Admission`."""
+    last line end: all in one go, since every answer has them. Called by `Admission`. Raises
+    nothing."""
     return (
         b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
         b"x-ratelimit-reset-requests: %b"
@@ -89,7 +93,7 @@ def duration(seconds: float) -> str:
 @lru_cache(1024)
 def _written(seconds: int) -> str:
     """Return whole seconds as `duration` writes them. Kept in a cache, since the requests of one
-    second say the same."""
+    second say the same. Called by `duration`."""
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     if hours:
@@ -149,7 +153,8 @@ class TokenBuckets:
 
     def peek(self, key: str) -> Decision:
         """Return whether `ask` would let in now, and how the bucket stands; takes nothing, and
-        remembers nobody who has not come yet."""
+        remembers nobody who has not come yet. Called by `LocalLimits` for a look, and for a request
+        that a budget refuses already; raises nothing."""
         _, _, used = self._look(key)
         if used + self._cost <= self._full:
             return self._decision(used, 0)
@@ -158,7 +163,7 @@ class TokenBuckets:
     def _look(self, key: str) -> tuple[int, str, int]:
         """Return now, in the units of the bucket; the key as it is kept; and how much of its bucket
         is used, in the same units: nothing where it would be full by now, or was never asked for. A
-        clock that went backwards would give nothing back."""
+        clock that went backwards would give nothing back. Called by `ask` and `peek`."""
         key = kept_key(key)
         now = round((self._seconds() - self._start) * _MICROSECONDS) * self._rate.count
         full_at = self._newer.get(key)
@@ -168,13 +173,13 @@ class TokenBuckets:
 
     def _refusal(self, used: int) -> Decision:
         """Return what a caller is told whose bucket has no room for one request more: when it will
-        have, in whole seconds, rounded up."""
+        have, in whole seconds, rounded up. Called by `ask` and `peek`."""
         missing = used + self._cost - self._full
         return self._decision(used, -(-missing // self._second))
 
     def _decision(self, used: int, retry_after: int) -> Decision:
         """Return a `Decision` in requests and seconds, out of how many units of the bucket are
-        `used`."""
+        `used`. Called by `ask`, `peek` and `_refusal`."""
         return Decision(
             allowed=not retry_after,
             limit=self._rate.count,

@@ -90,13 +90,15 @@ class RedisLink:
         return self._protocol is not None
 
     def start(self) -> None:
-        """Begin to connect. The gateway does not wait for it: it may be served without."""
+        """Begin to connect. The gateway does not wait for it: it may be served without. Called by
+        the service once the ports listen; raises nothing."""
         self._attempt()
 
     def stop(self) -> Deferred[None]:
         """End the connection, once Redis has answered what it was told last: the charges of the
         last exchanges among it. The Deferred fires after `ANSWER` seconds and `ITERATION` at the
-        most, and never fails. Nothing is tried or logged from then on."""
+        most, and never fails. Nothing is tried or logged from then on. Called by the service when
+        the last exchange has ended."""
         self._stopped = True
         if self._next is not None and self._next.active():
             self._next.cancel()
@@ -113,7 +115,8 @@ class RedisLink:
         the first attempt. Whether a script that got no answer was run nobody knows.
 
         Of a script txredisapi sends the text once on each connection, and from then on its digest
-        (EVALSHA); the text again where Redis has forgotten it.
+        (EVALSHA); the text again where Redis has forgotten it. Called by `SharedLimits` for each
+        question and each charge.
         """
         if self._protocol is not None:
             return self._answered(self._protocol, self._protocol.eval(script, keys, arguments))
@@ -131,14 +134,15 @@ class RedisLink:
         Redis's: its answer is still awaited, and thrown away.
 
         `protocol` is the connection that was asked. Where another has taken its place meanwhile,
-        what becomes of this answer says nothing of that one.
+        what becomes of this answer says nothing of that one. Called for each question, for the
+        probe, and at the stop.
         """
         asked: Deferred[Any] = Deferred()
 
         # Timers run before sockets are read: an answer that came while the event loop was busy is
         # there one iteration after the time for it has passed.
         def overdue() -> None:
-            """Give the answer up, one iteration of the event loop from now."""
+            """Give the answer up, one iteration of the event loop from now. Called by the timer."""
             timers.append(self._clock.callLater(ITERATION, answer.cancel))
 
         timers = [self._clock.callLater(ANSWER, overdue)]
@@ -175,7 +179,7 @@ class RedisLink:
         """Connect, log in, and only then let questions be asked. A Redis that was away may have
         forgotten what was used: `before_up` has the budgets read anew before anybody counts by it,
         and `on_up` charges what could not be charged meanwhile. Raises whatever keeps it from that;
-        the connection is closed then."""
+        the connection is closed then. Called by `_attempt`."""
         protocol = await connected(self._reach, self._state)
         try:
             if self._said_away:
@@ -195,19 +199,21 @@ class RedisLink:
 
     def _not_connected(self, failure: Failure) -> None:
         """Note that an attempt failed or took too long; what failed is said in the log, but for an
-        attempt that `stop` has ended."""
+        attempt that `stop` has ended. Called by `_attempt`."""
         self._connecting = None
         if not self._stopped:
             self._away(away_reason(failure))
 
     def _lost(self, protocol: RedisProtocol) -> None:
-        """Note that a connection was lost. One that was given up before is nobody's loss."""
+        """Note that a connection was lost. One that was given up before is nobody's loss. Called by
+        txredisapi's connection; raises nothing."""
         if protocol is self._protocol:
             self._away("the connection was lost")
 
     def _away(self, why: str) -> None:
         """Take Redis for away from now on, and try again in `AGAIN` seconds. The log says so once,
-        with `why`, which holds no password."""
+        with `why`, which holds no password. Called where an attempt or an answer fails, and where
+        the connection is lost."""
         self._drop()
         self._end_first()
         if not self._said_away and not self._stopped:
@@ -216,7 +222,8 @@ class RedisLink:
         self._later(AGAIN, self._attempt)
 
     def _drop(self) -> None:
-        """Close the connection at once, if there is one. Answers that are awaited on it fail."""
+        """Close the connection at once, if there is one. Answers that are awaited on it fail.
+        Called where Redis is away, and at the stop; raises nothing."""
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.transport.abortConnection()
@@ -271,7 +278,7 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]  # of a library without ty
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell the factory why the connection ended: a certificate, for example. txredisapi keeps
-        that to itself."""
+        that to itself. Called by Twisted."""
         self.factory.connectionError(away_reason(reason))
         super().connectionLost(reason)
 
@@ -317,7 +324,8 @@ class _Factory(Factory):
 
 
 def _as_away(failure: Failure) -> Any:
-    """Raise `RedisAway` in place of the timeout of a question that waited to be asked."""
+    """Raise `RedisAway` in place of the timeout of a question that waited to be asked. Called by
+    `RedisLink.run`."""
     raise RedisAway(away_reason(failure))
 
 

@@ -43,7 +43,7 @@ class SharedState:
 
     def __str__(self) -> str:
         """Return where the server is, without a secret: ``cache:6379``, ``[2001:db8::1]:6379`` or
-        ``unix:/run/redis.sock``."""
+        ``unix:/run/redis.sock``. Called for the log and for what ``infergate check`` prints."""
         if self.path is not None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

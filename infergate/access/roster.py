@@ -38,7 +38,8 @@ class Roster:
 
     @_stranger.default
     def _make_stranger(self) -> Policy:
-        """Return the one policy of all addresses, made once: `RATE_LIMIT`, and no other limit."""
+        """Return the one policy of all addresses, made once: `RATE_LIMIT`, and no other limit.
+        Called by attrs when the roster is made."""
         return Policy(rate=self.rate_limit)
 
     def account(self, name: str, fields: Mapping[bytes, Sequence[bytes]]) -> Account:
@@ -57,7 +58,8 @@ class Roster:
 def _person(policy: Policy, fields: Mapping[bytes, Sequence[bytes]]) -> str | None:
     """Return the name of the person in the header field that the policy names. None where it names
     none, and where the field is missing, there twice, longer than `MAX_PERSON`, or holds anything
-    but visible ASCII characters: such a request counts as the caller's own."""
+    but visible ASCII characters: such a request counts as the caller's own. Called by
+    `Roster.account`; raises nothing."""
     if policy.user_field is None:
         return None
     values = fields.get(policy.user_field, ())

@@ -74,13 +74,15 @@ class SharedLimits:
         return Deferred.fromCoroutine(self._ask(account, costs))
 
     def look(self, account: Account) -> Verdict | Deferred[Verdict]:
-        """Return how the account stands in Redis, or in this process while Redis is away."""
+        """Return how the account stands in Redis, or in this process while Redis is away. Fails
+        with nothing."""
         if not _is_limited(account):
             return Verdict()
         return Deferred.fromCoroutine(self._look(account))
 
     def charge(self, account: Account, tokens: int) -> None:
-        """Add the tokens to the counts of this process, and have Redis add them to its own."""
+        """Add the tokens to the counts of this process, and have Redis add them to its own. Waits
+        for nothing and raises nothing."""
         self._local.charge(account, tokens)
         if tokens and account.name is not None and account.policy.tokens:
             self._charge(account, tokens)
@@ -94,7 +96,8 @@ class SharedLimits:
 
     async def _ask(self, account: Account, costs: bool) -> Verdict:
         """Return Redis's verdict; where Redis is away that of this process alone. Raises
-        `LimitsUnavailable` instead with `refuse`, but for the account of wrong credentials."""
+        `LimitsUnavailable` instead with `refuse`, but for the account of wrong credentials. Called
+        by `ask`."""
         try:
             rate, tokens = await self._question(account, take=True, costs=costs)
         except RedisAway:
@@ -105,7 +108,8 @@ class SharedLimits:
         return verdict(rate, tokens, waits(tokens, costs))
 
     async def _look(self, account: Account) -> Verdict:
-        """Return how the account stands, by Redis or else by this process; takes nothing."""
+        """Return how the account stands, by Redis or else by this process; takes nothing. Called by
+        `look`."""
         try:
             return Verdict(*await self._question(account, take=False, costs=False))
         except RedisAway:
@@ -116,7 +120,7 @@ class SharedLimits:
     ) -> tuple[Decision | None, tuple[Spent, ...]]:
         """Ask Redis how the rate and each budget stand, and with `take` take one request from the
         rate. Return both, None in place of the rate where the account has none; what Redis says of
-        the budgets is taken over into `local`. Raises `RedisAway`."""
+        the budgets is taken over into `local`. Raises `RedisAway`. Called by `_ask` and `_look`."""
         policy, local = account.policy, self._local
         rate = policy.rate
         count, period = (0, 1) if rate is None else (rate.count, rate.period)
@@ -138,7 +142,7 @@ class SharedLimits:
     def _charge(self, account: Account, tokens: int) -> None:
         """Have Redis add the tokens to each budget of the account, and do not wait for it. What it
         does not answer is owed; what it did without its answer coming back is charged twice, which
-        is the safe side of the two. Raises nothing."""
+        is the safe side of the two. Raises nothing. Called by `charge` and `settle`."""
         local = self._local
         arguments: list[Any] = [tokens]
         for budget in account.policy.tokens:
@@ -149,27 +153,30 @@ class SharedLimits:
 
     def _owe(self, account: Account, tokens: int) -> None:
         """Keep the tokens for `settle`, added up by account, for up to `MAX_OWED` accounts; those
-        of any other stay in the counts of this process alone."""
+        of any other stay in the counts of this process alone. Called where Redis has not answered a
+        charge."""
         _, owed = self._owed.get(account.bucket, (account, 0))
         if owed or len(self._owed) < MAX_OWED:
             self._owed[account.bucket] = account, owed + tokens
 
 
 def _text(arguments: Sequence[Any]) -> str:
-    """Return the arguments of a script as the one text that it splits."""
+    """Return the arguments of a script as the one text that it splits. Called for each question and
+    each charge."""
     return " ".join(map(str, arguments))
 
 
 def _is_limited(account: Account) -> bool:
     """Return whether Redis has to be asked at all: the account has a rate, or a name and token
-    budgets."""
+    budgets. Called by `ask` and `look`."""
     policy: Policy = account.policy
     return policy.rate is not None or (account.name is not None and bool(policy.tokens))
 
 
 def _keys(account: Account) -> list[str]:
     """Return the keys of the account's budgets in Redis, in the order of the budgets, to which the
-    scripts add when the window began: ``infergate:tokens:day:alice``. None for an address."""
+    scripts add when the window began: ``infergate:tokens:day:alice``. An address has none. Called
+    for each question and each charge."""
     if account.name is None:
         return []
     name = kept_key(account.name)
@@ -178,7 +185,7 @@ def _keys(account: Account) -> list[str]:
 
 def _decision(rate: Rate, allowed: bool, used: float) -> Decision:
     """Return what the rate says, of whose bucket so many microseconds are `used`: after the
-    request, where it was `allowed` and taken."""
+    request, where it was `allowed` and taken. Called by `SharedLimits._question`."""
     full = rate.period * 1_000_000
     cost = full / rate.count
     wait = 0 if allowed else max(1, math.ceil((used + cost - full) / 1_000_000))

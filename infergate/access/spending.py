@@ -4,6 +4,8 @@ A budget is a `TokenLimit`: so many tokens in each window of a kind, as in ``tok
 window is a minute, an hour, a day, a week or a month of the calendar in UTC, and the current one is
 that in which it is now. Callers are names, as an `Account` has them. Everything here runs in the
 reactor's thread, and waits for nothing.
+
+Nothing here raises for the windows that `policy.WINDOWS` names.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Spent(Struct, frozen=True, gc=False):
 
     @property
     def remaining(self) -> int:
+        """Return the tokens that are left, 0 where more than all are used."""
         return max(0, self.budget.count - self.used)
 
 
@@ -85,13 +88,14 @@ class Spending:
         return len(self._used)
 
     def bounds(self, window: str) -> tuple[int, int]:
-        """Return the seconds since 1970 at which the current `window` began and ends."""
+        """Return the seconds since 1970 at which the current `window` began and ends. Called by
+        `LocalLimits.began`, and for whether a count is of the current window."""
         return self._bounds_at(window, self._look())
 
     def spent(self, caller: str, budgets: Iterable[TokenLimit]) -> list[Spent]:
         """Return how each budget of `caller` stands in its current window, in the order of
         `budgets`. A caller who is new here is remembered from now on, in place of the one that came
-        longest ago."""
+        longest ago. Called by `LocalLimits.look`, and by `tightest` where it has to look closer."""
         now = self._look()
         self._settle(caller)
         own = self._of(caller)
@@ -133,7 +137,8 @@ class Spending:
 
     def used(self, caller: str, window: str) -> int:
         """Return the tokens that `caller` has used in the current `window`. A caller who is new
-        here is remembered from now on."""
+        here is remembered from now on. Called by `LocalLimits.used`, and by `peek` for a caller
+        that is held."""
         (spent,) = self.spent(caller, [TokenLimit(1, window)])
         return spent.used
 
@@ -148,7 +153,7 @@ class Spending:
     def current(self) -> Iterator[tuple[str, list[tuple[str, int]]]]:
         """Return, one after another, every caller that is held, with the names of the current
         windows in which it was counted and the tokens used in each. Callers must not be added
-        meanwhile."""
+        meanwhile. Called by `LocalLimits.standings`."""
         for caller, windows in self._used.items():
             self._settle(caller)
             yield (
@@ -184,7 +189,7 @@ class Spending:
         """Take over what all callers have used, up to now, in the `window` that `began` then:
         `totals` by caller, the ledger's sums. What was counted here is part of it, and is replaced.
         Of a window that is over there is nothing to learn. `totals` is kept and not copied: it must
-        not be changed any more."""
+        not be changed any more. Called by `LocalLimits.learn`."""
         if self.bounds(window)[0] != began:
             return
         self._known[window] = began, totals
@@ -195,7 +200,7 @@ class Spending:
 
     def _of(self, caller: str) -> dict[str, tuple[int, int]]:
         """Return the counts of a caller, who becomes the last to be forgotten. Where that makes one
-        too many, the caller that came longest ago is forgotten."""
+        too many, the caller that came longest ago is forgotten. Called by `spent` and `add`."""
         windows = self._used.get(caller)
         if windows is None:
             windows = self._used[caller] = {}
@@ -218,7 +223,7 @@ class Spending:
 
     def _begin(self, caller: str, window: str, began: int) -> int:
         """Return the tokens used in a window before anybody asked here: what the ledger knows of
-        the window that `began` then, or 0."""
+        the window that `began` then, or 0. Called where a count is begun anew."""
         since, totals = self._known.get(window, (None, {}))
         return totals.get(caller, 0) if since == began else 0
 

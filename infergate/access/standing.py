@@ -1,4 +1,8 @@
-"""What ``GET /v1/usage`` says: a caller's usage, and what is left of its limits."""
+"""What ``GET /v1/usage`` says: a caller's usage, and what is left of its limits.
+
+It has a usage for each window that the gateway asks about, and a list of limits: `rate`, `tokens`
+and `concurrent`, each only where the caller has it. Nothing here waits or raises.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ def standing(
 
 def _limits(policy: Policy, verdict: Verdict, under_way: int) -> Iterator[dict[str, object]]:
     """Return, one after another, each limit of a caller: what sets it, as ``rate=60/minute``, and
-    how it stands. There is nothing for a caller without limits."""
+    how it stands. There is nothing for a caller without limits. Called by `standing`."""
     rate, most = verdict.rate, policy.concurrent
     if rate is not None:
         used = rate.limit - rate.remaining
@@ -43,7 +47,7 @@ def _limits(policy: Policy, verdict: Verdict, under_way: int) -> Iterator[dict[s
 
 def _limit(option: str, most: int, used: int, reset: float | None = None) -> dict[str, object]:
     """Return one limit as the caller sees it; `reset` is in seconds, None where nothing is given
-    back by time, as with ``concurrent=``."""
+    back by time, as with ``concurrent=``. Called by `_limits`."""
     return {
         "limit": option,
         "max": most,
@@ -55,7 +59,8 @@ def _limit(option: str, most: int, used: int, reset: float | None = None) -> dic
 
 def _of_usage(usage: Usage | None) -> dict[str, int] | None:
     """Return the numbers of a usage that a caller is shown, None where the usage is not known.
-    Errors and the backend's seconds are left out: they are the operator's to know."""
+    Errors and the backend's seconds are left out: they are the operator's to know. Called by
+    `standing` for each window."""
     if usage is None:
         return None
     names = ("requests", "prompt_tokens", "completion_tokens", "total_tokens")

@@ -28,7 +28,8 @@ class UsageDB:
 
     @property
     def path(self) -> str | None:
-        """The path of an SQLite file, or None."""
+        """The path of an SQLite file, or None. Read where a file is to be looked at or named: by
+        the wiring, the warnings at the start and ``infergate check``."""
         return None if _POSTGRESQL.match(self._text) else self._text
 
     def store(self) -> IStore:
@@ -67,8 +68,8 @@ def parse_usage_db(text: str) -> UsageDB:
 
 
 def _sqlite() -> ModuleType:
-    """Import the module `sqlite`, which takes 2 MiB, and return it: only where there is a
-    ledger."""
+    """Import the module `sqlite`, which takes 2 MiB, and return it: only where there is a ledger.
+    Called by `UsageDB`; raises nothing."""
     from infergate.ledger import sqlite
 
     return sqlite
@@ -77,7 +78,7 @@ def _sqlite() -> ModuleType:
 def _of_postgresql(make: Callable[[Any], Any]) -> Any:
     """Return what `make` makes of the module `postgresql`, which is imported only where it is asked
     for: that takes some 60 ms, and what it needs may not be installed. Raises `StoreRefused` for
-    that, and for the `ValueError` of a URL that is none."""
+    that, and for the `ValueError` of a URL that is none. Called by `UsageDB`."""
     try:
         from infergate.ledger import postgresql
 

@@ -1,4 +1,8 @@
-"""One record into one row of the ledger, or into none."""
+"""One record into one row of the ledger, or into none.
+
+A row is found by its `Key` and adds up all records that have the same one. Only operations
+(``chat``, ``embeddings`` and so on) have a row: lists of models, probes and pages have none.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,8 @@ class Key(NamedTuple):
 
 def is_counted(record: Record) -> bool:
     """Return whether an exchange stands in the ledger: the operations do, whatever became of them,
-    except where nobody knows on whose account (401). Called by `Gathering.add` for each record."""
+    except where nobody knows on whose account (401). Called by `Gathering.add` for each record.
+    Raises nothing."""
     return record.operation is not None and record.outcome != "unauthorized"
 
 

@@ -36,7 +36,8 @@ class Sums(Struct, gc=False):
     backend_seconds: float = 0.0
 
     def add(self, other: Sums) -> None:
-        """Add the numbers of `other` to these, in place."""
+        """Add the numbers of `other` to these, in place. Called by `Gathering.take` alone: a record
+        is added field by field."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -88,14 +89,14 @@ class Gathering:
 
     def __iter__(self) -> Iterator[Row]:
         """Return an iterator over the rows, the oldest first. They stay ours: the sums may still
-        grow."""
+        grow. For the questions about what is not written yet."""
         return iter(self._rows.items())
 
     def add(self, record: Record, wall: float, held: int = 0) -> bool:
         """Add a closed `record` to the row of its hour, and return whether there was a place for
         it: with False the record is not counted, since it would have begun one row too many. `wall`
         is the time in seconds since 1970, `held` the number of rows that wait elsewhere. True for a
-        record that does not stand in the ledger at all. Raises nothing."""
+        record that does not stand in the ledger at all. Raises nothing. Called by `Ledger.add`."""
         if not is_counted(record):
             return True
         key = Key(
@@ -123,7 +124,7 @@ class Gathering:
         """Return the model under which a request is counted: `OTHER` for a name that no backend has
         ever accepted, of which clients could make up as many as there is memory for, and an empty
         text for a request without a model. A name that was accepted is remembered, up to
-        `MAX_MODELS` of them."""
+        `MAX_MODELS` of them. Called by `add`."""
         model = record.model
         if not model:
             return ""
@@ -137,7 +138,8 @@ class Gathering:
     def take(self, process: str, number: int) -> Batch:
         """Take the rows that have waited longest, `MAX_BATCH` at the most, out of memory, and
         return them as a batch. `process` and `number` are what the batch is called in the database.
-        An empty batch where there is nothing."""
+        An empty batch where there is nothing. Called by `Ledger` before each write of another
+        batch; raises nothing."""
         rows: dict[Key, Sums] = {}
         for key in list(islice(self._rows, MAX_BATCH)):
             sums = self._rows.pop(key)

@@ -15,7 +15,7 @@ def network_file_system(path: str, mounts: str = "/proc/self/mounts") -> str | N
     ``infergate check``. `path` need not exist yet.
 
     `mounts` is the kernel's list, a line for each mount: ``server:/home /home nfs4 rw,relatime 0
-    0``. A blank in a name stands there as ``\\040``.
+    0``. A blank in a name stands there as ``\\040``. Raises nothing where the list cannot be read.
     """
     folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
     longest, found = "", None

@@ -80,16 +80,18 @@ class PostgresStore:
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def prepare(self) -> None:
-        """Make or migrate the tables, and close the connection again."""
+        """Make or migrate the tables, and close the connection again. Raises `StoreAway` and
+        `StoreRefused`."""
         self._try_open()
 
     def rehearse(self) -> None:
-        """Do the same in a transaction that is undone, so that what is missing shows."""
+        """Do the same in a transaction that is undone, so that what is missing shows. Raises
+        `StoreAway` and `StoreRefused`."""
         self._try_open(keep=False)
 
     def add(self, batch: Batch) -> None:
         """Write the batch in one transaction; one whose number is written down already adds
-        nothing."""
+        nothing. Raises `StoreAway`, also where the answer to the commit got lost."""
         with self._in_use() as connection, connection.transaction():
             mark = connection.execute(MARK.replace("?", "%s"), (batch.process, batch.number))
             if mark.rowcount:
@@ -100,7 +102,8 @@ class PostgresStore:
         self.fetch("SELECT 1", ())
 
     def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Return the rows of a question. The parameters' ``?`` becomes psycopg's ``%s``."""
+        """Return the rows of a question. The parameters' ``?`` becomes psycopg's ``%s``. Raises
+        `StoreAway`."""
         with self._in_use() as connection:
             # The texts are our own, and none of them holds a per cent sign.
             return connection.execute(sql.replace("?", "%s"), parameters).fetchall()
@@ -131,7 +134,7 @@ class PostgresStore:
         """Give the connection, opened where there is none, to a ``with`` block. One on which
         anything fails is closed and not used again. Raises `StoreAway` in place of psycopg's
         errors, and also where the tables will not do: while the gateway runs, that may be put
-        right."""
+        right. Called for each batch and each question."""
         try:
             yield self._connection or self._open()
         except (psycopg.Error, StoreRefused) as why:
@@ -141,7 +144,7 @@ class PostgresStore:
     def _try_open(self, *, keep: bool = True) -> None:
         """Connect, make the tables or with `keep` false only try to, and close again. Raises
         `StoreAway` where the database cannot be reached, and `StoreRefused` where a grant is
-        missing or the tables are newer than this program."""
+        missing or the tables are newer than this program. Called by `prepare` and `rehearse`."""
         try:
             self._open(keep=keep)
         except psycopg.Error as why:
@@ -151,7 +154,8 @@ class PostgresStore:
 
     def _open(self, *, keep: bool = True) -> psycopg.Connection[tuple[Any, ...]]:
         """Return a new connection, after the tables have been made or migrated in one transaction,
-        which is undone where `keep` is false. Raises `psycopg.Error` and `StoreRefused`."""
+        which is undone where `keep` is false. Raises `psycopg.Error` and `StoreRefused`. Called for
+        each new connection."""
         connection = self._connection = psycopg.connect(
             self._conninfo, autocommit=True, prepare_threshold=None
         )
@@ -180,7 +184,8 @@ def reader(url: str) -> Fetch:
 
 def _conninfo(url: str) -> str:
     """Return what to connect with, the words of the URL over our own time limits and name. Raises
-    `ValueError`, which shows nothing of the URL, for one that libpq cannot read."""
+    `ValueError`, which shows nothing of the URL, for one that libpq cannot read. Called when a
+    store or a reader is made."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error:
@@ -220,7 +225,7 @@ def _migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
 def _make(connection: psycopg.Connection[tuple[Any, ...]], version: int) -> None:
     """Make what leads from `version` to ours, and write down how far that is. Called in a
     transaction and under the lock. Raises `StoreRefused` where `version` is a later one, and
-    `psycopg.Error`."""
+    `psycopg.Error`. Called by `_migrate`."""
     missing = missing_migrations(version)
     if not version:
         connection.execute("CREATE TABLE infergate_schema (version INTEGER NOT NULL)")
@@ -232,7 +237,8 @@ def _make(connection: psycopg.Connection[tuple[Any, ...]], version: int) -> None
 
 
 def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
-    """Return the version of the tables, 0 where there are none."""
+    """Return the version of the tables, 0 where there are none. Called by `_migrate`, before and
+    under the lock; raises `psycopg.Error`."""
     # Read out of the catalogue itself: `to_regclass` would remember that there was no such table
     # when it was first asked, whoever has made it while we waited for the lock.
     if not _one(connection, _MADE):
@@ -241,14 +247,16 @@ def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
 
 
 def _may_not_create(connection: psycopg.Connection[tuple[Any, ...]]) -> str:
-    """Return the sentence about a role that may not make tables, ready to be pasted into psql."""
+    """Return the sentence about a role that may not make tables, ready to be pasted into psql.
+    Called by `_migrate`, in place of PostgreSQL's own words; raises `psycopg.Error`."""
     role = _name(connection, "current_user")
     schema = _name(connection, "COALESCE(current_schema(), 'public')")
     return f"the role may not create the tables: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"
 
 
 def _name(connection: psycopg.Connection[tuple[Any, ...]], expression: str) -> str:
-    """Return a name that the database gives, as that of the role, quoted as the GRANT needs it."""
+    """Return a name that the database gives, as that of the role, quoted as the GRANT needs it.
+    Raises `psycopg.Error`."""
     name = _one(connection, f"SELECT {expression}")
     return quoting.Identifier(str(name)).as_string(connection)
 
@@ -256,12 +264,13 @@ def _name(connection: psycopg.Connection[tuple[Any, ...]], expression: str) -> s
 def _one(
     connection: psycopg.Connection[tuple[Any, ...]], sql: str, parameters: Sequence[Any] = ()
 ) -> Any:
-    """Return the first value of the first row that a question gives, None where it gives no row."""
+    """Return the first value of the first row that a question gives, None where it gives no row.
+    Raises `psycopg.Error`."""
     row = connection.execute(sql, parameters).fetchone()
     return None if row is None else row[0]
 
 
 def _one_line(why: Exception) -> str:
-    """Return what psycopg says of an error, whose text has several lines, in one line for the
-    log."""
+    """Return what psycopg says of an error, whose text has several lines, in one line for the log.
+    Called for each `StoreAway`."""
     return " ".join(str(why).split()) or type(why).__name__

@@ -19,6 +19,8 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 Fetch = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+"""Takes a question in SQL and its parameters, and returns the rows of the answer: the `fetch` of a
+store, or what `UsageDB.reader` returns. It blocks, and raises `StoreAway`."""
 
 BY: dict[str, str] = {
     "caller": "caller",
@@ -107,6 +109,7 @@ def report(
 
 
 def _usage(row: tuple[Any, ...]) -> Usage:
-    """Convert the five sums of a row, which PostgreSQL gives as decimals, into a `Usage`."""
+    """Convert the five sums of a row, which PostgreSQL gives as decimals, into a `Usage`. Called
+    for each row of sums."""
     requests, errors, prompt, completion, seconds = row
     return Usage(int(requests), int(errors), int(prompt), int(completion), float(seconds))

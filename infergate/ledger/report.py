@@ -6,6 +6,9 @@
     total              1201       4          50000               7000         57000          612.346
 
 A name that is not known is ``-`` in the table, empty in CSV and null in JSON.
+
+``infergate usage`` makes a `Report` of what `queries.report` has read, and prints it by one of
+`FORMATS`. All of this is pure: it returns texts, writes nothing and raises nothing.
 """
 
 from __future__ import annotations
@@ -81,7 +84,8 @@ FORMATS: dict[str, Callable[[Report], str]] = {
 
 
 def _names(report: Report) -> list[list[str | None]]:
-    """Return the names of each row as texts, times written out; None for one that is not known."""
+    """Return the names of each row as texts, times written out; None for one that is not known.
+    Called by all three formats."""
     return [
         [
             _time(name, value) if name in TIMES else str(value) or None
@@ -93,35 +97,37 @@ def _names(report: Report) -> list[list[str | None]]:
 
 def _time(name: str, second: str | int) -> str:
     """Return a second since 1970 as a day, ``2026-11-26``, or as the begin of an hour,
-    ``2026-11-26T14:00Z``; `name` says which of the two it is."""
+    ``2026-11-26T14:00Z``; `name` says which of the two it is. Called by `_names` for `day` and
+    `hour`."""
     moment = datetime.fromtimestamp(int(second), timezone.utc)
     return moment.strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%MZ")
 
 
 def _shown(name: str | None) -> str:
     """Return a name as a terminal may show it: a client's text cannot move the cursor, nor begin a
-    line of its own."""
+    line of its own. Called by `as_table` alone: the other two formats quote by themselves."""
     if name is None:
         return "-"
     return name if name.isprintable() else repr(name)
 
 
 def _numbers(usage: Usage) -> dict[str, int | float]:
-    """Return the numbers of a usage by their names, as JSON has them; seconds to the
-    millisecond."""
+    """Return the numbers of a usage by their names, as JSON has them; seconds to the millisecond.
+    Called by `as_json`."""
     numbers = {name: getattr(usage, name) for name in NUMBERS}
     return numbers | {"backend_seconds": round(usage.backend_seconds, 3)}
 
 
 def _written(usage: Usage) -> list[str]:
     """Return the numbers of a usage as texts, in the order of `NUMBERS`; seconds to the
-    millisecond."""
+    millisecond. Called by `as_table` and `as_csv`."""
     *counts, _ = (str(getattr(usage, name)) for name in NUMBERS)
     return [*counts, f"{usage.backend_seconds:.3f}"]
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int], names: int) -> str:
-    """Return a line of the table, whose first `names` cells stand to the left of their columns."""
+    """Return a line of the table, whose first `names` cells stand to the left of their columns.
+    Called by `as_table`."""
     cells = [
         cell.ljust(width) if index < names else cell.rjust(width)
         for index, (cell, width) in enumerate(zip(line, widths, strict=True))

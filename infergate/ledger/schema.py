@@ -1,4 +1,11 @@
-"""The tables, their versions, and what a database must do to hold them."""
+"""The tables, their versions, and what a database must do to hold them.
+
+Two tables: ``infergate_usage`` has a row for each hour, caller, operation, model and outcome, and
+``infergate_batches`` the number of the last batch of each process. The statements here are for both
+databases, with ``?`` where a parameter stands; `sqlite` and `postgresql` implement `IStore`. The
+version of the tables is kept by each in its own way. A program that finds older tables migrates
+them, and one that finds newer tables refuses them.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +63,9 @@ class StoreAway(Exception):
 
 
 class StoreRefused(Exception):
-    """The database will not do however long one waits: it is none, or a grant is missing."""
+    """The database will not do however long one waits: it is none, its tables are of a newer
+    version, a grant or an extra is missing. At the start it ends the process, and its text says
+    why; while the gateway runs the stores raise `StoreAway` in its place."""
 
 
 class IStore(Interface):
@@ -67,7 +76,8 @@ class IStore(Interface):
 
     def prepare() -> None:
         """Make the tables, or migrate those of an older version. Raises `StoreAway` where the
-        database cannot be reached now, and `StoreRefused` where it will never do."""
+        database cannot be reached now, and `StoreRefused` where it will never do. Called once, at
+        the start."""
 
     def rehearse() -> None:
         """Find out what `prepare` would raise, and raise it; nothing is made or changed. Called by
@@ -75,21 +85,23 @@ class IStore(Interface):
 
     def add(batch: Batch) -> None:
         """Add `batch` in one transaction, once however often it is given; raises `StoreAway`, and
-        then the same batch is to be given again."""
+        then the same batch is to be given again. Called by `Ledger` for each batch."""
 
     def check() -> None:
-        """Return where the database answers; else raise `StoreAway`."""
+        """Return where the database answers; else raise `StoreAway`. Called by `Ledger` where
+        nothing is to be written."""
 
     def fetch(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return the rows of a question, with ``?`` in `sql` where a parameter stands; raises
-        `StoreAway`."""
+        `StoreAway`. Called by the functions of `queries`, and by nobody else outside the stores."""
 
     def abort() -> None:
         """Let a call that waits for a silent database fail now. Called from another thread, that of
         the reactor; raises nothing."""
 
     def close() -> None:
-        """Close the connection, if there is one. Another call would open it again."""
+        """Close the connection, if there is one. Another call would open it again. Called at the
+        stop, and after the questions before the start; raises nothing."""
 
 
 def values(batch: Batch) -> list[tuple[Any, ...]]:

@@ -61,7 +61,8 @@ class SqliteStore:
         self._identity: tuple[int, int] | None = None
 
     def prepare(self) -> None:
-        """Make or migrate the tables, and close the file again."""
+        """Make or migrate the tables, and close the file again. Raises `StoreAway` where it is
+        locked or the disk full, and `StoreRefused` for whatever else SQLite says."""
         try:
             self._open()
         except sqlite3.Error as why:
@@ -71,7 +72,8 @@ class SqliteStore:
 
     def rehearse(self) -> None:
         """Look at the folder, the version and the lock, and write nothing. A file that does not
-        exist yet is not made."""
+        exist yet is not made. Raises `StoreAway` for a file that is locked, and `StoreRefused` for
+        one that is no ledger or may not be written to, and for a folder that may not."""
         folder = os.path.dirname(os.path.abspath(self._path))
         if not os.access(folder, os.W_OK | os.X_OK):
             # SQLite keeps its log beside the file.
@@ -90,7 +92,7 @@ class SqliteStore:
 
     def add(self, batch: Batch) -> None:
         """Write the batch in one transaction; one whose number is written down already adds
-        nothing."""
+        nothing. Raises `StoreAway`."""
         with self._in_use() as connection:
             connection.execute("BEGIN IMMEDIATE")
             if connection.execute(MARK, (batch.process, batch.number)).rowcount:
@@ -101,7 +103,8 @@ class SqliteStore:
         self.fetch("SELECT 1", ())
 
     def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Return the rows of a question; SQLite's parameters are ``?`` as they are."""
+        """Return the rows of a question; SQLite's parameters are ``?`` as they are. Raises
+        `StoreAway`."""
         with self._in_use() as connection:
             return connection.execute(sql, parameters).fetchall()
 
@@ -121,7 +124,7 @@ class SqliteStore:
         """Give the connection, opened where there is none, to a ``with`` block; raises `StoreAway`
         for whatever fails in it. The connection stays where the file is locked or the disk full:
         closing it would shorten the write-ahead log, and a disk that was full a moment ago would
-        take a batch or two, again and again."""
+        take a batch or two, again and again. Called for each batch and each question."""
         if self._connection is not None and self._identity != _identity(self._path):
             # Somebody moved or deleted the file: what is written to the old one is lost.
             self.close()
@@ -134,7 +137,8 @@ class SqliteStore:
 
     def _open(self) -> sqlite3.Connection:
         """Open the file, or make it, make or migrate the tables, and return the connection. Raises
-        `sqlite3.Error`, and `StoreRefused` for tables that are newer than this program."""
+        `sqlite3.Error`, and `StoreRefused` for tables that are newer than this program. Called by
+        `prepare`, and by `_in_use` where the file is not open."""
         # Without an isolation level no transaction begins behind our back.
         connection = self._connection = sqlite3.connect(
             self._path, timeout=BUSY, isolation_level=None, check_same_thread=False
@@ -165,7 +169,8 @@ def read(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]
 
 def _fetch(mode: str, path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Open the file in a `mode` of SQLite's URIs, ``mode=ro`` or ``immutable=1``, and return the
-    rows of a question. Raises `sqlite3.Error`."""
+    rows of a question. Raises `sqlite3.Error`. Called by `read`, in the one mode and then the
+    other, and by `_copied`."""
     uri = f"file:{quote(os.path.abspath(path))}?{mode}"
     with closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
         return connection.execute(sql, parameters).fetchall()
@@ -178,7 +183,7 @@ _immutable = partial(_fetch, "immutable=1")
 def _copied(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Return the rows of a question, from what is in the file and in the log of a writer that was
     killed, put together in a folder where that may be done. Raises `OSError` and `sqlite3.Error`.
-    """
+    Called by `read` where a log is there and the folder may not be written to."""
     with TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy")
         for suffix in ("", "-wal"):
@@ -188,7 +193,7 @@ def _copied(path: str, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, .
 
 def _away_or_refused(why: sqlite3.Error) -> StoreAway | StoreRefused:
     """Return what an error before the start is to be raised as: `StoreAway` for one that passes by
-    itself, else `StoreRefused`."""
+    itself, else `StoreRefused`. Called by `prepare` and `rehearse`."""
     if _passes(why):
         return StoreAway(str(why))
     return StoreRefused(f"cannot be made or opened: {why}")
@@ -200,7 +205,8 @@ def _passes(why: Exception) -> bool:
 
 
 def _rolled_back(connection: sqlite3.Connection) -> bool:
-    """Undo a transaction that failed, and return whether nothing of it is left. Raises nothing."""
+    """Undo a transaction that failed, and return whether nothing of it is left. Raises nothing.
+    Called where the connection is to be kept."""
     with suppress(sqlite3.Error):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -226,14 +232,15 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 def _version(connection: sqlite3.Connection) -> int:
     """Return the version of the tables, which SQLite keeps in the head of the file; 0 for a new
-    file."""
+    file. Raises `sqlite3.Error`, as for a file that is no database."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
     """Return what tells the file at `path` from any other, None where there is none: its device and
-    its inode."""
+    its inode. Called when the file is opened and before each use, to find out whether it was moved
+    or deleted; raises nothing."""
     try:
         status = os.stat(path)
     except OSError:

@@ -51,7 +51,8 @@ class OneThread:
         return result
 
     def end(self) -> None:
-        """Let the thread end once it has done what it was given."""
+        """Let the thread end once it has done what it was given. Called at the stop; returns at
+        once."""
         self._jobs.put(None)
 
     def _run(self) -> None:

@@ -73,8 +73,10 @@ class InThread(Protocol):
 
 @attrs.define(eq=False, repr=False)
 class Ledger:
-    """What `USAGE_DB` keeps. `start` comes first, then `add` for each exchange that has ended and
-    any question, `stop` last; all of it in the reactor's thread, and `add` never waits.
+    """What `USAGE_DB` keeps. Made by `wiring.stores`, which has had the store make its tables.
+    `start` comes first, then `add` for each exchange that has ended and any question, `stop` last;
+    all of it in the reactor's thread, and `add` never waits. `store` is used in the one thread of
+    `in_thread` alone, but for `tokens_now` and for the `abort` of a call that takes too long.
 
     `was_away`: the database could not be reached when its tables were to be made.
 
@@ -112,12 +114,13 @@ class Ledger:
 
     @property
     def pending(self) -> int:
-        """Requests that are gathered, or in a batch that is not known to be written."""
+        """Requests that are gathered, or in a batch that is not known to be written. Read by the
+        metrics at each scrape."""
         return self._gathering.requests + (self._batch.requests if self._batch is not None else 0)
 
     def start(self) -> None:
         """Begin to write, once the ports listen; the database is looked at at once. Returns at
-        once."""
+        once. Called by the service; raises nothing."""
         self._beating = self._loop.start(BEAT)
 
     def add(self, record: Record) -> None:
@@ -171,8 +174,8 @@ class Ledger:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """Do what `stop` says. What is lost is said in one line, with the requests for which there
-        was no place before."""
+        """Do what `stop` says, by which it is called. What is lost is said in one line, with the
+        requests for which there was no place before."""
         try:
             await Deferred.fromCoroutine(self._write_all()).addTimeout(STOP, self._clock)
         except TimeoutError:
@@ -188,7 +191,7 @@ class Ledger:
 
     async def _write_all(self) -> None:
         """Let the beat that is under way end, and write what is left, again and again while the
-        database is away."""
+        database is away. Called by `_stop`, which ends it after `STOP` seconds."""
         if self._loop.running:
             self._loop.stop()
         await self._beating
@@ -198,7 +201,8 @@ class Ledger:
 
     async def _beat(self) -> None:
         """Write what has come since the last beat, or look at the database now and then. The next
-        beat waits for this one."""
+        beat waits for this one. Called each `BEAT` seconds by the loop that `start` begins; what it
+        raises is logged there."""
         if self.pending:
             self._idle_beats = 0
             # After an outage there is more than goes into one batch.
@@ -214,7 +218,7 @@ class Ledger:
     async def _write(self) -> bool:
         """Write one batch, that which was not written before first, and return whether it is
         written. A batch that is not stays where it is, for the next try. Raises nothing but its own
-        cancelling."""
+        cancelling. Called by `_beat` and `_write_all`."""
         if self._batch is None:
             self._number += 1
             self._batch = self._gathering.take(self._process, self._number)
@@ -227,7 +231,7 @@ class Ledger:
         """Call the database once by `function`, a method of the store, and return whether that went
         well. It says whether the database is up, in one line of the log each way. Not for
         questions: a database that is locked or full still answers those. Raises nothing but its own
-        cancelling."""
+        cancelling. Called for each batch, and for the look at the database."""
         try:
             await self._in_time(function, *arguments)
         except StoreAway as why:
@@ -250,7 +254,9 @@ class Ledger:
 
     def _in_time(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Return the Deferred of one call of the database in its thread. After `SILENCE` seconds
-        without an answer the connection is ended, so that the call fails with `StoreAway`."""
+        without an answer the connection is ended, so that the call fails with `StoreAway`; a file
+        is waited for. Called for each use of the database while the gateway runs, but for its
+        closing."""
         silence = self._clock.callLater(SILENCE, self._store.abort)
 
         def ended(result: T | Failure) -> T | Failure:
@@ -263,7 +269,7 @@ class Ledger:
 
     def _pending_usage(self, caller: str | None, since: int) -> Usage:
         """Return what `caller`, or with None everybody, has used since the hour of `since` that is
-        not written yet."""
+        not written yet. Called by `usage`."""
         total = Usage()
         for key, sums in self._unwritten(since):
             if caller is None or key.caller == caller:
@@ -279,7 +285,8 @@ class Ledger:
     def _unwritten(self, since: int) -> Iterator[tuple[Key, Sums]]:
         """Return, one after another, the rows from the hour of `since` on that no answer of the
         database holds. Answers come in the order of the calls, so that a batch that was written
-        before a question is no longer among them."""
+        before a question is no longer among them. Called by `tokens` and `_pending_usage`, once the
+        database has answered."""
         if self._batch is not None:
             yield from (row for row in self._batch.rows if row[0].hour >= since)
         yield from (row for row in self._gathering if row[0].hour >= since)
