@@ -97,7 +97,8 @@ def error_format(setting: str, path: str | None, fields: Mapping[bytes, Sequence
 
 def is_anthropic(path: str) -> bool:
     """Return whether a path is at or below ``/v1/messages``, where clients speak Anthropic's
-    dialect."""
+    dialect. Called by `error_format`, and by the request, which then gives its id in Anthropic's
+    header field too."""
     return _MESSAGES.match(path) is not None
 
 
@@ -126,6 +127,8 @@ class GatewayError(Exception):
     def __init__(
         self, message: str | None = None, *, param: str | None = None, headers: HeaderList = ()
     ) -> None:
+        """Make an error with a message of its own, or with that of its class where `message` is
+        None."""
         if message is not None:
             self.message = message
         super().__init__(self.message)
@@ -134,7 +137,8 @@ class GatewayError(Exception):
 
     @property
     def kind(self) -> str:
-        """The ``type`` that OpenAI gives an error of this status."""
+        """The ``type`` that OpenAI gives an error of this status; it stands in the error objects of
+        a stream and of ``ERROR_FORMAT=openai``."""
         if self.status >= 500:
             return "server_error"
         return _OPENAI_TYPES.get(self.status, "invalid_request_error")
@@ -183,7 +187,7 @@ class GatewayError(Exception):
         return b"data: %b\n\n" % msgspec.json.encode({"error": self._openai()})
 
     def _openai(self) -> dict[str, object]:
-        """Return the error object in OpenAI's form, without ``param``."""
+        """Return the error object in OpenAI's form, without ``param``. For `body` and `event`."""
         return {"message": self.message, "type": self.kind, "code": self.code}
 
 
@@ -334,12 +338,14 @@ class KeyExpired(Unauthorized):
     """A key that was right until its last day: no wrong one, and its `caller` is logged."""
 
     def __init__(self, caller: str) -> None:
+        """Make the error for the key of `caller`, which admission writes into the record."""
         super().__init__("The key has expired.")
         self.caller = caller
 
 
 class _RetryLater(GatewayError):
-    """Answered with ``Retry-After``, in whole seconds from 1 (RFC 9110, 10.2.3)."""
+    """The client is to come back later. Answered with ``Retry-After``, in whole seconds from 1 (RFC
+    9110, 10.2.3)."""
 
     def __init__(self, retry_after: int = 1, message: str | None = None) -> None:
         super().__init__(message, headers=[(b"Retry-After", b"%d" % max(1, retry_after))])
@@ -353,6 +359,8 @@ class RateLimited(_RetryLater):
     message = "More requests than RATE_LIMIT allows; the Retry-After header says when to come back."
 
     def __init__(self, retry_after: int = 1, message: str | None = None) -> None:
+        """Make an error that says to come back in `retry_after` seconds; above `LONG_WAIT` with
+        ``x-should-retry: false``."""
         super().__init__(retry_after, message)
         if retry_after > LONG_WAIT:
             self.headers.append((b"x-should-retry", b"false"))
@@ -435,6 +443,8 @@ class BackendRejected(GatewayError):
     code = "backend_rejected"
 
     def __init__(self, status: int, message: str, detail: object, headers: HeaderList) -> None:
+        """Make an error with the backend's own `status`, in which a 429 counts as ``rate_limited``
+        and any other as ``client_error``."""
         super().__init__(message, headers=headers)
         self.status, self.detail = status, detail
         self.outcome = "rate_limited" if status == 429 else "client_error"
@@ -456,6 +466,7 @@ class BackendFailure(GatewayError):
         cause: str | None = None,
         detail: object = None,
     ) -> None:
+        """Make an error with `cause` for the log and `detail` for the client."""
         paid = [(b"x-should-retry", b"false")] if prompt_sent else []
         super().__init__(message, headers=[*paid, *headers])
         self.prompt_sent, self.cause, self.detail = prompt_sent, cause, detail

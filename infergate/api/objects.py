@@ -99,7 +99,8 @@ def read_reply_or_array(body: bytes, takes_array: bool) -> Steps[dict[str, Raw] 
 
 def _bound_values(body: bytes) -> Steps[None]:
     """Raise `BrokenReply` where the parser would take too long for the text in one go: where it
-    holds more than `MAX_PARSED` commas, brackets or braces, those inside strings counted in."""
+    holds more than `MAX_PARSED` commas, brackets or braces, those inside strings counted in. Called
+    by `read_reply` and `read_reply_or_array`, before the parser."""
     if len(body) > MAX_PARSED:
         for byte in (b",", b"[", b"{"):
             if (yield from has_more(body, byte, MAX_PARSED)):
@@ -107,7 +108,8 @@ def _bound_values(body: bytes) -> Steps[None]:
 
 
 def _reply(members: dict[str, Raw] | None) -> dict[str, Raw]:
-    """Return `members` where they are those of a good reply.
+    """Return `members` where they are those of a good reply; for `read_small_reply` and
+    `read_reply`.
 
     Raises `BrokenReply` where there are none, since the body was no object, and where they hold an
     ``error``: some backends answer with one under a status of 200.
@@ -168,7 +170,7 @@ def read_inner(raw: Raw) -> Steps[dict[str, Raw]]:
     """Return the members of an object inside a reply, such as one choice of a completion, in steps.
 
     `raw` must be an object of valid JSON. Raises `BrokenReply` where it has more than `MAX_MEMBERS`
-    members.
+    members. Called by `reply` for the choices and calls that it writes anew.
     """
     try:
         return (yield from member_steps(raw))
@@ -189,12 +191,14 @@ def joined(members: dict[str, Raw]) -> bytes:
 
 
 def array(items: list[bytes]) -> Raw:
-    """Return the array of these items, each of which is the text of one JSON value."""
+    """Return the array of these items, each of which is the text of one JSON value. Called by
+    `reply` and `models` for an array that they have changed."""
     return Raw(b"[%b]" % b",".join(items))
 
 
 def is_object(raw: Raw) -> bool:
-    """Return whether the value is an object, by its first byte; `raw` must not be empty."""
+    """Return whether the value is an object, by its first byte; `raw` must not be empty. Called by
+    whoever looks at a member without decoding it, as `is_string` and `is_array` are."""
     return memoryview(raw)[0] == _BRACE
 
 
@@ -209,13 +213,15 @@ def is_array(raw: Raw) -> bool:
 
 
 def text_of(raw: Raw) -> str:
-    """Return the text of a JSON string, its escapes resolved; "" for a value of any other kind."""
+    """Return the text of a JSON string, its escapes resolved; "" for a value of any other kind.
+    Called by the echo, for what it repeats."""
     return _string.decode(raw) if is_string(raw) else ""
 
 
 def in_one_line(text: bytes) -> bytes:
     """Return valid JSON without line feeds and carriage returns, each replaced by a blank; `text`
-    itself where it has none. In an event stream a line end would end the ``data:`` field."""
+    itself where it has none. In an event stream a line end would end the ``data:`` field. Called
+    for whatever becomes the data of an event."""
     return text.translate(_ONE_LINE) if b"\n" in text or b"\r" in text else text
 
 

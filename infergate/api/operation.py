@@ -216,7 +216,7 @@ def check_in_steps(operation: Operation, body: bytes, route: Route, rules: Rules
 
 def _of_object(members: dict[str, Raw] | None) -> dict[str, Raw]:
     """Return `members`; raises `InvalidRequest` where they are None, the sign of JSON that is no
-    object."""
+    object. For the two functions above."""
     if members is None:
         raise InvalidRequest("The body is JSON, but not an object.")
     return members

@@ -57,7 +57,8 @@ def _parse(text: str, never: Callable[[str], bool]) -> tuple[bytes, ...]:
     """Return the names in a comma-separated list, each once and in lower case.
 
     `never` is asked of each name whether it may never pass. Raises `ValueError` for what is no name
-    of a header field (RFC 9110, 5.6.2), and for one that may never pass.
+    of a header field (RFC 9110, 5.6.2), and for one that may never pass. For the two functions
+    above.
     """
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:

@@ -72,7 +72,8 @@ def check_items(array: Raw) -> Steps[int]:
 def _decode(batch: bytes | memoryview) -> list[Any]:
     """Decode the items of one batch as far as it takes to know their kind, and return them.
 
-    Raises `msgspec.ValidationError` for an item of a kind that no prompt has.
+    Raises `msgspec.ValidationError` for an item of a kind that no prompt has. Called by
+    `in_batches` for `check_items`.
     """
     for decoder in _kinds[:-1]:
         with suppress(msgspec.ValidationError):
@@ -91,7 +92,8 @@ def _item_end(array: Raw) -> re.Pattern[bytes]:
 
 def _first(array: Raw) -> bytes:
     """Return the byte with which an array's first item begins: a bracket, a brace, a quote or a
-    digit; the closing bracket of one that is empty; ``b""`` where `array` is no array."""
+    digit; the closing bracket of one that is empty; ``b""`` where `array` is no array. For
+    `_item_end` and `several`."""
     first = _FIRST.match(memoryview(array))
     return b"" if first is None else first[1]
 
@@ -128,7 +130,7 @@ def _words(batch: bytes, items: list[Raw]) -> int:
     """Return how many words the prompts of one batch have, each token counted for one.
 
     `items` are the same prompts as `batch`, one by one; they are read only where the batch mixes
-    kinds.
+    kinds. For `words_and_last`.
     """
     if (strings := read(_strings, batch)) is not None:
         return count_words("\n".join(strings))
@@ -141,7 +143,7 @@ def _words(batch: bytes, items: list[Raw]) -> int:
 
 def _text(prompt: Raw) -> str:
     """Return the text of one prompt; of the tokens ``[101, 7592]`` that is ``101 7592``. An object
-    of which no text can be read has none."""
+    of which no text can be read has none. For `words_and_last` and `_words`."""
     if is_string(prompt):
         return _string.decode(prompt)
     if is_object(prompt):

@@ -150,7 +150,7 @@ def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
     """Find the error object that is meant, and return its text and its members.
 
     Of objects inside one another, as proxies make them, it is the innermost with a message, or the
-    outermost where none has one. No more than `MAX_NESTED` are opened.
+    outermost where none has one. No more than `MAX_NESTED` are opened. For `read_refusal`.
     """
     found = outermost = (raw, members)
     for _ in range(MAX_NESTED):
@@ -171,8 +171,8 @@ def _innermost(raw: Raw, members: dict[str, Raw]) -> tuple[Raw, dict[str, Raw]]:
 
 
 def _members(raw: Raw) -> dict[str, Raw]:
-    """Return the members of an object of valid JSON; none where there are more than
-    `MAX_MEMBERS`."""
+    """Return the members of an object of valid JSON; none where there are more than `MAX_MEMBERS`.
+    For `read_refusal` and `_innermost`."""
     try:
         return at_once(member_steps(raw))
     except NotJSON:
@@ -181,7 +181,7 @@ def _members(raw: Raw) -> dict[str, Raw]:
 
 def _message(members: dict[str, Raw]) -> str | None:
     """Return the sentence of an error object, under whichever name it stands; None where there is
-    none."""
+    none. For `read_refusal` and `_innermost`."""
     for name in ("message", "error", "detail", "msg"):
         raw = members.get(name, NULL)
         if message := read(_string, raw) or _first_fault(raw):
@@ -191,7 +191,7 @@ def _message(members: dict[str, Raw]) -> str | None:
 
 def _first_fault(raw: Raw) -> str | None:
     """Return the first entry of FastAPI's list, as ``body.messages.0.role: Field required``; None
-    where `raw` is no such list."""
+    where `raw` is no such list. For `_message`."""
     faults = read(_faults, raw)
     if not faults:
         return None
@@ -201,7 +201,8 @@ def _first_fault(raw: Raw) -> str | None:
 
 def _one_line(body: bytes) -> str | None:
     """Return a body that is one line of plain text, cut to `MAX_MESSAGE` characters, as proxies and
-    small backends answer with; None for anything else, JSON and markup among it."""
+    small backends answer with; None for anything else, JSON and markup among it. For
+    `read_refusal`, where the body is not JSON."""
     try:
         line = body.decode().strip()
     except UnicodeDecodeError:

@@ -61,7 +61,8 @@ class Repeats:
 
     @property
     def number(self) -> int:
-        """The highest ``sequence_number`` of an event that was counted; -1 before there was one."""
+        """The highest ``sequence_number`` of an event that was counted; -1 before there was one.
+        The reader of a stream of responses asks for it."""
         return int(self._digits or b"-1")
 
     def count(self, events: bytes) -> int:

@@ -95,7 +95,7 @@ class Kind:
 
     def has_answer(self, choice: _Choice) -> bool:
         """Return whether a choice has its message, which is an object, or its text, which is a
-        string."""
+        string. For `_are_whole`."""
         return is_object(choice.message) if self.answer == "message" else is_string(choice.text)
 
 
@@ -214,6 +214,7 @@ def _judge_choices(raw: Raw, kind: Kind) -> Steps[bool]:
     """Return whether the choices leave out nothing, reading them a batch at a time.
 
     Raises `BrokenReply` where there is none, or more than `MAX_ITEMS`, or one without an answer.
+    For `_shape_choices`.
     """
     count, whole = 0, True
     try:
@@ -231,8 +232,8 @@ def _judge_choices(raw: Raw, kind: Kind) -> Steps[bool]:
 
 
 def _are_whole(choices: list[_Choice], kind: Kind) -> bool:
-    """Return whether these choices leave out nothing; raises `BrokenReply` where one has no
-    answer."""
+    """Return whether these choices leave out nothing; raises `BrokenReply` where one has no answer.
+    For the two ways to judge choices: at once and in batches."""
     whole = True
     for choice in choices:
         if not kind.has_answer(choice):
@@ -245,7 +246,7 @@ def _are_whole_and_few(raw: Raw, kind: Kind) -> bool:
     """Return whether there are some choices, few enough to be read at once, that leave out nothing.
 
     This spares most replies `_shape_choices`. False says no more than that a closer look is needed;
-    raises `BrokenReply` where one has no answer.
+    raises `BrokenReply` where one has no answer. For `shape_reply`.
     """
     choices = read(_choices, raw) if len(raw) <= BATCH else None
     return choices is not None and 0 < len(choices) <= MAX_ITEMS and _are_whole(choices, kind)
@@ -253,7 +254,8 @@ def _are_whole_and_few(raw: Raw, kind: Kind) -> bool:
 
 def _filled_choices(raw: Raw) -> Steps[Raw]:
     """Return the array of the choices with what some of them lack filled in. Others keep their
-    bytes. Raises `BrokenReply` for a choice to be filled in that has too many members."""
+    bytes. Raises `BrokenReply` for a choice to be filled in that has too many members. For
+    `_shape_choices`."""
     filled: list[bytes] = []
     for text, choices in in_batches(raw, _choices.decode, OBJECT_END):
         yield
@@ -268,7 +270,8 @@ def _filled_choices(raw: Raw) -> Steps[Raw]:
 
 def _filled_choice(item: Raw, choice: _Choice, index: int) -> Steps[bytes]:
     """Return the text of one choice with its ``index`` and ``finish_reason``, whichever of these it
-    lacks filled in. `choice` is `item` decoded. Raises `BrokenReply` as `read_inner` does."""
+    lacks filled in. `choice` is `item` decoded. Raises `BrokenReply` as `read_inner` does. For
+    `_filled_choices`."""
     members = yield from read_inner(item)
     fill(members, "index", index)
     if len(memoryview(item)) > BATCH:
@@ -285,7 +288,8 @@ def _finish_reason(raw: Raw) -> str:
     to be called.
 
     `raw` is its message: ``tool_calls`` where that has any, ``function_call`` in the older form,
-    else ``stop``; ``stop`` also for a choice of a text completion, which has no message.
+    else ``stop``; ``stop`` also for a choice of a text completion, which has no message. For
+    `_filled_choice`.
     """
     if not is_object(raw):
         return "stop"
@@ -312,7 +316,8 @@ def _as_delta(choice: Raw) -> Steps[bytes]:
 
 def _numbered(calls: Raw) -> Steps[Raw]:
     """Return the array of tool calls with the index of each filled in; `calls` itself where it is
-    no array of objects. Raises `BrokenReply` where there are more than `MAX_ITEMS`."""
+    no array of objects. Raises `BrokenReply` where there are more than `MAX_ITEMS`. For
+    `_as_delta`."""
     numbered: list[bytes] = []
     try:
         for text, batch in in_batches(calls, _calls.decode, OBJECT_END):
@@ -329,7 +334,8 @@ def _numbered(calls: Raw) -> Steps[Raw]:
 
 
 def _counts(usage: Usage) -> dict[str, int]:
-    """Return the counts of a usage as the member ``usage`` of a completion has them."""
+    """Return the counts of a usage as the member ``usage`` of a completion has them. For
+    `shape_reply` and `own_reply`."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

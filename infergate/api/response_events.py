@@ -90,8 +90,8 @@ def read_usage(member: Raw) -> Usage:
 
 
 def _cached(usage: _Usage) -> int:
-    """Return how many tokens of the prompt came from the backend's cache; 0 where it does not
-    say."""
+    """Return how many tokens of the prompt came from the backend's cache; 0 where it does not say.
+    For `read_usage` and `ResponseReader`."""
     details = read(_details, usage.input_tokens_details)
     return 0 if details is None else details.cached_tokens
 
@@ -125,7 +125,8 @@ class ResponseReader:
 
     @property
     def next_number(self) -> int:
-        """The ``sequence_number`` of an event that the gateway adds."""
+        """The ``sequence_number`` of an event that the gateway adds: one more than the highest so
+        far."""
         return max(self._last_number, self.repeats.number) + 1
 
     def usage(self, prompt_estimate: int) -> Usage:
@@ -164,21 +165,22 @@ class ResponseReader:
 
     def _count_on(self, raw: Raw) -> None:
         """Remember the highest number, so that an event of the gateway's own has the next one. What
-        is no number is passed over."""
+        is no number is passed over. For `hear`."""
         number = read(_number, raw)
         if number is not None:
             self._last_number = max(self._last_number, min(number, 2**53))
 
     def _hear_response(self, raw: Raw) -> None:
-        """Take the model and the usage out of the response that the first and the last events
-        hold."""
+        """Take the model and the usage out of the response that the first and the last events hold.
+        For `hear`."""
         response = read(_response, raw)
         if response is not None:
             self.model = self.model or response.model
             self._hear_usage(response.usage)
 
     def _hear_usage(self, raw: Raw) -> None:
-        """Take each count that is there; one that is left out does not undo an earlier one."""
+        """Take each count that is there; one that is left out does not undo an earlier one. For
+        `_hear_response`."""
         usage = read(_usage, raw)
         if usage is not None:
             if usage.input_tokens is not None:
@@ -188,7 +190,7 @@ class ResponseReader:
 
 
 def _says(raw: Raw) -> bool:
-    """Return whether a delta is a string that is not empty."""
+    """Return whether a delta is a string that is not empty. For `ResponseReader.hear`."""
     return memoryview(raw)[0] == _QUOTE and raw != _EMPTY
 
 

@@ -123,7 +123,8 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
 
 
 def _size(output: list[Any]) -> int:
-    """Return how many items and parts of items an output has, of which each becomes some events."""
+    """Return how many items and parts of items an output has, of which each becomes some events.
+    For `as_stream`."""
     contents = [item.get("content") for item in output if isinstance(item, dict)]
     return len(output) + sum(len(content) for content in contents if isinstance(content, list))
 
@@ -136,7 +137,7 @@ def _item_events(
     that it ends.
 
     `index` is the item's place in the output. An item without an id gets one, since the events of
-    one item are told from those of others by it.
+    one item are told from those of others by it. For `as_stream`.
     """
     item_id = item.get("id") or f"item_{stamp.request_id}_{index}"
     at = {"item_id": item_id, "output_index": index}
@@ -176,7 +177,7 @@ def _part_events(part: dict[str, Any], at: dict[str, Any]) -> list[tuple[str, di
     """Return the events of one part of a message, each as its type and its members.
 
     `at` says which part of which item it is. A part of a kind that is not in `_PARTS` has no
-    deltas: it is there as a whole when it begins, and again when it ends.
+    deltas: it is there as a whole when it begins, and again when it ends. For `_item_events`.
     """
     events = []
     begun = part
@@ -209,7 +210,8 @@ def _asked(members: dict[str, Raw]) -> Iterator[tuple[str, str]]:
     """Yield the role and the text of each message of the input, for the echo.
 
     The instructions come first, as a message of the developer's. An input that is neither a text
-    nor an array of objects brings nothing, or no more than what comes before the fault.
+    nor an array of objects brings nothing, or no more than what comes before the fault. For
+    `_echo`.
     """
     yield "developer", text_of(members.get("instructions", NULL))
     given = members.get("input", NULL)
@@ -265,7 +267,7 @@ def _response(text: str, usage: Usage, model: str, ask: Ask, stamp: Stamp) -> di
     """Return a response of the gateway's own, with every member that the public schema requires.
 
     Of `ask` it repeats what was asked for, such as the temperature, and what was not with its
-    default.
+    default. For `_echo`.
     """
     part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     repeated = {

@@ -57,6 +57,7 @@ def fit_to_show(text: bytes | str) -> bool:
 
 
 def _unescaped(escape: re.Match[str]) -> str:
-    """Return the character that one escape stands for, such as ``e`` for ``\\u0065``."""
+    """Return the character that one escape stands for, such as ``e`` for ``\\u0065``. For
+    `fit_to_show`."""
     code = escape[1] or escape[2]
     return chr(int(code, 16)) if code else _ESCAPED.get(escape[3], escape[3])

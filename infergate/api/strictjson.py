@@ -96,7 +96,7 @@ def object_in_steps(text: bytes) -> Steps[dict[str, Raw] | None]:
     """Return what `read_object` does, in steps, for a text of any size.
 
     The longest step is the one pass of msgspec's: a millisecond or two for each megabyte. Raises
-    `NotJSON`.
+    `NotJSON`. Called by `read_object`, and for large requests and replies.
     """
     try:
         if not text.isascii():
@@ -129,7 +129,8 @@ def _decoded(text: bytes) -> dict[str, Raw] | None:
     JSON.
 
     Raises msgspec's `DecodeError` for what is no JSON, `RecursionError` for what is nested too
-    deeply and `UnicodeDecodeError` for a name that is no UTF-8.
+    deeply and `UnicodeDecodeError` for a name that is no UTF-8. For `read_object` and
+    `object_in_steps`.
     """
     try:
         return _object.decode(text)
@@ -141,7 +142,7 @@ def _decoded(text: bytes) -> dict[str, Raw] | None:
 
 def _not_json(error: Exception) -> NotJSON:
     """Return the same fault as a `NotJSON`, in words fit for a client; the caller raises it.
-    `error` is one of those that decoding raises."""
+    `error` is one of those that decoding raises. For `read_object` and `object_in_steps`."""
     if isinstance(error, UnicodeDecodeError):
         return NotJSON(f"it is not UTF-8 (byte {error.start})")
     if isinstance(error, RecursionError):
@@ -183,7 +184,8 @@ def member_names(text: bytes) -> Iterator[bytes]:
 
     A value is skipped in C; a step costs about a microsecond, so a caller bounds how many are
     taken. On a text that is not JSON it ends early, or raises `msgspec.DecodeError` or
-    `IndexError`; a text that is no object brings nothing.
+    `IndexError`; a text that is no object brings nothing. Called by `messages`, to find a name that
+    is given twice or is spelled in another way, and to count members.
     """
     opening = _OPENING.match(text)
     if opening is None:
@@ -203,7 +205,7 @@ def _value_end(view: memoryview, start: int) -> int:
 
     msgspec reads one value, finds that there is more, and its complaint says where. Raises
     `IndexError` where nothing follows, and `msgspec.DecodeError` where there is no value at
-    `start`.
+    `start`. For `member_names`.
     """
     try:
         _anything.decode(view[start:])
@@ -221,7 +223,7 @@ _FIRST_BYTE = _value_end(memoryview(b"0 0"), 0) - 2
 
 
 def _after_blanks(text: bytes, at: int) -> int:
-    """Return the index of the first byte from `at` on that is no blank."""
+    """Return the index of the first byte from `at` on that is no blank. For `member_names`."""
     blanks = _BLANKS.match(text, at)
     assert blanks is not None
     return blanks.end()
@@ -234,7 +236,8 @@ def _blocks(text: bytes) -> Iterator[bytes]:
 
 
 def _utf8_steps(text: bytes) -> Steps[None]:
-    """Raise `UnicodeDecodeError`, which names the byte in the whole text, where it is no UTF-8."""
+    """Raise `UnicodeDecodeError`, which names the byte in the whole text, where it is no UTF-8. For
+    `object_in_steps`."""
     at = 0
     while at < len(text):
         block = text[at : at + BLOCK]
@@ -249,7 +252,8 @@ def _utf8_steps(text: bytes) -> Steps[None]:
 
 def _count_members(text: bytes) -> Steps[None]:
     """Raise `NotJSON` where an object has more than `MAX_MEMBERS`, those within strings and within
-    its values not counted in. Raises `msgspec.DecodeError` where the text is not JSON."""
+    its values not counted in. Raises `msgspec.DecodeError` where the text is not JSON. For
+    `object_in_steps` and `member_steps`, where there are many colons."""
     try:
         for count, _ in enumerate(member_names(text)):
             if count == MAX_MEMBERS:
@@ -277,7 +281,8 @@ def _depth_steps(text: bytes) -> Steps[None]:
     """Raise `NotJSON` where brackets stand inside one another more than `MAX_DEPTH` deep.
 
     The text is valid JSON, read a block at a time. A block rarely ends at a multiple of eight
-    brackets, which `_depth` takes at once: the rest waits for the next.
+    brackets, which `_depth` takes at once: the rest waits for the next. For `object_in_steps`,
+    where there are many brackets.
     """
     depth, rest = 0, b""
     # Seven that close bring the last ones to a multiple of eight, or are left over themselves.
@@ -293,7 +298,7 @@ def _depth_steps(text: bytes) -> Steps[None]:
 
 def _may_have_long_number(text: bytes) -> bool:
     """Return whether, digits in strings counted in, there are enough side by side for too long a
-    number."""
+    number. For `read_object`."""
     if len(text) <= MAX_NUMBER:
         return False
     return _TOO_MANY_DIGITS in text.translate(_ZEROS, _NO_DIGIT_IN_A_NUMBER)
@@ -301,7 +306,7 @@ def _may_have_long_number(text: bytes) -> bool:
 
 def _number_steps(blocks: Iterable[bytes]) -> Steps[bool]:
     """Return whether some block, or two with the seam between them, has more than `MAX_NUMBER`
-    digits side by side; in steps."""
+    digits side by side; in steps. For `object_in_steps`."""
     before = b""
     for block in blocks:
         digits = before + block.translate(_ZEROS, _NO_DIGIT_IN_A_NUMBER)
@@ -349,7 +354,8 @@ def _depth(brackets: bytes, depth: int) -> tuple[int, int]:
     `depth` before them. The number of brackets is a multiple of eight.
 
     Eight brackets become one byte, so that ten million take a tenth of a second and not one:
-    ``[[]{}{[]`` is 11010110, which leads 2 deeper, and at its deepest is 3 deeper (``[{}{[``).
+    ``[[]{}{[]`` is 11010110, which leads 2 deeper, and at its deepest is 3 deeper (``[{}{[``). For
+    `_depth_steps`.
     """
     if not brackets:
         return depth, depth

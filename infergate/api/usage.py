@@ -110,7 +110,8 @@ def read_timings(member: Raw) -> Usage | None:
 
 
 def usage_of(prompt: int, completion: int, cached: int = 0) -> Usage:
-    """Return a usage of tokens that the backend counted, `cached` of them part of the prompt's."""
+    """Return a usage of tokens that the backend counted, `cached` of them part of the prompt's. For
+    the readers and replies of the dialects that name their counts in other words."""
     return Usage(prompt, completion, prompt + completion, "backend", cached)
 
 
@@ -125,8 +126,9 @@ def settled(
     """Return the usage of a stream: what the backend said, and for what it did not say (None) what
     was counted here.
 
-    `prompt_estimate` is of `estimate_prompt`, `tokens` the number of deltas. The source is
-    ``backend`` only where both counts are the backend's.
+    Called by the readers of messages, responses and infill. `prompt_estimate` is of
+    `estimate_prompt`, `tokens` the number of deltas. The source is ``backend`` only where both
+    counts are the backend's.
     """
     if prompt is not None and completion is not None:
         return usage_of(prompt, completion, cached)
@@ -147,7 +149,7 @@ def estimate_prompt(body: bytes) -> int:
 
 def _cached(details: Raw) -> int:
     """Return the part of the prompt that was cached, by the details of a usage; 0 where they say
-    nothing."""
+    nothing. For `read_usage`."""
     if not details:
         return 0
     try:
@@ -159,7 +161,8 @@ def _cached(details: Raw) -> int:
 def count_words(text: str) -> int:
     """Return how many words a text has, which the echo takes for tokens.
 
-    A block at a time: `split` makes an object of each word.
+    A block at a time: `split` makes an object of each word. Called with what was said to the echo,
+    and with what it says.
     """
     words, in_word = 0, False
     for at in range(0, len(text), WORDS_BLOCK):

@@ -45,6 +45,7 @@ class Pool:
     """
 
     def __init__(self, deadlines: Deadlines) -> None:
+        """Make an empty pool, watched by `deadlines` only while it holds a connection."""
         self._deadlines = deadlines
         # The time until which the connection that has idled longest is kept.
         self.deadline = NEVER
@@ -117,7 +118,8 @@ class Pool:
 
     def _settle(self) -> None:
         """Let those be given out that have stayed open for `SETTLING`: move them to the idle ones,
-        for as long as they would be kept had they been there all along."""
+        for as long as they would be kept had they been there all along. For `take` and `expired`.
+        """
         now = self._deadlines.now()
         while self._settling:
             connection, settled = next(iter(self._settling.items()))
@@ -144,6 +146,7 @@ class OriginAgent:
         deadlines: Deadlines,
         reactor: object = None,
     ) -> None:
+        """Make an agent with an empty pool; nothing is connected before the first request."""
         self.pool = Pool(deadlines)
         self._endpoint = endpoint
         self._reactor = reactor
@@ -183,7 +186,7 @@ class OriginAgent:
     def _write(self, message: Message) -> Deferred[Any]:
         """Write a request to an idle connection or a new one, and return what fires with the
         response. The connection is chosen in the same instant, so that nothing can come on it
-        between the look and the request."""
+        between the look and the request. For `request`."""
         connection = self.pool.take()
         if connection is not None:
             return connection.request(message).addCallback(_not_coded)
@@ -194,7 +197,7 @@ class OriginAgent:
 def _not_coded(response: Response) -> Response:
     """Return the response, or refuse it with `BrokenReply` and close its connection where it has a
     content coding such as gzip. Nobody asked for one: the gateway reads what it passes on, and a
-    small one can be huge once it is decoded."""
+    small one can be huge once it is decoded. For `OriginAgent`, as each response comes."""
     if response.coded:
         response.loseConnection()
         raise BrokenReply("The backend sent a compressed answer, which was not asked for.")

@@ -38,8 +38,10 @@ limits how long its answer may take to begin: a slow model is told from a dead o
 
 @attrs.frozen
 class Timeouts:
-    """Seconds: until the answer begins (None: for as long as the backend says that it is well),
-    between two chunks of it, for all. The endpoint has the deadline for connecting."""
+    """Time limits in seconds: until the answer begins (None: for as long as the backend says that
+    it is well), between two chunks of it, for all. They are `BACKEND_TIMEOUT`,
+    `STREAM_IDLE_TIMEOUT` and `REQUEST_TIMEOUT` of the settings. The endpoint has the deadline for
+    connecting."""
 
     response: float | None = None
     idle: float = 60
@@ -102,6 +104,7 @@ class Call:
         record: Record,
         well: Callable[[], Deferred[bool]] | None = None,
     ) -> None:
+        """Make a call that is new, and has no deadline yet; `Backend.call` does this."""
         self.deadline = NEVER
         self._well = well
         self._deadlines = deadlines
@@ -301,7 +304,7 @@ class Call:
     @property
     def _patient(self) -> bool:
         """Whether the answer may take for as long as the backend is well: there is no `response`
-        limit, and nothing of the answer has come yet."""
+        limit, and nothing of the answer has come yet. For `expired` and `_told`."""
         waiting = self._phase in (ASKING, ANSWERED)
         return waiting and self._timeouts.response is None
 
@@ -322,7 +325,7 @@ class Call:
 
     def _give_up(self) -> None:
         """End the exchange because its time is up: whoever waits gets a `GatewayTimeout` that names
-        the setting, and the connection is closed."""
+        the setting, and the connection is closed. For `expired` and `_told`."""
         phase = self._phase
         self._passed = "STREAM_IDLE_TIMEOUT" if phase is READING else "BACKEND_TIMEOUT"
         if self._now() >= self._end:
@@ -362,7 +365,8 @@ class Call:
         self.deadline = due if due < self._end else self._end
 
     def _stop_reading(self, phase: Phase, error: BaseException | None = None) -> None:
-        """Have `read` return now, or raise `error`, and enter `phase`."""
+        """Have `read` return now, or raise `error`, and enter `phase`. There must be a `read` under
+        way."""
         done = self._done
         assert done is not None
         self._enter(phase)

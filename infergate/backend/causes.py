@@ -37,7 +37,8 @@ UNVERIFIED = "certificate verify failed"
 
 def late_error(setting: str, *, prompt_sent: bool = True) -> GatewayTimeout:
     """Return the error of a deadline, for the caller to raise; the setting that it belongs to, such
-    as ``BACKEND_TIMEOUT``, is its cause. `prompt_sent` is that of `BackendFailure`."""
+    as ``BACKEND_TIMEOUT``, is its cause. `prompt_sent` is that of `BackendFailure`. Called by
+    `Call`, whose deadlines these are."""
     message = f"The backend took too long: {setting} has passed."
     error = GatewayTimeout(message, prompt_sent=prompt_sent)
     error.cause = setting
@@ -66,7 +67,7 @@ def name_error(error: BaseException) -> BaseException:
 
 def cause_of(error: BaseException) -> str | None:
     """Return the cause of an error of `Endpoint.connect` or of a request, such as ``connection
-    refused``; None for any other."""
+    refused``; None for any other. For `name_error`."""
     if isinstance(error, DNSLookupError):
         late = "took too long" in str(error)
         return "the name lookup took too long" if late else "unknown host name"

@@ -52,6 +52,7 @@ class Backend:
     _fixed: dict[bytes, list[bytes]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        """Make the client, and the fields that every request carries."""
         self._client = OriginClient(self._agent)
         self._fixed = {b"User-Agent": [USER_AGENT]}
         if self._api_key:
@@ -143,6 +144,6 @@ class Body:
         return _WRITTEN
 
     def pauseProducing(self) -> None:
-        """Nothing is left to hold back."""
+        """Do nothing: all is written at once, and nothing is left to hold back."""
 
     resumeProducing = stopProducing = pauseProducing

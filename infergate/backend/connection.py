@@ -62,6 +62,9 @@ class Message:
         headers: Headers,
         body: IBodyProducer | None,
     ) -> None:
+        """Write the head, by `target` in the form of a path and the fields as they are: the caller
+        answers for their names and values. `body` says how long it is, and is asked for its bytes
+        by `whole`."""
         self.method = method
         self.headers = headers
         fields = raw_fields(headers)
@@ -103,6 +106,8 @@ class Response:
     previousResponse: IResponse | None = None
 
     def __init__(self, connection: Connection, request: Message, head: Head) -> None:
+        """Make a response of a `head` that is whole; the connection does this, and reads the body
+        for it."""
         self.request = request
         self.version = (b"HTTP", 1, head.minor)
         self.code = head.status
@@ -151,7 +156,7 @@ class Response:
 
     @property
     def claimed(self) -> bool:
-        """Whether a protocol reads the body."""
+        """Whether a protocol reads the body; where none does, the connection pauses."""
         return self._protocol is not None
 
     def receive(self, chunk: bytes) -> None:
@@ -208,6 +213,8 @@ class Connection(Protocol):
     def __init__(
         self, released: Callable[[Connection], None], lost: Callable[[Connection], None]
     ) -> None:
+        """Make one for a transport that is still to be connected, with what it calls of the
+        pool's."""
         self._released = released
         self._lost = lost
         # Whether the backend may close it without a word: after a body of no declared length, as a
@@ -322,7 +329,7 @@ class Connection(Protocol):
     def _begin(self, request: Message, head: Head, chunk: bytes) -> None:
         """Make the response, now that its head is here, and give it to whoever awaits it; `chunk`
         is what came of the body with the head. Where nobody reads the body at once, reading is
-        paused."""
+        paused. For `dataReceived`."""
         response = self._response = Response(self, request, head)
         response.receive(chunk)
         awaited, self._awaited = self._awaited, None
@@ -335,7 +342,7 @@ class Connection(Protocol):
 
     def _finish(self, response: Response) -> None:
         """End the exchange, whose response is whole or broken, and release the connection to the
-        pool or close it."""
+        pool or close it. For `dataReceived` and `_begin`, once the reader is over."""
         reader = self._reader
         reason = _DONE if reader.fault is None else Failure(ResponseFailed([_fault(reader)]))
         reusable = self._reusable()
@@ -354,7 +361,8 @@ class Connection(Protocol):
 
         The backend must be known to have read the last one. One that refuses a request early may
         never read the rest of its body, nor then what follows on the connection. So only a 2xx to a
-        body says that it was read, and only once the kernel holds nothing of it any more.
+        body says that it was read, and only once the kernel holds nothing of it any more. For
+        `_finish`.
         """
         request, head, reader = self._request, self._reader.head, self._reader
         assert request is not None
@@ -364,7 +372,8 @@ class Connection(Protocol):
         return (request.bodiless or 200 <= head.status < 300) and self._outlet.empty
 
     def _fail(self, error: Exception) -> None:
-        """Fail with `error` whoever awaits a response: there will be none."""
+        """Fail with `error` whoever awaits a response: there will be none. For `dataReceived` and
+        `connectionLost`."""
         self._request = None
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
@@ -372,12 +381,13 @@ class Connection(Protocol):
 
     def _cancelled(self, awaited: Deferred[Any]) -> None:
         """Close the connection, so that the backend stops working on the request: nobody waits for
-        the response any more. The Deferred fails with `ResponseNeverReceived`."""
+        the response any more. The Deferred fails with `ResponseNeverReceived`. Twisted calls this
+        where the Deferred of `request` is cancelled."""
         self._awaited = None
         awaited.errback(ResponseNeverReceived([Failure(CancelledError())]))
         self.abort()
 
 
 def _fault(reader: Reader) -> Failure:
-    """Return what is wrong with a response, as `ResponseFailed` takes it."""
+    """Return what is wrong with a response, as `ResponseFailed` takes it. For `Connection`."""
     return Failure(Broken(reader.fault))

@@ -45,7 +45,7 @@ SOCKET_BASE = "http://localhost/v1"
 
 def api_base(url: str) -> str:
     """Return the base of the API at the URL of a server, or at ``unix:/path`` of a socket, whose
-    URL is `SOCKET_BASE`."""
+    URL is `SOCKET_BASE`. Called wherever an agent is made for the URL of a setting."""
     return SOCKET_BASE if url.startswith("unix:") else url
 
 
@@ -63,7 +63,7 @@ def backend_endpoint(
 
     `connect_timeout` is in seconds; `trust` holds the authorities for ``https`` (a trust root of
     Twisted's), None the system's. Nothing is connected yet. Raises `ValueError` for a host name
-    that TLS cannot check a certificate for.
+    that TLS cannot check a certificate for. Called by `tap` and by `infergate check`.
     """
     if url.startswith("unix:"):
         path = url.removeprefix("unix:")
@@ -109,7 +109,8 @@ class Endpoint:
         return _unless_cancelled(connecting.addTimeout(self.seconds, self.clock, _too_late))
 
     def _secured(self, factory: IProtocolFactory) -> Deferred[Any]:
-        """Connect `factory` behind TLS; fires with its protocol when the handshake is over."""
+        """Connect `factory` behind TLS; fires with its protocol when the handshake is over. For
+        `connect`."""
         shaking = Factory.forProtocol(lambda: _Handshake(factory))
         shaking.noisy = False
         connecting: Deferred[Any] = wrapClientTLS(self.tls, self.stream, self.clock).connect(
@@ -120,13 +121,17 @@ class Endpoint:
 
 def _unless_cancelled(attempt: Deferred[Any]) -> Deferred[Any]:
     """Return the outcome of `attempt`, or `CancelledError` where this is cancelled, whatever the
-    attempt calls it: a name lookup, for one, says that it has failed, and would be tried again."""
+    attempt calls it: a name lookup, for one, says that it has failed, and would be tried again. For
+    `Endpoint.connect`."""
 
     def cancel(outcome: Deferred[Any]) -> None:
+        """Fail with `CancelledError` first, so that what the attempt says of its end is not
+        heard."""
         outcome.errback(CancelledError())
         attempt.cancel()
 
     def failed(failure: Failure) -> None:
+        """Pass the attempt's failure on, unless this was cancelled."""
         if not outcome.called:
             outcome.errback(failure)
 

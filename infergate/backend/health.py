@@ -46,7 +46,8 @@ class State(Enum):
 
     @property
     def word(self) -> str:
-        """What ``/readyz`` says of it."""
+        """What ``/readyz`` says of it: ``ready``, ``backend_loading`` or
+        ``backend_unavailable``."""
         if self is State.LOADING:
             return "backend_loading"
         return "backend_unavailable" if self is State.AWAY else "ready"
@@ -88,7 +89,7 @@ class Health:
         return self.ask().addCallback(lambda state: state is State.WELL)
 
     async def _ask(self) -> None:
-        """Ask the probe, and tell all who wait, and `heard`."""
+        """Ask the probe, and tell all who wait, and `heard`. For `ask`."""
         try:
             self._last = await self._probe()
         except Exception:
@@ -105,7 +106,8 @@ def health_route(
     backend: Backend, path: str, deadlines: Deadlines
 ) -> Callable[[], Awaitable[State]]:
     """Return a probe that asks the backend's health route at `path`, with a GET over a connection
-    of its own; it raises what `Backend.send` does."""
+    of its own; it raises what `Backend.send` does. Called where the gateway is wired, for a backend
+    with `BACKEND_HEALTH_PATH`."""
 
     async def probe() -> State:
         """Return what the status of the answer says; its body is not read."""
@@ -124,7 +126,7 @@ def health_route(
 
 def connection(endpoint: IStreamClientEndpoint) -> Callable[[], Awaitable[State]]:
     """Return a probe that asks `endpoint` for a connection, and closes it at once; it raises what
-    the endpoint does."""
+    the endpoint does. Called where the gateway is wired, for a backend without a health route."""
 
     async def probe() -> State:
         """Return ALIVE once there is a connection."""

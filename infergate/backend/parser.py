@@ -94,7 +94,7 @@ def parse_head(lines: bytes) -> Head:
 
 def _chunked(fields: _Fields) -> bool:
     """Return whether the body is in chunks; raises `Broken` for any other coding, since none was
-    asked for."""
+    asked for. For `parse_head`."""
     codings = fields.get(b"transfer-encoding")
     if codings is None:
         return False
@@ -105,7 +105,7 @@ def _chunked(fields: _Fields) -> bool:
 
 def _length(fields: _Fields) -> int | None:
     """Return the declared length in bytes, None where there is none; raises `Broken` for one that
-    makes no sense."""
+    makes no sense. For `parse_head`."""
     values = fields.get(b"content-length")
     if values is None:
         return None
@@ -119,7 +119,7 @@ def _length(fields: _Fields) -> int | None:
 
 def _keep_alive(minor: int, fields: _Fields, *, bodiless: bool) -> bool:
     """Return whether the connection may be used again after this response; `bodiless` where its
-    status says that it has no body."""
+    status says that it has no body. For `parse_head`."""
     coded, sized = b"transfer-encoding" in fields, b"content-length" in fields
     # Chunks beside a length, or from HTTP/1.0, are how responses are smuggled (RFC 9112, 6.1);
     # and nobody knows what follows a response that announces a body it may not have.
@@ -142,6 +142,7 @@ class Reader:
     """
 
     def __init__(self) -> None:
+        """Make a reader for one response, which begins with its head."""
         self.head: Head | None = None
         self.started = False
         self.over = False
@@ -162,7 +163,8 @@ class Reader:
 
     def feed(self, data: bytes) -> bytes:
         """Read `data`, and return what it brings of the body, chunks without their framing; ``b""``
-        for a part of the head. Never raises: see `over` and `fault`."""
+        for a part of the head. Never raises: see `over` and `fault`. Called by the connection with
+        each read of its socket."""
         try:
             return self._step(self, data)
         except Broken as error:
@@ -203,13 +205,13 @@ class Reader:
         return b""
 
     def _take_room(self, size: int) -> None:
-        """Raise `Broken` where so many bytes of a head are more than may come."""
+        """Raise `Broken` where so many bytes of a head are more than may come. For `_read_head`."""
         if size > self._room:
             raise Broken("its head is too large")
 
     def _begin_body(self, head: Head) -> bytes:
         """Set the step that reads the body, as the head says, and read what came behind the head
-        with it."""
+        with it. For `_read_head`."""
         rest, self._lines = bytes(self._lines), bytearray()
         self.head = head
         if head.chunked:
@@ -249,7 +251,7 @@ class Reader:
 
         Each turn of the loop reads a chunk's size line, unless `left` says that the last chunk is
         still under way, then its data, then its CRLF. `5\\r\\nhel` gives `hel` and leaves 4: `lo`
-        and the CRLF.
+        and the CRLF. For `_read_chunks`.
         """
         if self._held:
             data, self._held = self._held + data, b""
@@ -282,7 +284,7 @@ class Reader:
 
         Returns the bytes of the chunk's data with the CRLF behind it; 0 where none can be read now:
         the line is kept for the next read, or was the last, or is malformed, which ends the
-        reading.
+        reading. For `_read_many_chunks`.
         """
         line = _SIZE_LINE.match(data, at)
         if line is None or line.end() - at > MAX_SIZE_LINE:
@@ -315,6 +317,7 @@ class Reader:
         return b""
 
     def _break(self, fault: str) -> None:
-        """Read nothing more, and say with `fault` why."""
+        """Read nothing more, and say with `fault` why. For `feed`, and for the steps that read
+        chunks."""
         self.over = True
         self.fault = fault

@@ -55,6 +55,8 @@ class Deadlines:
     """
 
     def __init__(self, clock: IReactorTime) -> None:
+        """Make one that watches nothing, and so sets no timer yet. `now`, the clock's time in
+        seconds, is for all who set deadlines on it."""
         self.now = clock.seconds
         self.clock = clock
         # Those that each sweep looks at, and those that are far away: some may be in both.
@@ -83,11 +85,13 @@ class Deadlines:
         self._far.discard(one)
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Call `call` in the next event loop iteration, between two looks at the sockets."""
+        """Call `call` in the next event loop iteration, between two looks at the sockets. Called
+        where the server's connections take turns."""
         self.clock.callLater(0, call)
 
     def _sweep(self) -> None:
-        """Do the first step: note the time, and let the reactor read what has arrived by now."""
+        """Do the first step: note the time, and let the reactor read what has arrived by now.
+        Called by the timer, `RESOLUTION` seconds after the last one."""
         now = self.now()
         if now - self._far_looked_at >= FAR:
             self._sort(now)
@@ -98,7 +102,8 @@ class Deadlines:
 
     def _expire(self, now: float) -> None:
         """Do the second step: what is still due at `now` has expired. What `expired` raises goes to
-        the reactor, which logs it, and the next sweep comes all the same."""
+        the reactor, which logs it, and the next sweep comes all the same. Called by the timer that
+        `_sweep` sets."""
         try:
             for one in [one for one in self._near if one.deadline <= now]:
                 # One that expired before it in this loop may have ended or moved it.
@@ -109,7 +114,8 @@ class Deadlines:
             self._next_sweep()
 
     def _sort(self, now: float) -> None:
-        """Look at all of them: which ones come before this is done again, with a sweep to spare."""
+        """Look at all of them: which ones come before this is done again, with a sweep to spare.
+        For `_sweep`, once in `FAR` seconds."""
         self._far_looked_at, soon = now, now + FAR + 2 * RESOLUTION
         watched = self._near | self._far
         self._near = {one for one in watched if one.deadline <= soon}

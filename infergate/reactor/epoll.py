@@ -40,6 +40,7 @@ class Iteration:
     """
 
     def __init__(self, reactor: Any) -> None:
+        """Take the place of the iteration of `reactor`, an `EPollReactor`; `shorten` calls this."""
         self.crowded = False
         self.at_end: list[Callable[[], None]] = []
         self._reactor = reactor
@@ -69,7 +70,8 @@ class Iteration:
 
     def _read(self, selectable: Any) -> None:
         """Do what Twisted's `_doReadOrWrite` does for an event that only says EPOLLIN: have the
-        socket read, and disconnect it where that says why it is to end, or raises."""
+        socket read, and disconnect it where that says why it is to end, or raises. For `__call__`.
+        """
         try:
             why = selectable.doRead()
         except BaseException as error:
@@ -80,7 +82,8 @@ class Iteration:
             log.callWithLogger(selectable, disconnect, selectable, why, True)
 
     def _end(self) -> None:
-        """Make the calls that waited for the end of the iteration; what one raises is logged."""
+        """Make the calls that waited for the end of the iteration; what one raises is logged. For
+        `__call__`."""
         calls, self.at_end = self.at_end, []
         for call in calls:
             try:

@@ -82,6 +82,7 @@ class SocketOutlet(Outlet):
     __slots__ = ("_batch", "_iteration", "_send")
 
     def __init__(self, transport: Any) -> None:
+        """Take the socket of `transport`, which is connected, and the iteration of its reactor."""
         super().__init__(transport)
         self._send = transport.socket.send
         self._iteration = iteration_of(transport.reactor)
@@ -90,6 +91,8 @@ class SocketOutlet(Outlet):
 
     @property
     def empty(self) -> bool:
+        """See `Outlet.empty`; here nothing may wait for the end of the iteration either, nor in the
+        transport's buffers."""
         transport = self._transport
         held = self._batch or transport.dataBuffer or transport._tempDataBuffer
         return not held and super().empty
@@ -112,6 +115,8 @@ class SocketOutlet(Outlet):
         transport.write(data)
 
     def write_batched(self, data: bytes) -> None:
+        """Keep `data` for the end of a crowded iteration, where there is one and all that waits is
+        no more than `SMALL`; else send it now."""
         iteration = self._iteration
         if iteration is None or not iteration.crowded or len(self._batch) + len(data) > SMALL:
             self.write(data)
