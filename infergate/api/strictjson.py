@@ -182,10 +182,10 @@ def member_names(text: bytes) -> Iterator[bytes]:
     """Yield each member's name in an object, quoted and spelled as it is there, also those given
     twice.
 
-    A value is skipped in C; a step costs about a microsecond, so a caller bounds how many are
-    taken. On a text that is not JSON it ends early, or raises `msgspec.DecodeError` or
-    `IndexError`; a text that is no object brings nothing. Called by `messages`, to find a name that
-    is given twice or is spelled in another way, and to count members.
+    Called by `_count_members`, and by `messages` to find a name that is given twice. A value is
+    skipped in C; a step costs about a microsecond, so a caller bounds how many are taken. On a text
+    that is not JSON it ends early, or raises `msgspec.DecodeError` or `IndexError`; a text that is
+    no object brings nothing.
     """
     opening = _OPENING.match(text)
     if opening is None:
