@@ -37,7 +37,7 @@ from msgspec import Meta, Raw, Struct
 
 from infergate.api.batches import SCALAR_END, in_batches
 from infergate.api.messages import BadMessage, check_messages
-from infergate.api.objects import NULL, is_array, is_object, is_string
+from infergate.api.objects import NULL, is_array, is_object, is_string, read
 from infergate.api.operation import Ask, Check, Later, Route, Rules
 from infergate.api.prompts import check_items
 from infergate.api.steps import Steps
@@ -287,10 +287,9 @@ def settle_model(members: dict[str, Raw], rules: Rules) -> str | None:
 def string_model(members: dict[str, Raw]) -> str | None:
     """Return the model that a request names in an operation that neither judges nor fills in
     ``model``, or that a reply names; None where it names none, an empty one, or something that is
-    no text. Called by the `check` or the `shape` of most operations. Raises `UnicodeDecodeError`
-    for a string that is not UTF-8, which no checked request or reply holds."""
-    raw = members.get("model", NULL)
-    return _string.decode(raw) or None if is_string(raw) else None
+    no text. Called by the `check` or the `shape` of most operations, and for an event of a stream,
+    which may hold anything."""
+    return read(_string, members.get("model", NULL)) or None
 
 
 def absent_beside(

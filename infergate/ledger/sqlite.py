@@ -80,15 +80,13 @@ class SqliteStore:
             raise StoreRefused(f"cannot be made or opened: {folder} may not be written to")
         if not os.path.exists(self._path):
             return
-        connection = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None)
         try:
-            missing_migrations(_version(connection))
-            # Nothing is written: closing rolls it back.
-            connection.execute("BEGIN IMMEDIATE")
+            with closing(sqlite3.connect(self._path, timeout=BUSY, isolation_level=None)) as there:
+                missing_migrations(_version(there))
+                # Nothing is written: closing rolls it back.
+                there.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as why:
             raise _away_or_refused(why) from None
-        finally:
-            connection.close()
 
     def add(self, batch: Batch) -> None:
         """Write the batch in one transaction; one whose number is written down already adds

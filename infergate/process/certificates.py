@@ -36,8 +36,11 @@ SSL_ARGUMENTS = ("port", "privateKey", "certKey", "sslmethod", "interface", "bac
 TLS_ARGUMENTS = ("path", "port", "backlog", "interface")
 """The arguments of the two kinds of endpoints, in the order in which they may stand unnamed."""
 
-UNUSABLE = (OSError, ValueError, UnsupportedAlgorithm, VerifyError, SSL.Error, crypto.Error)
-"""What reading certificates and keys raises where they cannot be used."""
+UNUSABLE = (
+    OSError, ValueError, TypeError, UnsupportedAlgorithm, VerifyError, SSL.Error, crypto.Error
+)  # fmt: skip
+"""What reading certificates and keys raises where they cannot be used; `TypeError` for a key behind
+a password."""
 
 
 class Certificates:
@@ -58,8 +61,8 @@ class Certificates:
     def __init__(self, description: str, factory: IProtocolFactory) -> None:
         """Take the endpoint string apart, and keep what its files hold now, to compare with later.
 
-        A file that cannot be read is passed over here: listening says what is wrong with it.
-        Raises `KeyError` for ``tls:`` without a directory.
+        A file that cannot be read is passed over here, and so is ``tls:`` without a directory:
+        listening says what is wrong.
         """
         self._description = description
         self._factory = factory
@@ -95,8 +98,8 @@ class Certificates:
         that comes or goes is seen as a change. `Watch` asks for them once a second. Raises nothing
         where a file or the directory is missing.
         """
-        if self._kind == "tls":
-            directory = self._arguments["path"]
+        directory = self._arguments.get("path")
+        if self._kind == "tls" and directory:
             return [directory, *sorted(map(str, Path(directory).rglob("*.pem")))]
         if self._kind != "ssl":
             return []
@@ -117,8 +120,7 @@ class Certificates:
         Called by `Reloader` in a thread, and by ``infergate check``. The `Change` says nothing
         where the files hold, byte for byte, what is in use. Raises `Refused` where a file is
         missing, is none, or does not fit its key; for ``tls:`` also where a root certificate is
-        among them without its key. `TypeError` is raised for a key behind a password. What is in
-        use stays as it is until the change is swapped.
+        among them without its key. What is in use stays as it is until the change is swapped.
         """
         contents, wanted = self._read_all(), _InUse()
         try:

@@ -49,6 +49,7 @@ class Rehearsal(Files):
     def test_what_the_start_would_say_is_said(self) -> None:
         """Of a folder that is not there, of what is no ledger, and of one that is locked."""
         error = self.assertRaises(StoreRefused, SqliteStore("no/such/x.db").rehearse)
+        self.assertRaises(StoreRefused, SqliteStore(".").rehearse)
         self.assertIn("no/such may not be written to", str(error))
         Path(self.path).write_bytes(b"no database" * 100)
         self.assertRaises(StoreRefused, self.store.rehearse)

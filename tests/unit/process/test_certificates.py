@@ -170,6 +170,23 @@ class Directories(Certified):
             certificates.paths(), [str(self.directory), f"{self.directory}/localhost.pem"]
         )
 
+    def test_directory_that_is_not_named_has_no_files(self) -> None:
+        """What is wrong with the endpoint is said when it is listened on."""
+        for description in ("tls", "tls:", "tls:port=8443"):
+            self.assertEqual(Certificates(description, self.factory).paths()[1:], [], description)
+
+    def test_key_behind_a_password_is_refused(self) -> None:
+        """Nobody can be asked for it."""
+        certificates = self.made()
+        key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+        (self.directory / "localhost.pem").write_bytes(certificate(2)[0] + key)
+        self.assertRaises(Refused, certificates.read)
+        self.assertEqual(self.serial(), 1)
+
     def test_key_without_its_certificate_changes_nothing(self) -> None:
         """A key that fits no certificate, or a directory without one, is refused by its path."""
         certificates = self.made()
