@@ -13,9 +13,9 @@ A `Part` is what runs beside the ports and is started and stopped, a roster who 
 gateway, a `Pool` the idle connections to one server. An `Edge` is the factory of the connections of
 one port. Each request has a `Record`, which is opened with its first byte and closed once.
 
-A record that was closed goes through `ended`, in this order: the trace and the metrics learn of it,
-then what the operator sees, then the ledger, then the log. What the exchange has left with its
-record to be undone or charged (`Record.at_end`) comes last, when all of these have seen it.
+A record that was closed goes to `Accounts`: what the exchange has left with it to be undone or
+charged (`Record.at_end`) is done first, then the trace and the metrics learn of it, then what the
+operator sees, then the ledger, then the log.
 """
 
 from __future__ import annotations
