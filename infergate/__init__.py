@@ -25,6 +25,11 @@ one line never imports one another. Each room's docstring lists its modules the 
     errors               every way to fail
 
 Beside them: `mock`, a backend to try things against.
+
+How to read a docstring. It says what a function may raise: where it names no error, the function
+raises none of its own. A name that begins with an underscore is used in its own module alone, by
+the class or the functions around it; who calls any other is said where its class, its module or its
+room does not tell. A nested function is part of the one around it, whose docstring speaks for both.
 """
 
 import os

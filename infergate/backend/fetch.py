@@ -56,7 +56,8 @@ def fetcher(agent: OriginAgent, url: str, deadlines: Deadlines) -> Callable[[], 
 
     async def fetch() -> bytes:
         """Return the body, by one exchange with the server, from its connection to the last
-        byte."""
+        byte. Raises `ValueError` for any status but 200, else as `Backend.send` and
+        `Call.read_all`."""
         call = backend.call(Record(deadlines.now(), client="", request_id=""))
         response = await backend.send(call, "GET", path, _HEADERS, None)
         if response.code != 200:

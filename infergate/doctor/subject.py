@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from infergate.backend.agent import OriginAgent
 from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
-from infergate.backend.endpoint import api_base, host_and_port
+from infergate.backend.endpoint import api_base
 from infergate.config.settings import Settings
 from infergate.doctor.asking import EACH, Asker, Patience
 from infergate.wiring.servers import Servers
@@ -59,11 +59,6 @@ class Subject:
         that where the setting is not given."""
         assert self.settings.backend_url is not None
         return self.settings.backend_url
-
-    @property
-    def host(self) -> str:
-        """Return the backend's host, "" where it listens on a Unix socket."""
-        return "" if self.url.startswith("unix:") else host_and_port(self.url)[0]
 
     @property
     def model(self) -> str | None:

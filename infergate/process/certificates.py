@@ -160,9 +160,8 @@ class _InUse:
     each reading.
     """
 
-    def __init__(self) -> None:
-        self.context: Any = None
-        self.factory: Any = None
+    context: Any = None
+    factory: Any = None
 
     def take_over(self, other: _InUse) -> None:
         """Use what `other` holds from the next connection on. Called by the swap of a `Change`."""

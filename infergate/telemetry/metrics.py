@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Any
 
+import attrs
 from prometheus_client import (
     CollectorRegistry,
     Info,
@@ -37,7 +38,8 @@ MAX_MODELS = 100
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-_METRIC_NAMES = {operation.name: operation.metric_name for operation in OPERATIONS}
+METRIC_NAMES = {operation.name: operation.metric_name for operation in OPERATIONS}
+"""What the GenAI conventions call each operation."""
 
 ENDINGS = (
     ("200", "ok"), ("400", "client_error"), ("401", "unauthorized"), ("403", "forbidden"),
@@ -128,10 +130,7 @@ class Metrics:
     def count_dropped_lines(self, dropped: Callable[[], int]) -> None:
         """Show what `dropped` returns as the number of log lines that nobody could read. Called
         once, by `tap`; `dropped` is called whenever the metrics are written or pushed."""
-        name, about = (
-            "infergate_log_lines_dropped",
-            "Log lines that were dropped: nothing took them.",
-        )
+        name, about = "infergate_log_lines_dropped", "Log lines dropped: nothing took them."
         self.others.register(_Watched(CounterMetricFamily, name, about, dropped))
 
     def watch(self, name: str, about: str, read: Callable[[], float | None]) -> None:
@@ -193,7 +192,7 @@ class Metrics:
         """
         assert record.operation is not None
         assert record.closed is not None
-        operation = gen_ai_operation(record.operation)
+        operation = METRIC_NAMES[record.operation]
         model = self._model_label(record)
         labels = (operation, model, error)
         self._operation.observe(record.duration, labels, exemplar)
@@ -224,15 +223,6 @@ class Metrics:
         return label or "other"
 
 
-def gen_ai_operation(operation: str) -> str:
-    """Return what the GenAI conventions call one of our operations, by its name in the contract.
-
-    Called for the labels of metrics and for spans. Raises `KeyError` for a name that is none of
-    ours.
-    """
-    return _METRIC_NAMES[operation]
-
-
 def exemplar_of(record: Record) -> Exemplar | None:
     """Return the exemplar for the values of a closed exchange, with the time of now: the id of its
     trace, where it is in one of ours, else its own id.
@@ -244,10 +234,10 @@ def exemplar_of(record: Record) -> Exemplar | None:
         exemplar = Exemplar("trace_id", record.trace_id, time.time())
     else:
         exemplar = Exemplar("request_id", record.request_id, time.time())
-    fits = len(exemplar.name) + len(exemplar.id) <= EXEMPLAR_CHARACTERS
-    return exemplar if fits else None
+    return exemplar if len(exemplar.name + exemplar.id) <= EXEMPLAR_CHARACTERS else None
 
 
+@attrs.frozen(eq=False, slots=False)
 class _Counted(Collector):
     """The counter of requests, there with 0 for whatever may come of an operation at `routes`.
 
@@ -255,9 +245,8 @@ class _Counted(Collector):
     asked for them yet.
     """
 
-    def __init__(self, requests: Counter, routes: list[str]) -> None:
-        self._requests = requests
-        self._routes = routes
+    _requests: Counter
+    _routes: list[str]
 
     def collect(self) -> Iterator[Metric]:
         """Return the counts of requests, with those that are expected added first, from 0. Called
@@ -268,17 +257,15 @@ class _Counted(Collector):
         return self._requests.collect()
 
 
+@attrs.frozen(eq=False, slots=False)
 class _Watched(Collector):
     """One value that is asked for when it is shown; `family` is the class of `prometheus_client`
     that stands for its kind."""
 
-    def __init__(
-        self, family: Any, name: str, about: str, read: Callable[[], float | None]
-    ) -> None:
-        self._family = family
-        self._name = name
-        self._about = about
-        self._read = read
+    _family: Any
+    _name: str
+    _about: str
+    _read: Callable[[], float | None]
 
     def collect(self) -> Iterator[Metric]:
         """Yield the value as a metric without labels, or nothing where it is not known. Called by

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import pack
 
-from infergate.telemetry.metrics import METHODS, gen_ai_operation
+from infergate.telemetry.metrics import METHODS, METRIC_NAMES
 from infergate.telemetry.otlp import attribute, field, unique_attribute
 from infergate.telemetry.record import Record
 from infergate.telemetry.tracing import Ended
@@ -105,7 +105,7 @@ def _client_span(ended: Ended, backend: tuple[str, int] | None) -> bytes:
     known = []
     name = record.method or ""
     if record.operation is not None:
-        name = gen_ai_operation(record.operation)
+        name = METRIC_NAMES[record.operation]
         known.append(attribute("gen_ai.operation.name", name))
         known.append(attribute("gen_ai.provider.name", "openai"))
         if usage.source != "none":
