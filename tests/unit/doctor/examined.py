@@ -45,6 +45,12 @@ def refuses(status: int, message: str) -> Action:
     return says(json.dumps({"error": {"message": message}}).encode(), status=status)
 
 
+def listing(*names: str, **entry: Any) -> Action:
+    """A list of models of these names, each with the members of `entry`."""
+    data = [{"id": name, "object": "model", **entry} for name in names]
+    return says(json.dumps({"object": "list", "data": data}).encode())
+
+
 def streams(*pieces: bytes, end: bool = True) -> Action:
     """A stream, each piece in a read of its own."""
 

@@ -1,17 +1,9 @@
-"""The backend as a server: health, kind, list of models, base path."""
+"""The backend as a server: health, list of models, base path."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from infergate.doctor.backend import SHOWN
-from tests.unit.doctor.examined import FAIL, OK, WARN, Action, Examined, hangs, refuses, says
-
-
-def listing(*names: str, **entry: Any) -> Action:
-    data = [{"id": name, "object": "model", **entry} for name in names]
-    return says(json.dumps({"object": "list", "data": data}).encode())
+from tests.unit.doctor.examined import FAIL, OK, WARN, Examined, listing, refuses, says
 
 
 class Health(Examined):
@@ -21,13 +13,6 @@ class Health(Examined):
         self.assert_said(check, WARN, "/health answers 404", "BACKEND_HEALTH_PATH", "60 s")
         check = self.the("health", {"/health": refuses(404, "no")}, backend_timeout=9)
         self.assertNotIn("60 s", check.hint)
-
-    def test_one_that_loads_is_asked_nothing_more(self) -> None:
-        """Every other question would get the same answer."""
-        checks = self.examine({"/health": refuses(503, "Loading model")})
-        self.assert_said(checks[2], FAIL, "still loading", "503 Whatever: Loading model", "wait")
-        self.assert_said(checks[-1], WARN, "not tried: chat")
-        self.assertEqual(len(checks), 4)
 
     def test_one_that_fails_is_asked_on(self) -> None:
         """The route may be wrong, and the backend be well."""
@@ -83,59 +68,8 @@ class Models(Examined):
         check = self.the("models", {"/v1/models": page})
         self.assert_said(check, FAIL, "not valid JSON", "<title>Chat", "BACKEND_URL")
 
-    def test_refused_key_is_named_by_its_setting(self) -> None:
-        """What the backend said is quoted, without the key."""
-        refusal = {"/v1/models": refuses(401, "sk-mine is wrong")}
-        check = self.the("models", refusal)
-        self.assert_said(check, FAIL, "401", "sk-mine is wrong", "set BACKEND_API_KEY")
-        check = self.the("models", refusal, backend_api_key="sk-mine")
-        self.assert_said(check, FAIL, "*** is wrong", "BACKEND_API_KEY is none")
-
-    def test_redirect_is_followed_by_nobody(self) -> None:
-        """Where it leads is said."""
-        moved = says(b"", "Location: https://elsewhere/v1/models", status=308)
-        check = self.the("models", {"/v1/models": moved})
-        self.assert_said(check, FAIL, "https://elsewhere/v1/models", "BACKEND_URL")
-
     def test_failure_is_quoted(self) -> None:
         """The operations are tried all the same."""
         checks = {one.name: one for one in self.examine({"/v1/models": refuses(500, "oh no")})}
         self.assert_said(checks["models"], FAIL, "500", "oh no", "log")
         self.assert_said(checks["chat"], OK)
-
-
-class Kinds(Examined):
-    def kind(self, answers: dict[str, Action]) -> str | None:
-        self.examine(answers)
-        return self.subject.kind
-
-    def test_server_field_comes_first(self) -> None:
-        """llama.cpp says what it is."""
-        body = json.dumps({"data": [{"id": "m", "owned_by": "vllm"}]}).encode()
-        self.assertEqual(self.kind({"/v1/models": says(body, "Server: llama.cpp")}), "llama.cpp")
-
-    def test_owner_of_the_models(self) -> None:
-        """Each of them names another."""
-        for owner, kind in (
-            ("llamacpp", "llama.cpp"),
-            ("vllm", "vLLM"),
-            ("sglang", "SGLang"),
-            ("library", "Ollama"),
-        ):
-            self.assertEqual(self.kind({"/v1/models": listing("m", owned_by=owner)}), kind)
-
-    def test_route_that_only_one_of_them_has(self) -> None:
-        """Where neither says, as with models of one's own in Ollama."""
-        version = says(b'{"version":"0.12.6"}')
-        self.assertEqual(self.kind({"/api/version": version, "/version": version}), "Ollama")
-        self.assertEqual(self.kind({"/get_server_info": version}), "SGLang")
-        self.assertEqual(self.kind({"/version": version}), "vLLM")
-
-    def test_nothing_is_guessed(self) -> None:
-        """A page, an answer without the member, or none at all is no sign."""
-        signs: dict[str, Action] = {
-            "/api/version": says(b"<html>"),
-            "/get_server_info": says(b"[]"),
-            "/version": hangs,
-        }
-        self.assertEqual(self.kind(signs), None)

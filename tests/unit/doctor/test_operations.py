@@ -74,11 +74,6 @@ class Refusals(Examined):
         answers["/v1/models"] = refuses(404, "no")
         self.assert_said(self.the("chat", answers), FAIL, "refuses the model", said)
 
-    def test_rate_limit_of_the_backend_passes(self) -> None:
-        """It is asked a dozen times in a few seconds."""
-        check = self.the("chat", {CHAT: refuses(429, "slow down")})
-        self.assert_said(check, FAIL, "429", "slow down", "later")
-
     def test_other_refusals_are_quoted(self) -> None:
         """With a way out where nobody needs the operation."""
         answers = {"/v1/embeddings": refuses(400, "no pooling")}
