@@ -298,10 +298,6 @@ class AcceptTests(SynchronousTestCase):
             self.assertEqual(parse(body, off).body(), body)
             self.assertTrue(parse(body, off).wants_usage)
 
-    def test_repr_of_a_request_shows_no_prompt(self) -> None:
-        """A request that ends up in a log does not take its prompt there."""
-        self.assertNotIn("hi", repr(parse(with_member("x", b'"hi"'))))
-
 
 class BackendBodyTests(SynchronousTestCase):
     def test_members_reach_the_backend_byte_for_byte(self) -> None:
