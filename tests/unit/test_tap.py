@@ -348,31 +348,6 @@ class Warnings(Setting):
         self.assertIn("nfs4", warning)
         self.assertIn(path, warning)
 
-    def test_short_keys_are_warned_of_by_name(self) -> None:
-        """Whoever has a key that is easy to guess is named, with how long a key ought to be."""
-        path = self.mktemp()
-        Path(path).write_text("bob:short-one\n")
-        os.chmod(path, 0o600)
-        warnings = self.warned(
-            "--api-keys=alice:short,strong:0123456789abcdef", f"--api-keys-file={path}"
-        )
-        self.assertEqual(len(warnings), 2)
-        for warning, setting, name in zip(
-            warnings, ("API_KEYS:", "API_KEYS_FILE:"), ("alice", "bob"), strict=True
-        ):
-            self.assertTrue(warning.startswith(setting))
-            self.assertIn("16 characters", warning)
-            self.assertIn(name, warning)
-            self.assertNotIn("short", warning.replace("shorter", ""))
-
-    def test_plain_keys_that_others_may_read_are_warned_of(self) -> None:
-        """A file of plain keys is for the gateway alone."""
-        path = self.mktemp()
-        Path(path).write_text("bob:0123456789abcdef\n")
-        os.chmod(path, 0o644)
-        (warning,) = self.warned(f"--api-keys-file={path}")
-        self.assertTrue(warning.startswith(f"API_KEYS_FILE: {path} holds plain keys"))
-
     def test_loopback_or_keys_are_not_warned_of(self) -> None:
         """Where a key is needed, or no other machine can come, there is nothing to warn of."""
         path = self.mktemp()
