@@ -26,7 +26,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate import __version__, tap
+from infergate import __version__, ledger, tap
 from infergate.access.auth import AnyOf
 from infergate.config.dotenv import read_dotenv
 from infergate.config.settings import Settings
@@ -313,6 +313,7 @@ class Warnings(Setting):
         self.assertIn("USAGE_DB='no/such/folder/usage.db': cannot be made", line)
         with mock.patch.dict(sys.modules, {"psycopg": None}):
             sys.modules.pop("infergate.ledger.postgresql", None)
+            vars(ledger).pop("postgresql", None)
             self.assertIn("[postgresql]", self.refused("--usage-db=postgresql://a:b@host/c"))
         self.assertEqual(self.reactor.tcpServers, [])
 

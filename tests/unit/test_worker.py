@@ -12,7 +12,6 @@ from prometheus_client import generate_latest
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate.acceptance import REJECTION_BYTES, REJECTION_SECONDS
 from infergate.backend.call import Timeouts
 from infergate.backend.client import Backend
 from infergate.backend.health import PROBE_INTERVAL
@@ -275,31 +274,6 @@ class Statuses(BackendCase):
             self.assertNotIn(b"canary", answer.body)
             self.assertIn("404", answer.json["message"])
             self.assertNotIn("backend_error", answer.json)
-
-    def test_endless_reason_does_not_change_the_refusal(self) -> None:
-        """A refusal whose reason is endless, or cut, is still the refusal that it is."""
-        self.asked().answer(b"x" * (REJECTION_BYTES + 1), status=400)
-        answer = self.assert_failed(400, "backend_rejected", "client_error")
-        self.assertIn("400", answer.json["message"])
-        self.start()
-        backend = self.asked()
-        backend.send(b"HTTP/1.1 422 No\r\nContent-Length: 99\r\n\r\n{")
-        backend.close()
-        self.assert_failed(422, "backend_rejected", "client_error")
-
-    def test_refusal_is_not_waited_for(self) -> None:
-        """A refusal whose reason does not come has its status all the same, within seconds."""
-        for status, answered, code in ((422, 422, "backend_rejected"), (500, 502, "backend_error")):
-            self.start()
-            backend = self.asked()
-            backend.send(b"HTTP/1.1 %d No\r\nContent-Length: 99\r\n\r\n{" % status)
-            self.running.wait(REJECTION_SECONDS - 0.2)
-            self.assertEqual(self.client.received, b"")
-            self.running.wait(0.5)
-            answer = self.client.answer
-            self.assertEqual((answer.status, answer.code), (answered, code))
-            self.running.wait(0.2)
-            self.assertTrue(backend.closed)
 
     def test_client_that_leaves_while_a_refusal_is_read(self) -> None:
         """A client that leaves then has left, and nothing of it stays."""

@@ -7,6 +7,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate import ledger
 from infergate.ledger.connecting import parse_usage_db
 from infergate.ledger.schema import StoreRefused
 from infergate.ledger.sqlite import SqliteStore
@@ -37,5 +38,6 @@ class Names(SynchronousTestCase):
         """The line says what to install."""
         with mock.patch.dict(sys.modules, {"psycopg": None}):
             sys.modules.pop("infergate.ledger.postgresql", None)
+            vars(ledger).pop("postgresql", None)
             error = self.assertRaises(StoreRefused, parse_usage_db("postgresql://host/db").store)
         self.assertIn("[postgresql]", str(error))
