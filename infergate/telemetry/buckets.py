@@ -23,7 +23,8 @@ FIRST_TOKEN_SECONDS = (
 minutes."""
 
 TOKEN_SECONDS = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10,
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5,
+    5, 10,
 )  # fmt: skip
 """Of one token: those of the GenAI conventions, and on, since a small machine is slow."""
 
