@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 from unittest import mock
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from infergate.ledger.entry import Key
 from infergate.ledger.gathering import Batch, Sums
-from infergate.ledger.postgresql import CONNECT, PostgresStore
 from infergate.ledger.schema import COLUMNS, MIGRATIONS, IStore, StoreAway, StoreRefused
+
+if find_spec("psycopg") is None:
+    skip = "needs the extra postgresql"
+else:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    from infergate.ledger.postgresql import CONNECT, PostgresStore
 
 VERSION = len(MIGRATIONS)
 URL = "postgresql://gate:canary@db/usage"
