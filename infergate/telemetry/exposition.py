@@ -21,6 +21,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from infergate.reactor.slices import gathered, in_slices
 from infergate.telemetry.histogram import escape
@@ -69,9 +70,9 @@ def _weight(parameters: list[bytes]) -> float:
 class Exposition:
     """The text of `metrics` for whoever scrapes, in one of two forms, rationed by `clock`.
 
-    The gateway calls `text` for each scrape, and answers when its Deferred fires, which never
-    fails. Each form has a budget of its own: a second scraper that wants the other one is not made
-    to wait by the first.
+    The gateway calls `text` for each scrape, and answers when its Deferred fires, which fails
+    only where a metric cannot be read. Each form has a budget of its own: a second scraper that
+    wants the other one is not made to wait by the first.
 
     With each scrape `look` is called: whoever has to ask somebody for a metric asks then, and the
     text shows what is known by now.
@@ -120,7 +121,7 @@ class _Form:
         self._waiting.append(answer)
         if len(self._waiting) == 1:
             work = self._timed(pieces(self._metrics, openmetrics=self._openmetrics))
-            in_slices(gathered(work), self._clock).addCallback(self._written)
+            in_slices(gathered(work), self._clock).addCallbacks(self._written, self._failed)
         return answer
 
     def _timed(self, work: Iterator[str]) -> Iterator[str]:
@@ -141,6 +142,13 @@ class _Form:
         waiting, self._waiting = self._waiting, []
         for answer in waiting:
             answer.callback(self._text)
+
+    def _failed(self, why: Failure) -> None:
+        """Tell all who wait that the text could not be written, as where a gauge cannot be read:
+        the next scrape tries again. Called in place of `_written`."""
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            answer.errback(why)
 
 
 def pieces(metrics: Metrics, *, openmetrics: bool) -> Iterator[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from twisted.internet.defer import Deferred
@@ -47,6 +47,20 @@ class Forms(SynchronousTestCase):
             for sample in family.samples
             if not sample.name.startswith("process_")
         }
+
+    def test_gauge_that_cannot_be_read_costs_that_scrape_alone(self) -> None:
+        """Whoever waits for it is told, and the next scrape is written anew."""
+
+        def broken() -> float:
+            raise KeyError("gauge")
+
+        self.metrics.watch("broken", "Breaks.", broken)
+        answer = self.exposition.text()
+        while self.clock.getDelayedCalls():
+            self.clock.advance(0)
+        self.failureResultOf(answer, KeyError)
+        self.metrics.others = CollectorRegistry()
+        self.assertIn("infergate_overhead_seconds", self.text())
 
     def test_text_is_what_the_library_would_write(self) -> None:
         """Every sample is there, with the same labels and the same value."""
