@@ -97,8 +97,8 @@ def error_format(setting: str, path: str | None, fields: Mapping[bytes, Sequence
 
 def is_anthropic(path: str) -> bool:
     """Return whether a path is at or below ``/v1/messages``, where clients speak Anthropic's
-    dialect. Called by `error_format`, and by the request, which then gives its id in Anthropic's
-    header field too."""
+    dialect. Called by `error_format`, and by `facts`, for the request, which then gives its id in
+    Anthropic's header field too."""
     return _MESSAGES.match(path) is not None
 
 

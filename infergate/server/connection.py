@@ -64,7 +64,8 @@ from infergate.errors import (
 from infergate.reactor.deadlines import NEVER
 from infergate.reactor.writing import Outlet, outlet
 from infergate.server.flow import ON_THE_WAY, Flow, Transport, silence_before_end
-from infergate.server.parser import END, Head, Limits, Parser
+from infergate.server.head import Head
+from infergate.server.parser import END, Limits, Parser
 from infergate.server.phases import (
     ANSWERING,
     BODY,

@@ -33,6 +33,8 @@ to:
     _finish         `END`                       _wait
     _wait           None                        _read_head, when `restart` is called
 
+A head that is the last one again is not judged again: `head` has why that is the same.
+
 A step that needs more bytes gives None, and is taken again when these have come. What is received
 is kept in one `bytes`; what stands in it before an offset has been given out.
 """
@@ -58,16 +60,14 @@ from infergate.errors import (
     URITooLong,
     VersionNotSupported,
 )
+from infergate.server.head import MAX_LENGTH_DIGITS, Head, Kept, keep
 
 MAX_METHOD = 32
 """Bytes of a method: every registered one is shorter, and a longer one need not be read to
 its end to be known as not implemented."""
 
-MAX_LENGTH_DIGITS = 18
-"""Digits of a Content-Length: the most that stay below 2**63 in every reader."""
-
 MAX_CHUNK_DIGITS = 16
-"""Hexadecimal digits of a chunk's size, for the same reason."""
+"""Hexadecimal digits of a chunk's size: the most that stay below 2**64 in every reader."""
 
 MAX_CHUNK_EXTENSIONS = 4096
 """Bytes of chunk extensions in one body. None has a meaning here, and a client that sends many
@@ -138,25 +138,6 @@ class Limits:
     body: int = 33554432
 
 
-@attrs.define
-class Head:
-    """A request's head, as `Parser.next` gives it; it belongs to whoever asked.
-
-    `target` is in origin form, or ``*``. `fields` has names in lower case and values in order,
-    without the whitespace around them. `length` is that of the body in bytes, None where it is
-    chunked. `keep_alive` says whether the client lets the connection go on, `expects_continue`
-    whether it waits for ``100 Continue`` before it sends its body.
-    """
-
-    method: bytes
-    target: bytes
-    version: bytes
-    fields: dict[bytes, list[bytes]] = attrs.Factory(dict)
-    length: int | None = 0
-    keep_alive: bool = False
-    expects_continue: bool = False
-
-
 class End(Enum):
     """The kind of `END`, which `Parser.next` gives when the request is whole."""
 
@@ -187,6 +168,8 @@ class Parser:
         self._data = b""
         self._at = 0
         """What stands before this offset is consumed."""
+        self._kept: Kept | None = None
+        """The last head, if the next one may be the same."""
         self._refusal: tuple[type[ClientError], str] | None = None
         self.refused_origins: list[bytes] = []
         """What ``Origin`` says in a head that was refused before its fields were read: a page is
@@ -255,11 +238,11 @@ class Parser:
         """Return the head, when its empty line has come, or more bytes than a head may have; None
         until then.
 
-        What is wrong with it is found from its beginning to its end: the request line first, so
-        that `head` is known where something behind that is at fault, then the room, the fields, and
-        what they say together. Raises what `_request_line`, `_fields`, `_refuse_doubles` and
-        `_judge` do, `BadRequest` for a first byte that begins no request line, and
-        `HeadersTooLarge`.
+        A head that is the last one again was judged with that. What is wrong with any other is
+        found from its beginning to its end: the request line first, so that `head` is known where
+        something behind that is at fault, then the room, the fields, and what they say together.
+        Raises what `_request_line`, `_fields`, `_refuse_doubles` and `_judge` do, `BadRequest` for
+        a first byte that begins no request line, and `HeadersTooLarge`.
         """
         limits = self._limits
         # RFC 9112, 2.2: at least one empty line before a request line is to be ignored. One is.
@@ -267,6 +250,10 @@ class Parser:
             self._at += 2
             self._line_skipped = True
         start = self._at
+        if self._kept is not None:
+            repetition = self._kept.repetition(self._data, start)
+            if repetition is not None:
+                return self._begin_body(*repetition)
         first = self._data[start : start + 1]
         if not first or (first == b"\r" and not self._line_skipped and self.buffered == 1):
             return None
@@ -286,7 +273,15 @@ class Parser:
         if b"_" in raw:
             _refuse_doubles(head.fields)
         _judge(head)
+        self._kept = keep(head, raw, limits.head)
+        return self._begin_body(head, end)
+
+    def _begin_body(self, head: Head, end: int) -> Head:
+        """Go on to the body behind `head`, which ends at the offset `end`, and return the head.
+        Called by `_read_head`."""
+        self.head = head
         self._at = end
+        self._searched = 0
         if head.length is None:
             # The line end of the head is also the one before the first chunk's size.
             self._at -= 2

@@ -40,17 +40,16 @@ from infergate.errors import (
     HeaderList,
     InternalError,
     error_format,
-    is_anthropic,
 )
 from infergate.reactor.deadlines import Deadlines
 from infergate.server.addresses import Networks, client_address
 from infergate.server.body import Body
+from infergate.server.facts import facts
+from infergate.server.head import Head
 from infergate.server.origins import Origins
-from infergate.server.parser import Head
 from infergate.server.phases import LINGERING, Phase
 from infergate.telemetry.record import Record
 from infergate.telemetry.timing import server_timing
-from infergate.telemetry.tracecontext import read_trace
 
 WRITE_CHUNK = 65536
 """Bytes of a whole answer that are written at once. The next ones follow when the client has taken
@@ -64,10 +63,6 @@ NO_CONTENT = 204
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
-# Visible ASCII, since OpenAI's tunnel and AWS put `/`, `=` and `;` into ids; but for the two
-# characters that would have to be escaped in JSON and in a metric's label.
-_REQUEST_ID = re.compile(rb"[!#-\[\]-~]{1,128}")
-_DIGITS = re.compile(rb"[0-9]{1,4}")
 _UNPRINTABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
@@ -174,33 +169,28 @@ class Request(WebRequest):
         """Makes the last event of a stream that fails; a worker sets its operation's."""
         self._answering: Deferred[None] | None = None
         self._unframed = False
-        fields = head.fields if head is not None else {}
-        self.record = Record(
+        known = None if head is None else head.derived(facts)
+        forwarded_for = None if head is None else head.fields.get(b"x-forwarded-for")
+        request_id = known.own_id if known is not None else None
+        self.record = record = Record(
             opened=opened,
-            client=client_address(
-                connection.peer, fields.get(b"x-forwarded-for"), self.site.trusted_proxies
-            ),
-            request_id=_request_id(fields),
+            client=client_address(connection.peer, forwarded_for, self.site.trusted_proxies),
+            request_id=request_id or next(_new_ids),
             scheme="https" if connection.secure else "http",
         )
-        if b"traceparent" in fields:
-            trace = self.record.trace = read_trace(fields)
-            self.record.trace_id = None if trace is None else trace.trace_id
-        if head is not None:
-            self.method, self.uri, self.clientproto = head.method, head.target, head.version
-            self.path = head.target.partition(b"?")[0]
-            self.record.method = head.method.decode("ascii")
-            if b"origin" in fields:
-                self.extra_fields += self.site.origins.answer_fields(fields, self.path)
-            # A refused target may be of another form, with a password in it.
-            if self.path.startswith(b"/") or self.path == b"*":
-                self.record.path = self.path.decode("ascii")
-            if self.path.startswith(b"/v1/messages") and is_anthropic(self.record.path or ""):
-                request_id = self.record.request_id.encode("ascii")
-                self.extra_fields.append((b"request-id", request_id))
-            retries = fields.get(b"x-stainless-retry-count")
-            if retries and _DIGITS.fullmatch(retries[0]):
-                self.record.retry_count = int(retries[0])
+        if head is None or known is None:
+            return
+        self.method, self.uri, self.clientproto = head.method, head.target, head.version
+        self.path = known.path
+        record.method = known.method
+        record.path = known.path_text
+        record.retry_count = known.retry_count
+        if known.trace is not None:
+            record.trace, record.trace_id = known.trace, known.trace.trace_id
+        if b"origin" in head.fields:
+            self.extra_fields += self.site.origins.answer_fields(head.fields, self.path)
+        if known.anthropic:
+            self.extra_fields.append((b"request-id", record.request_id.encode("ascii")))
 
     @property
     def requestHeaders(self) -> Headers:
@@ -439,23 +429,12 @@ class Request(WebRequest):
             self.finish()
 
 
-def _request_id(fields: dict[bytes, list[bytes]]) -> str:
-    """Return the id that the client gave its request, in ``X-Request-ID`` or ``request-id``, where
-    it is fit for logs and labels (`_REQUEST_ID`), else a new one. Called when a `Request` is
-    made."""
-    for name in (b"x-request-id", b"request-id"):
-        for value in fields.get(name, ()):
-            if _REQUEST_ID.fullmatch(value):
-                return value.decode("ascii")
-    return next(_new_ids)
-
-
 def _make_ids() -> Iterator[str]:
     """Yield new ids without end.
 
     Random ones, such as `uuid.uuid4` makes (RFC 9562, 5.4), with one system call for 256: three
     hexadecimal digits follow the version, 4, and three follow the variant, here always 8.
-    `_request_id` takes the next one.
+    A `Request` whose client gave none takes the next one.
     """
     while True:
         digits = os.urandom(4096).hex()

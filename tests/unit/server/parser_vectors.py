@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import attrs
 
 from infergate.errors import GatewayError
-from infergate.server.parser import END, Head, Limits, Parser
+from infergate.server.head import Head
+from infergate.server.parser import END, Limits, Parser
 
 LIMITS = Limits(target=60, head=400, fields=8, body=64)
 
@@ -38,9 +39,17 @@ class Reading:
     head: Head | None
 
 
-def read(pieces: Iterable[bytes], limits: Limits = LIMITS) -> Reading:
+class Forgetful(Parser):
+    """A parser that judges every head anew."""
+
+    def restart(self) -> None:
+        super().restart()
+        self._kept = None
+
+
+def read(pieces: Iterable[bytes], limits: Limits = LIMITS, kind: type[Parser] = Parser) -> Reading:
     """Feed `pieces` to a parser as a server would that answers each request at once."""
-    parser = Parser(limits)
+    parser = kind(limits)
     requests: list[tuple[Head, bytes]] = []
     body: list[bytes] = []
     status = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import TypeAlias
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +18,12 @@ from infergate.errors import (
     NotImplementedMethod,
     URITooLong,
 )
-from infergate.server.parser import END, MAX_CHUNK_EXTENSIONS, Head, Limits, Parser
+from infergate.server.head import Head
+from infergate.server.parser import END, MAX_CHUNK_EXTENSIONS, Limits, Parser
 from tests.fuzz_framing import run
 from tests.unit.server.parser_vectors import (
     VECTORS,
+    Forgetful,
     Vector,
     chunked,
     get,
@@ -324,14 +328,48 @@ SHARDS = [
 ]
 
 
+CUTS = st.lists(st.integers(0, 400), max_size=8)
+
+Alteration: TypeAlias = tuple[bytes | None, int, bytes]
+"""The value of ``Content-Length``, or None for the one that is there; an offset, and what to put
+over the bytes from there on."""
+
+ALTERED: st.SearchStrategy[Alteration] = st.tuples(
+    st.none()
+    | st.from_regex(rb"[0-9]{0,20}", fullmatch=True)
+    | st.integers(0, 9).map(b"%d".__mod__),
+    st.integers(0, 400),
+    st.sampled_from((b"", b"", b"\r", b"\n", b"9", b"_", b"\0")) | st.binary(max_size=2),
+)
+
+
+def altered(raw: bytes, length: bytes | None, at: int, put: bytes) -> bytes:
+    if length is not None:
+        raw = re.sub(rb"(?i)(?<=content-length: )[0-9]+", length, raw, count=1)
+    return raw[:at] + put + raw[at + len(put) :]
+
+
+def pieces_of(raw: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted(min(place, len(raw)) for place in cuts), len(raw)]
+    return [raw[start:end] for start, end in pairwise(places)]
+
+
 class PropertyTests(SynchronousTestCase):
-    @given(st.lists(st.sampled_from(GOOD), max_size=4), st.lists(st.integers(0, 400), max_size=8))
+    @given(st.lists(st.sampled_from(GOOD), max_size=4), CUTS)
     def test_cuts_do_not_matter(self, requests: list[bytes], cuts: list[int]) -> None:
         """However valid requests are cut into pieces, the same events come of them."""
         raw = b"".join(requests)
-        places = [0, *sorted(min(place, len(raw)) for place in cuts), len(raw)]
-        pieces = [raw[start:end] for start, end in pairwise(places)]
-        self.assertEqual(read(pieces), read([raw]))
+        self.assertEqual(read(pieces_of(raw, cuts)), read([raw]))
+
+    @given(st.sampled_from(GOOD), st.lists(ALTERED, min_size=1, max_size=4), CUTS)
+    def test_kept_head_changes_no_outcome(
+        self, base: bytes, alterations: list[Alteration], cuts: list[int]
+    ) -> None:
+        """What a client sends after a request is read as on a connection of its own, however much
+        it looks like that request: with another length, or another byte anywhere."""
+        raw = base + b"".join(altered(base, *one) for one in alterations)
+        pieces = pieces_of(raw, cuts)
+        self.assertEqual(read(pieces), read(pieces, kind=Forgetful))
 
     @given(st.lists(st.binary(max_size=40), max_size=6))
     def test_any_bytes_are_requests_or_refused_or_neither_yet(self, pieces: list[bytes]) -> None:

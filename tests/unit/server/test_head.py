@@ -1,0 +1,111 @@
+"""A head that comes again on a connection: judged once, and what follows from it known once."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from infergate.errors import BadRequest, BodyTooLarge
+from infergate.server.head import MAX_KEPT, MAX_LENGTH_DIGITS, Head
+from infergate.server.parser import END, Limits, Parser
+from tests.unit.server.parser_vectors import chunked, get, old, post
+
+
+def heads(*requests: bytes, limits: Limits | None = None) -> list[Head]:
+    """The heads of requests that come on one connection; their bodies are read and dropped."""
+    parser = Parser(limits or Limits())
+    found = []
+    for raw in requests:
+        parser.receive(raw)
+        while (event := parser.next()) is not END:
+            if isinstance(event, Head):
+                found.append(event)
+        parser.restart()
+    return found
+
+
+def asked(length: int, *fields: bytes) -> bytes:
+    return post(*fields, b"Content-Length: %d" % length) + b"x" * length
+
+
+class RepeatedTests(SynchronousTestCase):
+    def shared(self, *requests: bytes, limits: Limits | None = None) -> bool:
+        """Whether what was derived from the first head is known of the last."""
+        first, *_, last = heads(*requests, limits=limits)
+        return first.derived(id) == last.derived(id)
+
+    def test_repeated_head_is_the_first_one(self) -> None:
+        """A head that comes again is not judged again, with a body or without, declared or
+        chunked."""
+        for raw in (asked(3), get(), chunked(b"1\r\nx\r\n0\r\n\r\n")):
+            first, second, third = heads(raw, raw, b"\r\n" + raw)
+            self.assertIs(second, first)
+            self.assertIs(third, first)
+
+    def test_repeated_head_has_its_own_length(self) -> None:
+        """A head that differs in the digits of its length alone has that length, says so in its
+        fields too, and changes nothing of the one before it."""
+        first, second, third = heads(asked(3, b"X: y"), asked(1000, b"X: y"), asked(0, b"X: y"))
+        lengths = [head.length for head in (first, second, third)]
+        said = [head.fields[b"content-length"] for head in (first, second, third)]
+        self.assertEqual(lengths, [3, 1000, 0])
+        self.assertEqual(said, [[b"3"], [b"1000"], [b"0"]])
+        self.assertEqual(second.fields[b"x"], [b"y"])
+        self.assertTrue(self.shared(asked(3), asked(10)))
+
+    def test_length_of_a_repeated_head_is_judged(self) -> None:
+        """A length that no head may have is refused behind one that is good, too."""
+        for length, error in ((b"9" * 19, BodyTooLarge), (b"", BadRequest), (b"-1", BadRequest)):
+            repeated = asked(3).replace(b" 3\r", b" %b\r" % length)
+            self.assertRaises(error, heads, asked(3), repeated)
+
+    def test_other_head_is_judged_by_itself(self) -> None:
+        """Nothing is shared with a head of which any other byte differs."""
+        for other in (
+            asked(3, b"X: z"),
+            asked(3, b"X: y "),
+            asked(3, b"x: y"),
+            asked(3, b"X: y", b"A: b"),
+            asked(3),
+            post(b"X: y", b"Content-Length: 3 ") + b"xxx",
+            get(b"X: y"),
+        ):
+            self.assertFalse(self.shared(asked(3, b"X: y"), other), other)
+
+    def test_head_that_ends_its_connection_is_not_kept(self) -> None:
+        """Nor is one that is long or waits for ``100 Continue``, whose length matters to it."""
+        for raw in (
+            post(b"Connection: close", b"Content-Length: 1") + b"x",
+            old(b"Content-Length: 1") + b"x",
+            asked(1, b"Expect: 100-continue"),
+            asked(1, b"X: " + b"y" * MAX_KEPT),
+        ):
+            self.assertFalse(self.shared(raw, raw), raw)
+
+    def test_longer_repetition_has_room(self) -> None:
+        """A head is kept only where one with more digits would still be no larger than a head may
+        be."""
+        room = len(asked(0)) + MAX_LENGTH_DIGITS
+        self.assertTrue(self.shared(asked(0), asked(0), limits=Limits(head=room)))
+        self.assertFalse(self.shared(asked(0), asked(0), limits=Limits(head=room - 1)))
+
+
+class DerivedTests(SynchronousTestCase):
+    def test_function_is_called_once_for_all_repetitions(self) -> None:
+        """What follows from a head is computed once on a connection, None too."""
+        called = []
+
+        def nothing(head: Head) -> None:
+            called.append(head.method)
+
+        for head in heads(asked(3), asked(3), asked(4)):
+            head.derived(nothing)
+        self.assertEqual(called, [b"POST"])
+
+    def test_nothing_is_kept_of_a_function_that_raises(self) -> None:
+        """What a function raises is raised, each time."""
+
+        def fails(head: Head) -> None:
+            raise ValueError(head.method)
+
+        for head in heads(get(), get()):
+            self.assertRaises(ValueError, head.derived, fails)
