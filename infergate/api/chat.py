@@ -99,13 +99,15 @@ def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) 
     gave for `members`; changes ``stream_options`` of these alone. Raises nothing: the options were
     judged.
     """
-    asked = values.get("stream_options")
+    asked, streams = values.get("stream_options"), values.get("stream", False)
+    if asked is None and not streams:
+        return True
     options = _object.decode(members["stream_options"]) if asked is not None else {}
     # llama.cpp would move its timings into that chunk, and who asked for them wants them in all.
     has_timings = any(
         members.get(name) == _TRUE for name in ("timings_per_token", "return_progress")
     )
-    inject = values.get("stream", False) and rules.inject_usage and not has_timings
+    inject = streams and rules.inject_usage and not has_timings
     if inject:
         options["include_usage"] = _TRUE
     if inject or (asked is not None and rules.inject_usage):

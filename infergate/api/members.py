@@ -88,23 +88,24 @@ def judge(
     """
     values = {}
     for member in table:
-        name = member.name
-        if name in members and members[name] != NULL:
-            try:
-                value = member.read(member, members[name], rules)
-                if not member.in_steps:
-                    values[name] = value
-                elif later is not None:
-                    later.append(_later(member, value))
-                else:
-                    for _ in value:
-                        pass
-            except (msgspec.ValidationError, BadMessage) as error:
-                raise at_fault(member, error) from None
-        elif member.required:
-            raise missing(member, null=name in members)
-        elif name in members:
-            del members[name]
+        raw = members.get(member.name)
+        if raw is None or raw == NULL:
+            if member.required:
+                raise missing(member, null=raw is not None)
+            if raw is not None:
+                del members[member.name]
+            continue
+        try:
+            value = member.read(member, raw, rules)
+            if not member.in_steps:
+                values[member.name] = value
+            elif later is not None:
+                later.append(_later(member, value))
+            else:
+                for _ in value:
+                    pass
+        except (msgspec.ValidationError, BadMessage) as error:
+            raise at_fault(member, error) from None
     return values
 
 

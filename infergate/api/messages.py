@@ -2,7 +2,7 @@
 
 What the gateway judged is what the backend reads. A member given twice is a text that two
 parsers may read in two ways, so a message that does it with a member that is judged is refused.
-No text of a message becomes a Python string before the echo asks for it.
+Beyond `BATCH` bytes no text of a message becomes a Python string before the echo asks for it.
 
     {"role":"user", "content":"Say hello."}                               a text
     {"role":"user", "content":[{"type":"text","text":"What is this?"},    parts, of which those with
@@ -35,12 +35,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from infergate.api.batches import BATCH, LONG, OBJECT_END, in_batches
+from infergate.api.objects import read
 from infergate.api.steps import Steps
 from infergate.api.strictjson import member_names
 
@@ -61,7 +62,7 @@ _ABSENT = Raw()
 _NULL = Raw(b"null")
 _SAYS_SOMETHING = re.compile(rb'"[^"]|[\[{][ \t\r\n]*[^]} \t\r\n]')
 _MAY_BE_NULL = frozenset({"assistant", "tool", "function"})
-_QUOTE, _BRACKET, _N = b'"[n'
+_QUOTE, _BRACKET, _N, _BACKSLASH = b'"[n\\'
 
 
 class _Message(Struct, gc=False):
@@ -77,6 +78,13 @@ class _Message(Struct, gc=False):
     reasoning: Raw = _ABSENT
 
 
+class _Text(Struct, gc=False):
+    """What most messages are."""
+
+    role: str
+    content: str
+
+
 class _Part(Struct, gc=False):
     """Of a content part, what is judged."""
 
@@ -84,6 +92,7 @@ class _Part(Struct, gc=False):
     text: Raw = _ABSENT
 
 
+_texts = msgspec.json.Decoder(Annotated[list[_Text], Meta(min_length=1)])
 _messages = msgspec.json.Decoder(list[_Message])
 _parts = msgspec.json.Decoder(list[_Part])
 _part_arrays = msgspec.json.Decoder(list[list[_Part]])
@@ -118,12 +127,30 @@ def check_messages(raw: Raw) -> Iterable[None]:
     """
     if len(raw) > BATCH:
         return _batch_steps(raw)
+    text = bytes(raw)
+    if _are_texts(text):
+        return ()
     messages = _messages.decode(raw)
     if not messages:
         raise BadMessage("", _EMPTY)
-    text = bytes(raw)
     plain = _without_spelled_letters(text)
-    return _judge(text, messages, 0, _Seeker(), [plain.count(name) for name in _COUNTED])
+    once, texts_alone = _counted(messages, [plain.count(name) for name in _COUNTED])
+    if once and texts_alone:
+        return ()
+    return _look_closer(text, messages, 0, _Seeker(), once=once, texts_alone=texts_alone)
+
+
+def _are_texts(text: bytes) -> bool:
+    """Return whether each message has a role and a content that is a string, each once: so have
+    those of most requests, and need no other look. Called for the messages of a small request."""
+    messages = read(_texts, text)
+    return (
+        messages is not None
+        and text.count(b'"role"') == text.count(b'"content"') == len(messages)
+        and text.find(b'"tool_calls"') < 0
+        # No letter of a name is spelled as \\u0061.
+        and (_BACKSLASH not in text or text.find(rb"\u00") < 0)
+    )
 
 
 def _batch_steps(raw: Raw) -> Steps[None]:
@@ -142,7 +169,8 @@ def _batch_steps(raw: Raw) -> Steps[None]:
                 counts.append(plain.count(name))
                 if len(plain) > LONG:
                     yield
-            yield from _judge(batch, messages, count, seeker, counts)
+            once, alone = _counted(messages, counts)
+            yield from _look_closer(batch, messages, count, seeker, once=once, texts_alone=alone)
             count += len(messages)
     if not count:
         raise BadMessage("", _EMPTY)
@@ -155,13 +183,11 @@ _EMPTY = "expected a non-empty array"
 _COUNTED = (b'"role"', b'"tool_calls"', b'"content"', b'"content":"', b'"content": "')
 
 
-def _judge(
-    batch: bytes, messages: list[_Message], first: int, seeker: _Seeker, counts: list[int]
-) -> Iterable[None]:
-    """Check some messages by the text in which they stand, and the `counts` of `_COUNTED` in it;
-    return what is left to do as steps, nothing where counting acquits all of them. `first` is the
-    number of the first in the request. Raises nothing itself; the steps raise what those of
-    `_look_closer` do."""
+def _counted(messages: list[_Message], counts: list[int]) -> tuple[bool, bool]:
+    """Return what the `counts` of `_COUNTED`, in the text in which some messages stand, tell of
+    them: whether each name is there once, and whether all contents are strings. False says no more
+    than that a closer look is needed. Called for the messages of a small request, and of each batch
+    of a large one."""
     roles, tools, contents, strings, spaced_strings = counts
     with_content = len([1 for message in messages if message.content is not _ABSENT])
     with_tools = 0
@@ -173,9 +199,7 @@ def _judge(
     texts_alone = contents == with_content == len(messages) and (
         strings == contents or strings + spaced_strings == contents
     )
-    if once and texts_alone:
-        return ()
-    return _look_closer(batch, messages, first, seeker, once=once, texts_alone=texts_alone)
+    return once, texts_alone
 
 
 def _look_closer(
@@ -188,8 +212,9 @@ def _look_closer(
     texts_alone: bool,
 ) -> Steps[None]:
     """Check what counting could not acquit: contents unless all are strings, names unless each is
-    there once. Raises `BadMessage` for the first at fault, and `msgspec.ValidationError` for a
-    content part of the wrong type."""
+    there once. `first` is the number of the first of these messages in the request. Raises
+    `BadMessage` for the first at fault, and `msgspec.ValidationError` for a content part of the
+    wrong type."""
     if not texts_alone:
         yield from _content_steps(messages, first, seeker)
     if not once:

@@ -25,11 +25,11 @@ returns `Steps` is a generator that the worker runs over several event loop iter
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from infergate.api.batches import BATCH, OBJECT_END, in_batches
 from infergate.api.objects import (
@@ -71,6 +71,30 @@ class _Choice(Struct, gc=False):
         return self.index == NULL or self.finish_reason == NULL
 
 
+class _Object(Struct, gc=False):
+    """Any object, whatever is in it."""
+
+
+class _WholeChoice(Struct, gc=False):
+    """What most choices have beside their answer. Other values that a choice may have for these,
+    and null, fit as little as an absence."""
+
+    index: int
+    finish_reason: str
+
+
+class _ChatChoice(_WholeChoice, gc=False):
+    """A choice of a chat that leaves out nothing."""
+
+    message: _Object
+
+
+class _TextChoice(_WholeChoice, gc=False):
+    """The same of a text completion."""
+
+    text: str
+
+
 class _Message(Struct, gc=False):
     """Of a message what tells why it ended: whether it calls tools."""
 
@@ -87,11 +111,13 @@ class _Call(Struct, gc=False):
 @attrs.frozen
 class Kind:
     """What tells one kind of completion from the other: its ``object``, that of its chunks, and
-    the member of a choice in which the answer stands."""
+    the member of a choice in which the answer stands. `whole` decodes choices that are few, and of
+    which none leaves out anything: what it refuses needs a closer look."""
 
     name: str
     chunk_name: str
     answer: str
+    whole: msgspec.json.Decoder[Any]
 
     def has_answer(self, choice: _Choice) -> bool:
         """Return whether a choice has its message, which is an object, or its text, which is a
@@ -99,8 +125,12 @@ class Kind:
         return is_object(choice.message) if self.answer == "message" else is_string(choice.text)
 
 
-CHAT_KIND = Kind("chat.completion", "chat.completion.chunk", "message")
-TEXT_KIND = Kind("text_completion", "text_completion", "text")
+_FEW = Meta(min_length=1, max_length=MAX_ITEMS)
+_chats = msgspec.json.Decoder(Annotated[list[_ChatChoice], _FEW])
+_texts = msgspec.json.Decoder(Annotated[list[_TextChoice], _FEW])
+
+CHAT_KIND = Kind("chat.completion", "chat.completion.chunk", "message", _chats)
+TEXT_KIND = Kind("text_completion", "text_completion", "text", _texts)
 
 _choices = msgspec.json.Decoder(list[_Choice])
 _message = msgspec.json.Decoder(_Message)
@@ -120,7 +150,8 @@ def shape_reply(body: bytes, ask: Ask, stamp: Stamp, kind: Kind) -> Steps[Reply]
     """
     reply = read_small_reply(body) if len(body) <= BLOCK else (yield from read_reply(body))
     choices = reply.get("choices", NULL)
-    if not _are_whole_and_few(choices, kind):
+    # A quick look, which spares most replies the closer one.
+    if len(choices) > BATCH or read(kind.whole, choices) is None:
         choices = yield from _shape_choices(choices, kind)
     reply["id"] = written(stamp.request_id)
     fill(reply, "object", kind.name)
@@ -233,23 +264,13 @@ def _judge_choices(raw: Raw, kind: Kind) -> Steps[bool]:
 
 def _are_whole(choices: list[_Choice], kind: Kind) -> bool:
     """Return whether these choices leave out nothing; raises `BrokenReply` where one has no answer.
-    For the two ways to judge choices: at once and in batches."""
+    For `_judge_choices`."""
     whole = True
     for choice in choices:
         if not kind.has_answer(choice):
             raise BrokenReply(f"The backend's reply has a choice without a {kind.answer}.")
         whole = whole and not choice.lacks_something
     return whole
-
-
-def _are_whole_and_few(raw: Raw, kind: Kind) -> bool:
-    """Return whether there are some choices, few enough to be read at once, that leave out nothing.
-
-    This spares most replies `_shape_choices`. False says no more than that a closer look is needed;
-    raises `BrokenReply` where one has no answer. For `shape_reply`.
-    """
-    choices = read(_choices, raw) if len(raw) <= BATCH else None
-    return choices is not None and 0 < len(choices) <= MAX_ITEMS and _are_whole(choices, kind)
 
 
 def _filled_choices(raw: Raw) -> Steps[Raw]:

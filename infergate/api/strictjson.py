@@ -62,6 +62,16 @@ _NO_DIGIT_IN_A_NUMBER = b"+-.eE"
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _TOO_MANY_DIGITS = b"0" * (MAX_NUMBER + 1)
 
+# A text of so many bytes has no room for too many members, each of which is `"":0,` at the least,
+# or for too many brackets that open and close.
+_FEW_MEMBERS = len('"":0,') * MAX_MEMBERS
+_SHALLOW = len("[]") * MAX_DEPTH
+
+# The digits of a number stand in three runs at most, as in 12.5e9. Of a number with too many, one
+# run has a third of them, and among every `_STRIDE`-th byte of the text so many side by side.
+_STRIDE = 32
+_RUN_OF_DIGITS = b"0" * (MAX_NUMBER // 3 // _STRIDE)
+
 
 class NotJSON(ValueError):
     """The text breaks RFC 8259 or a limit above; says how, in words fit for a client."""
@@ -77,13 +87,15 @@ def read_object(text: bytes) -> dict[str, Raw] | None:
     UTF-8 can hold (RFC 8259, 8.1 and 8.2).
     """
     # What most texts are: then all that is left to check is the grammar.
+    size = len(text)
     if (
-        len(text) <= BLOCK
+        size <= BLOCK
         and text.isascii()
-        and text.count(b":") <= MAX_MEMBERS
-        and text.count(b"[") <= HALF_DEPTH
-        and text.count(b"{") <= HALF_DEPTH
-        and not _may_have_long_number(text)
+        and (size <= _FEW_MEMBERS or text.count(b":") <= MAX_MEMBERS)
+        and (
+            size <= _SHALLOW or (text.count(b"[") <= HALF_DEPTH and text.count(b"{") <= HALF_DEPTH)
+        )
+        and (size <= MAX_NUMBER or not _may_have_long_number(text))
     ):
         try:
             return _decoded(text)
@@ -299,7 +311,7 @@ def _depth_steps(text: bytes) -> Steps[None]:
 def _may_have_long_number(text: bytes) -> bool:
     """Return whether, digits in strings counted in, there are enough side by side for too long a
     number. For `read_object`."""
-    if len(text) <= MAX_NUMBER:
+    if text[::_STRIDE].translate(_ZEROS).find(_RUN_OF_DIGITS) < 0:
         return False
     return _TOO_MANY_DIGITS in text.translate(_ZEROS, _NO_DIGIT_IN_A_NUMBER)
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.strictjson import MAX_DEPTH, MAX_NUMBER, NotJSON, read_object
+from infergate.api.steps import at_once
+from infergate.api.strictjson import (
+    MAX_DEPTH,
+    MAX_MEMBERS,
+    MAX_NUMBER,
+    NotJSON,
+    object_in_steps,
+    read_object,
+)
 
 values = st.recursive(
     st.none()
@@ -89,6 +99,35 @@ def nested(depth: int, opening: bytes, closing: bytes) -> bytes:
     return b'{"a":' + opening * (depth - 1) + b"0" + closing * (depth - 1) + b"}"
 
 
+@st.composite
+def near_a_limit(draw: st.DrawFn) -> bytes:
+    """JSON that is just within one of the limits, or just beyond it, with little else around."""
+    more, between = draw(st.integers(-1, 1)), draw(st.sampled_from([b"", b" ", b"\n  "]))
+    whole, rest = draw(st.integers(1, MAX_NUMBER)), draw(st.integers(1, MAX_NUMBER))
+    digits = b"1" * whole + draw(st.sampled_from([b".", b"e", b"E-", b"e+"])) + b"2" * rest
+    value = draw(
+        st.sampled_from(
+            [
+                b"[" * (MAX_DEPTH - 1 + more) + b"]" * (MAX_DEPTH - 1 + more),
+                b'{"":' * (MAX_DEPTH + more) + b"0" + b"}" * (MAX_DEPTH + more),
+                b"7" * (MAX_NUMBER + more),
+                digits,
+                b"-1." + b"0" * (MAX_NUMBER - 1 + more) + b"e-5",
+            ]
+        )
+    )
+    members = [b'"":0'] * draw(st.sampled_from([0, 1, MAX_MEMBERS - 1 + more]))
+    return b"{" + between + b",".join([*members, b'"a":' + value]) + between + b"}"
+
+
+def outcome(read: Callable[[], dict[str, Raw] | None]) -> object:
+    """What is read, or the words with which it is refused."""
+    try:
+        return read()
+    except NotJSON as error:
+        return str(error)
+
+
 class ReadObjectTests(SynchronousTestCase):
     def refused(self, text: bytes) -> str:
         return str(self.assertRaises(NotJSON, read_object, text))
@@ -100,6 +139,12 @@ class ReadObjectTests(SynchronousTestCase):
             self.refused(text)
             self.refused(b'{"b":' + text + b"}")
             self.refused(b"[0," + text + b"]")
+
+    @given(near_a_limit())
+    def test_short_text_is_judged_as_a_long_one(self, text: bytes) -> None:
+        """Around each limit a text that is read at once has the verdict of one read in steps."""
+        in_steps = outcome(lambda: at_once(object_in_steps(text)))
+        self.assertEqual(outcome(lambda: read_object(text)), in_steps)
 
     def test_members_keep_their_bytes(self) -> None:
         """A member keeps its very bytes, spaces and unusual spellings included."""
