@@ -130,11 +130,9 @@ def _with_keys(bench: Bench, keys: list[str]) -> Iterator[Running]:
     base = TARGETS["infergate"]
 
     def environment(launch: Launch) -> dict[str, str]:
-        file = launch.directory / "keys"
+        file = launch.directory / "many-keys"
         file.write_text("".join(f"caller-{n}:{key}\n" for n, key in enumerate(keys)))
-        settings = base.environment(launch) | {"API_KEYS_FILE": str(file)}
-        del settings["API_KEYS"]
-        return settings
+        return base.environment(launch) | {"API_KEYS_FILE": str(file)}
 
     with bench.running(replace(base, environment=environment)) as gateway:
         gateway.warm_up()

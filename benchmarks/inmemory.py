@@ -33,7 +33,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.scripts.twistd import ServerOptions
 from zope.interface import implementer
 
-from benchmarks.question import KEY, question, stream_of
+from benchmarks.question import EVERY_LIMIT, KEY, question, stream_of
 from benchmarks.replies import END, ENDS, FINISH, HEAD, PLAIN, USAGE, chunk, delta
 
 WARM_UP_REQUESTS = 50
@@ -209,15 +209,6 @@ def _leave_out_views() -> None:
         for name in ("began", "ended"):
             setattr(view, name, nothing)
     request.server_timing = nothing
-
-
-EVERY_LIMIT = (
-    "rate=999999/second tokens=900000000/minute tokens=900000000/hour tokens=900000000/day "
-    "tokens=900000000/week tokens=900000000/month concurrent=50 models=ben*,other "
-    "routes=chat,responses,messages expires=2099-12-31 from=127.0.0.0/8 user=User-Agent"
-)
-"""What a key may do, in every way that there is. The person is named by a field that is there
-anyway."""
 
 
 def limited(directory: str, options: str) -> dict[str, str]:

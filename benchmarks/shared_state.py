@@ -67,10 +67,8 @@ def _limited(settings: dict[str, str]) -> Target:
     base = TARGETS["infergate"]
 
     def environment(launch: Launch) -> dict[str, str]:
-        file = launch.directory / "keys"
+        file = launch.directory / "limited-keys"
         file.write_text(f"bench:{KEY} rate=1000000/second tokens=1000000000000/day\n")
-        kept = base.environment(launch) | {"API_KEYS_FILE": str(file)} | settings
-        del kept["API_KEYS"]
-        return kept
+        return base.environment(launch) | {"API_KEYS_FILE": str(file)} | settings
 
     return replace(base, environment=environment)

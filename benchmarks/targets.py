@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.processes import Unavailable, scratch
-from benchmarks.question import KEY
+from benchmarks.question import EVERY_LIMIT, KEY
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = Path(__file__).resolve().parent / "baselines"
@@ -61,11 +61,16 @@ def _gateway(launch: Launch) -> list[str]:
 
 
 def _everything_on(launch: Launch) -> dict[str, str]:
+    """Every feature that costs something for each request: a key with every limit, the ledger, the
+    log, the metrics."""
+    keys = launch.directory / "keys"
+    keys.write_text(f"bench:{KEY} {EVERY_LIMIT}\n")
     return {
         "PYTHONPATH": str(launch.root),
         "BACKEND_URL": f"http://127.0.0.1:{launch.backend}",
-        "API_KEYS": f"bench:{KEY}",
-        "RATE_LIMIT": "999999999/second",
+        "API_KEYS_FILE": str(keys),
+        "MAX_CONCURRENT_REQUESTS": "100000",
+        "USAGE_DB": str(launch.directory / "usage.db"),
         "MAX_CONNECTIONS": "100000",
         "MAX_REQUESTS_PER_CONNECTION": "1000000000",
     }
