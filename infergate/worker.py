@@ -55,6 +55,7 @@ from infergate.backend.call import Call
 from infergate.backend.client import Backend
 from infergate.backend.connection import Response
 from infergate.backend.health import Health
+from infergate.backend.parser import Head
 from infergate.errors import (
     BackendError,
     BackendUnavailable,
@@ -70,6 +71,10 @@ from infergate.telemetry.tracecontext import backend_fields
 
 EVENTS = b"text/event-stream"
 
+STREAM = b"Accept: text/event-stream\r\nContent-Type: application/json\r\n"
+REPLY = b"Accept: application/json\r\nContent-Type: application/json\r\n"
+LIST = b"Accept: application/json\r\n"
+"""What a request to the backend says of the answer that is wanted, and of its own body."""
 
 WHEN_TO_RETURN = (b"retry-after", b"retry-after-ms")
 """Header fields of the backend's that every client gets."""
@@ -171,10 +176,9 @@ class BackendWorker:
         # The answer may take long, and the prompt may be large.
         ask = ask.without_members()
         estimate = estimate_prompt(body) if streams else 0
-        accept = EVENTS if streams else JSON
-        headers = self._headers(request, accept, JSON, operation.forwarded)
+        fields = self._fields(request, STREAM if streams else REPLY, operation.forwarded)
         target = ask.route.target + _query(request)
-        sending = self._backend.send(call, "POST", target, headers, body)
+        sending = self._backend.send(call, "POST", target, fields, body)
         del body
         # A keep-alive comment may commit the status before there is a reader.
         request.error_event = partial(_error_event, operation, None)
@@ -190,19 +194,18 @@ class BackendWorker:
                     return
             else:
                 answer = await call.read_all(self._max_response)
-            content_type = next(
-                filter(None, map(partial(_declared, response), operation.passed_types)), None
-            )
-            if content_type is not None:
-                fields = returned(response.fields, operation.returned, ())
-                await request.answer(answer, content_type=content_type, headers=fields)
+            head = response.head
+            if head.media_type in operation.passed_types:
+                kept = returned(head.fields, operation.returned, ())
+                content_type = head.fields[b"content-type"][0]
+                await request.answer(answer, content_type=content_type, headers=kept)
                 return
             shaping = operation.shape(answer, ask, _stamp(request))
             large = len(answer) > LARGE
             del answer
             reply = await in_slices(shaping, self._deadlines.clock) if large else at_once(shaping)
             _write_down(reply, request)
-            await send(reply, operation, ask, request, _declared(response, JSON) or JSON)
+            await send(reply, operation, ask, request, _declared(head, JSON) or JSON)
         finally:
             pulse.stop()
 
@@ -227,7 +230,7 @@ class BackendWorker:
         assert operation.reader is not None
         reader = operation.reader(ask)
         request.error_event = partial(_error_event, operation, reader)
-        declared = _declared(response, EVENTS)
+        declared = _declared(response.head, EVENTS)
         relay = Relay(
             request,
             call,
@@ -252,7 +255,7 @@ class BackendWorker:
         call = self._backend.call(request.record)
         try:
             response = await self._backend.send(
-                call, "GET", MODELS_PATH, self._headers(request, JSON), None
+                call, "GET", MODELS_PATH, self._fields(request, LIST), None
             )
             self._pass_back(response, request)
             await accepted(call, response, self._deadlines)
@@ -266,40 +269,27 @@ class BackendWorker:
         except (BackendError, BackendUnavailable) as error:
             error.invite_retry()
             raise
-        return body, _declared(response, JSON) or JSON
+        return body, _declared(response.head, JSON) or JSON
 
     async def ready(self) -> str:
         """Ask how the backend is, at most once in two seconds (`Health`), and return its word."""
         return (await self._health.ask()).word
 
-    def _headers(
-        self,
-        request: Request,
-        accept: bytes,
-        content: bytes | None = None,
-        names: tuple[bytes, ...] = (),
-    ) -> dict[bytes, list[bytes]]:
-        """Return the header fields of the request to the backend: what of the client's it may see,
-        and nothing else.
+    def _fields(self, request: Request, wanted: bytes, names: tuple[bytes, ...] = ()) -> bytes:
+        """Return the header fields of the request to the backend, as lines: what of the client's it
+        may see, and nothing else.
 
-        Those are the fields that `forward` names and, beside them, those in `names`, which the
-        operation lets through; then the trace, the request's id, and what says how the answer is
-        wanted (`accept`) and what the body is (`content`, None where there is no body). Called for
-        each request to the backend.
+        Those are `wanted`, which says how the answer is wanted and what the body is; the request's
+        id; the fields that `forward` names and, beside them, those in `names`, which the operation
+        lets through; and the trace. Called for each request to the backend.
         """
-        assert request.head is not None
-        fields = request.head.fields
-        headers = forwarded(fields, (*names, *self._forward))
         record = request.record
-        # These go on as they are judged to be, whatever the settings name.
-        for name in (b"Traceparent", b"Tracestate"):
-            headers.pop(name, None)
-        headers |= backend_fields(record.trace, record.traceparent)
-        headers[b"Accept"] = [accept]
-        headers[b"X-Request-Id"] = [record.request_id.encode("ascii")]
-        if content is not None:
-            headers[b"Content-Type"] = [content]
-        return headers
+        lines = b"%bX-Request-Id: %b\r\n" % (wanted, record.request_id.encode("ascii"))
+        names += self._forward
+        if names:
+            assert request.head is not None
+            lines += forwarded(request.head.fields, names)
+        return lines + backend_fields(record.trace, record.traceparent)
 
     def _pass_back(self, response: Response, request: Request) -> None:
         """Let the client have the header fields of the response that `give_back` names, and
@@ -309,15 +299,16 @@ class BackendWorker:
         becomes, an error too. A field that the gateway sends itself is not overwritten. Called once
         the response's head is here, before its status is looked at.
         """
+        fields = response.head.fields
         if self._give_back:
             said = [name for name, _ in request.extra_fields]
             lines = b"\r\n".join(request.standing).split(b"\r\n")
             said += [line.partition(b":")[0] for line in lines]
-            request.extra_fields += returned(response.fields, self._give_back, said)
-        # Of these the first value counts alone.
-        when = {n: response.fields[n][:1] for n in WHEN_TO_RETURN if n in response.fields}
-        if when:
-            request.extra_fields += returned(when, WHEN_TO_RETURN, ())
+            request.extra_fields += returned(fields, self._give_back, said)
+        for name in WHEN_TO_RETURN:
+            if name in fields:
+                # The first value counts alone.
+                request.extra_fields += returned({name: fields[name][:1]}, (name,), ())
 
 
 async def send(
@@ -375,8 +366,7 @@ def _query(request: Request) -> str:
     return request.uri[len(request.path) :].decode("ascii")
 
 
-def _declared(response: Response, media_type: bytes) -> bytes | None:
-    """Return the ``Content-Type`` of the response, with its parameters, where it is of this media
+def _declared(head: Head, media_type: bytes) -> bytes | None:
+    """Return the ``Content-Type`` of a response, with its parameters, where it is of this media
     type (``application/json``, in small letters), else None."""
-    value = response.fields.get(b"content-type", [b""])[0]
-    return value if value.partition(b";")[0].strip().lower() == media_type else None
+    return head.fields[b"content-type"][0] if head.media_type == media_type else None

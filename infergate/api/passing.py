@@ -31,6 +31,9 @@ _NEVER = frozenset(
 _NEVER_BACK = frozenset({"date", "retry-after", "retry-after-ms", "x-should-retry"})
 """What the gateway says itself to clients, or passes back without being told, beside `_NEVER`."""
 
+_OWN = (b"accept", b"traceparent", b"tracestate")
+"""What every request to the backend says of itself."""
+
 
 def parse_forwarded(text: str) -> tuple[bytes, ...]:
     """Check the value of `FORWARD_HEADERS`, and return the names in it, in lower case.
@@ -72,12 +75,19 @@ def _parse(text: str, never: Callable[[str], bool]) -> tuple[bytes, ...]:
     return tuple(name.encode("ascii") for name in dict.fromkeys(names))
 
 
-def forwarded(
-    fields: Mapping[bytes, list[bytes]], names: Iterable[bytes]
-) -> dict[bytes, list[bytes]]:
-    """Return those of a request's fields that `names` lists, with the names capitalized
-    (``X-Session-Id``), as `Backend.send` takes them. Called by the worker for each request."""
-    return {name.title(): fields[name] for name in names if name in fields}
+def forwarded(fields: Mapping[bytes, list[bytes]], names: Iterable[bytes]) -> bytes:
+    """Return those of a request's fields that `names` lists, each once, as lines with the names
+    capitalized (``X-Session-Id: 7``) for the backend. Called by the worker for each request.
+
+    Left out is what goes on as the gateway judges it to be, whatever the settings name (`_OWN`).
+    """
+    lines = [
+        b"%b: %b\r\n" % (name.title(), value)
+        for name in dict.fromkeys(names)
+        if name in fields and name not in _OWN
+        for value in fields[name]
+    ]
+    return b"".join(lines)
 
 
 def returned(

@@ -18,8 +18,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
-from infergate.backend.connection import Connection, Message, Response
-from infergate.errors import BrokenReply
+from infergate.backend.connection import Connection, Message
 from infergate.reactor.deadlines import NEVER, Deadlines
 from infergate.reactor.epoll import iteration_of
 
@@ -167,9 +166,9 @@ class OriginAgent:
         """Send a request for an absolute `uri` of the origin, which must be ASCII and good.
 
         Fires with the `Response` once its head is here, its body still to come. Fails with the
-        errors of the endpoint where nothing was sent, with those of `Connection.request`, and with
-        `BrokenReply` for a compressed response. Cancelling before the request is written keeps it
-        from the backend, and later closes its connection.
+        errors of the endpoint where nothing was sent, and with those of `Connection.request`.
+        Cancelling before the request is written keeps it from the backend, and later closes its
+        connection.
         """
         target = uri.removeprefix(self._origin)
         message = Message(method, target, self._host, headers or Headers(), bodyProducer)
@@ -189,16 +188,6 @@ class OriginAgent:
         between the look and the request. For `request`."""
         connection = self.pool.take()
         if connection is not None:
-            return connection.request(message).addCallback(_not_coded)
+            return connection.request(message)
         connecting: Deferred[Any] = self._endpoint.connect(self._factory)
-        return connecting.addCallback(Connection.request, message).addCallback(_not_coded)
-
-
-def _not_coded(response: Response) -> Response:
-    """Return the response, or refuse it with `BrokenReply` and close its connection where it has a
-    content coding such as gzip. Nobody asked for one: the gateway reads what it passes on, and a
-    small one can be huge once it is decoded. For `OriginAgent`, as each response comes."""
-    if response.coded:
-        response.loseConnection()
-        raise BrokenReply("The backend sent a compressed answer, which was not asked for.")
-    return response
+        return connecting.addCallback(Connection.request, message)

@@ -31,6 +31,8 @@ END_OF_BODY = 1.0
 wait for it."""
 
 
+TOO_LARGE = "The backend's answer is larger than MAX_RESPONSE_BYTES allows."
+
 PATIENCE = 60.0
 """Seconds without a sign of life of the backend after which it is asked how it is, where nothing
 limits how long its answer may take to begin: a slow model is told from a dead one by that."""
@@ -144,7 +146,7 @@ class Call:
         self._enter(ASKING)
         self._attempt = attempt()
         try:
-            response = await self._attempt
+            response: Response = await self._attempt
         except Exception as error:
             self._enter(OVER)
             # Another attempt may last long.
@@ -158,15 +160,14 @@ class Call:
             raise name_error(error) from error
         finally:
             self._attempt = None
-        # Of treq's wrapping, which hides that the response can be paused and closed.
-        self._response = response.original
+        self._response = response
         self.heard = self._now()
         record.backend_head, record.backend_status = self.heard, response.code
         if response.code >= 300:
             # A refusal has begun with its head, also of a stream.
             record.answer_began = self.heard
         self._enter(ANSWERED)
-        return self._response
+        return response
 
     async def read(self, collector: Callable[[bytes], None]) -> None:
         """Hand each chunk of the body to `collector` as it comes; return at its end, or after
@@ -195,6 +196,19 @@ class Call:
         Raises `BrokenReply` where it is longer, else as `read`. Called for plain replies, refusals
         and documents.
         """
+        self.refuse_longer(limit)
+        assert self._response is not None
+        whole = self._response.whole()
+        if whole is None:
+            return await self._collect(limit)
+        self._record.answer_began = self._record.backend_ended = self._now()
+        self._enter(OVER)
+        if len(whole) > limit:
+            raise BrokenReply(TOO_LARGE)
+        return whole
+
+    async def _collect(self, limit: int) -> bytes:
+        """Return the same of a body that is still to come, or that is broken. For `read_all`."""
         # BytesIO gives out what it holds without a copy.
         body = BytesIO()
 
@@ -202,10 +216,9 @@ class Call:
             """Add a chunk to the body. Raises `BrokenReply` above the limit."""
             body.write(chunk)
             if body.tell() > limit:
-                raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
+                raise BrokenReply(TOO_LARGE)
             self.touch()
 
-        self.refuse_longer(limit)
         # With its head a plain answer has begun.
         self.touch()
         await self.read(keep)
@@ -220,7 +233,7 @@ class Call:
         # An unknown length is not an int.
         if isinstance(length, int) and length > limit:
             self.discard()
-            raise BrokenReply("The backend's answer is larger than MAX_RESPONSE_BYTES allows.")
+            raise BrokenReply(TOO_LARGE)
 
     @property
     def framed(self) -> bool:
@@ -228,7 +241,8 @@ class Call:
         it whole or not, and `collect` takes that for the right end. The relay asks it of a stream.
         """
         assert self._response is not None
-        return self._response.framed
+        head = self._response.head
+        return head.chunked or head.length is not None
 
     def touch(self, *, begun: bool = True) -> None:
         """Note that a chunk has come: the idle deadline starts anew. Called by the collector of

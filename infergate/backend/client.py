@@ -7,7 +7,6 @@ from typing import Any
 
 import attrs
 from treq.client import HTTPClient
-from treq.response import _Response
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.web.iweb import IBodyProducer
@@ -22,7 +21,8 @@ from infergate.reactor.deadlines import Deadlines
 from infergate.reactor.headers import Fields
 from infergate.telemetry.record import Record
 
-USER_AGENT = b"infergate/" + __version__.encode("ascii")
+USER_AGENT = f"User-Agent: infergate/{__version__}\r\n".encode("ascii")
+"""What every request says of its sender, unless the client's own word for itself goes on."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -48,15 +48,14 @@ class Backend:
     _retries: int = 1
     _well: Callable[[], Deferred[bool]] | None = None
     _client: OriginClient = attrs.field(init=False)
-    # The header fields that every request carries.
-    _fixed: dict[bytes, list[bytes]] = attrs.field(init=False)
+    # The line of the header field that every request carries.
+    _credentials: bytes = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Make the client, and the fields that every request carries."""
+        """Make the client, and the line of its credentials."""
         self._client = OriginClient(self._agent)
-        self._fixed = {b"User-Agent": [USER_AGENT]}
-        if self._api_key:
-            self._fixed[b"Authorization"] = [b"Bearer " + self._api_key.encode("utf-8")]
+        key = self._api_key
+        self._credentials = b"Authorization: Bearer %b\r\n" % key.encode("utf-8") if key else b""
 
     def call(self, record: Record) -> Call:
         """Return a new exchange on behalf of the request of `record`, which gets the times of its
@@ -68,27 +67,28 @@ class Backend:
         call: Call,
         method: str,
         path: str,
-        headers: dict[bytes, list[bytes]],
+        fields: bytes,
         body: bytes | None,
     ) -> Response:
         """Send a request for `path`, and return the response, its body still to come: the caller
         reads it with `call`, or discards it.
 
-        The names of `headers` are capitalized (`X-Request-Id`), and no value holds a line feed. The
-        body is let go once it is written. A request is sent again only where not a byte of it can
-        have reached the backend. Raises what `Call.head` does.
+        `fields` are lines that end in CRLF, with capitalized names (`X-Request-Id: 1`). The body is
+        let go once it is written. A request is sent again only where not a byte of it can have
+        reached the backend. Raises what `Call.head` does.
         """
         below_base = path.startswith("/v1/")
         url = self._base + path[3:] if below_base else self._base.removesuffix("/v1") + path
-        fields = {**self._fixed, **headers}
+        if b"\r\nUser-Agent: " not in fields:
+            fields = USER_AGENT + fields
+        headers = Fields(self._credentials + fields)
         producer = None if body is None else Body(body)
         # The answer may take long, and the prompt may be large.
         del body
 
         def attempt() -> Deferred[Any]:
-            """Start one try, and return treq's Deferred, which fires with its own wrapping of a
-            `Response`."""
-            return self._client.request(method, url, headers=Fields(fields), data=producer)
+            """Start one try, and return treq's Deferred, which fires with a `Response`."""
+            return self._client.request(method, url, headers=headers, data=producer)
 
         for tries_left in range(self._retries, -1, -1):
             try:
@@ -106,7 +106,8 @@ class OriginClient(HTTPClient):
     of its host, merges and copies the header fields, and puts agents around the agent that keep
     cookies, follow redirects and decode gzip. That is a sixth of what a plain request costs. Here
     no cookie is kept or sent, since one client serves all callers, no redirect is followed and no
-    compression asked for, so that a request goes to the agent as it is.
+    compression asked for, so that a request goes to the agent as it is, and its response needs none
+    of treq's wrapping, which would keep the body.
     """
 
     def __init__(self, agent: OriginAgent) -> None:
@@ -116,10 +117,9 @@ class OriginClient(HTTPClient):
     def request(  # type: ignore[override]  # fewer of treq's arguments, as said above
         self, method: str, url: str, *, headers: Fields, data: IBodyProducer | None
     ) -> Deferred[Any]:
-        """Send a request for an absolute `url` of the origin, in ASCII; fires with treq's wrapping
-        of the `Response`. Fails as `OriginAgent.request` does. Called by `Backend.send`."""
-        answered = self._origin.request(method.encode("ascii"), url.encode("ascii"), headers, data)
-        return answered.addCallback(_Response, self._cookiejar)
+        """Send a request for an absolute `url` of the origin, in ASCII; fires with the `Response`,
+        and fails as `OriginAgent.request` does. Called by `Backend.send`."""
+        return self._origin.request(method.encode("ascii"), url.encode("ascii"), headers, data)
 
 
 _WRITTEN: Deferred[None] = succeed(None)

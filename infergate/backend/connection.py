@@ -27,9 +27,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IClientRequest, IResponse
 from zope.interface import implementer
 
-from infergate.backend.parser import Broken, Head, Reader
-from infergate.reactor.headers import raw_fields
+from infergate.backend.parser import Broken, Head, LastHead, Reader
+from infergate.errors import BrokenReply
+from infergate.reactor.headers import written
 from infergate.reactor.writing import Outlet, outlet
+
+COMPRESSED = "The backend sent a compressed answer, which was not asked for."
 
 
 class _Done(Failure):
@@ -67,18 +70,12 @@ class Message:
         by `whole`."""
         self.method = method
         self.headers = headers
-        fields = raw_fields(headers)
-        self.last = b"Connection" in fields
         self.bodiless = body is None
         self._body = body
-        lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, target, host)]
-        if body is not None:
-            lines.append(b"Content-Length: %d\r\n" % body.length)
-        for name, values in fields.items():
-            for value in values:
-                lines.append(b"%b: %b\r\n" % (name, value))
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
+        length = b"" if body is None else b"Content-Length: %d\r\n" % body.length
+        lines = length + written(headers)
+        self._head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (method, target, host, lines)
+        self.last = b"\r\nConnection: " in self._head
 
     def whole(self) -> bytes:
         """Return head and body as one string of bytes: of two small writes the second would wait
@@ -109,25 +106,31 @@ class Response:
         """Make a response of a `head` that is whole; the connection does this, and reads the body
         for it."""
         self.request = request
-        self.version = (b"HTTP", 1, head.minor)
+        self.head = head
         self.code = head.status
-        self.phrase = head.reason
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
-        self.fields = head.fields
-        # Whether the body says where it ends, and whether it is compressed or the like.
-        self.framed = head.chunked or head.length is not None
-        codings = b",".join(head.fields.get(b"content-encoding", ()))
-        self.coded = codings != b"" and codings.strip().lower() not in (b"", b"identity")
         self._connection: Connection | None = connection
         # What came of the body, and how it ended, before there was a protocol to read it.
         self._early = b""
         self._reason: Failure | None = None
         self._protocol: IProtocol | None = None
 
+    # What Twisted asks of a response, made only for who asks: `head` is quicker.
+
+    @property
+    def version(self) -> tuple[bytes, int, int]:
+        """The protocol, with its major and minor version."""
+        return b"HTTP", 1, self.head.minor
+
+    @property
+    def phrase(self) -> bytes:
+        """The reason phrase, which may be empty."""
+        return self.head.reason
+
     @property
     def headers(self) -> Headers:
-        """The fields as Twisted has them, made only for who asks; `fields` is quicker."""
-        return Headers(cast(Any, self.fields))
+        """The header fields."""
+        return Headers(cast(Any, self.head.fields))
 
     def setPreviousResponse(self, response: IResponse) -> None:
         """For who follows redirects, which the gateway does not; `IResponse` asks for it."""
@@ -151,6 +154,14 @@ class Response:
             protocol.dataReceived(early)
         if reason is not None:
             protocol.connectionLost(reason)
+
+    def whole(self) -> bytes | None:
+        """Return the body, now the caller's, where all of it was there before anybody read it, as
+        that of most replies is; else None. `Call.read_all` calls this in place of `deliverBody`."""
+        if self._reason is not _DONE:
+            return None
+        body, self._early = self._early, b""
+        return body
 
     # For the connection.
 
@@ -227,7 +238,8 @@ class Connection(Protocol):
         self._request: Message | None = None
         self._awaited: Deferred[Any] | None = None
         self._response: Response | None = None
-        self._reader = Reader()
+        self._last = LastHead()
+        self._reader = Reader(self._last)
 
     # For the agent and the pool.
 
@@ -236,10 +248,11 @@ class Connection(Protocol):
         an idle connection.
 
         Fails with `ResponseNeverReceived` where not a byte of a response came, or where it was
-        cancelled, which closes the connection; else with `ResponseFailed`.
+        cancelled, which closes the connection; with `BrokenReply` for a compressed response, of
+        which nothing is read; else with `ResponseFailed`.
         """
         self._request = request
-        self._reader = Reader()
+        self._reader = Reader(self._last)
         awaited = self._awaited = Deferred(self._cancelled)
         self._outlet.write(request.whole())
         return awaited
@@ -330,6 +343,12 @@ class Connection(Protocol):
         """Make the response, now that its head is here, and give it to whoever awaits it; `chunk`
         is what came of the body with the head. Where nobody reads the body at once, reading is
         paused. For `dataReceived`."""
+        if head.coded:
+            # Nobody asked for it: the gateway reads what it passes on, and a small body can be huge
+            # once it is decoded.
+            self._fail(BrokenReply(COMPRESSED))
+            self.abort()
+            return
         response = self._response = Response(self, request, head)
         response.receive(chunk)
         awaited, self._awaited = self._awaited, None

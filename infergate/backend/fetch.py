@@ -25,7 +25,7 @@ MAX_BYTES = 1 << 20
 DEADLINE = 10.0
 """Seconds for the whole exchange."""
 
-_HEADERS = {b"Accept": [b"*/*"], b"Connection": [b"close"]}
+_FIELDS = b"Accept: */*\r\nConnection: close\r\n"
 
 
 def base_and_path(url: str) -> tuple[str, str]:
@@ -59,7 +59,7 @@ def fetcher(agent: OriginAgent, url: str, deadlines: Deadlines) -> Callable[[], 
         byte. Raises `ValueError` for any status but 200, else as `Backend.send` and
         `Call.read_all`."""
         call = backend.call(Record(deadlines.now(), client="", request_id=""))
-        response = await backend.send(call, "GET", path, _HEADERS, None)
+        response = await backend.send(call, "GET", path, _FIELDS, None)
         if response.code != 200:
             call.discard()
             raise ValueError(f"status {response.code}")

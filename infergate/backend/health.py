@@ -112,7 +112,7 @@ def health_route(
     async def probe() -> State:
         """Return what the status of the answer says; its body is not read."""
         call = backend.call(Record(deadlines.now(), client="", request_id=""))
-        response = await backend.send(call, "GET", path, {b"Connection": [b"close"]}, None)
+        response = await backend.send(call, "GET", path, b"Connection: close\r\n", None)
         call.discard()
         if response.code == 200:
             return State.WELL

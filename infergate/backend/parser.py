@@ -5,6 +5,9 @@ and no clock. A response's head is judged once, when it is whole: a line that is
 of RFC 9112 breaks it, and one that says in two ways how its body is framed is the last of its
 connection. What servers are known to do besides is taken: a bare LF ends a line of the head, a
 reason phrase may be missing, a value may hold any byte.
+
+A backend begins each response of a connection with the same bytes, but for the digits of its
+length. Such a head is judged the first time only: see `LastHead`.
 """
 
 from __future__ import annotations
@@ -13,12 +16,19 @@ import re
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 MAX_HEAD: Final = 1 << 18
 """Bytes of a response's head with the interim ones before it."""
 
 MAX_TRAILERS: Final = 16384
 """Bytes of the fields after a body in chunks."""
+
+MAX_REPEATED: Final = 4096
+"""Bytes of a head that is kept for as long as its connection is."""
+
+MAX_DIGITS: Final = 18
+"""Digits of a length; no more fit into 63 bits."""
 
 MAX_SIZE_LINE: Final = 1024
 """Bytes of the line that says how large a chunk is: its extensions have no meaning here."""
@@ -28,8 +38,10 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([0-9]{3})(?: ([^\r\n]*))?\r?\n")
 # RFC 9110, 5.6.2
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# RFC 9110, 8.6; no more digits than fit into 63 bits
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+# RFC 9110, 8.6
+_LENGTH = re.compile(rb"[0-9]{1,%d}" % MAX_DIGITS)
+# The one line of a head that differs where the next one is the same.
+_LENGTH_LINE = re.compile(rb"(?i:\ncontent-length:)[ \t]*([0-9]{1,%d})[ \t]*\r?\n" % MAX_DIGITS)
 # RFC 9112, 7.1
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")
 
@@ -52,10 +64,13 @@ class Broken(ValueError):
 
 
 class Head(Struct, frozen=True):
-    """A response's head: the names of its `fields` in lower case, with their values in order.
+    """A response's head: the names of its `fields` in lower case, with their values in order, but
+    for ``Content-Length``.
 
     The body is in chunks where `chunked`, else of `length` bytes, else (None) it ends where the
-    connection does. `keep_alive`: the connection may be used again (RFC 9112, 9.3).
+    connection does. `keep_alive`: the connection may be used again (RFC 9112, 9.3). `coded`: the
+    body is compressed or the like. `media_type` is what it is declared to be, in lower case and
+    without parameters, such as ``application/json``; ``b""`` where nothing is declared.
     """
 
     minor: int
@@ -65,6 +80,8 @@ class Head(Struct, frozen=True):
     chunked: bool
     length: int | None
     keep_alive: bool
+    coded: bool
+    media_type: bytes
 
 
 def parse_head(lines: bytes) -> Head:
@@ -72,7 +89,8 @@ def parse_head(lines: bytes) -> Head:
     `Broken`.
 
     ``b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n"`` is a head of status 200 and length 2.
-    Called by `Reader`, once for each response and each interim one before it.
+    Called by `Reader` for each response and each interim one before it, but for those whose head is
+    the last one again.
     """
     line = _STATUS_LINE.match(lines)
     if line is None:
@@ -89,7 +107,12 @@ def parse_head(lines: bytes) -> Head:
     chunked = not bodiless and _chunked(fields)
     length = 0 if bodiless else None if chunked else _length(fields)
     keep_alive = _keep_alive(minor, fields, bodiless=bodiless)
-    return Head(minor, status, line[3] or b"", fields, chunked, length, keep_alive)
+    fields.pop(b"content-length", None)
+    codings = b",".join(fields.get(b"content-encoding", ())).strip().lower()
+    coded = codings not in (b"", b"identity")
+    media_type = fields.get(b"content-type", [b""])[0].partition(b";")[0].strip().lower()
+    reason = line[3] or b""
+    return Head(minor, status, reason, fields, chunked, length, keep_alive, coded, media_type)
 
 
 def _chunked(fields: _Fields) -> bool:
@@ -132,17 +155,66 @@ def _keep_alive(minor: int, fields: _Fields, *, bodiless: bool) -> bool:
     return b"close" not in options and (minor > 0 or b"keep-alive" in options)
 
 
+class LastHead:
+    """The head of a connection's last response, with which the next one most likely begins too.
+
+    What is the same byte for byte, but for the digits of its length, would be judged the same: so
+    it is not judged again, and shares all but the length with the last one. A connection makes one
+    of these for all of its readers, which call `again` with what they read first, and `keep` with
+    each head that they judge.
+    """
+
+    __slots__ = ("_after", "_before", "_head")
+
+    def __init__(self) -> None:
+        """Begin with no head."""
+        self._head: Head | None = None
+        # Its bytes up to the digits of its length, and those behind them; all and none where it
+        # has no length.
+        self._before = self._after = b""
+
+    def again(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Return the head with which `data` begins, and the bytes behind it, where that is the last
+        head again; None where it is another, or not whole. Called by `Reader`."""
+        head, start = self._head, len(self._before)
+        if head is None or not data.startswith(self._before):
+            return None
+        if head.length is None:
+            return head, data[start:]
+        after = self._after
+        end = data.find(after, start, start + MAX_DIGITS + len(after))
+        digits = data[start:end]
+        if end < 0 or not digits.isdigit():
+            return None
+        return replace(head, length=int(digits)), data[end + len(after) :]
+
+    def keep(self, lines: bytes, head: Head) -> None:
+        """Keep `head`, which all these `lines` are. One that is large, or the last of its
+        connection, is not kept, nor one whose length stands there twice. Called by `Reader`."""
+        self._head = None
+        if len(lines) > MAX_REPEATED or not head.keep_alive:
+            return
+        if head.length is None:
+            self._head, self._before = head, lines
+        elif lines.lower().count(b"content-length") == 1 and (line := _LENGTH_LINE.search(lines)):
+            self._head = head
+            self._before, self._after = lines[: line.start(1)], lines[line.end(1) :]
+
+
 class Reader:
-    """Reads one response. The connection makes one for each request, calls `feed` with whatever
-    comes until `over`, and `close` where the connection ends before that.
+    """Reads one response. The connection makes one for each request, with the `LastHead` of all its
+    responses, calls `feed` with whatever comes until `over`, and `close` where the connection ends
+    before that.
 
     `head` is there as soon as all of it is. `over` is set once nothing more can come: then
     `fault` says what is wrong with the response, if anything is, and `excess` whether bytes came
     that are none of it. `started` says that any byte came at all.
     """
 
-    def __init__(self) -> None:
-        """Make a reader for one response, which begins with its head."""
+    def __init__(self, last: LastHead | None = None) -> None:
+        """Make a reader for one response, which begins with its head; `last` is that of the
+        response before it on this connection."""
+        self._last = last or LastHead()
         self.head: Head | None = None
         self.started = False
         self.over = False
@@ -184,16 +256,22 @@ class Reader:
         """Read up to an empty line, which may have begun with what came before, and return what
         follows of the body. Interim responses (1xx) are passed over. Raises `Broken`, as every step
         may."""
-        self.started = True
+        if not self.started:
+            self.started = True
+            if again := self._last.again(data):
+                return self._begin_body(*again)
         lines = self._lines
         start = max(len(lines) - 2, 0)
         lines += data
         while end := _HEAD_END.search(lines, start):
             self._take_room(end.end())
-            head = parse_head(bytes(lines[: end.end()]))
+            whole = bytes(lines[: end.end()])
+            head = parse_head(whole)
             del lines[: end.end()]
             if not 100 <= head.status < 200:
-                return self._begin_body(head)
+                self._last.keep(whole, head)
+                self._lines = bytearray()
+                return self._begin_body(head, bytes(lines))
             if head.status == 101:
                 raise Broken("it switches to another protocol")
             start = 0
@@ -209,10 +287,9 @@ class Reader:
         if size > self._room:
             raise Broken("its head is too large")
 
-    def _begin_body(self, head: Head) -> bytes:
-        """Set the step that reads the body, as the head says, and read what came behind the head
-        with it. For `_read_head`."""
-        rest, self._lines = bytes(self._lines), bytearray()
+    def _begin_body(self, head: Head, rest: bytes) -> bytes:
+        """Set the step that reads the body, as the head says, and read with it the `rest`, which
+        came behind the head. For `_read_head`."""
         self.head = head
         if head.chunked:
             self._step = Reader._read_chunks

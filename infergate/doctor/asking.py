@@ -115,7 +115,7 @@ class Asker:
         broken, compressed or too large one. All are in `FAULTS`.
         """
         began = self.now()
-        call, response = await self._send("GET", path, {b"Accept": [b"application/json"]}, None)
+        call, response = await self._send("GET", path, b"Accept: application/json\r\n", None)
         return await self.whole(call, response, began, limit)
 
     async def post(self, path: str, body: bytes, accept: bytes) -> tuple[Call, Response]:
@@ -125,8 +125,8 @@ class Asker:
         `body` is JSON; `accept` is the media type that is asked for. Called by a `Trial`. Raises
         what `get` does.
         """
-        headers = {b"Accept": [accept], b"Content-Type": [b"application/json"]}
-        return await self._send("POST", path, headers, body)
+        fields = b"Accept: %b\r\nContent-Type: application/json\r\n" % accept
+        return await self._send("POST", path, fields, body)
 
     async def whole(self, call: Call, response: Response, began: float, limit: int) -> Answer:
         """Read the body of a response and return the whole answer. `began` is when the request was
@@ -143,16 +143,16 @@ class Asker:
             if 200 <= response.code < 300:
                 raise
         reason = response.phrase.decode("latin-1")
-        return Answer(response.code, reason, response.fields, body, self.now() - began)
+        return Answer(response.code, reason, response.head.fields, body, self.now() - began)
 
     async def _send(
-        self, method: str, path: str, headers: dict[bytes, list[bytes]], body: bytes | None
+        self, method: str, path: str, fields: bytes, body: bytes | None
     ) -> tuple[Call, Response]:
         """Send a request and return its call and the head of the response. Raises what `get` does.
 
         The time for the answer to begin, for a pause in it and for all of it is the same. The
         request id begins with ``check-``, by which the backend's log tells these requests from a
-        client's. `headers` is changed.
+        client's.
         """
         seconds = self._patience.seconds()
         call = Call(
@@ -160,8 +160,8 @@ class Asker:
             Timeouts(seconds, seconds, seconds),
             Record(self.now(), client="", request_id=""),
         )
-        headers[b"X-Request-Id"] = [f"check-{uuid.uuid4()}".encode()]
-        return call, await self._backend.send(call, method, path, headers, body)
+        fields += f"X-Request-Id: check-{uuid.uuid4()}\r\n".encode()
+        return call, await self._backend.send(call, method, path, fields, body)
 
     # What was said, in one line.
 

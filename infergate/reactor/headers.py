@@ -1,7 +1,7 @@
-"""Header fields for a request of the gateway's own, made and read without a look at each.
+"""Header fields for a request of the gateway's own, in the bytes in which they go out.
 
 Twisted's `Headers` encodes, checks and capitalizes every name and value whenever it is made, and
-once more when it is read: with six fields that is 10 us in place of 1.
+once more when it is read: with six fields that is 10 us, where to write them is less than 1.
 """
 
 from __future__ import annotations
@@ -13,17 +13,29 @@ TWISTED_INTERNALS = {Headers: ("_rawHeaders",)}
 
 
 class Fields(Headers):
-    """Fields whose names are capitalized as Twisted has them (`X-Request-Id`) and whose values hold
-    no line feed; the maker, `Backend.send`, answers for both. `fields` belongs to this object from
-    then on."""
+    """Fields in `lines`, each of which ends in CRLF, with capitalized names (`X-Request-Id`) and
+    good values: the maker, `Backend.send`, answers for both. Whoever asks for them as `Headers`
+    gets them taken apart."""
 
-    __slots__ = ()
+    __slots__ = ("lines",)
 
-    def __init__(self, fields: dict[bytes, list[bytes]]) -> None:
-        self._rawHeaders = fields
+    def __init__(self, lines: bytes) -> None:
+        self.lines = lines
+
+    @property
+    def _rawHeaders(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+        """Where Twisted's methods look for the fields."""
+        fields: dict[bytes, list[bytes]] = {}
+        for line in self.lines.split(b"\r\n")[:-1]:
+            name, _, value = line.partition(b": ")
+            fields.setdefault(name, []).append(value)
+        return fields
 
 
-def raw_fields(headers: Headers) -> dict[bytes, list[bytes]]:
-    """Return all fields as they stand, names capitalized; to be read, not changed. The backend's
-    connection calls it to write the head of a request."""
-    return headers._rawHeaders
+def written(headers: Headers) -> bytes:
+    """Return the lines of any header fields, as they go out. The backend's connection calls it to
+    write the head of a request."""
+    if isinstance(headers, Fields):
+        return headers.lines
+    fields = headers.getAllRawHeaders()
+    return b"".join(b"%b: %b\r\n" % (name, value) for name, values in fields for value in values)

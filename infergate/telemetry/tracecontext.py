@@ -76,16 +76,12 @@ def _tracestate(values: list[bytes]) -> bytes | None:
     return b",".join(values)
 
 
-def backend_fields(
-    trace: TraceContext | None, ours: bytes | None = None
-) -> dict[bytes, list[bytes]]:
-    """Return the header fields that go to the backend: the client's context as it came, or with
-    `ours` our own ``traceparent`` and the client's state. Empty where there is neither. Called by
-    the worker for each call of the backend."""
-    fields = {}
+def backend_fields(trace: TraceContext | None, ours: bytes | None = None) -> bytes:
+    """Return the lines of the header fields that go to the backend: the client's context as it
+    came, or with `ours` our own ``traceparent`` and the client's state. Empty where there is
+    neither. Called by the worker for each call of the backend."""
     traceparent = ours or (None if trace is None else trace.traceparent)
-    if traceparent is not None:
-        fields[b"Traceparent"] = [traceparent]
+    lines = b"" if traceparent is None else b"Traceparent: %b\r\n" % traceparent
     if trace is not None and trace.tracestate is not None:
-        fields[b"Tracestate"] = [trace.tracestate]
-    return fields
+        lines += b"Tracestate: %b\r\n" % trace.tracestate
+    return lines

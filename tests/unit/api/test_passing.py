@@ -38,9 +38,15 @@ class Passing(SynchronousTestCase):
     def test_named_fields_pass_with_all_their_values(self) -> None:
         """What was named passes, and nothing else."""
         fields = {b"x-a": [b"1", b"2"], b"x-b": [b"3"]}
-        self.assertEqual(forwarded(fields, (b"x-a", b"x-c")), {b"X-A": [b"1", b"2"]})
+        self.assertEqual(forwarded(fields, (b"x-a", b"x-c")), b"X-A: 1\r\nX-A: 2\r\n")
+        self.assertEqual(forwarded(fields, (b"x-b", b"x-b")), b"X-B: 3\r\n")
         expected = [(b"X-A", b"1"), (b"X-A", b"2")]
         self.assertEqual(returned(fields, (b"x-a", b"x-c"), ()), expected)
+
+    def test_what_each_request_says_of_itself_is_not_forwarded(self) -> None:
+        """What the gateway says to the backend itself is said once, whatever the settings name."""
+        fields = {b"accept": [b"x/y"], b"traceparent": [b"1"], b"x-b": [b"2"]}
+        self.assertEqual(forwarded(fields, tuple(fields)), b"X-B: 2\r\n")
 
     def test_what_the_gateway_said_is_not_said_again(self) -> None:
         """A field that the gateway's answer has already is the gateway's."""

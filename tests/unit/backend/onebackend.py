@@ -43,7 +43,7 @@ class OneBackend(SynchronousTestCase):
     def send(self, call: Call | None = None, body: bytes | None = b"{}") -> Deferred[Any]:
         self.last = call or self.call()
         method, path = ("GET", MODELS_PATH) if body is None else ("POST", CHAT.path)
-        sending = self.backend.send(self.last, method, path, {b"Accept": [b"x/y"]}, body)
+        sending = self.backend.send(self.last, method, path, b"Accept: x/y\r\n", body)
         return Deferred.fromCoroutine(sending)
 
     def read(self, limit: int = 1000) -> Deferred[bytes]:

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.iweb import IBodyProducer
 from zope.interface.verify import verifyObject
 
+from infergate import __version__
 from infergate.api.operations import CHAT, MODELS_PATH
 from infergate.backend import client
 from infergate.backend.agent import OriginAgent
@@ -38,7 +39,7 @@ class Sending(OneBackend):
             request.headers,
             {
                 "accept": "x/y",
-                "user-agent": client.USER_AGENT.decode(),
+                "user-agent": f"infergate/{__version__}",
                 "content-length": "8",
                 "host": "backend:9000",
             },
@@ -193,14 +194,6 @@ class Paths(SynchronousTestCase):
                 OriginAgent(base, port, deadlines), base, deadlines, timeouts=TIMEOUTS
             )
             call = backend.call(Record(opened=0, client="x", request_id="id"))
-            Deferred.fromCoroutine(backend.send(call, "GET", path, {}, None))
+            Deferred.fromCoroutine(backend.send(call, "GET", path, b"", None))
             (connection,) = port.connections
             self.assertEqual(connection.request.path, target)
-
-
-class TreqNames(SynchronousTestCase):
-    def test_response_of_treq_wraps_the_backends(self) -> None:
-        """The private name of treq's that is used is what it was: a response around a response."""
-        response, jar = object(), object()
-        wrapped = client._Response(response, jar)
-        self.assertIs(wrapped.original, response)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import cycle, pairwise, product
 
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.backend import parser
 from infergate.backend.parser import (
     MAX_HEAD,
+    MAX_REPEATED,
     MAX_SIZE_LINE,
     MAX_TRAILERS,
     Broken,
     Head,
+    LastHead,
     Reader,
     parse_head,
 )
@@ -34,9 +37,9 @@ class Reading:
     to_end: bool
 
 
-def read(pieces: Iterable[bytes]) -> Reading:
+def read(pieces: Iterable[bytes], last: LastHead | None = None) -> Reading:
     """Feed a reader until it is over, as a connection does, and close it if it is not."""
-    reader, body, rest = Reader(), b"", b""
+    reader, body, rest = Reader(last), b"", b""
     for piece in pieces:
         if reader.over:
             rest += piece
@@ -633,3 +636,97 @@ class PropertyTests(SynchronousTestCase):
         self.assertEqual((reading.body, reading.over), (body, True))
         self.assertEqual((reading.fault, reading.excess), (None, False))
         self.assertFalse(read(cut(raw[:-1], places)).over)
+
+
+ALIKE = [
+    response(b"Content-Type: application/json", b"Content-Length: %b", b"X: 1"),
+    response(b"Content-Type: application/json", b"CONTENT-length:\t%b \t", b"X: 1"),
+    response(b"Content-Length: %b", b"Content-Length: 2"),
+    response(b"X: %b", b"Content-Length: 2"),
+    response(b"X: %b", b"Content-Encoding: gzip"),
+    response(b"Content-Length: %b").replace(b"\r", b""),
+    response(b"Content-Length: %b", line=b"HTTP/1.1 204 No Content"),
+    response(b"Content-Length: %b", b"Transfer-Encoding: chunked"),
+    response(b"Content-Length: %b", line=b"HTTP/1.0 200 OK"),
+    response(b"Transfer-Encoding: chunked", b"X: 1"),
+    CONTINUE + response(b"Content-Length: %b"),
+    response(b"Content-Length: %b", b"X: " + b"y" * MAX_REPEATED),
+]
+"""Heads with a gap, for the length in nearly all of them."""
+LENGTHS = [
+    b"2",
+    b"1",
+    b"0",
+    b"02",
+    b"",
+    b"2 ",
+    b"2\r",
+    b"2, 2",
+    b"x",
+    b"\xb2",
+    b"9" * 18,
+    b"9" * 19,
+]
+BODIES = [b"ab", b"", b"2\r\nab\r\n0\r\n\r\n", b"abc"]
+
+
+class RepeatedHeads(SynchronousTestCase):
+    def judged(self, *raws: bytes) -> int:
+        """How many heads are judged of these responses, which come on one connection."""
+        heads: list[bytes] = []
+
+        def count(lines: bytes) -> Head:
+            heads.append(lines)
+            return parse_head(lines)
+
+        self.patch(parser, "parse_head", count)
+        last = LastHead()
+        for raw in raws:
+            self.assertEqual(read([raw], last), read([raw]))
+        return len(heads) - len(raws)
+
+    def test_head_that_repeats_is_judged_once(self) -> None:
+        """A head that is the last one again, but for the digits of its length, is not judged."""
+        for raws, count in (
+            ([sized(b"a"), sized(b"b"), sized(b"more than nine"), sized(b"")], 1),
+            ([chunked(b"0\r\n\r\n"), chunked(b"1\r\na\r\n0\r\n\r\n")], 1),
+            ([sized(b"a"), chunked(b"0\r\n\r\n"), sized(b"a")], 3),
+        ):
+            self.assertEqual(self.judged(*raws), count, raws)
+
+    def test_large_head_is_not_kept(self) -> None:
+        """A connection that idles holds no large head in memory."""
+        raw = response(b"X: " + b"y" * MAX_REPEATED, b"Content-Length: 0")
+        self.assertEqual(self.judged(raw, raw), 2)
+
+    def test_repeated_head_may_be_cut_anywhere(self) -> None:
+        """A head that repeats may come in two pieces, as any."""
+        raw = sized(b"twelve bytes")
+        for at in range(1, len(raw)):
+            last = LastHead()
+            for pieces in ([raw], [raw[:at], raw[at:]]):
+                self.assertEqual(read(pieces, last), read([raw]), at)
+
+    def test_head_with_another_length_is_judged_as_any(self) -> None:
+        """After a head with any length one that differs in its length alone is what it would be on
+        a connection of its own."""
+        for gap, first, second in product(ALIKE, LENGTHS, LENGTHS):
+            last = LastHead()
+            for length in (first, second, first):
+                raw = gap.replace(b"%b", length) + b"ab"
+                self.assertEqual(read([raw], last), read([raw]), (gap, first, second))
+
+    @given(
+        st.lists(st.sampled_from(ALIKE), min_size=1, max_size=2),
+        st.lists(st.tuples(st.sampled_from(LENGTHS), st.sampled_from(BODIES), cuts())),
+    )
+    def test_responses_of_one_connection(
+        self, gaps: list[bytes], responses: list[tuple[bytes, bytes, list[int]]]
+    ) -> None:
+        """Whatever responses come on one connection, and however they are cut, each is what it
+        would be on a connection of its own."""
+        last = LastHead()
+        for gap, (length, body, places) in zip(cycle(gaps), responses):
+            raw = gap.replace(b"%b", length) + body
+            self.assertEqual(read(cut(raw, places), last), read([raw]))
+            self.assertEqual(read([raw], last), read([raw]))
