@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,21 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 OFF = None if os.environ.get("INFERGATE_E2E") else "starts real processes: set INFERGATE_E2E=1"
 """Why a module of this package is skipped, if it is."""
+
+
+def absent(*packages: str) -> str | None:
+    """Why tests that use these packages are skipped, if they are.
+
+    A module that is skipped imports none of them, since `trial tests` loads each module and two of
+    the SDKs take longer to load than all tests in memory::
+
+        skip = OFF or absent("openai")
+        if not skip:
+            import openai
+    """
+    names = [name for name in packages if find_spec(name) is None]
+    return f"not installed: {', '.join(names)}" if names else None
+
 
 START_SECONDS = 20.0
 STOP_SECONDS = 45.0

@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
-from tests.e2e.harness import CHAT_PATH
+from tests.e2e.harness import CHAT_PATH, OFF, absent
 
-if find_spec("httpx") is not None:
+MISSING = OFF or absent("httpx")
+"""Why a module that uses these clients is skipped, if it is."""
+
+if not MISSING:
     import httpx
 
 CHUNKS = 40

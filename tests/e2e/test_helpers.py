@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from tests.e2e.harness import OFF, Process, SharedProcesses, gateway, get, mock, running
+from tests.e2e.harness import OFF, Process, SharedProcesses, absent, gateway, get, mock, running
 
-PACKAGES = ("openai", "anthropic")
-ABSENT = [name for name in PACKAGES if find_spec(name) is None]
-skip = OFF or (f"not installed: {', '.join(ABSENT)}" if ABSENT else None)
+skip = OFF or absent("openai", "anthropic")
 
-if not ABSENT:
+if not skip:
     import anthropic
     import openai
     from anthropic.types import Message, MessageTokensCount

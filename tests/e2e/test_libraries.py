@@ -5,23 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from importlib.util import find_spec
 from typing import Any
 
-from tests.e2e.harness import OFF, wait_for
+from tests.e2e.harness import OFF, absent, wait_for
 from tests.e2e.llama import MODEL, missing
 from tests.e2e.test_operations import MESSAGES, QUESTION, SAME_EACH_TIME, Operations
 
 skip = OFF
 
 
-def lacking(name: str, package: str) -> str | None:
-    """Why the tests of a library cannot run here."""
-    return f"not installed: pip install {package}" if find_spec(name) is None else missing()
-
-
 class LiteLLM(Operations):
-    skip = OFF or lacking("litellm", "litellm")
+    skip = OFF or absent("litellm") or missing()
 
     def setUp(self) -> None:
         super().setUp()
@@ -135,7 +129,7 @@ class LiteLLM(Operations):
 
 
 class PydanticAI(Operations):
-    skip = OFF or lacking("pydantic_ai", "'pydantic-ai-slim[openai,anthropic]'")
+    skip = OFF or absent("pydantic_ai") or missing()
 
     def settings(self, fields: dict[str, str], **more: Any) -> Any:
         from pydantic_ai.settings import ModelSettings

@@ -11,15 +11,24 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from tests.e2e.harness import OFF, ROOT, Process, SharedProcesses, gateway, get, running, wait_for
+from tests.e2e.harness import (
+    OFF,
+    ROOT,
+    Process,
+    SharedProcesses,
+    absent,
+    gateway,
+    get,
+    running,
+    wait_for,
+)
 from tests.e2e.llama import MODEL, missing
 
 skip = OFF
 
-if find_spec("openai") is not None:
+if not (OFF or absent("openai")):
     import openai
 
 SLOT_FREE_SECONDS = 1.0
@@ -33,11 +42,9 @@ WITHOUT_END = {"ignore_eos": True}
 
 def lacking() -> str | None:
     """Why these tests cannot run here."""
-    if find_spec("openai") is None:
-        return "openai is not installed: pip install openai"
     if shutil.which("curl") is None:
         return "there is no curl on this machine"
-    return missing()
+    return absent("openai") or missing()
 
 
 @contextmanager

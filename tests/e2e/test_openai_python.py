@@ -7,10 +7,9 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
-from tests.e2e.harness import OFF, Process, wait_for
+from tests.e2e.harness import OFF, Process, absent, wait_for
 from tests.e2e.sdk_cases import (
     ANSWER,
     BREAKS,
@@ -27,9 +26,9 @@ from tests.e2e.sdk_cases import (
     shown_code,
 )
 
-skip = OFF
+skip = OFF or absent("openai")
 
-if find_spec("openai") is not None:
+if not skip:
     import openai
 
 TOOLS = [{"type": "function", "function": {"name": "say", "parameters": {"type": "object"}}}]
@@ -37,8 +36,6 @@ TOOLS = [{"type": "function", "function": {"name": "say", "parameters": {"type":
 
 class Scenarios:
     """What holds for both clients; `call` and `stream` are how they differ."""
-
-    skip = OFF or (None if find_spec("openai") else "openai is not installed: pip install openai")
 
     def setUp(self) -> None:
         super().setUp()

@@ -12,10 +12,9 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from tests.e2e.harness import OFF, Process, SharedProcesses, gateway, get, running
+from tests.e2e.harness import OFF, Process, SharedProcesses, absent, gateway, get, running
 from tests.e2e.llama import MODEL, missing
 from tests.e2e.test_llama import llama
 from tests.e2e.test_node import INSTALL, INSTALL_SECONDS, PROGRAM, run
@@ -29,15 +28,14 @@ MESSAGES = [{"role": "user", "content": QUESTION}]
 # A prompt that is partly in llama.cpp's cache is computed in other batches, and rounded otherwise.
 SAME_EACH_TIME = {"temperature": 0, "seed": 7, "cache_prompt": False}
 
-if all(find_spec(name) for name in PACKAGES):
+if not (OFF or absent(*PACKAGES)):
     import anthropic
     import openai
 
 
 def lacking() -> str | None:
     """Why these tests cannot run here."""
-    absent = [name for name in PACKAGES if find_spec(name) is None]
-    return f"not installed: {', '.join(absent)}" if absent else missing()
+    return absent(*PACKAGES) or missing()
 
 
 class Operations(SharedProcesses):

@@ -15,19 +15,18 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from unittest import skipIf, skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.e2e.harness import CHAT_PATH, OFF, ROOT, Process, get, mock, running, wait_for
-from tests.e2e.rolling import Load, body
+from tests.e2e.harness import CHAT_PATH, ROOT, Process, get, mock, running, wait_for
+from tests.e2e.rolling import MISSING, Load, body
 from tests.e2e.servers import free_port
 
-skip = OFF
+skip = MISSING
 
-if find_spec("httpx") is not None:
+if not skip:
     import httpx
 
 LONG = bool(os.environ.get("INFERGATE_LONG"))

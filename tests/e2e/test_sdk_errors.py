@@ -11,8 +11,9 @@ import json
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
-from importlib.util import find_spec
 from typing import Any, ClassVar, NamedTuple
+
+from twisted.trial.unittest import SkipTest
 
 from tests.e2e.faulty_backend import (
     CLOSE,
@@ -26,11 +27,14 @@ from tests.e2e.faulty_backend import (
     completion,
     whole,
 )
-from tests.e2e.harness import OFF, Process, SharedProcesses, chat, gateway, running
+from tests.e2e.harness import OFF, Process, SharedProcesses, absent, chat, gateway, running
 from tests.e2e.test_node import do, install
 from tests.e2e.test_node import lacking as lacking_node
 
 skip = OFF
+
+if not (OFF or absent("openai")):
+    import openai
 
 KEY = "sk-alice"
 QUESTION = [{"role": "user", "content": "hello"}]
@@ -162,19 +166,13 @@ class Failing(SharedProcesses):
         return process, request_id
 
 
-def lacking(package: str) -> str | None:
-    return OFF or (None if find_spec(package) else f"{package} is not installed")
-
-
 class PythonTests(Failing):
     """openai-python, and LangChain on top of it."""
 
-    skip = lacking("openai")
+    skip = OFF or absent("openai")
 
     def each(self, ask: Callable[[str, str, dict[str, Any], dict[str, str]], None]) -> None:
         """Have every failure caused by `ask`, given base URL, key, members and header fields."""
-        import openai
-
         for name, failure in FAILURES.items():
             process, request_id = self.prepared(failure)
             asked = dict(failure.asked)
@@ -192,7 +190,6 @@ class PythonTests(Failing):
 
     def test_openai(self) -> None:
         """openai-python raises the class of the status, prints the sentence and has the code."""
-        import openai
 
         def ask(url: str, key: str, asked: dict[str, Any], fields: dict[str, str]) -> None:
             client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
@@ -206,10 +203,8 @@ class PythonTests(Failing):
 
     def test_langchain(self) -> None:
         """LangChain's `ChatOpenAI` passes the same error on, plain and streamed."""
-        if find_spec("langchain_openai") is None:
-            from unittest import SkipTest
-
-            raise SkipTest("langchain-openai is not installed")
+        if lacking := absent("langchain_openai"):
+            raise SkipTest(lacking)
         from langchain_openai import ChatOpenAI
 
         def ask(url: str, key: str, asked: dict[str, Any], fields: dict[str, str]) -> None:
@@ -227,8 +222,6 @@ class PythonTests(Failing):
     def test_backend_that_is_busy_twice_is_asked_a_third_time(self) -> None:
         """A backend that answers 503, 503 and 200 gives a client its answer, as it does directly:
         the package tries again by itself where it is not told otherwise."""
-        import openai
-
         request_id = str(uuid.uuid4())
         loading = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
         busy = whole(json.dumps({"error": loading}).encode(), status=b"503 Service Unavailable")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.e2e.harness import OFF, chat, gateway, get, mock, running, wait_for
+from tests.e2e.harness import OFF, absent, chat, gateway, get, mock, running, wait_for
 
-if importlib.util.find_spec("opentelemetry"):
+skip = OFF or absent("opentelemetry")
+
+if not skip:
     from tests.e2e.otlp_receiver import Receiver
-else:
-    OFF = OFF or "needs the extra otlp"
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -22,8 +21,6 @@ def known(span: Any) -> dict[str, object]:
 
 
 class TraceTests(SynchronousTestCase):
-    skip = OFF
-
     def setUp(self) -> None:
         self.receiver = Receiver()
         self.addCleanup(self.receiver.stop)
