@@ -1,13 +1,16 @@
 """What works in memory: no socket, no sleep, no process.
 
 Properties are tried on 5 examples each, the same in every run; `INFERGATE_EXAMPLES` sets another
-number, for a search that takes its time. ``.ci/run`` tries 200.
+number, for a search that takes its time, in which vectors are cut at more places too. ``.ci/run``
+tries 200.
 """
 
 import gc
 import os
 
 from hypothesis import HealthCheck, settings
+
+SEARCH = "INFERGATE_EXAMPLES" in os.environ
 
 settings.register_profile(
     "unit",

@@ -21,9 +21,15 @@ PRIVATE = re.compile(r"^ *from infergate\S* import [^)\n]*(?:\([^)]*)?\b_[a-zA-Z
 SAYS_SO = re.compile(r"[Rr]ais|[Ee]rror|[Ff]ail|[Rr]efuse")
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements right below another, or below a clause of one: no expression holds any."""
+    for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+        yield from getattr(node, name, ())
+
+
 def functions(node: ast.AST, around: str = "") -> Iterator[tuple[Function, str]]:
     """Every function of a module, with its docstring and those of the functions around it."""
-    for child in ast.iter_child_nodes(node):
+    for child in statements(node):
         said = around
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
             said += ast.get_docstring(child) or ""
@@ -37,7 +43,7 @@ def raises(node: ast.AST) -> bool:
     return any(
         (isinstance(child, ast.Raise) and child.exc is not None)
         or (not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and raises(child))
-        for child in ast.iter_child_nodes(node)
+        for child in statements(node)
     )
 
 
@@ -47,7 +53,8 @@ class Docstrings(SynchronousTestCase):
         silent = [
             f"{path.relative_to(PACKAGE)}:{function.lineno} {function.name}"
             for path in sorted(PACKAGE.rglob("*.py"))
-            for function, said in functions(ast.parse(path.read_text()))
+            if "raise " in (source := path.read_text())
+            for function, said in functions(ast.parse(source))
             if raises(function) and not SAYS_SO.search(said)
         ]
         self.assertEqual(silent, [])

@@ -29,7 +29,26 @@ from infergate.errors import Unauthorized
 
 NOW = 1_800_000_000
 SECRET = "canary-secret-of-more-than-thirty-two-bytes"
-RSA = rsa.generate_private_key(65537, 2048)
+PRIMES = (
+    "fe5799ea55e65a181d76743d68499a1570e59c1a46793f57fe8a243ea9250326beb51468c5e67bf48ce5bb"
+    "f5d4e871a4c30e83e72eb49485bca034057cad58ea74d793b37babfe0e517e2067857979a40dc725d5bad1"
+    "c2d971ec7e503cab7ad6e1a935bd46d19d7d0130551bcc56c9bcbff0a6f1bc48957984de1335b2029bf9",
+    "f298a7f67bb0b9188889c4c72106e61c6bd2538734315c3fd07422e53b529e48c27bbb1a816d88c55a40d2"
+    "d90f9d938fca86b390a6e9aa26eff4533526c7b3b8403fca9e49eef49fa96b89b5ec0633868510e3a2f0be"
+    "99cf7b94b2e559a60ae35b2243babb8ad1bd206f19049a67ee8266dc24c10f0b0c8d8931829110e04637",
+)
+"""Of the RSA key: to find two takes up to a third of a second."""
+
+
+def rsa_key(p: int, q: int, e: int = 65537) -> rsa.RSAPrivateKey:
+    d = rsa.rsa_recover_private_exponent(e, p, q)
+    derived = (rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q))
+    public = rsa.RSAPublicNumbers(e, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, *derived, public)
+    return numbers.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+RSA = rsa_key(*(int(prime, 16) for prime in PRIMES))
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
 CLAIMS = {"sub": "alice", "exp": NOW + 60, "iss": "https://idp", "aud": "infergate"}

@@ -147,7 +147,7 @@ def json_values() -> st.SearchStrategy[Any]:
     return st.recursive(
         plain,
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=6),
-        max_leaves=20,
+        max_leaves=10,
     )
 
 

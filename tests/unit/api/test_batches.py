@@ -15,7 +15,8 @@ from infergate.api import batches
 from infergate.api.batches import OBJECT_END, SCALAR_END, in_batches
 
 texts = st.text('a{}[],:"\\ é', max_size=8)
-objects = st.dictionaries(texts, texts | st.lists(st.dictionaries(texts, texts), max_size=3))
+flat = st.dictionaries(texts, texts, max_size=3)
+objects = st.dictionaries(texts, texts | st.lists(flat, max_size=3), max_size=3)
 _objects = msgspec.json.Decoder(list[dict[str, Any]])
 _strings = msgspec.json.Decoder(list[str])
 

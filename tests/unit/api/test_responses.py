@@ -192,7 +192,9 @@ class AsStream(DialectTestCase):
         """What reached its limit says so in its last event."""
         self.assertEqual(self.kinds(status="incomplete")[-1], "incomplete")
 
-    @given(st.lists(json_values(), max_size=4), st.dictionaries(st.text(), json_values()))
+    @given(
+        st.lists(json_values(), max_size=4), st.dictionaries(st.text(), json_values(), max_size=3)
+    )
     def test_any_output_becomes_a_whole_stream(
         self, output: list[Any], more: dict[str, Any]
     ) -> None:

@@ -80,7 +80,8 @@ def only(raw: bytes) -> Head:
 
 TRAILERS = "its trailers are too large"
 CONTINUE = response(line=b"HTTP/1.1 100 Continue")
-HINTS = response(b"Link: </a>", line=b"HTTP/1.1 103 Early Hints")
+EARLY = b"HTTP/1.1 103 Early Hints"
+HINTS = response(b"Link: </a>", line=EARLY)
 
 
 class HeadTests(SynchronousTestCase):
@@ -433,10 +434,11 @@ class FaultTests(SynchronousTestCase):
 
     def test_many_interim_responses(self) -> None:
         """Interim responses share the bytes of the head, so that they come to an end."""
-        count = MAX_HEAD // len(HINTS)
-        for pieces in ([HINTS * count], [HINTS] * count):
+        hints = response(b"Link: </%b>" % (b"a" * 200), line=EARLY)
+        count = MAX_HEAD // len(hints)
+        for pieces in ([hints * count], [hints] * count):
             self.assertFalse(read(pieces).over)
-        for pieces in ([HINTS * (count + 1)], [HINTS] * (count + 1)):
+        for pieces in ([hints * (count + 1)], [hints] * (count + 1)):
             self.assertEqual(read(pieces).fault, "its head is too large")
 
     def test_long_size_line(self) -> None:

@@ -117,14 +117,13 @@ class Examined(SynchronousTestCase):
     def run_to_its_end(self, coroutine: Any) -> Any:
         """Answer each request as it comes, and let time pass."""
         running = Deferred.fromCoroutine(coroutine)
-        answered: dict[BackendConnection, int] = {}
+        heard: dict[BackendConnection, int] = {}
         began = self.clock.seconds()
         while not running.called:
             for connection in list(self.port.connections):
-                requests = connection.requests
-                if len(requests) > answered.get(connection, 0):
-                    answered[connection] = len(requests)
-                    self.answer(requests[-1], connection)
+                if len(connection.received) > heard.get(connection, 0):
+                    heard[connection] = len(connection.received)
+                    self.answer(connection.requests[-1], connection)
             self.clock.advance(0.05)
             assert self.clock.seconds() - began < 45, "it takes too long"
         return self.successResultOf(running)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
@@ -167,7 +167,7 @@ class TokenKey(Fixture):
         self.file.write_bytes(pem(second))
         self.assertEqual(self.looks(), ["Reloaded: changed JWT_PUBLIC_KEY_FILE"])
         self.assertEqual(in_use(), second.public_key())
-        self.file.write_bytes(pem(rsa.generate_private_key(65537, 2048)))
+        self.file.write_bytes(pem(ed25519.Ed25519PrivateKey.generate()))
         (line,) = self.looks()
         self.assertIn("JWT_ALGORITHMS", line)
         self.file.write_bytes(b"canary")
