@@ -70,6 +70,7 @@ from infergate.ledger.schema import StoreAway
 from infergate.ledger.writer import Ledger
 from infergate.reactor.slices import in_slices
 from infergate.relay import MODEL_NAME
+from infergate.server.head import Head
 from infergate.server.request import Request
 from infergate.server.routes import likely_path
 from infergate.status.site import StatusSite
@@ -300,9 +301,7 @@ class Gateway:
         assert head is not None
         if head.length is not None and head.length > self._max_body:
             raise BodyTooLarge
-        check_media_type(
-            head.fields.get(b"content-type", []), head.fields.get(b"content-encoding", [])
-        )
+        head.derived(_check_declared)
         body = await request.read_body()
         began = now()
         if len(body) > LARGE:
@@ -533,6 +532,13 @@ class Gateway:
         openmetrics = asks_for_openmetrics(accept)
         text = await self._exposition.text(openmetrics=openmetrics)
         await request.answer(text, content_type=OPENMETRICS if openmetrics else TEXT)
+
+
+def _check_declared(head: Head) -> None:
+    """Check what a head declares of its body; raises `UnsupportedMediaType` as `check_media_type`
+    does. `operate` asks for it by ``head.derived``: a head that is repeated was found good."""
+    fields = head.fields
+    check_media_type(fields.get(b"content-type", []), fields.get(b"content-encoding", []))
 
 
 def _hint(path: str, known: Collection[str]) -> str | None:

@@ -1,6 +1,7 @@
 """On whose account a request is served, and what the limits count it by.
 
-An account is made once for each request, from its key, its token or its address:
+An account is made from a caller's key or token, and kept by the `Roster`; or for each request, from
+its address, or from its key and the name of the person behind it:
 
     a key or token of alice                 bucket "caller alice"        name "alice"
     the same, and user= names bob           bucket "caller alice/bob"    name "alice/bob"
@@ -13,15 +14,17 @@ from __future__ import annotations
 from msgspec import Struct
 
 from infergate.access.policy import Policy
+from infergate.access.ratelimit import kept_key
 
 
 class Account(Struct, frozen=True, gc=False):
     """The one value that identification gives, and that an exchange keeps to its end, whatever is
     reloaded meanwhile.
 
-    `bucket` is what the limits count by: a caller, or an address where nobody needs a key. `name`
-    is that in the log, the ledger and ``/v1/usage``, `label` that in the metrics, which do not tell
-    the people behind a key apart; an address has neither, and no tokens to spend.
+    `bucket` is what the limits count by: a caller, or an address where nobody needs a key; a long
+    one is a digest (`kept_key`). `name` is that in the log, the ledger and ``/v1/usage``, `label`
+    that in the metrics, which do not tell the people behind a key apart; an address has neither,
+    and no tokens to spend.
     """
 
     bucket: str
@@ -35,10 +38,10 @@ class Account(Struct, frozen=True, gc=False):
 
 def of_caller(caller: str, policy: Policy, person: str | None = None) -> Account:
     """Return the account of the caller that a key or a token belongs to, or, with `person`, that of
-    one person of several who share the key. Called by `Roster.account` for each request with good
-    credentials. Raises nothing: `person` has been checked there."""
+    one person of several who share the key. Called by `Roster.account`. Raises nothing: `person`
+    has been checked there."""
     name = caller if person is None else f"{caller}/{person}"
-    return Account(f"caller {name}", policy, name, caller, person is not None)
+    return Account(kept_key(f"caller {name}"), policy, name, caller, person is not None)
 
 
 def of_address(address: str, policy: Policy, *, refused: bool = False) -> Account:
@@ -46,4 +49,4 @@ def of_address(address: str, policy: Policy, *, refused: bool = False) -> Accoun
     or, with `refused`, where its credentials are wrong. Called by `Roster.stranger`; `address` is
     what `limit_key` has made of it, so that one host with many IPv6 addresses is one account."""
     kind = "refused" if refused else "address"
-    return Account(f"{kind} {address}", policy, is_refused=refused)
+    return Account(kept_key(f"{kind} {address}"), policy, is_refused=refused)

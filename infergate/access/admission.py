@@ -22,17 +22,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from infergate.access.account import Account
-from infergate.access.auth import credentials
+from infergate.access.auth import token_of, token_or_password
 from infergate.access.limits import ILimits, Verdict, token_fields
 from infergate.access.places import Places
 from infergate.access.policy import Policy
@@ -119,12 +119,19 @@ class Admission:
         (403), `RateLimited` and `TokenLimited` (429), and `LimitsUnavailable` (503) where Redis is
         away and `SHARED_STATE_FAILURE` is ``refuse``.
         """
-        account = await self._identify(request, limited=limited, basic=basic)
-        request.record.caller, request.record.caller_label = account.name, account.label
+        record = request.record
         try:
-            if not allows_address(account.policy, request.record.client):
+            found = self._identify(request, limited=limited, basic=basic)
+            account = found if isinstance(found, Account) else await found
+        except KeyExpired as error:
+            record.caller = error.caller
+            raise
+        record.caller, record.caller_label = account.name, account.label
+        policy = account.policy
+        try:
+            if not allows_address(policy, record.client):
                 raise AddressNotAllowed
-            if to is not None and not account.policy.may_use_route(to):
+            if to is not None and not policy.may_use_route(to):
                 raise RouteNotAllowed(f"The option routes= of this key does not allow {to}.")
         except (AddressNotAllowed, RouteNotAllowed):
             if limited:
@@ -136,8 +143,8 @@ class Admission:
             _tell(request, verdict)
             if verdict.refused_by is not None:
                 self._refuse(account, verdict)
-        if costs and account.policy.tokens:
-            request.record.at_end(partial(self._charge, account))
+        if costs and policy.tokens:
+            record.at_end(partial(self._charge, account))
         return account
 
     def check_model(self, account: Account, model: str | None) -> None:
@@ -180,35 +187,57 @@ class Admission:
         answer."""
         return await _now(self._limits.look(account))
 
-    async def _identify(self, request: Request, *, limited: bool, basic: bool) -> Account:
+    def _identify(
+        self, request: Request, *, limited: bool, basic: bool
+    ) -> Account | Awaitable[Account]:
         """Return the account of the caller, or that of the address where nobody needs a key.
 
-        Called by `admit`, first of all. Waits only for a token whose key has to be fetched. Raises
-        `Unauthorized` for missing or wrong credentials, `KeyExpired` for a key past its last day,
-        and `RateLimited` once their address has sent as many wrong ones as `RATE_LIMIT` has
-        requests.
+        Called by `admit`, first of all. To be awaited only where the key of a token has to be
+        fetched, or where the credentials are wrong; what it then raises is said of `_turn_away`.
+        Raises `KeyExpired` for a key past its last day.
         """
-        roster = self.roster
-        address = limit_key(request.record.client)
+        roster, head = self._roster, request.head
         if roster.authenticator is None:
-            return roster.stranger(address)
-        assert request.head is not None
-        fields = request.head.fields
+            return roster.stranger(limit_key(request.record.client))
+        assert head is not None
         try:
-            name = roster.authenticator.authenticate(credentials(fields, basic=basic))
-            return roster.account(name if isinstance(name, str) else await name, fields)
-        except KeyExpired as error:
-            request.record.caller = error.caller
+            token = head.derived(token_or_password if basic else token_of)
+            name = roster.authenticator.authenticate(token)
+        except KeyExpired:
             raise
         except Unauthorized:
-            # Only wrong credentials are charged to their address, in a bucket of its own:
-            # a right key is never refused for the wrong ones that came from beside it, and
-            # to guess keys is no faster than to use one.
-            stranger = roster.stranger(address, refused=True)
-            verdict = await _now(self._limits.ask(stranger, False))
-            if verdict.refused_by is None:
-                raise
-        # Not within the handler: the refusal of the credentials is no cause of this one.
+            return self._turn_away(roster, request, limited=limited)
+        if isinstance(name, str):
+            return roster.account(name, head.fields)
+        return self._wait_for(name, roster, request, limited=limited)
+
+    async def _wait_for(
+        self, name: Deferred[str], roster: Roster, request: Request, *, limited: bool
+    ) -> Account:
+        """Return the account of a caller whose name comes later. Called by `_identify`; raises as
+        that and `_turn_away` do."""
+        assert request.head is not None
+        try:
+            return roster.account(await name, request.head.fields)
+        except KeyExpired:
+            raise
+        except Unauthorized:
+            pass
+        # Not within the handler: the refusal of the credentials is no cause of another one.
+        return await self._turn_away(roster, request, limited=limited)
+
+    async def _turn_away(self, roster: Roster, request: Request, *, limited: bool) -> NoReturn:
+        """Charge wrong or missing credentials to their address, and raise what its request is
+        answered with: `Unauthorized`, or `RateLimited` once the address has sent as many wrong ones
+        as `RATE_LIMIT` has requests. Called by `_identify`.
+
+        They have a bucket of their own: a right key is never refused for the wrong ones that came
+        from beside it, and to guess keys is no faster than to use one.
+        """
+        stranger = roster.stranger(limit_key(request.record.client), refused=True)
+        verdict = await _now(self._limits.ask(stranger, False))
+        if verdict.refused_by is None:
+            raise Unauthorized
         if limited:
             _tell(request, verdict)
         self._refuse(stranger, verdict)

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface, implementer
 
 from infergate.errors import KeyExpired, Unauthorized
+from infergate.server.head import Head
 
 MAX_TOKEN_BYTES = 8192
 """The longest key or token: room for a JWT with many claims, and a bound on what is hashed."""
@@ -51,7 +52,7 @@ class IAuthenticator(Interface):
 def credentials(fields: Mapping[bytes, Sequence[bytes]], *, basic: bool = False) -> str:
     """Return the token among a request's header fields, whose names are in lower case.
 
-    Called by `Admission` for each request, where a key is needed. Credentials are ``Authorization:
+    Called by `token_of` and `token_or_password`. Credentials are ``Authorization:
     Bearer T`` or ``Authorization: Api-Key T``, the scheme in any case and one or more spaces after
     it (RFC 9110, 11.4; RFC 6750, 2.1); else ``x-api-key: T``, as Anthropic's clients send; else
     ``api-key: T``, as Azure's do. The first of these that is there decides. An `Authorization` of
@@ -72,6 +73,17 @@ def credentials(fields: Mapping[bytes, Sequence[bytes]], *, basic: bool = False)
         if values:
             return _token(_BARE, values)
     raise Unauthorized
+
+
+def token_of(head: Head) -> str:
+    """Return the token in a head; `credentials` says which, and what it raises. `Admission` asks
+    for it by ``head.derived``: a client that sends its key again is not read again."""
+    return credentials(head.fields)
+
+
+def token_or_password(head: Head) -> str:
+    """Return the same for a page that a browser may open with a password (``basic``)."""
+    return credentials(head.fields, basic=True)
 
 
 def _password(encoded: bytes) -> bytes:

@@ -55,8 +55,9 @@ class Decision(Struct, frozen=True, gc=False):
 
 def kept_key(key: str) -> str:
     """Return a name or an address as it is kept in memory and in Redis: what is long, or not ASCII,
-    as a digest of 32 hex digits. A token's ``sub`` may be of any length. Called by `TokenBuckets`,
-    and by `shared` for the keys in Redis; raises nothing, also for half a surrogate pair."""
+    as a digest of 32 hex digits. A token's ``sub`` may be of any length. Called where an `Account`
+    is made, and by `shared` for the keys in Redis; raises nothing, also for half a surrogate
+    pair."""
     if len(key) > MAX_KEY_LENGTH or not key.isascii():
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return key
@@ -114,6 +115,9 @@ class TokenBuckets:
     `_cost` is the period in microseconds, `_full` the count times that, `_second` how many units
     a second has.
 
+    The key of a bucket is that of an account, no longer than `MAX_KEY_LENGTH`, so that long names
+    take no more memory.
+
     The buckets are in two generations, the newer of which takes every bucket that is asked
     for. When it is a period old or half of `capacity`, it becomes the older, and the older is
     forgotten: by age these are full buckets only, and in a flood those unused the longest.
@@ -140,50 +144,37 @@ class TokenBuckets:
         """Take one request from the bucket of `key`, and return what it says: whether the request
         is allowed, and how the bucket stands after it. One that is refused costs nothing. Called by
         `LocalLimits` for each request that is limited; raises nothing."""
-        now, key, used = self._look(key)
+        now, used = self._look(key)
         if now - self._born >= self._full or len(self._newer) >= self._half:
             self._older, self._newer, self._born = self._newer, {}, now
-        if used + self._cost <= self._full:
+        allowed = used + self._cost <= self._full
+        if allowed:
             used += self._cost
-            self._newer[key] = now + used
-            return self._decision(used, 0)
-        # Kept, though unchanged: a caller that is refused must not be forgotten meanwhile.
+        # Also where it is unchanged: a caller that is refused must not be forgotten meanwhile.
         self._newer[key] = now + used
-        return self._refusal(used)
+        return self._decision(used, allowed)
 
     def peek(self, key: str) -> Decision:
         """Return whether `ask` would let in now, and how the bucket stands; takes nothing, and
         remembers nobody who has not come yet. Called by `LocalLimits` for a look, and for a request
         that a budget refuses already; raises nothing."""
-        _, _, used = self._look(key)
-        if used + self._cost <= self._full:
-            return self._decision(used, 0)
-        return self._refusal(used)
+        _, used = self._look(key)
+        return self._decision(used, used + self._cost <= self._full)
 
-    def _look(self, key: str) -> tuple[int, str, int]:
-        """Return now, in the units of the bucket; the key as it is kept; and how much of its bucket
-        is used, in the same units: nothing where it would be full by now, or was never asked for. A
-        clock that went backwards would give nothing back. Called by `ask` and `peek`."""
-        key = kept_key(key)
+    def _look(self, key: str) -> tuple[int, int]:
+        """Return now, in the units of the bucket, and how much of the bucket of `key` is used, in
+        the same units: nothing where it would be full by now, or was never asked for. A clock that
+        went backwards would give nothing back. Called by `ask` and `peek`."""
         now = round((self._seconds() - self._start) * _MICROSECONDS) * self._rate.count
         full_at = self._newer.get(key)
         if full_at is None:
             full_at = self._older.get(key, now)
-        return now, key, max(full_at - now, 0)
+        return now, full_at - now if full_at > now else 0
 
-    def _refusal(self, used: int) -> Decision:
-        """Return what a caller is told whose bucket has no room for one request more: when it will
-        have, in whole seconds, rounded up. Called by `ask` and `peek`."""
-        missing = used + self._cost - self._full
-        return self._decision(used, -(-missing // self._second))
-
-    def _decision(self, used: int, retry_after: int) -> Decision:
+    def _decision(self, used: int, allowed: bool) -> Decision:
         """Return a `Decision` in requests and seconds, out of how many units of the bucket are
-        `used`. Called by `ask`, `peek` and `_refusal`."""
-        return Decision(
-            allowed=not retry_after,
-            limit=self._rate.count,
-            remaining=(self._full - used) // self._cost,
-            reset=used / self._second,
-            retry_after=retry_after,
-        )
+        `used`. Whoever is not `allowed` is told when the bucket will have room for one request
+        more, in whole seconds, rounded up. Called by `ask` and `peek`."""
+        retry_after = 0 if allowed else -((self._full - used - self._cost) // self._second)
+        remaining = (self._full - used) // self._cost
+        return Decision(allowed, self._rate.count, remaining, used / self._second, retry_after)

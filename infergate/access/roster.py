@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -11,6 +12,9 @@ from infergate.access.account import Account, of_address, of_caller
 from infergate.access.auth import IAuthenticator
 from infergate.access.policy import Policies, Policy
 from infergate.access.ratelimit import Rate
+
+CALLERS = 1024
+"""Callers whose accounts are remembered, at 300 bytes each and their names."""
 
 MAX_PERSON = 128
 """Characters of the name of a person in a header field."""
@@ -35,6 +39,8 @@ class Roster:
     rate_limit: Rate | None = None
     names: Sequence[str] = ()
     _stranger: Policy = attrs.field(init=False)
+    # The account of a caller by its name; the names of tokens are many, and not all are kept.
+    _account: Callable[[str], Account] = attrs.field(init=False)
 
     @_stranger.default
     def _make_stranger(self) -> Policy:
@@ -42,12 +48,20 @@ class Roster:
         Called by attrs when the roster is made."""
         return Policy(rate=self.rate_limit)
 
+    @_account.default
+    def _make_accounts(self) -> Callable[[str], Account]:
+        """Return a function that makes the account of a caller, and remembers those of `CALLERS`
+        callers. Called by attrs when the roster is made."""
+        return lru_cache(CALLERS)(lambda name: of_caller(name, self.policies.of(name)))
+
     def account(self, name: str, fields: Mapping[bytes, Sequence[bytes]]) -> Account:
         """Return the account of the caller of this `name`, or of the person that a header field of
         the request names, where the caller's option ``user=`` asks for that. `fields` are the
         request's header fields, their names in lower case."""
-        policy = self.policies.of(name)
-        return of_caller(name, policy, _person(policy, fields))
+        account = self._account(name)
+        field = account.policy.user_field
+        person = None if field is None else _person(fields.get(field, ()))
+        return account if person is None else of_caller(name, account.policy, person)
 
     def stranger(self, address: str, *, refused: bool = False) -> Account:
         """Return the account of an address: where no key is needed, or for its wrong ones
@@ -55,13 +69,10 @@ class Roster:
         return of_address(address, self._stranger, refused=refused)
 
 
-def _person(policy: Policy, fields: Mapping[bytes, Sequence[bytes]]) -> str | None:
-    """Return the name of the person in the header field that the policy names. None where it names
-    none, and where the field is missing, there twice, longer than `MAX_PERSON`, or holds anything
+def _person(values: Sequence[bytes]) -> str | None:
+    """Return the name of the person in the header field that a policy names, whose `values` these
+    are. None where the field is missing, there twice, longer than `MAX_PERSON`, or holds anything
     but visible ASCII characters: such a request counts as the caller's own. Called by
     `Roster.account`; raises nothing."""
-    if policy.user_field is None:
-        return None
-    values = fields.get(policy.user_field, ())
     person = values[0] if len(values) == 1 else b""
     return person.decode("ascii") if _PERSON.fullmatch(person) else None

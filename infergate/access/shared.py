@@ -129,7 +129,7 @@ class SharedLimits:
         for budget in budgets:
             used, began = local.used(account, budget.window), local.began(budget.window)
             arguments += [budget.window, budget.count, used, began]
-        keys = [f"infergate:rate:{count}/{period}:{kept_key(account.bucket)}", *_keys(account)]
+        keys = [f"infergate:rate:{count}/{period}:{account.bucket}", *_keys(account)]
         answer = await self._link.run(ASK, keys, [_text(arguments)])
         allowed, bucket, *spent = answer.split()
         decision = None if rate is None else _decision(rate, allowed == "1", float(bucket))

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.access.account import of_address, of_caller
 from infergate.access.policy import Policy
+from infergate.access.ratelimit import MAX_KEY_LENGTH
 
 
 class Accounts(SynchronousTestCase):
@@ -24,3 +25,11 @@ class Accounts(SynchronousTestCase):
             of_address("192.0.2.1", Policy(), refused=True).bucket,
         }
         self.assertEqual(len(buckets), 3)
+
+    def test_long_names_take_no_more_memory(self) -> None:
+        """A long name, or one in any script, is one caller, and the limits keep it as a short one
+        that is its own."""
+        names = ["x" * 8000, "x" * 8000 + "y", "名" * 30, "\ud800"]
+        buckets = {of_caller(name, Policy()).bucket for name in names}
+        self.assertEqual(len(buckets), len(names))
+        self.assertLessEqual(max(map(len, buckets)), MAX_KEY_LENGTH)

@@ -9,8 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from infergate.access.auth import IAuthenticator
+from infergate.access.keysfile import keys_from_text
 from infergate.access.policy import Policies, Policy, TokenLimit
 from infergate.access.ratelimit import Rate
+from infergate.access.roster import Roster
 from infergate.errors import Unauthorized
 from infergate.server.addresses import parse_networks
 from infergate.server.parser import Limits
@@ -86,6 +88,16 @@ class Keys(SynchronousTestCase):
         ):
             self.assertEqual(Running(keys=KEYS).ask(request(method, path)).status, status, path)
         self.assertEqual(Running(keys=KEYS).get("/metrics", BOB).status, 200)
+
+    def test_key_is_judged_anew_in_each_request_of_a_connection(self) -> None:
+        """A key that a reload has taken away is refused from the next request on, and one that it
+        has given is let in, also on a connection that stays open."""
+        running = Running(keys=KEYS)
+        client, admission = running.connect(), running.wired.admission
+        for keys, status in ((KEYS, 200), ("bob:another", 401), (KEYS, 200)):
+            admission.roster = Roster(keys_from_text(keys))
+            client.send(chat(BOB))
+            self.assertEqual(client.answers()[-1].status, status)
 
     def test_client_key_never_reaches_the_backend(self) -> None:
         """A client's key never reaches the backend, which has its own."""

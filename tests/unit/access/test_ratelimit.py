@@ -153,15 +153,6 @@ class BucketTests(SynchronousTestCase):
         buckets.ask("alice")
         self.assertLessEqual(len(buckets), 3)
 
-    def test_long_names_take_no_more_memory(self) -> None:
-        """A long name, or one in any script, is one caller and takes no more memory than others."""
-        buckets, _ = started("1/hour")
-        for key in ["x" * 8000, "x" * 8000 + "y", "名" * 30, "\ud800"]:
-            self.assertTrue(buckets.ask(key).allowed)
-            self.assertFalse(buckets.ask(key).allowed)
-        longest = max(len(key) for key in buckets._newer)
-        self.assertLessEqual(longest, ratelimit.MAX_KEY_LENGTH)
-
 
 class HeaderTests(SynchronousTestCase):
     """`rate_fields` and `duration`."""
