@@ -4,11 +4,12 @@
 connects bytes in memory; so it runs any version of the gateway, however that is wired inside.
 `benchmarks.instructions` counts what it executes.
 
-With ``plain N`` it serves N plain requests after a warm-up, with ``unobserved N`` the same without
-metrics, status page and ``Server-Timing``, which shows what these cost, with ``limited N`` and
-``unlimited N`` the same with every limit on and with none; with ``chunk N`` one stream of N chunks,
-each handed over in a read of its own, with ``chunk_of_many N`` ten in each read; with
-``responses N`` or ``messages N`` that stream is one of the dialect.
+With ``plain N`` it serves N plain requests after a warm-up, whose heads are all the same, as an SDK
+sends them; with ``varied N`` the same with an ``X-Request-ID`` of its own in each, as some proxies
+send them; with ``unobserved N`` without metrics, status page and ``Server-Timing``, which shows
+what these cost, with ``limited N`` and ``unlimited N`` with every limit on and with none; with
+``chunk N`` one stream of N chunks, each handed over in a read of its own, with ``chunk_of_many N``
+ten in each read; with ``responses N`` or ``messages N`` that stream is one of the dialect.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterable
-from itertools import cycle, islice
+from itertools import cycle, islice, repeat
 from typing import Any
 
 from twisted.application.service import Application
@@ -150,8 +151,17 @@ class InMemory:
 
     def plain(self, count: int) -> None:
         """So many requests, one after the other, each answered whole by the backend."""
-        asked = question(8080)
-        for _ in range(count):
+        self._exchange(repeat(question(8080), count))
+
+    def varied(self, count: int) -> None:
+        """The same, each with an id of its own in its head, as long as a UUID."""
+        line, _, rest = question(8080).partition(b"\r\n")
+        self._exchange(
+            b"%b\r\nX-Request-ID: %036d\r\n%b" % (line, number, rest) for number in range(count)
+        )
+
+    def _exchange(self, requests: Iterable[bytes]) -> None:
+        for asked in requests:
             self._ask(asked).protocol.dataReceived(PLAIN)
             self._reactor.advance(STEP)
             answer = self._client.take()
@@ -245,6 +255,8 @@ def main(what: str, count: int) -> None:
         gateway.plain(WARM_UP_REQUESTS)
         if what in ("plain", "unobserved", "limited", "unlimited"):
             gateway.plain(count)
+        elif what == "varied":
+            gateway.varied(count)
         elif what == "chunk":
             gateway.chunks(count)
         elif what == "chunk_of_many":

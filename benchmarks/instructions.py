@@ -50,6 +50,7 @@ PINNED = {
 
 COUNTS = {
     "plain": 1000,
+    "varied": 1000,
     "unobserved": 1000,
     "limited": 1000,
     "unlimited": 1000,
