@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-import attrs
+from msgspec import Struct
 
 from infergate.errors import is_anthropic
 from infergate.server.head import Head
@@ -16,8 +16,7 @@ _REQUEST_ID = re.compile(rb"[!#-\[\]-~]{1,128}")
 _DIGITS = re.compile(rb"[0-9]{1,4}")
 
 
-@attrs.frozen
-class Facts:
+class Facts(Struct, frozen=True):
     """What follows from a head alone; `Request.__init__` asks for it by ``head.derived(facts)``.
 
     `path` is the target without its query, `path_text` the same for the log: None where the target

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import attrs
+from msgspec import Struct
 
 MAX_LENGTH_DIGITS = 18
 """Digits of a Content-Length: the most that stay below 2**63 in every reader."""
@@ -21,13 +21,11 @@ MAX_KEPT = 4096
 be memory that an idle connection holds for nothing."""
 
 _DIGITS = re.compile(rb"[0-9]{1,%d}" % MAX_LENGTH_DIGITS)
-_LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]+)")
 
 T = TypeVar("T")
 
 
-@attrs.define
-class Head:
+class Head(Struct):
     """A request's head, as `Parser.next` gives it; to be read, and changed by the parser alone.
 
     `target` is in origin form, or ``*``. `fields` has names in lower case and values in order,
@@ -39,11 +37,11 @@ class Head:
     method: bytes
     target: bytes
     version: bytes
-    fields: dict[bytes, list[bytes]] = attrs.Factory(dict)
+    fields: dict[bytes, list[bytes]] = {}
     length: int | None = 0
     keep_alive: bool = False
     expects_continue: bool = False
-    _known: dict[Callable[[Head], Any], Any] = attrs.field(factory=dict, eq=False, repr=False)
+    _known: dict[Callable[[Head], Any], Any] = {}
 
     def derived(self, function: Callable[[Head], T]) -> T:
         """Return ``function(self)``, which is called once for a head and all its repetitions on one
@@ -63,8 +61,7 @@ class Head:
         return known
 
 
-@attrs.frozen
-class Kept:
+class Kept(Struct, frozen=True):
     """A head that was accepted, to know its repetitions by. `keep` makes one, `Parser` asks it.
 
     `_start` is the head up to the digits of its ``Content-Length``, `_rest` what comes behind them;
@@ -97,7 +94,7 @@ class Kept:
         fields = head.fields | {b"content-length": [digits]}
         return Head(
             *(head.method, head.target, head.version, fields, int(digits), head.keep_alive),
-            known=head._known,
+            _known=head._known,
         )
 
 
@@ -113,7 +110,8 @@ def keep(head: Head, raw: bytes, room: int) -> Kept | None:
     longest = len(raw) + MAX_LENGTH_DIGITS
     if not head.keep_alive or longest > min(room, MAX_KEPT) or b"expect" in head.fields:
         return None
-    length = _LENGTH.search(raw)
-    if length is None:
+    lengths = head.fields.get(b"content-length")
+    if lengths is None:
         return Kept(head, raw, b"")
-    return Kept(head, raw[: length.start(1)], raw[length.end(1) :])
+    start = raw.index(lengths[0], raw.lower().index(b"\r\ncontent-length:"))
+    return Kept(head, raw[:start], raw[start + len(lengths[0]) :])

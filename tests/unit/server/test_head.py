@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.errors import BadRequest, BodyTooLarge
 from infergate.server.head import MAX_KEPT, MAX_LENGTH_DIGITS, Head
-from infergate.server.parser import END, Limits, Parser
+from infergate.server.parser import END, MAX_UNLIKE, Limits, Parser
 from tests.unit.server.parser_vectors import chunked, get, old, post
 
 
@@ -80,6 +80,16 @@ class RepeatedTests(SynchronousTestCase):
             asked(1, b"X: " + b"y" * MAX_KEPT),
         ):
             self.assertFalse(self.shared(raw, raw), raw)
+
+    def test_client_whose_heads_differ_is_not_remembered(self) -> None:
+        """Heads are compared until so many in a row were different; one that is the same in
+        between begins the count anew."""
+        few = [asked(3, b"X: %d" % number) for number in range(MAX_UNLIKE - 1)]
+        again = heads(*few, few[-1], *few, few[-1])
+        self.assertIs(again[-1], again[-2])
+        self.assertIs(again[len(few)], again[len(few) - 1])
+        many = heads(*few, asked(3), asked(4, b"X: y"), asked(3), asked(3))
+        self.assertIsNot(many[-1], many[-2])
 
     def test_longer_repetition_has_room(self) -> None:
         """A head is kept only where one with more digits would still be no larger than a head may
