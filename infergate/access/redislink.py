@@ -16,8 +16,11 @@ Redis is loading, full, a replica or a cluster, limits nobody.
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import attrs
 from twisted.internet.defer import (
@@ -35,6 +38,7 @@ from txredisapi import RedisProtocol, ResponseError
 
 from infergate.access.redisurl import SharedState
 from infergate.access.shared import RedisAway
+from infergate.reactor.writing import outlet
 
 ANSWER = 0.1
 """Seconds that a question may take. After that Redis counts as away."""
@@ -67,7 +71,7 @@ class RedisLink:
     Redis is back, `before_up` is awaited before anybody asks it again, and `on_up` is called then.
 
     One timer is all that a link needs: what comes next is a probe while it is up, and an attempt
-    while it is away. A question, an attempt and a probe each have a time of their own beside it.
+    while it is away. Beside it an attempt has a time of its own, and the oldest question.
     """
 
     _reach: Callable[[], IStreamClientEndpoint]
@@ -75,12 +79,14 @@ class RedisLink:
     _state: SharedState
     before_up: Callable[[], Deferred[None]] = attrs.field(default=lambda: succeed(None), init=False)
     on_up: Callable[[], None] = attrs.field(default=lambda: None, init=False)
-    _protocol: RedisProtocol | None = attrs.field(default=None, init=False)
+    _protocol: _Protocol | None = attrs.field(default=None, init=False)
     _connecting: Deferred[None] | None = attrs.field(default=None, init=False)
     # Until the first attempt has ended, questions wait for it: a Redis that is there must not
     # miss the first requests.
     _first: list[Deferred[None]] | None = attrs.field(factory=list, init=False)
     _next: IDelayedCall | None = attrs.field(default=None, init=False)
+    # The timer of the oldest question.
+    _patience: IDelayedCall | None = attrs.field(default=None, init=False)
     _said_away: bool = attrs.field(default=False, init=False)
     _stopped: bool = attrs.field(default=False, init=False)
 
@@ -114,12 +120,12 @@ class RedisLink:
         `RedisAway`, after `ANSWER` seconds at the most, or twice that for one that has waited for
         the first attempt. Whether a script that got no answer was run nobody knows.
 
-        Of a script txredisapi sends the text once on each connection, and from then on its digest
-        (EVALSHA); the text again where Redis has forgotten it. Called by `SharedLimits` for each
+        The text of a script is sent once on each connection, and from then on its digest (EVALSHA);
+        the text again where Redis has forgotten it. Called by `SharedLimits` for each
         question and each charge.
         """
         if self._protocol is not None:
-            return self._answered(self._protocol, self._protocol.eval(script, keys, arguments))
+            return self._answered(self._protocol, self._protocol.run(script, keys, arguments))
         if self._first is None:
             return fail(RedisAway())
         connected: Deferred[None] = Deferred()
@@ -128,42 +134,48 @@ class RedisLink:
         connected.addErrback(_as_away)
         return connected.addCallback(lambda _: self.run(script, keys, arguments))
 
-    def _answered(self, protocol: RedisProtocol, answer: Deferred[Any]) -> Deferred[Any]:
-        """Return the `answer` of Redis as a Deferred that fails with `RedisAway` where it is late
-        or an error; Redis then counts as away. Whoever asks may cancel, which is no fault of
-        Redis's: its answer is still awaited, and thrown away.
+    def _answered(self, protocol: _Protocol, answer: Deferred[Any]) -> Deferred[Any]:
+        """Return the `answer` of Redis, which fails with `RedisAway` where it is late or an error;
+        Redis then counts as away. Whoever asks may cancel, which is no fault of Redis's: its answer
+        is still awaited, and thrown away.
 
         `protocol` is the connection that was asked. Where another has taken its place meanwhile,
         what becomes of this answer says nothing of that one. Called for each question, for the
         probe, and at the stop.
         """
-        asked: Deferred[Any] = Deferred()
+        if self._patience is None:
+            self._patience = self._clock.callLater(ANSWER, self._look)
+        return answer.addErrback(self._failed, protocol)
 
-        # Timers run before sockets are read: an answer that came while the event loop was busy is
-        # there one iteration after the time for it has passed.
-        def overdue() -> None:
-            """Give the answer up, one iteration of the event loop from now. Called by the timer."""
-            timers.append(self._clock.callLater(ITERATION, answer.cancel))
+    def _failed(self, failure: Failure, protocol: _Protocol) -> Failure:
+        """Take Redis for away because of what it answered in place of an answer. Raises `RedisAway`
+        for whoever has asked. Called for each answer that fails."""
+        if failure.check(CancelledError):
+            return failure
+        why = away_reason(failure)
+        if protocol is self._protocol:
+            self._away(why)
+        raise RedisAway(why)
 
-        timers = [self._clock.callLater(ANSWER, overdue)]
+    def _look(self, late: float | None = None) -> None:
+        """Look whether the oldest question has had its time, and go on looking while there is any;
+        one timer for all, since Redis answers them in their order.
 
-        def ended(result: Any) -> None:
-            """Pass the answer on to whoever asked; with an error, or given up, it is a
-            `RedisAway`."""
-            for timer in timers:
-                if timer.active():
-                    timer.cancel()
-            if isinstance(result, Failure):
-                late = result.check(CancelledError)
-                why = f"no answer within {ANSWER} s" if late else away_reason(result)
-                if protocol is self._protocol:
-                    self._away(why)
-                result = Failure(RedisAway(why))
-            if not asked.called:
-                asked.callback(result)
-
-        answer.addBoth(ended)
-        return asked
+        Timers run before sockets are read: an answer that came while the event loop was busy is
+        there one iteration after the time for it has passed. So Redis is away only where the
+        question that was `late` in the last look has still no answer. Called by the timer.
+        """
+        self._patience = None
+        if self._protocol is None or not self._protocol.asked:
+            return
+        oldest = self._protocol.asked[0]
+        wait = oldest + ANSWER - self._clock.seconds()
+        if wait > ITERATION:
+            self._patience = self._clock.callLater(wait, self._look)
+        elif late is None or late < oldest:
+            self._patience = self._clock.callLater(ITERATION, self._look, oldest)
+        else:
+            self._away(f"no answer within {ANSWER} s")
 
     def _attempt(self) -> None:
         """Try once to connect, within `CONNECT` seconds. Called by `start`, and by the timer while
@@ -180,7 +192,7 @@ class RedisLink:
         forgotten what was used: `before_up` has the budgets read anew before anybody counts by it,
         and `on_up` charges what could not be charged meanwhile. Raises whatever keeps it from that;
         the connection is closed then. Called by `_attempt`."""
-        protocol = await connected(self._reach, self._state)
+        protocol = await connected(self._reach, self._state, self._clock)
         try:
             if self._said_away:
                 await self.before_up()
@@ -225,6 +237,9 @@ class RedisLink:
         """Close the connection at once, if there is one. Answers that are awaited on it fail.
         Called where Redis is away, and at the stop; raises nothing."""
         protocol, self._protocol = self._protocol, None
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         if protocol is not None:
             protocol.transport.abortConnection()
 
@@ -255,13 +270,15 @@ class RedisLink:
                 one.callback(None)
 
 
-async def connected(reach: Callable[[], IStreamClientEndpoint], state: SharedState) -> Any:
+async def connected(
+    reach: Callable[[], IStreamClientEndpoint], state: SharedState, clock: IReactorTime
+) -> Any:
     """Connect to Redis by the endpoint that `reach` makes, and return a connection of txredisapi's
     that is logged in and may be written to. Called by `RedisLink` for each attempt, and by
     ``infergate check``; both give it a time limit of their own, and close what it returns. Raises
     whatever keeps it from that, such as a `ConnectError`, a `RedisAway` or a `ResponseError`, of
     which `away_reason` says why."""
-    factory = _Factory(state)
+    factory = _Factory(state, clock)
     protocol: Any = await reach().connect(factory)
     try:
         await factory.ready
@@ -274,7 +291,59 @@ async def connected(reach: Callable[[], IStreamClientEndpoint], state: SharedSta
 
 
 class _Protocol(RedisProtocol):  # type: ignore[misc]  # of a library without types
-    """One connection of txredisapi's. It tells its factory what becomes of it."""
+    """One connection of txredisapi's, with a quicker way to run a script. It tells its factory what
+    becomes of it. `asked` has, in their order, the times at which the commands were sent whose
+    answers are still to come."""
+
+    def __init__(self, state: SharedState, clock: IReactorTime) -> None:
+        super().__init__(password=state.password, username=state.username, dbid=state.database)
+        self._now = clock.seconds
+        self.asked: deque[float] = deque()
+
+    def connectionMade(self) -> Any:
+        """Send AUTH and SELECT. Called by Twisted."""
+        self._outlet = outlet(self.transport)
+        return super().connectionMade()
+
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
+        """Have Redis run a script, and return its answer. What is asked in one iteration of the
+        event loop that is crowded is sent together at its end. Called by `RedisLink.run`.
+
+        It does what txredisapi's `eval` does, which makes the digest of the text anew for each
+        question, four Deferreds in place of one, and has epoll say when it may write.
+        """
+        digest = _digest(script)
+        if digest not in self.script_hashes:
+            return cast("Deferred[Any]", self.eval(script, keys, arguments))
+        words = ("EVALSHA", digest, len(keys), *keys, *arguments)
+        self._outlet.write_batched(_command([str(word).encode() for word in words]))
+        self.asked.append(self._now())
+        answer = self.replyQueue.get().addCallback(self.handle_reply)
+        return cast("Deferred[Any]", answer.addErrback(self._forgotten, script, keys, arguments))
+
+    def _forgotten(
+        self, failure: Failure, script: str, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:
+        """Send the text of a script that Redis has forgotten; any other failure is passed on.
+        Called for an answer of `run` that fails."""
+        if not failure.check(ResponseError) or not str(failure.value).startswith("NOSCRIPT"):
+            return failure
+        self.script_hashes.discard(_digest(script))
+        return self.eval(script, keys, arguments)
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Send any other command, behind what waits to be sent, and return its answer. Called by
+        txredisapi's methods."""
+        self._outlet.flush()
+        answer = super().execute_command(*words, **options)
+        self.asked.append(self._now())
+        return answer
+
+    def replyReceived(self, reply: Any) -> None:
+        """Hand the next answer to whoever asked first. Called by txredisapi."""
+        if self.asked:
+            self.asked.popleft()
+        super().replyReceived(reply)
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell the factory why the connection ended: a certificate, for example. txredisapi keeps
@@ -294,15 +363,14 @@ class _Factory(Factory):
     isLazy = False
     noisy = False
 
-    def __init__(self, state: SharedState) -> None:
-        self._state = state
+    def __init__(self, state: SharedState, clock: IReactorTime) -> None:
+        self._state, self._clock = state, clock
         self.ready: Deferred[None] = Deferred()
 
     def buildProtocol(self, address: object) -> RedisProtocol:
         """Return a connection that will send AUTH and SELECT by itself as far as the `state` asks
         for them; Twisted calls it once, when the socket is connected."""
-        state = self._state
-        protocol = _Protocol(password=state.password, username=state.username, dbid=state.database)
+        protocol = _Protocol(self._state, self._clock)
         protocol.factory = self
         protocol.whenConnected().addCallback(self._connected)
         return protocol
@@ -321,6 +389,18 @@ class _Factory(Factory):
     def stopTrying(self) -> None:
         """Do nothing: called by txredisapi before `connectionError`, and nothing here tries by
         itself."""
+
+
+@lru_cache
+def _digest(script: str) -> str:
+    """Return the digest by which Redis knows a script that it was sent."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _command(words: Sequence[bytes]) -> bytes:
+    """Return a command as Redis reads it: how many words it has, and each with its length."""
+    parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+    return b"*%d\r\n%b" % (len(words), b"".join(parts))
 
 
 def _as_away(failure: Failure) -> Any:

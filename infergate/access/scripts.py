@@ -34,8 +34,9 @@ local function bounds(window, second)
 end
 """
 
-# What is asked and answered is one text each: txredisapi encodes each argument by itself, and takes
-# an iteration of the event loop for each text of an answer but the last.
+# What is asked and answered is one text each: txredisapi encodes each argument by itself. The
+# answer is a status, one line, which it reads at once: with a string it would stop reading, and
+# wait an iteration of the event loop, before it looks at the answer behind it.
 _SPLIT = """
 local function split(text)
   local words = {}
@@ -101,7 +102,7 @@ if count > 0 then
   end
   answer[1], answer[2] = allowed and 1 or 0, string.format('%.6f', used)
 end
-return table.concat(answer, ' ')
+return {ok = table.concat(answer, ' ')}
 """
 )
 

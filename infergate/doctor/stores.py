@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TooLate  # that of addTimeout
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from infergate.access.redisurl import SharedState
@@ -92,7 +92,7 @@ async def _redis(state: SharedState, subject: Subject) -> Check:
     # Known to be installed by now.
     from infergate.access.redislink import away_reason
 
-    asking = Deferred.fromCoroutine(_policy(reach, state))
+    asking = Deferred.fromCoroutine(_policy(reach, state, subject.clock))
     try:
         policy = await asking.addTimeout(subject.patience.each, subject.clock)
     except Exception as error:
@@ -111,7 +111,9 @@ async def _redis(state: SharedState, subject: Subject) -> Check:
     return warn(SHARED, said, f"set maxmemory-policy {EVICTS_NOT} there, or give it one of its own")
 
 
-async def _policy(reach: Callable[[], IStreamClientEndpoint], state: SharedState) -> str:
+async def _policy(
+    reach: Callable[[], IStreamClientEndpoint], state: SharedState, clock: IReactorTime
+) -> str:
     """Connect to Redis as the gateway does, and return its ``maxmemory-policy``: what it does once
     its memory is full. The connection is closed whatever comes of it.
 
@@ -120,7 +122,7 @@ async def _policy(reach: Callable[[], IStreamClientEndpoint], state: SharedState
     """
     from infergate.access.redislink import connected
 
-    protocol = await connected(reach, state)
+    protocol = await connected(reach, state, clock)
     try:
         said: dict[str, str] = await protocol.info("memory")
         return said.get("maxmemory_policy", EVICTS_NOT)

@@ -102,6 +102,43 @@ class Connected(Links):
         self.assertEqual(self.successResultOf(asked), "1 2.5")
         self.assertEqual(self.said(), [])
 
+    def test_text_of_a_script_is_sent_once(self) -> None:
+        """From then on its digest is sent, and the text once more where Redis has forgotten it."""
+        self.connect()
+        transport = self.endpoint.transports[-1]
+        for name in (b"EVAL", b"EVALSHA", b"EVALSHA"):
+            transport.clear()
+            asked = self.ask()
+            self.assertIn(b"\r\n%b\r\n" % name, transport.value())
+            self.answer(b"+1 2\r\n")
+            self.assertEqual(self.successResultOf(asked), "1 2")
+        asked = self.ask()
+        transport.clear()
+        self.answer(b"-NOSCRIPT No matching script. Please use EVAL.\r\n")
+        self.assertIn(b"\r\nEVAL\r\n", transport.value())
+        self.answer(b"+3 4\r\n")
+        self.assertEqual(self.successResultOf(asked), "3 4")
+        self.assertTrue(self.link.up)
+
+    def test_each_question_has_its_own_time(self) -> None:
+        """A question that comes while another is under way has its tenth of a second too, and no
+        timer is left when all are answered."""
+        self.connect()
+        first = self.ask()
+        self.clock.advance(ANSWER * 0.9)
+        second = self.ask()
+        self.answer(b":1\r\n")
+        self.clock.advance(ANSWER * 0.5)
+        self.clock.advance(ITERATION)
+        self.assertTrue(self.link.up)
+        third = self.ask()
+        self.answer(b":2\r\n")
+        self.assertEqual([self.successResultOf(one) for one in (first, second)], [1, 2])
+        self.clock.advance(ANSWER)
+        self.clock.advance(ITERATION)
+        self.failureResultOf(third, RedisAway)
+        self.assertFalse(self.link.up)
+
     def test_stop_waits_for_the_last_answer(self) -> None:
         """The charge of the last exchange is not lost with the connection; nor does a Redis that
         says nothing hold up the stop."""
