@@ -302,9 +302,7 @@ class Gateway:
         if head.length is not None and head.length > self._max_body:
             raise BodyTooLarge
         head.derived(_check_declared)
-        whole = request.read_body()
-        body = whole if isinstance(whole, bytes) else await whole
-        del whole
+        body = await request.read_body()
         began = now()
         if len(body) > LARGE:
             checking = in_slices(

@@ -61,7 +61,7 @@ class Head(Struct):
         return known
 
 
-class Kept(Struct, frozen=True):
+class Kept(Struct):
     """A head that was accepted, to know its repetitions by. `keep` makes one, `Parser` asks it.
 
     `_start` is the head up to the digits of its ``Content-Length``, `_rest` what comes behind them;
@@ -87,15 +87,15 @@ class Kept(Struct, frozen=True):
 
     def _of_length(self, digits: bytes) -> Head:
         """Return the head whose ``Content-Length`` is `digits`, and which shares all else with the
-        kept one. Called by `repetition`."""
+        last one; it is the last one from now on. Called by `repetition`."""
         head = self._head
-        if head.fields[b"content-length"][0] == digits:
-            return head
-        fields = head.fields | {b"content-length": [digits]}
-        return Head(
-            *(head.method, head.target, head.version, fields, int(digits), head.keep_alive),
-            _known=head._known,
-        )
+        if head.fields[b"content-length"][0] != digits:
+            fields = head.fields | {b"content-length": [digits]}
+            head = self._head = Head(
+                *(head.method, head.target, head.version, fields, int(digits), head.keep_alive),
+                _known=head._known,
+            )
+        return head
 
 
 def keep(head: Head, raw: bytes, room: int) -> Kept | None:

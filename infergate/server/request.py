@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from http import HTTPStatus
 from time import time
 from typing import Protocol
@@ -110,6 +111,7 @@ class Channel(Protocol):
     def drained(self) -> Callable[[], Deferred[None]]: ...
     def settle_persistence(self, request: Request, *, framed: bool) -> bool: ...
     def conclude(self, record: Record) -> None: ...
+    def requestDone(self, request: Request) -> None: ...
     def watch(self) -> None: ...
     def cut(self, *, reset: bool) -> None: ...
 
@@ -130,9 +132,7 @@ class Request(WebRequest):
     `connectionLost`.
     """
 
-    # CPython shares the keys of instance dictionaries up to 30 names, and Twisted's request has
-    # nearly as many. Names beyond that would make each request's dictionary one of its own, which
-    # is slower to fill; slots keep ours out of it.
+    # What is set in each request is quicker to set in a slot than in its dictionary.
     __slots__ = (
         "_answering",
         "_unframed",
@@ -146,6 +146,8 @@ class Request(WebRequest):
     channel: Channel | None = None  # type: ignore[assignment]
     """None once the exchange is over, however it ended."""
     defaultContentType = None
+    _whole = False
+    """Twisted's own parts are made; see `complete`."""
 
     def __init__(self, connection: Channel, head: Head | None, opened: float) -> None:
         """Open the record of a request whose head is `head`, and whose first byte came at `opened`,
@@ -155,7 +157,7 @@ class Request(WebRequest):
         wrong with a field that only describes the request (``traceparent``, ``X-Forwarded-For``, an
         id) makes that field count as left out.
         """
-        super().__init__(connection, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+        self.channel = connection
         self.site: Front = connection.site  # type: ignore[assignment]
         self.head = head
         self.body = Body(self.site.max_body)
@@ -192,6 +194,27 @@ class Request(WebRequest):
         if known.anthropic:
             self.extra_fields.append((b"request-id", record.request_id.encode("ascii")))
 
+    def complete(self) -> Request:
+        """Make what a Twisted request has and an answer of the gateway's own does without: header
+        objects, cookies, adapters, its path in parts. Returns the request.
+
+        Called by `Routes` before Klein's own resource is asked, and by `notifyFinish`; where the
+        exchange is over, it does nothing.
+        """
+        if not self._whole and self.channel is not None:
+            self._whole = True
+            super().__init__(self.channel, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+            self.prepath = []
+            # Not percent-decoded: no route needs it, and nothing behind can read it in two ways.
+            self.postpath = self.path.removeprefix(b"/").split(b"/")
+        return self
+
+    def notifyFinish(self) -> Deferred[None]:
+        """Return a Deferred that fires with None at the answer's end, or fails with why the client
+        is gone. Called by the status page's feed, and by Klein's own resource."""
+        self.complete()
+        return super().notifyFinish()
+
     @property
     def requestHeaders(self) -> Headers:
         """Return the header fields as Twisted has them, made only for who asks; `head` is
@@ -222,19 +245,19 @@ class Request(WebRequest):
         if not self.startedWriting:
             self.body.receive(chunk)
 
-    def read_body(self) -> bytes | Deferred[bytes]:
-        """Return the whole body, or a Deferred of it where some is still to come; it is the
-        caller's. Called by a handler, once at the most.
+    async def read_body(self) -> bytes:
+        """Return the whole body, once it is there; it is the caller's. Called by a handler, once at
+        the most.
 
         Only now is a client that waits for ``100 Continue`` told to go on (RFC 9110, 10.1.1).
-        Raises, or has the Deferred fail with, a `GatewayError` where the body is too large
-        (`BodyTooLarge`), too slow (`RequestTimeout`), or breaks its framing (`BadRequest` and
-        others), and `ClientGone` where the client leaves.
+        Raises a `GatewayError` where the body is too large (`BodyTooLarge`), too slow
+        (`RequestTimeout`), or breaks its framing (`BadRequest` and others), and `ClientGone` where
+        the client leaves.
         """
         if self.head is not None and self.head.expects_continue and self.body.awaited:
             assert self.channel is not None
             self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return self.body.read()
+        return await self.body.read()
 
     # The answer.
 
@@ -262,19 +285,7 @@ class Request(WebRequest):
         assert self.channel is not None
         self.startedWriting = 1
         self.code = self.record.status = status
-        lines = [
-            b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"")),
-            b"X-Request-ID: " + self.record.request_id.encode("ascii"),
-            b"Date: " + _date(),
-        ]
-        if self.record.operation is not None:
-            timing = server_timing(self.record)
-            lines += [] if timing is None else [b"Server-Timing: " + timing]
-        if status != NO_CONTENT:
-            lines.append(b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type))
-        lines += self.standing
-        lines += [b"%b: %b" % field for field in self.extra_fields]
-        lines += [b"%b: %b" % (name, _UNPRINTABLE.sub(b" ", value)) for name, value in headers]
+        lines = self._opening(status, content_type, headers)
         if status == NO_CONTENT:
             body = b""  # and no length either (RFC 9110, 8.6)
         elif body is not None:
@@ -286,7 +297,8 @@ class Request(WebRequest):
             self._unframed = True
         if not self.channel.settle_persistence(self, framed=not self._unframed):
             lines.append(b"Connection: close")
-        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        lines.append(b"\r\n")
+        head = b"\r\n".join(lines)
         if body is None or self.method == b"HEAD":
             # What is written next goes out with it.
             self.channel.write_batched(head)
@@ -294,6 +306,27 @@ class Request(WebRequest):
             first = body[:WRITE_CHUNK]
             self.record.bytes_out += len(first)
             self.channel.write_batched(head + first)
+
+    def _opening(self, status: int, content_type: bytes, headers: HeaderList) -> list[bytes]:
+        """Return the lines of an answer's head that do not depend on how its body is framed. Called
+        by `begin`."""
+        record = self.record
+        lines = [
+            _status_line(status),
+            b"X-Request-ID: " + record.request_id.encode("ascii"),
+            _date_line(),
+        ]
+        timing = server_timing(record) if record.operation is not None else None
+        if timing is not None:
+            lines.append(b"Server-Timing: " + timing)
+        if status != NO_CONTENT:
+            lines.append(_type_line(content_type))
+        lines += self.standing
+        if self.extra_fields:
+            lines += [b"%b: %b" % field for field in self.extra_fields]
+        if headers:
+            lines += [b"%b: %b" % (name, _UNPRINTABLE.sub(b" ", value)) for name, value in headers]
+        return lines
 
     def watch(self, headers: HeaderList) -> None:
         """Begin an event stream about the gateway itself, which `write` goes on with: no exchange
@@ -394,18 +427,25 @@ class Request(WebRequest):
         assert self.channel is not None
         if self.chunked and self.method != b"HEAD":
             self.channel.write(b"0\r\n\r\n")
-        # Twisted's `finish` would write the last chunk again.
-        self.chunked = 0
-        # Twisted's `finish` tells the connection, which may begin the next request at once: what is
-        # to be recorded of this one is recorded before.
+        # The connection may go on to the next request at once: what is to be recorded of this one
+        # is recorded before.
         self.channel.conclude(self.record)
-        super().finish()  # type: ignore[no-untyped-call]
+        if self._whole:
+            # Twisted's `finish` would write the last chunk again.
+            self.chunked = 0
+            super().finish()  # type: ignore[no-untyped-call]
+        else:
+            self.finished = 1
+            self.channel.requestDone(self)
+            self.channel = None
 
     def connectionLost(self, reason: Failure) -> None:
         """Cancel the handler, fail the body, and close the record. Called by the connection when it
         is lost before `finish`; the reason that the record has already stays the reason."""
         self.record.fail(ClientGone())
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        if self._whole:
+            super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.channel = None
         answering, self._answering = self._answering, None
         if answering is not None:
             answering.cancel()
@@ -417,9 +457,6 @@ class Request(WebRequest):
         """Hand the request to the site's resource, which answers it in its own time. Called by the
         connection, once, when the head is whole. What the resource raises of its own is logged, and
         answered with 500."""
-        self.prepath = []
-        # Not percent-decoded: no route needs it, and nothing behind can read it in two ways.
-        self.postpath = self.path.removeprefix(b"/").split(b"/")
         self.site.began(self.record)
         try:
             self.site.resource.render(self)
@@ -445,14 +482,28 @@ def _make_ids() -> Iterator[str]:
 
 _new_ids = _make_ids()
 
+
+@lru_cache(64)
+def _status_line(status: int) -> bytes:
+    """Return the first line of an answer. Called by `Request.begin`, with few statuses."""
+    return b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b""))
+
+
+@lru_cache(64)
+def _type_line(content_type: bytes) -> bytes:
+    """Return the line that says what an answer's body is. Called by `Request.begin`, with one
+    content type nearly always."""
+    return b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type)
+
+
 _date_cache: tuple[int, bytes] = (0, b"")
 
 
-def _date() -> bytes:
-    """Return the value of ``Date`` for an answer that begins now (RFC 9110, 6.6.1), as in ``Sun, 06
-    Nov 1994 08:49:37 GMT``; formatted once a second. Called by `Request.begin`."""
+def _date_line() -> bytes:
+    """Return the line of ``Date`` for an answer that begins now (RFC 9110, 6.6.1), as in ``Date:
+    Sun, 06 Nov 1994 08:49:37 GMT``; formatted once a second. Called by `Request.begin`."""
     global _date_cache
     now = int(time())
     if _date_cache[0] != now:
-        _date_cache = (now, datetimeToString(now))
+        _date_cache = (now, b"Date: " + datetimeToString(now))
     return _date_cache[1]

@@ -54,7 +54,7 @@ class Routes(Resource):
         """
         endpoint = self._endpoints.get((request.method, request.path))
         if endpoint is None:
-            return self._unrouted.render(request)
+            return self._unrouted.render(request.complete())
         answered: Any = self._app.execute_endpoint(endpoint, request)
         request.answered_by(answered)
         answered.addCallback(lambda _: request.finish())

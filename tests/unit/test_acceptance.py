@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from infergate.acceptance import REJECTION_BYTES, REJECTION_SECONDS, SUCCESS, rejection
+from infergate.acceptance import REJECTION_BYTES, REJECTION_SECONDS, accepted
 from infergate.errors import BackendError, BackendRejected
 from tests.unit.backend.onebackend import OneBackend
 
@@ -19,9 +19,7 @@ class Accepted(OneBackend):
         call = self.call()
 
         async def exchange() -> None:
-            response = await self.send(call)
-            if response.code not in SUCCESS:
-                raise await rejection(call, response, self.deadlines)
+            await accepted(call, await self.send(call), self.deadlines)
 
         return Deferred.fromCoroutine(exchange())
 

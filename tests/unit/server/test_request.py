@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -199,14 +199,29 @@ class Head(RequestCase):
         self.assertEqual(asked.getHeader("x-some"), "b")
         self.assertEqual(asked.getHeader("x-other"), None)
 
+    def test_parts_of_twisted_are_made_for_who_asks(self) -> None:
+        """What a Twisted request has and an answer of our own does without is there for a resource
+        that needs it, and who waits for the end of the answer is told."""
+        asked = self.asked()
+        self.assertFalse(hasattr(asked, "responseHeaders"))
+        told = asked.notifyFinish()
+        self.assertIs(asked.complete(), asked)
+        self.assertEqual(asked.client, self.client.wire.getPeer())
+        self.assertEqual((asked.prepath, asked.cookies), ([], []))
+        self.successResultOf(answering(asked, b"x"))
+        asked.finish()
+        self.assertIsNone(self.successResultOf(told))
+
     def test_path_is_not_percent_decoded(self) -> None:
         """A path is not percent-decoded, so that nobody behind reads it in another way."""
-        self.assertEqual(self.asked(request("GET", "/a%2Fb/%63")).postpath, [b"a%2Fb", b"%63"])
+        self.assertEqual(
+            self.asked(request("GET", "/a%2Fb/%63")).complete().postpath, [b"a%2Fb", b"%63"]
+        )
 
 
 def reading(request: Request) -> Deferred[bytes]:
     """A handler that reads the body."""
-    return maybeDeferred(request.read_body)
+    return Deferred.fromCoroutine(request.read_body())
 
 
 class Body(RequestCase):
