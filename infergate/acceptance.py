@@ -12,8 +12,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from infergate.api.refusals import NOT_SHOWN, refusal
 from infergate.backend.call import Call
 from infergate.backend.connection import Response
-from infergate.errors import BackendFailure
+from infergate.errors import BackendFailure, GatewayError
 from infergate.reactor.deadlines import Deadlines
+
+SUCCESS = range(200, 300)
+"""Every status with which a backend has taken a request."""
 
 REJECTION_BYTES = 65536
 """The largest refusal that is read for its message."""
@@ -22,30 +25,28 @@ REJECTION_SECONDS = 2.0
 """How long a refusal is waited for. Its status is known already, and that is what counts."""
 
 
-async def accepted(call: Call, response: Response, deadlines: Deadlines) -> None:
-    """Return None where the status of `response` is a success (2xx), else read what the backend
-    says and raise it as the error for the client.
+async def rejection(call: Call, response: Response, deadlines: Deadlines) -> GatewayError:
+    """Read what the backend says in a response whose status is none of `SUCCESS`, and return it as
+    the error for the client.
 
-    `BackendWorker` awaits this once the response's head is here, before it reads the body. Raises
+    `BackendWorker` awaits this once the response's head is here, and raises what it returns:
     `BackendRejected` for a status that is about what the client sent (`refusals.PASSED_ON`: 400,
     404, 429 ...), and `BackendError` for any other. Of a 401 or a 403, which is about the gateway's
     own key, the body is not read and the connection closed.
     """
     status = response.code
-    if 200 <= status < 300:
-        return
     if status in NOT_SHOWN:
         call.discard()
-        raise refusal(status, b"")
-    raise refusal(status, await _words(call, deadlines))
+        return refusal(status, b"")
+    return refusal(status, await _words(call, deadlines))
 
 
 async def _words(call: Call, deadlines: Deadlines) -> bytes:
     """Return the body of a refusal, at most `REJECTION_BYTES` of it; ``b""`` where it is larger,
     broken, or not whole within `REJECTION_SECONDS`.
 
-    Called by `accepted` alone. No failure of the backend's is raised, since its status says enough;
-    `CancelledError` is, where it was the client that left.
+    Called by `rejection` alone. No failure of the backend's is raised, since its status says
+    enough; `CancelledError` is, where it was the client that left.
     """
     reading = Deferred.fromCoroutine(call.read_all(REJECTION_BYTES))
     patience = _Patience(reading, deadlines)

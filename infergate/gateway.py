@@ -302,7 +302,9 @@ class Gateway:
         if head.length is not None and head.length > self._max_body:
             raise BodyTooLarge
         head.derived(_check_declared)
-        body = await request.read_body()
+        whole = request.read_body()
+        body = whole if isinstance(whole, bytes) else await whole
+        del whole
         began = now()
         if len(body) > LARGE:
             checking = in_slices(

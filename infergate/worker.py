@@ -5,7 +5,7 @@ exchange with the backend goes through these, in this order:
 
     Ask.body                the members that go on, written anew
     Backend.send            the request out, the response's head in
-    accepted                a refusal or a failure of the backend becomes an error
+    rejection               a refusal or a failure of the backend becomes an error
     Relay.run               a stream: passed on event by event; or, where it turns out to be none,
     Call.read_all           a whole body, which
     Operation.shape         holds to the contract, and
@@ -43,12 +43,12 @@ import msgspec
 from twisted.internet.task import deferLater
 from zope.interface import Interface, implementer
 
-from infergate.acceptance import accepted
+from infergate.acceptance import SUCCESS, rejection
 from infergate.api.events import Reader, Scanner
 from infergate.api.operation import Ask, Operation, Reply, Stamp
 from infergate.api.operations import MODELS_PATH
 from infergate.api.passing import forwarded, returned
-from infergate.api.steps import LARGE, at_once
+from infergate.api.steps import LARGE, Steps, at_once
 from infergate.api.strictjson import NotJSON, object_in_steps
 from infergate.api.usage import estimate_prompt
 from infergate.backend.call import Call
@@ -160,7 +160,7 @@ class BackendWorker:
         """Send the request to the backend and answer with what comes back; the module's docstring
         has the steps, and `IWorker` says who calls this.
 
-        Raises what `Backend.send`, `accepted`, `Call.read_all`, `Relay.run` and the operation's
+        Raises what `Backend.send`, `rejection`, `Call.read_all`, `Relay.run` and the operation's
         `shape` do, all of it `GatewayError`: `BackendUnavailable` where the backend was not
         reached, `GatewayTimeout` where it was too slow, `BackendRejected` where it refused,
         `BackendError` and `BrokenReply` for an answer that is none. After the first event of a
@@ -180,13 +180,15 @@ class BackendWorker:
         target = ask.route.target + _query(request)
         sending = self._backend.send(call, "POST", target, fields, body)
         del body
-        # A keep-alive comment may commit the status before there is a reader.
-        request.error_event = partial(_error_event, operation, None)
+        if streams:
+            # A keep-alive comment may commit the status before there is a reader.
+            request.error_event = partial(_error_event, operation, None)
         pulse = Pulse(request, self._deadlines, self._keepalive if streams else 0)
         try:
             response = await sending
             self._pass_back(response, request)
-            await accepted(call, response, self._deadlines)
+            if response.code not in SUCCESS:
+                raise await rejection(call, response, self._deadlines)
             record.model_accepted = True
             if streams:
                 answer = await self._relay(operation, ask, request, call, response, pulse, estimate)
@@ -248,9 +250,9 @@ class BackendWorker:
         """Return the backend's list as it came, once it is known to be an object of JSON, and its
         media type.
 
-        Raises what `Backend.send`, `accepted` and `Call.read_all` do, and `BrokenReply` for what is
-        no object. Asking for the list costs nothing: a `BackendError` or `BackendUnavailable` tells
-        the client that it may try again.
+        Raises what `Backend.send`, `rejection` and `Call.read_all` do, and `BrokenReply` for what
+        is no object. Asking for the list costs nothing: a `BackendError` or `BackendUnavailable`
+        tells the client that it may try again.
         """
         call = self._backend.call(request.record)
         try:
@@ -258,7 +260,8 @@ class BackendWorker:
                 call, "GET", MODELS_PATH, self._fields(request, LIST), None
             )
             self._pass_back(response, request)
-            await accepted(call, response, self._deadlines)
+            if response.code not in SUCCESS:
+                raise await rejection(call, response, self._deadlines)
             body = await call.read_all(self._max_response)
             try:
                 listed = await in_slices(object_in_steps(body), self._deadlines.clock)
@@ -311,20 +314,23 @@ class BackendWorker:
                 request.extra_fields += returned({name: fields[name][:1]}, (name,), ())
 
 
-async def send(
+def send(
     reply: Reply, operation: Operation, ask: Ask, request: Request, content_type: bytes = JSON
-) -> None:
+) -> Awaitable[None]:
     """Answer with a whole reply, as a stream where the client asked for one.
 
-    Called by both workers at their end: by the echo always, by the other where the backend did not
-    stream. The head of a stream may have been sent by then, by a keep-alive comment. Returns None
-    when the client has taken what is written, or is gone; raises what the operation's `as_stream`
-    does.
+    Awaited by both workers at their end: by the echo always, by the other where the backend did not
+    stream. Returns None when the client has taken what is written, or is gone; raises what the
+    operation's `as_stream` does.
     """
-    if not ask.stream or operation.as_stream is None:
-        await request.answer(reply.body, content_type=content_type)
-        return
-    streaming = operation.as_stream(reply, ask, _stamp(request))
+    if ask.stream and operation.as_stream is not None:
+        return _send_stream(operation.as_stream(reply, ask, _stamp(request)), operation, request)
+    return request.answer(reply.body, content_type=content_type)
+
+
+async def _send_stream(streaming: Steps[bytes], operation: Operation, request: Request) -> None:
+    """Answer with the events that the steps of `as_stream` make of a reply, for `send`. The head of
+    the stream may have been sent by then, by a keep-alive comment."""
     events = await in_slices(streaming, request.site.deadlines.clock)
     request.error_event = partial(_error_event, operation, None)
     request.record.first_token = request.site.deadlines.now()
@@ -363,7 +369,8 @@ def _error_event(operation: Operation, reader: Reader | None, error: GatewayErro
 def _query(request: Request) -> str:
     """Return the query of the request's target with its ``?``, or "" where it has none: it goes on
     to the backend as it came. Called by `BackendWorker.answer`."""
-    return request.uri[len(request.path) :].decode("ascii")
+    path, uri = request.path, request.uri
+    return "" if len(uri) == len(path) else uri[len(path) :].decode("ascii")
 
 
 def _declared(head: Head, media_type: bytes) -> bytes | None:

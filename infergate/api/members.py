@@ -273,9 +273,10 @@ def settle_model(members: dict[str, Raw], rules: Rules) -> str | None:
     Called first by the `check` of each operation that fills in a model. Raises `InvalidRequest` for
     a model that is no string, and for none at all where the rules want one (see `Rules`).
     """
-    named: str | None = judge(members, (MODEL,), rules).get("model")
-    if named:
+    named = string_model(members)
+    if named is not None:
         return named
+    judge(members, (MODEL,), rules)  # which raises for what is no string
     members.pop("model", None)
     if rules.default_model is None:
         return None

@@ -78,7 +78,7 @@ class Said:
 def refusal(status: int, body: bytes, headers: HeaderList = ()) -> GatewayError:
     """Return the error for a backend that answered `status`, which is no success, with `body`.
 
-    `acceptance` calls it, and raises what it returns: `BackendRejected` for a status of
+    `acceptance` calls it, and returns what it returns: `BackendRejected` for a status of
     `PASSED_ON`, `BackendError` for any other. `headers` go with the answer. The body of one of
     `NOT_SHOWN` is not read; a body that cannot be read only leaves the error with a message of the
     gateway's own.

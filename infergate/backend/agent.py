@@ -35,6 +35,10 @@ has, before it is given out again. llama.cpp closes it at once without having sa
 that was sent on it meanwhile would be lost. Others keep it open, and with short streams to open a
 new one for each is half of what a stream costs."""
 
+TRUSTED = 100
+"""Connections that must have stayed open for `SETTLING`, one after the other, before the next ones
+are given out at once: the backend is one that keeps them. One that closes in that time ends it."""
+
 
 class Pool:
     """Idle connections to one origin, the one used last on top.
@@ -52,6 +56,8 @@ class Pool:
         self._idle: dict[Connection, float] = {}
         # Connections that may be about to close, in order of the time at which they are `_idle`.
         self._settling: OrderedDict[Connection, float] = OrderedDict()
+        # How many have stayed open since the last that did not.
+        self._stayed = 0
 
     def take(self) -> Connection | None:
         """Take out a connection to write a request to now, and return it; None where a new one is
@@ -65,12 +71,13 @@ class Pool:
             connection, _ = self._idle.popitem()
             if connection.usable:
                 return connection
+            self._lose_trust(connection)
             connection.abort()
         return None
 
     def put(self, connection: Connection) -> None:
         """Keep an idle connection for `IDLE_CONNECTION`, to be given out again at once, or where it
-        may be about to close after `SETTLING`.
+        may be about to close after `SETTLING`, but for a backend that is `TRUSTED`.
 
         The connection calls this when its exchange is over. Where the pool is full it is closed
         instead.
@@ -79,8 +86,9 @@ class Pool:
             connection.abort()
             return
         now = self._deadlines.now()
-        if connection.may_close:
-            self._settling[connection] = now + SETTLING
+        connection.settled = now + SETTLING if connection.may_close else now
+        if now < connection.settled and self._stayed < TRUSTED:
+            self._settling[connection] = connection.settled
         else:
             self._idle[connection] = now + IDLE_CONNECTION
         if self.deadline == NEVER:
@@ -90,6 +98,7 @@ class Pool:
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is gone, whether it was idle or not; called by each connection
         once."""
+        self._lose_trust(connection)
         self._idle.pop(connection, None)
         self._settling.pop(connection, None)
 
@@ -115,6 +124,12 @@ class Pool:
         else:
             self._deadlines.forget(self)
 
+    def _lose_trust(self, connection: Connection) -> None:
+        """Where the backend has closed the connection so soon after a stream, the next ones have to
+        settle anew before it is `TRUSTED`. For `take` and `remove`."""
+        if self._deadlines.now() < connection.settled:
+            self._stayed = 0
+
     def _settle(self) -> None:
         """Let those be given out that have stayed open for `SETTLING`: move them to the idle ones,
         for as long as they would be kept had they been there all along. For `take` and `expired`.
@@ -125,6 +140,7 @@ class Pool:
             if settled > now:
                 return
             del self._settling[connection]
+            self._stayed += 1
             self._idle[connection] = settled - SETTLING + IDLE_CONNECTION
 
 

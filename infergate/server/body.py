@@ -80,15 +80,16 @@ class Body:
             reader, self._reader = self._reader, None
             reader.errback(error)
 
-    async def read(self) -> bytes:
-        """Return the whole body, once it is there; the bytes are the caller's from then on. Raises
-        the `GatewayError` that `fail` was called with, if it was."""
+    def read(self) -> bytes | Deferred[bytes]:
+        """Return the whole body, or a Deferred of it where some is still to come; the bytes are the
+        caller's from then on. Raises the `GatewayError` that `fail` was called with, if it was, or
+        has the Deferred fail with it."""
         if self._error is not None:
             raise self._error
         if self._whole:
             return self._take()
         self._reader = Deferred()
-        return await self._reader
+        return self._reader
 
     def _take(self) -> bytes:
         """Hand over what has come, and keep none of it."""

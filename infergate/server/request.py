@@ -245,19 +245,19 @@ class Request(WebRequest):
         if not self.startedWriting:
             self.body.receive(chunk)
 
-    async def read_body(self) -> bytes:
-        """Return the whole body, once it is there; it is the caller's. Called by a handler, once at
-        the most.
+    def read_body(self) -> bytes | Deferred[bytes]:
+        """Return the whole body, or a Deferred of it where some is still to come; it is the
+        caller's. Called by a handler, once at the most.
 
         Only now is a client that waits for ``100 Continue`` told to go on (RFC 9110, 10.1.1).
-        Raises a `GatewayError` where the body is too large (`BodyTooLarge`), too slow
-        (`RequestTimeout`), or breaks its framing (`BadRequest` and others), and `ClientGone` where
-        the client leaves.
+        Raises, or has the Deferred fail with, a `GatewayError` where the body is too large
+        (`BodyTooLarge`), too slow (`RequestTimeout`), or breaks its framing (`BadRequest` and
+        others), and `ClientGone` where the client leaves.
         """
         if self.head is not None and self.head.expects_continue and self.body.awaited:
             assert self.channel is not None
             self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await self.body.read()
+        return self.body.read()
 
     # The answer.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from infergate.acceptance import REJECTION_BYTES, REJECTION_SECONDS, accepted
+from infergate.acceptance import REJECTION_BYTES, REJECTION_SECONDS, SUCCESS, rejection
 from infergate.errors import BackendError, BackendRejected
 from tests.unit.backend.onebackend import OneBackend
 
@@ -19,7 +19,9 @@ class Accepted(OneBackend):
         call = self.call()
 
         async def exchange() -> None:
-            await accepted(call, await self.send(call), self.deadlines)
+            response = await self.send(call)
+            if response.code not in SUCCESS:
+                raise await rejection(call, response, self.deadlines)
 
         return Deferred.fromCoroutine(exchange())
 

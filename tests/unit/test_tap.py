@@ -326,6 +326,7 @@ class Warnings(Setting):
     def warned(self, *arguments: str) -> list[str]:
         events: list[Any] = []
         self.patch(service, "_log", Logger(observer=events.append))
+        self.patch(service, "gc", mock.Mock())
         self.make(*arguments).startService()
         return [event["warning"] for event in events if "warning" in event]
 

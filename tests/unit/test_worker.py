@@ -760,7 +760,6 @@ class Memory(BackendCase):
 
     def test_nothing_of_a_prompt_or_reply_stays_in_memory(self) -> None:
         """Of prompts and replies not a byte waits for the garbage collector either."""
-        gc.collect()
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         self.refused_by_the_backend()

@@ -15,6 +15,7 @@ from infergate.backend.agent import (
     IDLE_CONNECTION,
     POOLED_CONNECTIONS,
     SETTLING,
+    TRUSTED,
     OriginAgent,
 )
 from infergate.errors import BackendUnavailable
@@ -135,6 +136,61 @@ class Pooling(OneBackend):
             self.clock.advance(late / 1000)
             self.exchange()
             self.assertEqual(self.port.attempts, 2, late)
+
+    def trust(self) -> None:
+        """Have so many connections stay open after a stream that the next need not."""
+        for _ in range(TRUSTED):
+            self.stream()
+            self.clock.advance(SETTLING)
+        self.exchange()
+
+    def test_connection_to_a_backend_that_keeps_them_is_used_again_at_once(self) -> None:
+        """Where a hundred have stayed open after a stream, the next one serves the next request
+        at once: short streams need no connection each."""
+        self.trust()
+        for _ in range(3):
+            self.stream()
+        self.exchange()
+        self.assertEqual(self.port.attempts, 1)
+
+    def test_backend_that_closes_one_after_a_stream_is_not_trusted_any_more(self) -> None:
+        """As soon as one is closed after a stream, idle or with a request on it, connections have
+        to stay open for a while once more."""
+        for late in (0, SETTLING - 0.01):
+            for asked in (False, True):
+                self.start()
+                self.trust()
+                self.stream()
+                self.clock.advance(late)
+                lost = self.read() if asked else None
+                self.connection.close()
+                if lost is not None:
+                    self.failureResultOf(lost, BackendUnavailable)
+                self.stream()
+                self.exchange()
+                self.assertEqual(self.port.attempts, 3, (late, asked))
+
+    def test_connection_that_closes_when_it_has_idled_costs_no_trust(self) -> None:
+        """Any backend closes what idles for long: that says nothing of what it does after a
+        stream."""
+        self.trust()
+        self.stream()
+        self.clock.advance(SETTLING)
+        self.connection.close()
+        for _ in range(3):
+            self.stream()
+        self.assertEqual(self.port.attempts, 2)
+
+    def test_request_that_a_client_gives_up_costs_no_trust(self) -> None:
+        """Nor does a connection that was closed on this side, because its client has left."""
+        self.trust()
+        self.stream()
+        given_up = self.read()
+        given_up.cancel()
+        self.failureResultOf(given_up)
+        for _ in range(3):
+            self.stream()
+        self.assertEqual(self.port.attempts, 2)
 
     def test_connection_closed_by_the_backend_after_a_stream_is_gone(self) -> None:
         """One that the backend closes meanwhile is forgotten."""

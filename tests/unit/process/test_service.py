@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock, call
 
 from twisted.application.service import Application, IService, MultiService
 from twisted.internet.defer import Deferred, succeed
@@ -53,6 +54,8 @@ class Starting(SynchronousTestCase):
     def setUp(self) -> None:
         self.events: list[LogEvent] = []
         self.patch(service_module, "_log", Logger(observer=self.events.append))
+        self.gc = Mock()
+        self.patch(service_module, "gc", self.gc)
 
     def test_it_is_a_service(self) -> None:
         """It is a service as twistd takes it."""
@@ -74,6 +77,13 @@ class Starting(SynchronousTestCase):
         self.assertEqual(pusher.calls, ["start"])
         self.successResultOf(service.stopService())
         self.assertEqual(pusher.calls, ["start", "stop"])
+
+    def test_garbage_collections_leave_alone_what_is_there_at_the_start(self) -> None:
+        """Once all parts run, the collector is told to look at what is made from then on."""
+        service = Running().service()
+        self.assertEqual(self.gc.mock_calls, [])
+        service.startService()
+        self.assertEqual(self.gc.mock_calls, [call.collect(), call.freeze()])
 
     def test_application_logs_as_the_settings_say(self) -> None:
         """The application logs as the settings say, from when the service is a part of it."""
@@ -103,6 +113,7 @@ class Draining(SynchronousTestCase):
         self.service = self.running.service(drain_timeout, ports=[self.port])
         self.events: list[LogEvent] = []
         self.patch(service_module, "_log", Logger(observer=self.events.append))
+        self.patch(service_module, "gc", Mock())
         self.service.startService()
 
     def setUp(self) -> None:

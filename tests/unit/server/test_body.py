@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.errors import BodyTooLarge, GatewayTimeout, RequestTimeout
@@ -11,7 +11,7 @@ from infergate.server.body import Body
 
 def begun(body: Body) -> Deferred[bytes]:
     """Somebody who reads the body."""
-    return Deferred.fromCoroutine(body.read())
+    return maybeDeferred(body.read)
 
 
 class BodyTests(SynchronousTestCase):

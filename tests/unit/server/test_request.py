@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -221,7 +221,7 @@ class Head(RequestCase):
 
 def reading(request: Request) -> Deferred[bytes]:
     """A handler that reads the body."""
-    return Deferred.fromCoroutine(request.read_body())
+    return maybeDeferred(request.read_body)
 
 
 class Body(RequestCase):
