@@ -32,11 +32,17 @@ from infergate.api.usage import Usage
 MAX_OPENING = 64
 """Bytes at the beginning of a body by which an event stream is told from anything else."""
 
+RUNS = 4
+"""Times in a read that the rest of it is looked at for events that repeat: a look may be in vain,
+and takes as long as the rest is."""
+
 _CR, _LF = _CR_AND_LF = b"\r\n"
 _BOM = b"\xef\xbb\xbf"
 # A line's end, then an empty line. The lookahead keeps a CRLF from being read as two ends.
 _EVENT_END = re.compile(rb"(\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 _BLANK = re.compile(rb"[\r\n]+")
+# Where all lines end in LF: an event, or empty lines.
+_PART = re.compile(rb"(?:[^\n]+\n)+\n|\n+")
 
 _DONE = b"[DONE]"
 # OpenAI's SDKs take for an end whatever begins so, others what is so but for blanks around.
@@ -214,17 +220,36 @@ class Scanner:
         if len(events) > self.limit:
             return None
         if count := self._repeats.count(events):
-            # Most chunks of most streams end here.
+            # Most reads of most streams end here.
             self.events += count
             self.reader.tokens += count
             return events
         data = _data_alone(events)
         if data is not None:
             return events if self._hear(data, b"", events) else b""
-        if not events.endswith(b"\n\n") or _CR in events or events[0] == _LF or b"\n\n\n" in events:
+        if not events.endswith(b"\n\n") or _CR in events or events[0] == _LF:
             return None
-        whole = [event + b"\n\n" for event in events[:-2].split(b"\n\n")]
-        return b"".join([event for event in whole if self._take(event)])
+        return self._pass_each(events)
+
+    def _pass_each(self, events: bytes) -> bytes:
+        """Return what goes on of whole events of different kinds, whose lines end in line feeds
+        alone. With the first events of a stream, and with its last, most often come many that
+        repeat: these are counted all at once. For `_pass_whole`."""
+        out: list[bytes] = []
+        at = 0
+        for _ in range(RUNS):
+            end = 0 if self.over else self._repeats.last_end(events, at)
+            if end and (count := self._repeats.count(events[at:end])):
+                self.events += count
+                self.reader.tokens += count
+                out.append(events[at:end])
+                at = end
+            elif part := _PART.match(events, at):
+                at = part.end()
+                if self._take(part[0]):
+                    out.append(part[0])
+        out += filter(self._take, _PART.findall(events, at))
+        return b"".join(out)
 
     def _assemble(self, data: bytes) -> bytes:
         """Return the same as `feed`, for whatever comes, in time linear in it: bytes that are part

@@ -16,6 +16,10 @@ _BACKSLASH, _ZERO = b"\\0"
 MAX_DIGITS = 15
 """Digits of a number that is not left to the parser."""
 
+SOUGHT = 16
+"""Bytes that are sought at once: for each place where they are found CPython looks at all of them
+once more before it seeks the next, and for a hundred or more it takes ten times as long."""
+
 _NUMBER = re.compile(rb'"sequence_number": ?([0-9]+)')
 
 
@@ -91,19 +95,41 @@ class Repeats:
                 return 0
             texts = [text]
         elif len(inner) > self._around:
-            # Of two events the end of the first and the beginning of the second.
-            texts = inner.split(self._after + self._before)
+            texts = self._texts(inner)
         try:
             said = b" ".join(texts).decode()
         except UnicodeDecodeError:
             return 0
         # What is printable holds no control character, which would have to be escaped.
-        if not all(texts) or not said.isprintable() or '"' in said:
+        if not texts or not all(texts) or not said.isprintable() or '"' in said:
             return 0
         # Numbers without needless zeros: the longer one is the higher.
         if digits and (len(digits), digits) > (len(self._digits), self._digits):
             self._digits = digits
         return len(texts)
+
+    def _texts(self, inner: bytes) -> list[bytes]:
+        """Return the texts of several events, of which `inner` is all but what stands before the
+        first text and after the last; nothing where they are not all such events. For `count`.
+
+        Between two texts stands the end of one event and the beginning of the next. It is sought by
+        its last `SOUGHT` bytes alone.
+        """
+        between = self._after + self._before
+        rest, sought = between[:-SOUGHT], between[-SOUGHT:]
+        *before, last = inner.split(sought)
+        texts = [text.removesuffix(rest) for text in before]
+        if sum(map(len, texts)) + len(texts) * len(between) + len(last) != len(inner):
+            return []
+        return [*texts, last]
+
+    def last_end(self, events: bytes, start: int) -> int:
+        """Return where the last of `events` ends that may be a repeat, of those from `start` on; 0
+        where none can be. Called by the `Scanner`, which then asks `count` for all up to there."""
+        if self._around < 0:
+            return 0
+        found = events.rfind(self._after, start)
+        return 0 if found < 0 else found + len(self._after)
 
     def learn(self, event: bytes) -> None:
         """Take `event` for the one that others are compared with, where its text is found; else

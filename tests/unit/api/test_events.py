@@ -281,6 +281,16 @@ def alike(draw: st.DrawFn) -> bytes:
     return b"data: %b\n\n" % json.dumps(document, separators=spaces).encode()
 
 
+OTHERS = [
+    DONE,
+    b"\n",
+    b": ping\n\n",
+    event({"error": {"message": "x"}}),
+    event({"choices": [], "usage": USAGE}),
+    b"event: x\ndata: 1\n\n",
+]
+
+
 class AlikeTests(SynchronousTestCase):
     @given(st.lists(alike(), max_size=12), st.booleans(), line_ends())
     def test_chunk_is_taken_for_what_it_is_whichever_came_before(
@@ -297,6 +307,22 @@ class AlikeTests(SynchronousTestCase):
         self.assertEqual(scanner.events, len(events))
         self.assertEqual(scanner.reader.finished, any(one.reader.finished for _, one in alone))
         self.assertEqual(reported(scanner) is None, all(reported(one) is None for _, one in alone))
+
+    @given(st.lists(st.tuples(alike() | st.sampled_from(OTHERS), st.integers(1, 6))), st.booleans())
+    def test_many_in_one_read_are_what_each_is(
+        self, runs: list[tuple[bytes, int]], strip: bool
+    ) -> None:
+        """The same comes of many events in one read as of each in its own."""
+        events = [one for one, count in runs for _ in range(count)]
+        passed, one_by_one = scan([b": hi\n\n", *events], strip_usage=strip)
+        for pieces in ([b": hi\n\n", b"".join(events)], [b"".join([b": hi\n\n", *events])]):
+            at_once, scanner = scan(pieces, strip_usage=strip)
+            self.assertEqual(at_once, passed)
+            self.assertEqual(scanner.reader.tokens, one_by_one.reader.tokens)
+            self.assertEqual(
+                (scanner.events, scanner.over, scanner.error, scanner.reader.usage(0)),
+                (one_by_one.events, one_by_one.over, one_by_one.error, one_by_one.reader.usage(0)),
+            )
 
     def test_end_and_error_are_seen_after_many_alike(self) -> None:
         """So are the end and an error that come after many alike."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.repeats import Repeats, text_of
+from infergate.api.repeats import SOUGHT, Repeats, text_of
 
 
 def learnt(data: bytes) -> Repeats:
@@ -108,6 +108,30 @@ class Same(SynchronousTestCase):
         for texts in ((b"b", b""), (b"b", b"\\n", b"c"), (b"\xc3", b"\xa9"), (b"b", b'","x":"')):
             self.assertEqual(repeats.count(events(*texts)), 0, texts)
         self.assertEqual(repeats.count(events(b"b") + b": ping\n\n" + events(b"c")), 0)
+
+    def test_several_are_events_like_the_one_that_was_learnt(self) -> None:
+        """All that stands between two texts counts, and nothing else is left out."""
+        around = b'data: {"id":"0123456789","delta":"', b'","index":0}\n\n'
+        repeats = learnt(b"a".join(around))
+        between = around[1] + around[0]
+        self.assertEqual(repeats.count(between.join([around[0] + b"a", b"b", b"c" + around[1]])), 3)
+        for at in range(len(between)):
+            other = between[:at] + between[at + 1 :]
+            for joined in (
+                b"a" + other + b"b" + between + b"c",
+                b"a" + between + b"b" + other + b"c",
+            ):
+                self.assertEqual(repeats.count(around[0] + joined + around[1]), 0, other)
+        rest, sought = between[:-SOUGHT], between[-SOUGHT:]
+        self.assertEqual(repeats.count(around[0] + b"a" + sought + b"b" + rest + around[1]), 0)
+
+    def test_last_that_may_repeat_is_found(self) -> None:
+        """From a place on; before anything is learnt there is none."""
+        repeats = learnt(b'data: {"delta":"a"}\n\n')
+        events = b'data: {"delta":"b"}\n\ndata: {"delta":5}\n\n'
+        self.assertEqual(repeats.last_end(events, 0), 21)
+        self.assertEqual(repeats.last_end(events, 21), 0)
+        self.assertEqual(Repeats(text_of(b"delta")).last_end(events, 0), 0)
 
     @given(st.text(), st.text(), st.sampled_from(["delta", "x"]))
     def test_only_the_text_differs(self, first: str, second: str, name: str) -> None:
