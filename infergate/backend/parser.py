@@ -49,6 +49,9 @@ _SIZE_LINES = {b"%x\r\n" % size: size + 2 for size in range(1, 1024)}
 """The bytes of a chunk's data with the CRLF behind it, by its size line as nearly all servers write
 it."""
 
+_SIZES = {b"\n" + line[:-2]: left - 2 for line, left in _SIZE_LINES.items()}
+"""The bytes of a chunk's data, by its size line between the LF before it and its CR."""
+
 _WHOLE_CHUNKS = {len(line) + left: line for line, left in _SIZE_LINES.items()}
 """The size line with which a read begins that is one whole chunk, by the length of the read."""
 
@@ -153,6 +156,31 @@ def _keep_alive(minor: int, fields: _Fields, *, bodiless: bool) -> bool:
     values = b",".join(fields.get(b"connection", ()))
     options = [option.strip().lower() for option in values.split(b",")]
     return b"close" not in options and (minor > 0 or b"keep-alive" in options)
+
+
+def _whole_chunks(data: bytes) -> tuple[list[bytes], int]:
+    """Return the data of all the whole chunks that `data` begins with, and how many bytes they
+    take; nothing, and 0, where one of them is not written as by nearly all servers. For `Reader`.
+
+    What stands between two CRs is a size line and a chunk in turns, each behind the LF of the CRLF
+    before it: of ``5\\r\\nhello\\r\\n0\\r\\n`` it is ``5``, ``\\nhello``, ``\\n0`` and ``\\n``.
+    """
+    parts = data.split(b"\r")
+    parts[0] = b"\n" + parts[0]
+    # A chunk is whole with the LF behind its CR.
+    end = len(parts) - (1 if parts[-1] else 2) & ~1
+    if parts[end][:1] != b"\n":
+        return [], 0
+    lines, framed = parts[:end:2], parts[1:end:2]
+    if lines and lines[-1] == b"\n0":
+        # The last chunk, and its trailers, are read one by one.
+        del lines[-1], framed[-1]
+    chunks = [part.removeprefix(b"\n") for part in framed]
+    sizes = list(map(len, chunks))
+    size = sum(sizes) + len(sizes)
+    if sizes != list(map(_SIZES.get, lines)) or sum(map(len, framed)) != size:
+        return [], 0
+    return chunks, size + sum(map(len, lines)) + 2 * len(lines)
 
 
 class LastHead:
@@ -326,15 +354,22 @@ class Reader:
     def _read_many_chunks(self, data: bytes) -> bytes:
         """Return the same where `data` holds many chunks, or a part of one.
 
-        Each turn of the loop reads a chunk's size line, unless `left` says that the last chunk is
+        Those that are whole and written as usual are taken all at once. Of what is left each turn
+        of the loop reads a chunk's size line, unless `left` says that the last chunk is
         still under way, then its data, then its CRLF. `5\\r\\nhel` gives `hel` and leaves 4: `lo`
         and the CRLF. For `_read_chunks`.
         """
         if self._held:
             data, self._held = self._held + data, b""
         chunks: list[bytes] = []
-        at, left, size = 0, self._left, len(data)
+        at, left, size, untried = 0, self._left, len(data), True
         while at < size:
+            if untried and not left:
+                untried = False
+                whole, taken = _whole_chunks(data[at:])
+                chunks += whole
+                at += taken
+                continue
             if not left:
                 line = data[at : data.find(b"\r", at) + 2]
                 left = _SIZE_LINES.get(line) or self._read_size_line(data, at)

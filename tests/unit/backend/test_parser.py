@@ -607,6 +607,20 @@ class PropertyTests(SynchronousTestCase):
             raw = line + data + b"\r\n" + rest
             self.assertEqual(read([head, raw]), read([head, *bytewise(raw)]))
 
+    def test_many_chunks_in_a_read(self) -> None:
+        """The same comes of them as of their bytes one by one, whichever of these is another,
+        missing or one too many, and wherever the read ends."""
+        good = b"3\r\nabc\r\n2\r\nde\r\n1\r\nf\r\n0\r\n\r\n"
+        head = chunked(b"")
+        self.assertEqual(read([head, good]).body, b"abcdef")
+        for at in range(len(good)):
+            for byte in (b"", *(b"%c" % byte for byte in b"\r\n012x")):
+                for rest in (good[at:], good[at + 1 :]):
+                    raw = good[:at] + byte + rest
+                    expected = read([head, *bytewise(raw)])
+                    self.assertEqual(read([head, raw]), expected, raw)
+                    self.assertEqual(read([head, raw[:at], raw[at:]]), expected, raw)
+
     @given(st.lists(st.sampled_from(SHARDS) | st.binary(max_size=3), max_size=20))
     def test_shards_of_responses(self, pieces: list[bytes]) -> None:
         """The same holds for what looks almost like responses."""
