@@ -26,12 +26,11 @@ class Items(SynchronousTestCase):
 
     def test_what_is_no_prompt_is_named_by_its_place(self) -> None:
         """In an array of any length."""
-        for wrong in (None, True, False, 1.5, 1e300):
-            for before in (["a"], [5] * BATCH):
-                error = self.assertRaises(
-                    msgspec.ValidationError, at_once, check_items(raw([*before, wrong]))
-                )
-                self.assertIn(f"[{len(before)}]", str(error))
+        for wrong in (b"null", b"true", b"false", b"1.5", b"1e300"):
+            for before in (1, BATCH):
+                items = Raw(b"[%b%b]" % (b"5," * before, wrong))
+                error = self.assertRaises(msgspec.ValidationError, at_once, check_items(items))
+                self.assertIn(f"[{before}]", str(error))
 
 
 class Several(SynchronousTestCase):

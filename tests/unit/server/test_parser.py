@@ -391,4 +391,4 @@ class PropertyTests(SynchronousTestCase):
 
     def test_altered_vectors_break_nothing(self) -> None:
         """Vectors altered at random break nothing (a short run of `tests.fuzz_framing`)."""
-        self.assertEqual(run(seed=1, rounds=500).total(), 500)
+        self.assertEqual(run(seed=1, rounds=200).total(), 200)
