@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -53,8 +53,6 @@ from infergate.errors import (
 from infergate.server.addresses import limit_key
 from infergate.server.request import Request
 from infergate.telemetry.record import Record
-
-T = TypeVar("T")
 
 
 @attrs.define(eq=False, repr=False)
@@ -318,8 +316,7 @@ def _tell(request: Request, verdict: Verdict) -> None:
         request.standing.append(token_fields(verdict.tokens))
 
 
-async def _now(value: T | Deferred[T]) -> T:
-    """Return `value`, or wait for it where it is a Deferred: limits in memory answer at once, those
-    in Redis later. Raises what the Deferred fails with. Called by `Admission` for what the limits
-    answer."""
-    return await value if isinstance(value, Deferred) else value
+async def _now(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
+    """Return a verdict, or wait for it: limits in memory answer at once, those in Redis later.
+    Raises what the wait ends with. Called by `Admission` for what the limits answer."""
+    return verdict if isinstance(verdict, Verdict) else await verdict

@@ -10,10 +10,9 @@ and falls back on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred
 from zope.interface import Interface, implementer
 
 from infergate.access.account import Account
@@ -42,12 +41,12 @@ class ILimits(Interface):
     before an operation and `charge` when it has ended, and `look` for whoever only wants to know.
     """
 
-    def ask(account: Account, costs: bool) -> Verdict | Deferred[Verdict]:
+    def ask(account: Account, costs: bool) -> Verdict | Awaitable[Verdict]:
         """Take one request from the rate, unless it is refused, and return how the account stands.
         What one limit refuses takes nothing from another. Budgets refuse only what `costs` tokens.
-        A Deferred only where somebody else is asked, and it may fail with `LimitsUnavailable`."""
+        To be awaited, at once, where somebody else is asked: that may raise `LimitsUnavailable`."""
 
-    def look(account: Account) -> Verdict | Deferred[Verdict]:
+    def look(account: Account) -> Verdict | Awaitable[Verdict]:
         """Return how the account stands with its rate and with all of its budgets; takes nothing,
         refuses nothing and fails with nothing."""
 
@@ -112,7 +111,7 @@ class LocalLimits:
     def ask(self, account: Account, costs: bool) -> Verdict:
         """Take one request from the rate, and return the verdict with the budgets that matter for
         it. The budgets are looked at first: a request that they refuse takes nothing from the rate.
-        Never a Deferred, raises nothing."""
+        Never to be awaited, raises nothing."""
         tokens: tuple[Spent, ...] = ()
         waiting: list[float] = []
         budgets = account.policy.tokens

@@ -14,7 +14,7 @@ from infergate.access.policy import Policies, Policy
 from infergate.access.ratelimit import Rate
 
 CALLERS = 1024
-"""Callers whose accounts are remembered, at 300 bytes each and their names."""
+"""Callers and people whose accounts are remembered, at 300 bytes each and their names."""
 
 MAX_PERSON = 128
 """Characters of the name of a person in a header field."""
@@ -39,8 +39,9 @@ class Roster:
     rate_limit: Rate | None = None
     names: Sequence[str] = ()
     _stranger: Policy = attrs.field(init=False)
-    # The account of a caller by its name; the names of tokens are many, and not all are kept.
-    _account: Callable[[str], Account] = attrs.field(init=False)
+    # The account of a caller by its name, or by that and the name of a person. Tokens have many
+    # names, and clients make up those of people: not all are kept.
+    _account: Callable[..., Account] = attrs.field(init=False)
 
     @_stranger.default
     def _make_stranger(self) -> Policy:
@@ -49,10 +50,16 @@ class Roster:
         return Policy(rate=self.rate_limit)
 
     @_account.default
-    def _make_accounts(self) -> Callable[[str], Account]:
-        """Return a function that makes the account of a caller, and remembers those of `CALLERS`
-        callers. Called by attrs when the roster is made."""
-        return lru_cache(CALLERS)(lambda name: of_caller(name, self.policies.of(name)))
+    def _make_accounts(self) -> Callable[..., Account]:
+        """Return a function that makes the account of a caller or a person, and remembers the last
+        `CALLERS` of them. Called by attrs when the roster is made."""
+
+        @lru_cache(CALLERS)
+        def account(name: str, person: str | None = None) -> Account:
+            """Make one account, with the policy of the caller's name."""
+            return of_caller(name, self.policies.of(name), person)
+
+        return account
 
     def account(self, name: str, fields: Mapping[bytes, Sequence[bytes]]) -> Account:
         """Return the account of the caller of this `name`, or of the person that a header field of
@@ -61,7 +68,7 @@ class Roster:
         account = self._account(name)
         field = account.policy.user_field
         person = None if field is None else _person(fields.get(field, ()))
-        return account if person is None else of_caller(name, account.policy, person)
+        return account if person is None else self._account(name, person)
 
     def stranger(self, address: str, *, refused: bool = False) -> Account:
         """Return the account of an address: where no key is needed, or for its wrong ones

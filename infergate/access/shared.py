@@ -19,7 +19,7 @@ the first process that asks knows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -66,19 +66,19 @@ class SharedLimits:
     # What could not be charged, by bucket: the account, and its tokens.
     _owed: dict[str, tuple[Account, int]] = attrs.field(factory=dict, init=False)
 
-    def ask(self, account: Account, costs: bool) -> Verdict | Deferred[Verdict]:
-        """Return the verdict of Redis, as a Deferred; at once for an account that has no limit.
-        Fails with `LimitsUnavailable` where Redis is away and `refuse` is set."""
+    def ask(self, account: Account, costs: bool) -> Verdict | Awaitable[Verdict]:
+        """Return the verdict of Redis, to be awaited; at once for an account that has no limit.
+        Raises `LimitsUnavailable` where Redis is away and `refuse` is set."""
         if not _is_limited(account):
             return Verdict()
-        return Deferred.fromCoroutine(self._ask(account, costs))
+        return self._ask(account, costs)
 
-    def look(self, account: Account) -> Verdict | Deferred[Verdict]:
-        """Return how the account stands in Redis, or in this process while Redis is away. Fails
-        with nothing."""
+    def look(self, account: Account) -> Verdict | Awaitable[Verdict]:
+        """Return how the account stands in Redis, or in this process while Redis is away. Raises
+        nothing."""
         if not _is_limited(account):
             return Verdict()
-        return Deferred.fromCoroutine(self._look(account))
+        return self._look(account)
 
     def charge(self, account: Account, tokens: int) -> None:
         """Add the tokens to the counts of this process, and have Redis add them to its own. Waits
@@ -125,12 +125,12 @@ class SharedLimits:
         rate = policy.rate
         count, period = (0, 1) if rate is None else (rate.count, rate.period)
         budgets = policy.tokens if account.name is not None else ()
-        arguments: list[Any] = [int(take), int(costs), count, period]
+        words = [f"{take:d} {costs:d} {count} {period}"]
         for budget in budgets:
             used, began = local.used(account, budget.window), local.began(budget.window)
-            arguments += [budget.window, budget.count, used, began]
+            words.append(f"{budget.window} {budget.count} {used} {began}")
         keys = [f"infergate:rate:{count}/{period}:{account.bucket}", *_keys(account)]
-        answer = await self._link.run(ASK, keys, [_text(arguments)])
+        answer = await self._link.run(ASK, keys, [" ".join(words)])
         allowed, bucket, *spent = answer.split()
         decision = None if rate is None else _decision(rate, allowed == "1", float(bucket))
         tokens = []
@@ -144,11 +144,11 @@ class SharedLimits:
         does not answer is owed; what it did without its answer coming back is charged twice, which
         is the safe side of the two. Raises nothing. Called by `charge` and `settle`."""
         local = self._local
-        arguments: list[Any] = [tokens]
+        words = [str(tokens)]
         for budget in account.policy.tokens:
             used, began = local.used(account, budget.window), local.began(budget.window)
-            arguments += [budget.window, used, began]
-        charging = self._link.run(CHARGE, _keys(account), [_text(arguments)])
+            words.append(f"{budget.window} {used} {began}")
+        charging = self._link.run(CHARGE, _keys(account), [" ".join(words)])
         charging.addErrback(lambda failure: self._owe(account, tokens))
 
     def _owe(self, account: Account, tokens: int) -> None:
@@ -158,12 +158,6 @@ class SharedLimits:
         _, owed = self._owed.get(account.bucket, (account, 0))
         if owed or len(self._owed) < MAX_OWED:
             self._owed[account.bucket] = account, owed + tokens
-
-
-def _text(arguments: Sequence[Any]) -> str:
-    """Return the arguments of a script as the one text that it splits. Called for each question and
-    each charge."""
-    return " ".join(map(str, arguments))
 
 
 def _is_limited(account: Account) -> bool:

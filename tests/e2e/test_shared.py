@@ -176,7 +176,7 @@ class Scripts(Shared):
             for limits in (local, shared):
                 asked = limits.ask(alice, costs)
                 verdicts.append(
-                    self.successResultOf(asked) if isinstance(asked, Deferred) else asked
+                    asked if isinstance(asked, Verdict) else self.successResultOf(asked)
                 )
             mine, theirs = verdicts
             self.assertEqual(mine.refused_by, theirs.refused_by)

@@ -46,7 +46,7 @@ class Shared(SynchronousTestCase):
 
     def asked(self, account: Account, *, costs: bool = True) -> Verdict:
         verdict = self.limits.ask(account, costs)
-        return self.successResultOf(verdict) if isinstance(verdict, Deferred) else verdict
+        return verdict if isinstance(verdict, Verdict) else self.successResultOf(verdict)
 
 
 class Asking(Shared):
@@ -96,7 +96,7 @@ class Asking(Shared):
         """The script is told so, and nothing is refused."""
         self.link.answer = [0, "60000000", "100", "60", "0", "60"]
         look = self.limits.look(self.alice)
-        assert isinstance(look, Deferred)
+        assert not isinstance(look, Verdict)
         self.assertIsNone(self.successResultOf(look).refused_by)
         self.assertTrue(self.link.run_with[0][2][0].startswith("0 0 "))
 
@@ -123,7 +123,7 @@ class Away(Shared):
         self.limits = SharedLimits(self.link, self.local, refuse=True)
         self.link.up = False
         asked = self.limits.ask(self.alice, True)
-        assert isinstance(asked, Deferred)
+        assert not isinstance(asked, Verdict)
         self.failureResultOf(asked, LimitsUnavailable)
         self.assertEqual(self.asked(of_caller("bob", Policy())), Verdict())
         stranger = of_address("192.0.2.1", Policy(rate=Rate(1, 60)), refused=True)
