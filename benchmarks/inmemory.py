@@ -6,10 +6,12 @@ connects bytes in memory; so it runs any version of the gateway, however that is
 
 With ``plain N`` it serves N plain requests after a warm-up, whose heads are all the same, as an SDK
 sends them; with ``varied N`` the same with an ``X-Request-ID`` of its own in each, as some proxies
-send them; with ``unobserved N`` without metrics, status page and ``Server-Timing``, which shows
-what these cost, with ``limited N`` and ``unlimited N`` with every limit on and with none; with
-``chunk N`` one stream of N chunks, each handed over in a read of its own, with ``chunk_of_many N``
-ten in each read; with ``responses N`` or ``messages N`` that stream is one of the dialect.
+send them; with ``unobserved N`` without metrics, status page and ``Server-Timing``, with
+``traced N`` with all of these, and with metrics and traces of every request pushed to a collector,
+which shows what these cost; with ``limited N`` and ``unlimited N`` with every limit on and with
+none; with ``chunk N`` one stream of N chunks, each handed over in a read of its own, with
+``chunk_of_many N`` ten in each read; with ``responses N`` or ``messages N`` that stream is one of
+the dialect.
 """
 
 from __future__ import annotations
@@ -41,6 +43,12 @@ WARM_UP_REQUESTS = 50
 WARM_UP_CHUNKS = 500
 DIFFERENT_CHUNKS = 100
 MANY = 10
+
+COLLECTOR_PORT = 4318
+SPANS_PUSHED = 512
+"""Exchanges whose spans make a full batch, which is pushed."""
+COLLECTED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+"""What the collector answers to each push."""
 
 STEP = 0.001
 """Seconds that pass on the clock with each request or stream."""
@@ -96,13 +104,15 @@ class Wire(StringTransport):
 
 
 class Reactor(MemoryReactorClock):
-    """Connects at once to a backend whose end of each connection is in `backends`. Each has the
-    descriptor of a socket on which nothing comes or waits to be sent, for who asks the kernel."""
+    """Connects at once to a backend, or to the collector by its port; the gateway's end of each
+    connection is in `backends` or `collectors`. Each has the descriptor of a socket on which
+    nothing comes or waits to be sent, for who asks the kernel."""
 
     def __init__(self) -> None:
         super().__init__()
         self._quiet, self._far_end = socket.socketpair()
         self.backends: list[Wire] = []
+        self.collectors: list[Wire] = []
 
     def getThreadPool(self) -> ThreadPool:
         """One in which nothing runs: it only has to be there at the start."""
@@ -115,7 +125,7 @@ class Reactor(MemoryReactorClock):
         connector = super().connectTCP(host, port, factory, *args, **named)
         wire = self.wire()
         wire.protocol = factory.buildProtocol(IPv4Address("TCP", host, port))
-        self.backends.append(wire)
+        (self.collectors if port == COLLECTOR_PORT else self.backends).append(wire)
         wire.protocol.makeConnection(wire)
         return connector
 
@@ -129,6 +139,7 @@ class InMemory:
 
     def __init__(self, settings: dict[str, str], log_file: str, *, views: bool = True) -> None:
         self._reactor = reactor = Reactor()
+        self.pushes = 0
         installReactor(reactor)
         if not views:
             _leave_out_views()
@@ -164,6 +175,7 @@ class InMemory:
         for asked in requests:
             self._ask(asked).protocol.dataReceived(PLAIN)
             self._reactor.advance(STEP)
+            self._collect()
             answer = self._client.take()
             if not answer.startswith(b"HTTP/1.1 200 "):
                 raise RuntimeError(f"not answered: {answer[:500]!r}")
@@ -194,6 +206,17 @@ class InMemory:
         if answer.count(b"@") != count or not answer.endswith(b"\r\n0\r\n\r\n"):
             raise RuntimeError(f"not the whole stream: {answer[-500:]!r}")
 
+    def _collect(self) -> None:
+        """Have the collector take what is pushed, if anything is."""
+        for wire in self._reactor.collectors:
+            if wire.take():
+                self.pushes += 1
+                wire.protocol.dataReceived(COLLECTED)
+        if self._reactor.collectors:
+            self._reactor.collectors = [
+                wire for wire in self._reactor.collectors if not wire.disconnecting
+            ]
+
     def _ask(self, asked: bytes) -> Wire:
         """Send a request; the connection on which the backend got it."""
         self._client.protocol.dataReceived(asked)
@@ -215,9 +238,14 @@ def _leave_out_views() -> None:
     def nothing(*_: object) -> None:
         pass
 
-    for view in (Metrics, History):
-        for name in ("began", "ended"):
-            setattr(view, name, nothing)
+    make_metrics = Metrics.__init__
+
+    def make_none(metrics: Any) -> None:
+        make_metrics(metrics)
+        metrics.began = metrics.ended = nothing
+
+    Metrics.__init__ = make_none
+    History.ended = nothing
     request.server_timing = nothing
 
 
@@ -241,20 +269,32 @@ def everything_on() -> dict[str, str]:
     }
 
 
+TRACED = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{COLLECTOR_PORT}",
+    "OTEL_TRACES_SAMPLER": "always_on",
+}
+"""Settings with which all metrics and the spans of every request are pushed."""
+
+
 def main(what: str, count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
         log_file = os.path.join(directory, "requests.log")
         settings = everything_on()
         if what in ("limited", "unlimited"):
             settings = limited(directory, EVERY_LIMIT if what == "limited" else "")
+        if what == "traced":
+            settings |= TRACED
         gateway = InMemory(settings, log_file, views=what != "unobserved")
         gateway.plain(WARM_UP_REQUESTS)
         gateway.chunks(WARM_UP_CHUNKS)
         for path in ENDS:
             gateway.deltas(path, WARM_UP_CHUNKS)
         gateway.plain(WARM_UP_REQUESTS)
-        if what in ("plain", "unobserved", "limited", "unlimited"):
+        if what in ("plain", "unobserved", "traced", "limited", "unlimited"):
             gateway.plain(count)
+            # A batch of spans goes out when it is full, some of the warm-up's among them.
+            if what == "traced" and gateway.pushes != count // SPANS_PUSHED:
+                raise RuntimeError(f"{gateway.pushes} pushes of {count} requests")
         elif what == "varied":
             gateway.varied(count)
         elif what == "chunk":
