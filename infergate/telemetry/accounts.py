@@ -7,8 +7,11 @@ that can be read (`reactor.epoll.CROWD`).
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from infergate.reactor.epoll import iteration_of
@@ -30,10 +33,12 @@ class Accounts:
     What a view raises is logged, and costs nothing but that record in that view.
     """
 
-    def __init__(self, views: Sequence[Callable[[Record], None]], reactor: object) -> None:
+    def __init__(self, views: Sequence[Callable[[Record], None]], reactor: IReactorTime) -> None:
         self._views = views
         self._reactor = reactor
         self._waiting: list[Record] = []
+        self._epoch = 0
+        self._epoch_until = -math.inf
 
     def ended(self, record: Record) -> None:
         """Account for a closed record: now, or at the end of a crowded iteration.
@@ -43,6 +48,10 @@ class Accounts:
         to raise nothing itself.
         """
         record.finish()
+        assert record.closed is not None
+        if record.closed > self._epoch_until:
+            self._look_at_calendar()
+        record.epoch = self._epoch
         iteration = iteration_of(self._reactor)
         self._waiting.append(record)
         if iteration is None or not iteration.crowded:
@@ -57,6 +66,13 @@ class Accounts:
         """Tell the views of what was closed in this iteration: it may be the last one. Called by
         the service when the last exchange has ended."""
         self._tell()
+
+    def _look_at_calendar(self) -> None:
+        """Find out at what time since 1970 the clock of the records was at 0: anew for each second,
+        since the calendar may be set. Called by `ended`."""
+        now = self._reactor.seconds()
+        self._epoch = time.time_ns() - int(now * 1e9)
+        self._epoch_until = now + 1
 
     def _tell(self) -> None:
         """Tell each view in turn of all records that wait, and log what a view raises. Called by

@@ -28,32 +28,25 @@ _FIRST, _SECOND = b"\x0a", b"\x12"
 
 
 def message(resource: Mapping[str, Value], elements: Iterable[bytes]) -> bytes:
-    """Return the body of a push: metrics or spans, each a serialized message, of one process, of
-    which `resource` are the attributes.
+    """Return the body of a push: metrics or spans of one process, of which `resource` are the
+    attributes.
 
     It is an ``ExportMetricsServiceRequest`` or an ``ExportTraceServiceRequest``, which look alike:
-    one resource, one scope, and `elements`. Called by `push_parts`. Raises as `unique_attribute`
-    does.
+    one resource, one scope, and `elements`, each as `element` returns it or several in a row.
+    Called by `push_parts`. Raises as `attribute` does.
     """
-    scope = field(_FIRST, SCOPE.SerializeToString())
-    scope += b"".join([field(_SECOND, element) for element in elements])
-    known = b"".join(field(_FIRST, unique_attribute(*item)) for item in resource.items())
+    scope = field(_FIRST, SCOPE.SerializeToString()) + b"".join(elements)
+    known = b"".join(field(_FIRST, attribute(*item)) for item in resource.items())
     return field(_FIRST, field(_FIRST, known) + field(_SECOND, scope))
 
 
-@lru_cache(1024, typed=True)
+def element(data: bytes) -> bytes:
+    """Return a serialized metric or span as an element of a `message`."""
+    return field(_SECOND, data)
+
+
 def attribute(name: str, value: Value) -> bytes:
-    """Return one attribute, a serialized `KeyValue`, whose value is one of few: it is written once,
-    and kept for whoever asks again.
-
-    Raises as `unique_attribute` does.
-    """
-    return unique_attribute(name, value)
-
-
-def unique_attribute(name: str, value: Value) -> bytes:
-    """Return one attribute, a serialized `KeyValue`, whose value hardly ever comes again: it is not
-    kept.
+    """Return one attribute, a serialized `KeyValue`.
 
     Raises `UnicodeEncodeError` for a name that is not ASCII, `ValueError` for a negative integer.
     """
@@ -62,7 +55,7 @@ def unique_attribute(name: str, value: Value) -> bytes:
     elif isinstance(value, bool):
         known = b"\x10\x01" if value else b"\x10\x00"
     elif isinstance(value, int):
-        known = b"\x18" + _varint(value)
+        known = b"\x18" + varint(value)
     else:
         known = b"\x21" + struct.pack("<d", value)
     return field(_FIRST, name.encode("ascii")) + field(_SECOND, known)
@@ -71,14 +64,11 @@ def unique_attribute(name: str, value: Value) -> bytes:
 def field(tag: bytes, data: bytes) -> bytes:
     """Return a field of a message: its tag, the length of its bytes, and these. `tag` is the
     field's number and its wire type, as it is written: ``b"\\x0a"`` for number 1."""
-    length = len(data)
-    return tag + (_SMALL[length] if length < 0x80 else _varint(length)) + data
+    return tag + varint(len(data)) + data
 
 
-_SMALL = tuple(bytes((number,)) for number in range(0x80))
-
-
-def _varint(number: int) -> bytes:
+@lru_cache(4096)
+def varint(number: int) -> bytes:
     """Return a number as protobuf writes it: seven bits a byte, the last ones first, and a bit that
     says that more follow; 300 is ``b"\\xac\\x02"``. Raises `ValueError` for a negative number.
     Called for lengths and for integers."""

@@ -28,7 +28,7 @@ from prometheus_client import Metric as Family
 
 from infergate.telemetry.histogram import Histogram, Series
 from infergate.telemetry.metrics import Metrics
-from infergate.telemetry.otlp import attribute
+from infergate.telemetry.otlp import attribute, element
 
 NAMES = {
     "http_server_request_duration_seconds": ("http.server.request.duration", "s"),
@@ -60,7 +60,8 @@ CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 
 
 def metric_parts(metrics: Metrics, started: int, now: int) -> Iterator[bytes]:
-    """Yield each metric, serialized; `started` and `now` are timestamps in nanoseconds since 1970.
+    """Yield each metric, as `message` takes it; `started` and `now` are timestamps in nanoseconds
+    since 1970.
 
     What is no metric comes as nothing (``b""``): a part is short to make, and a histogram of a
     hundred models is not. Called by `MetricsPusher` for each push, a part at a time.
@@ -72,11 +73,11 @@ def metric_parts(metrics: Metrics, started: int, now: int) -> Iterator[bytes]:
         for series in histogram.series():
             metric.histogram.data_points.append(_point(histogram, series, started, now))
             yield b""
-        yield metric.SerializeToString()
+        yield element(metric.SerializeToString())
     for family in metrics.others.collect():
         # What a process is says the resource, and how it is, other instruments.
         if family.type != "info" and family.name.startswith(OWN):
-            yield _numbers(family, started, now).SerializeToString()
+            yield element(_numbers(family, started, now).SerializeToString())
 
 
 def name_and_unit(name: str) -> tuple[str, str]:

@@ -15,9 +15,7 @@ makes what it pushes in slices.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
@@ -28,7 +26,7 @@ from twisted.python.failure import Failure
 
 from infergate.reactor.slices import gathered, in_slices
 from infergate.telemetry.collector import Collector
-from infergate.telemetry.tracing import Ended
+from infergate.telemetry.record import Record
 
 INTERVAL = 60.0
 """Seconds between two pushes of metrics, OpenTelemetry's own default."""
@@ -91,9 +89,9 @@ class MetricsPusher:
 class SpanPusher:
     """Pushes spans to a collector, in batches, so many seconds after the first of each ended.
 
-    `add` is called with each exchange that is recorded; `parts` makes its spans, `message` the body
-    of a push. At most `queue` exchanges wait: while the collector hangs, those that end are lost.
-    `start` and `stop` are as for `MetricsPusher`.
+    `add` is called with each exchange that is recorded; `parts` makes the spans of many of them,
+    `message` the body of a push. At most `queue` exchanges wait: while the collector hangs, those
+    that end are lost. `start` and `stop` are as for `MetricsPusher`.
 
         what is going on       an exchange ends                        the next step
         nothing                the timer begins                        the timer: a push
@@ -107,28 +105,29 @@ class SpanPusher:
 
     _collector: Collector
     _clock: IReactorTime
-    _parts: Callable[[Ended], Iterator[bytes]]
+    _parts: Callable[[Sequence[Record]], Iterator[bytes]]
     _message: Callable[[list[bytes]], bytes]
     _delay: float = attrs.field(default=5.0, kw_only=True)
     _queue: int = attrs.field(default=2048, kw_only=True)
     _batch: int = attrs.field(default=512, kw_only=True)
-    _waiting: deque[Ended] = attrs.field(factory=deque, init=False)
+    _waiting: list[Record] = attrs.field(factory=list, init=False)
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
     _pushing: Deferred[bool] | None = attrs.field(default=None, init=False)
     _stopping: bool = attrs.field(default=False, init=False)
 
-    def add(self, ended: Ended) -> None:
+    def add(self, record: Record) -> None:
         """Have an exchange pushed. The timer begins with the first that waits, so that none waits
         longer than `delay`; a whole batch waits for nothing but the push before it.
 
         Called by `Tracer` for each exchange that is recorded. Dropped where the queue is full.
         """
-        if len(self._waiting) >= self._queue:
+        count = len(self._waiting)
+        if count >= self._queue:
             return
-        self._waiting.append(ended)
+        self._waiting.append(record)
         if self._pushing is not None:
             return
-        if len(self._waiting) >= self._batch:
+        if count + 1 >= self._batch:
             self._push()
         elif self._timer is None:
             self._timer = self._clock.callLater(self._delay, self._push)
@@ -182,9 +181,8 @@ class SpanPusher:
         self._timer = None
         if not self._waiting:
             return succeed(True)
-        batch = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
-        parts = chain.from_iterable(map(self._parts, batch))
-        return push_parts(parts, self._collector, self._clock, self._message, seconds)
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return push_parts(self._parts(batch), self._collector, self._clock, self._message, seconds)
 
 
 @attrs.frozen

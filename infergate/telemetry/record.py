@@ -36,7 +36,8 @@ class Record:
 
     `trace` is the client's; `trace_id` is that trace, or one of our own. Where we trace, `span_id`
     is our span in it, all in hexadecimal digits, and `backend_span_id` the one that the backend
-    hears of by `traceparent`; `sampled` says whether they are recorded.
+    hears of by `traceparent`; `sampled` says whether they are recorded. `epoch` is the time since
+    1970 at which the record's clock was at 0, in nanoseconds; known once it is accounted for.
     """
 
     opened: float
@@ -79,6 +80,7 @@ class Record:
     backend_span_id: str | None = None
     traceparent: bytes | None = None
     sampled: bool = False
+    epoch: int = 0
     endings: tuple[Callable[[Record], None], ...] = ()
 
     def fail(self, error: GatewayError) -> None:

@@ -8,26 +8,11 @@ trace is *recorded* where its spans are pushed to a collector.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 
 import attrs
 
 from infergate.telemetry.record import Record
-
-
-@attrs.frozen
-class Ended:
-    """An exchange that has ended. `epoch` is the time since 1970 at which the record's clock was
-    at 0, in nanoseconds."""
-
-    record: Record
-    epoch: int
-
-    def at(self, seconds: float) -> int:
-        """Convert a time of the record, in seconds on its clock, to nanoseconds since 1970."""
-        return self.epoch + int(seconds * 1e9)
-
 
 Sampler = Callable[[str, bool | None], bool]
 """Whether a trace is recorded, by its id, and by whether its caller records it: None where it
@@ -36,15 +21,13 @@ begins here."""
 
 @attrs.define(eq=False, repr=False)
 class Tracer:
-    """Gives ids to exchanges, and hands those that are recorded to `export` when they have ended;
-    `now` is the clock of the records.
+    """Gives ids to exchanges, and hands those that are recorded to `export` when they have ended.
 
     `began` and `ended` are called with each record, `ended` before its log line is written.
     """
 
     _sampler: Sampler
-    _export: Callable[[Ended], None]
-    _now: Callable[[], float]
+    _export: Callable[[Record], None]
     # Ids need not be secret, only different in each process (W3C Trace Context, 5.2).
     _random: random.Random = attrs.field(factory=random.Random, init=False)
 
@@ -56,16 +39,17 @@ class Tracer:
         """
         trace = record.trace
         # All three ids at once. That one of them is 0, which is none, does not happen.
-        digits = f"{self._random.getrandbits(256):064x}"
-        trace_id = digits[:32] if trace is None else trace.trace_id
-        record.trace_id, record.span_id, record.backend_span_id = (
-            trace_id,
-            digits[32:48],
-            digits[48:],
-        )
-        record.sampled = self._sampler(trace_id, None if trace is None else trace.sampled)
-        text = f"00-{trace_id}-{digits[48:]}-{'01' if record.sampled else '00'}"
-        record.traceparent = text.encode("ascii")
+        digits = self._random.getrandbits(256).to_bytes(32, "big").hex()
+        if trace is None:
+            record.trace_id = trace_id = digits[:32]
+            record.sampled = sampled = self._sampler(trace_id, None)
+        else:
+            record.trace_id = trace_id = trace.trace_id
+            record.sampled = sampled = self._sampler(trace_id, trace.sampled)
+        record.span_id = digits[32:48]
+        record.backend_span_id = span_id = digits[48:]
+        flags = "01" if sampled else "00"
+        record.traceparent = f"00-{trace_id}-{span_id}-{flags}".encode("ascii")
 
     def ended(self, record: Record) -> None:
         """Hand a closed record to `export` where it is recorded.
@@ -78,7 +62,7 @@ class Tracer:
             record.trace_id = None if record.trace is None else record.trace.trace_id
             record.span_id = None
         elif record.sampled:
-            self._export(Ended(record, time.time_ns() - int(self._now() * 1e9)))
+            self._export(record)
 
 
 def always(trace_id: str, parent: bool | None) -> bool:

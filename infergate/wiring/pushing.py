@@ -44,7 +44,7 @@ def telemetry(
     if asked.traces is not None:
         pusher = _span_pusher(settings, servers, asked, asked.traces)
         pushers.append(pusher)
-        tracer = Tracer(asked.sampler, pusher.add, servers.clock.seconds)
+        tracer = Tracer(asked.sampler, pusher.add)
     return tracer, Pushers(pushers)
 
 

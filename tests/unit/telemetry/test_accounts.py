@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,12 +15,13 @@ from infergate.telemetry.record import Record
 class AccountsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.told: list[str] = []
+        self.clock = 3.0
         self.iteration = Iteration(
             SimpleNamespace(_poller=SimpleNamespace(poll=lambda *_: []), _selectables={})
         )
         self.accounts = Accounts(
             [lambda record: self.tell("metrics", record), lambda record: self.tell("log", record)],
-            SimpleNamespace(doIteration=self.iteration),
+            SimpleNamespace(doIteration=self.iteration, seconds=lambda: self.clock),
         )
 
     def tell(self, view: str, record: Record) -> None:
@@ -27,11 +29,11 @@ class AccountsTests(SynchronousTestCase):
             raise RuntimeError("a view that fails")
         self.told.append(f"{view} {record.request_id}")
 
-    def end(self, *ids: str) -> Record:
+    def end(self, *ids: str, closed: float = 2.0) -> Record:
         for request_id in ids:
             record = Record(opened=1.0, client="192.0.2.1", request_id=request_id)
             record.at_end(lambda record: self.told.append(f"end of {record.request_id}"))
-            record.close(2.0)
+            record.close(closed)
             self.accounts.ended(record)
         return record
 
@@ -50,6 +52,18 @@ class AccountsTests(SynchronousTestCase):
         self.assertEqual(self.told[2:], ["metrics 1", "metrics 2", "log 1", "log 2"])
         self.iteration(0)
         self.assertEqual(len(self.told), 6)
+
+    def test_times_are_those_of_the_wall_clock(self) -> None:
+        """The records' own clock begins anywhere, and the calendar may be set."""
+        year = 31_536_000
+        calendar = (year, 2 * year)
+        seconds = []
+        for now, self.clock in zip(calendar, (3.0, 10.0), strict=True):
+            self.patch(time, "time_ns", lambda now=now: now * 10**9)
+            record = self.end("1", closed=self.clock - 0.5)
+            assert record.closed is not None
+            seconds.append(record.epoch / 1e9 + record.closed)
+        self.assertEqual(seconds, [now - 0.5 for now in calendar])
 
     def test_stop_within_a_crowded_iteration_loses_nothing(self) -> None:
         """The last exchange of a process is accounted for before the ledger is closed."""

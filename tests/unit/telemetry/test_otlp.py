@@ -24,7 +24,7 @@ class Messages(SynchronousTestCase):
         for count in (0, 1, 200):
             for size in (1, 127, 128, 20_000):
                 spans = [Span(name="x" * size) for _ in range(count)]
-                elements = [span.SerializeToString() for span in spans]
+                elements = [otlp.element(span.SerializeToString()) for span in spans]
                 message = otlp.message({"service.name": "mine"}, elements)
                 parsed = ExportTraceServiceRequest.FromString(message)
                 (resource,) = parsed.resource_spans
@@ -50,5 +50,4 @@ class Messages(SynchronousTestCase):
             (False, AnyValue(bool_value=False)),
         ):
             expected = KeyValue(key="a.name", value=known)
-            for write in (otlp.attribute, otlp.unique_attribute):
-                self.assertEqual(KeyValue.FromString(write("a.name", value)), expected)
+            self.assertEqual(KeyValue.FromString(otlp.attribute("a.name", value)), expected)

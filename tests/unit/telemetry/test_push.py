@@ -9,7 +9,6 @@ from infergate.telemetry import push
 from infergate.telemetry.collector import TIMEOUT
 from infergate.telemetry.push import INTERVAL, LAST_PUSH, MetricsPusher, Pushers, SpanPusher
 from infergate.telemetry.record import Record
-from infergate.telemetry.tracing import Ended
 from tests.unit.telemetry.pushing import Response, Setting
 
 PARTS = (b"mes", b"", b"sage")
@@ -86,7 +85,7 @@ class SpanPushers(Setting):
         self.pusher = SpanPusher(
             self.collector,
             self.clock,
-            lambda ended: iter((ended.record.request_id.encode() + b" ",)),
+            lambda records: iter([one.request_id.encode() + b" " for one in records]),
             b"".join,
             delay=5,
             queue=6,
@@ -96,7 +95,7 @@ class SpanPushers(Setting):
     def end(self, *names: str) -> None:
         """Exchanges that have ended."""
         for name in names:
-            self.pusher.add(Ended(Record(opened=1.0, client="", request_id=name), 0))
+            self.pusher.add(Record(opened=1.0, client="", request_id=name))
 
     @property
     def pushed(self) -> list[bytes]:

@@ -10,10 +10,9 @@ from infergate.api.usage import Usage
 from infergate.errors import BackendError, ClientGone, GatewayError, InvalidJSON, NotFound
 from infergate.telemetry.record import Record
 from infergate.telemetry.tracecontext import read_trace
-from infergate.telemetry.tracing import Ended
 
 try:
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+    from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
     from infergate.telemetry.spans import spans
 except ImportError:  # the extra
@@ -45,8 +44,9 @@ class Spans(SynchronousTestCase):
             raise SkipTest("needs the extra otlp")
 
     def spans(self, record: Record) -> list[Any]:
-        ended = Ended(record, epoch=1_000)
-        return [Span.FromString(data) for data in spans(ended, ("backend", 9000))]
+        record.epoch = 1_000
+        made = b"".join(spans([record], ("backend", 9000)))
+        return list(ScopeSpans.FromString(made).spans)
 
     def failed(self, status: int, error: GatewayError) -> list[Any]:
         record = streamed()
