@@ -125,6 +125,7 @@ def compose(
             "keys_needed": settings.needs_key,
             "prompt_box": settings.metrics_listen is None,
         },
+        metrics.under_way,
         lambda: worker.ready(),
         clock,
     )
@@ -136,7 +137,6 @@ def compose(
             settings.max_tokens_limit,
             inject_usage=settings.stream_usage == "inject",
         ),
-        metrics,
         Exposition(metrics, clock, back.look),
         max_body=settings.max_body_bytes,
         metrics_apart=settings.metrics_listen is not None,
@@ -146,19 +146,11 @@ def compose(
     )
 
     def began(record: Record) -> None:
-        """Tell the metrics, the status page and the tracer, where there is one, that an exchange
-        has begun. Called by either `Edge` with the record of each request."""
+        """Tell the metrics, and the tracer where there is one, that an exchange has begun. Called
+        by either `Edge` with the record of each request."""
         metrics.began(record)
-        status.began(record)
         if tracer is not None:
             tracer.began(record)
-
-    def forgotten(record: Record) -> None:
-        """Take an exchange back from the metrics and the status page: the request has become an
-        event stream about the gateway itself (`Request.watch`), and is none that is accounted
-        for."""
-        metrics.forgotten(record)
-        status.forgotten(record)
 
     # Who learns of a record that was closed, in the order that the module's docstring gives.
     views = [metrics.ended, reachability.ended, status.ended]
@@ -178,7 +170,7 @@ def compose(
             servers.deadlines,
             began=began,
             ended=accounts.ended,
-            forgotten=forgotten,
+            forgotten=metrics.forgotten,
             trusted_proxies=settings.trusted_proxies,
             error_format=settings.error_format,
             origins=origins,

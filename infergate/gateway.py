@@ -81,7 +81,6 @@ from infergate.telemetry.exposition import (
     Exposition,
     asks_for_openmetrics,
 )
-from infergate.telemetry.metrics import Metrics
 from infergate.worker import IWorker
 
 MODEL_ROUTE = f"{MODELS_PATH}/{{id}}"
@@ -153,7 +152,6 @@ class Gateway:
     _worker: IWorker
     _admission: Admission
     _rules: Rules
-    _metrics: Metrics
     _exposition: Exposition
     _status: StatusSite
     _max_body: int = attrs.field(kw_only=True)
@@ -322,7 +320,6 @@ class Gateway:
         record.check_seconds = now() - began
         if ask.stream:
             record.stream = True
-            self._metrics.stream_began(record)
         answering = self._worker.answer(operation, ask, request)
         del ask  # a stream is long, and a prompt may be large
         await answering

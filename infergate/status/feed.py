@@ -97,9 +97,8 @@ class Feed:
             "time": self._now(),
             "state": {
                 **self._state(),
-                "in_flight": len(history.in_flight),
                 "recent": history.recent(),
-                "limited": dict(history.limited),
+                "limited": history.limited(),
                 "callers": history.callers(),
             },
             "requests": [self._line(ended, record) for ended, record in history.new_since(since)],

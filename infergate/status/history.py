@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
 
 from infergate.telemetry.record import Record
+
+TOGETHER = 64
+"""Exchanges that are added to what was at a time."""
 
 LAST_EXCHANGES = 200
 """Exchanges that the page can show whole."""
@@ -42,23 +45,22 @@ class _Durations:
     """A histogram of seconds, for its percentiles: it keeps 78 counts, however many values it
     has."""
 
-    __slots__ = ("_counts", "_total")
+    __slots__ = ("_counts",)
 
     def __init__(self) -> None:
         self._counts = [0] * (len(_BOUNDS) + 1)
-        self._total = 0
 
-    def add(self, seconds: float) -> None:
-        """Count a value in the first bucket whose upper bound it does not exceed, the last bucket
-        being for what is above all bounds. Called by `_Interval.add`."""
-        self._counts[bisect_left(_BOUNDS, seconds)] += 1
-        self._total += 1
+    def add(self, values: Iterable[float]) -> None:
+        """Count each value in the first bucket whose upper bound it does not exceed, the last
+        bucket being for what is above all bounds. Called by `_Interval.add`."""
+        counts = self._counts
+        for seconds in values:
+            counts[bisect_left(_BOUNDS, seconds)] += 1
 
     def add_all(self, other: _Durations) -> None:
         """Add what another histogram counted, which stays as it is. Called by `History.recent`."""
         both = zip(self._counts, other._counts, strict=True)
         self._counts = [mine + theirs for mine, theirs in both]
-        self._total += other._total
 
     def percentiles(self) -> list[float | None]:
         """Return the 50th, 90th and 99th percentile, in seconds; each is None where nothing was
@@ -72,9 +74,10 @@ class _Durations:
         What is returned is the upper bound of the bucket that the percentile falls into, and so up
         to a fifth too high. Values under 1 ms count as 1 ms, those above the last bound as that.
         """
-        if not self._total:
+        total = sum(self._counts)
+        if not total:
             return None
-        left = share * self._total
+        left = share * total
         for count, bound in zip(self._counts, (*_BOUNDS, _BOUNDS[-1]), strict=True):
             left -= count
             if left <= 0:
@@ -97,14 +100,15 @@ class _Interval:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def add(self, record: Record) -> None:
-        """Add a closed record. Called by `History.ended` for each that the page shows."""
-        self.outcomes[record.outcome] += 1
-        self.latencies.add(record.duration)
-        if record.first_token is not None:
-            self.first_tokens.add(record.first_token - record.opened)
-        self.prompt_tokens += record.usage.prompt_tokens
-        self.completion_tokens += record.usage.completion_tokens
+    def add(self, records: list[Record]) -> None:
+        """Add closed records. Called by `History` with those that the page shows."""
+        self.outcomes.update([record.outcome for record in records])
+        self.latencies.add([record.duration for record in records])
+        self.first_tokens.add(
+            [one.first_token - one.opened for one in records if one.first_token is not None]
+        )
+        self.prompt_tokens += sum([record.usage.prompt_tokens for record in records])
+        self.completion_tokens += sum([record.usage.completion_tokens for record in records])
 
     def point(self, now: float) -> dict[str, Any]:
         """Return what ended as one point of the plots, ready to be written as JSON: times in
@@ -122,70 +126,66 @@ class _Interval:
 
 
 class History:
-    """Told of every exchange: `began` when it opens, `ended` once its record is closed.
+    """Told of every exchange by `ended`, once its record is closed.
 
     `StatusSite` makes one; `compose` has it told, by way of the site. `now` is the calendar's
     clock, in Unix seconds. `shown` says which records the page is about: neither probes nor the
-    page itself. `in_flight` has the records under way, shown or not, and `limited` counts what
-    limits refused, by the name of the limit.
+    page itself.
+
+    What ends is kept for a short while, and added to what was together, `TOGETHER` exchanges at a
+    time and always before anything is read: one by one that costs twice as much.
     """
 
     def __init__(self, now: Callable[[], float], shown: Callable[[Record], bool]) -> None:
         self._now = now
         self._shown = shown
-        self.last: deque[tuple[float, Record]] = deque(maxlen=LAST_EXCHANGES)
-        """When each of the last exchanges ended, and its record; the latest stands last."""
-        self.ended_count = 0
-        """Exchanges that were ever put into `last`: who read it before knows what is new."""
-        self.in_flight: set[Record] = set()
-        self.limited: Counter[str] = Counter()
+        self._ended: list[Record] = []
+        self._last: deque[tuple[float, Record]] = deque(maxlen=LAST_EXCHANGES)
+        self._count = 0
+        self._limited: Counter[str] = Counter()
         self._points: deque[dict[str, Any]] = deque(maxlen=POINTS)
-        self._interval = _Interval(self._begin())
+        self._interval = _Interval(_interval_of(now()))
         self._closed: deque[_Interval] = deque(maxlen=RECENT // INTERVAL - 1)
         self._callers: dict[str, list[int]] = {}
 
-    def began(self, record: Record) -> None:
-        """Count an exchange as under way, until `ended` or, by `StatusSite.forgotten`, taken
-        back."""
-        self.in_flight.add(record)
-
     def ended(self, record: Record) -> None:
-        """Add a closed record to what was, where the page shows it; the caller's usage is counted,
-        too.
+        """Have a closed record added to what was.
 
         Keeps the record itself, for as long as it is among the last `LAST_EXCHANGES`.
         """
-        self.in_flight.discard(record)
-        if not self._shown(record):
-            return
-        now = self._now()
-        if not 0 <= now - self._interval.began < INTERVAL:
-            self._roll()
-        self._interval.add(record)
-        self.last.append((now, record))
-        self.ended_count += 1
-        if record.limit is not None:
-            self.limited[record.limit] += 1
-        if record.caller is not None:
-            self._use(record.caller, record)
+        self._ended.append(record)
+        if len(self._ended) >= TOGETHER:
+            self._settle()
+
+    @property
+    def ended_count(self) -> int:
+        """Return how many exchanges have ended that the page shows: who asked before knows what is
+        new."""
+        self._settle()
+        return self._count
+
+    def limited(self) -> dict[str, int]:
+        """Return how many exchanges each limit refused, by the limit's name."""
+        self._settle()
+        return dict(self._limited)
 
     def new_since(self, count: int) -> list[tuple[float, Record]]:
         """Return the exchanges that ended since `ended_count` was `count`, the oldest first: each
         with its end in Unix seconds. Of more than `LAST_EXCHANGES` only the last ones are left."""
-        missed = min(self.ended_count - count, len(self.last))
-        return [self.last[index] for index in range(len(self.last) - missed, len(self.last))]
+        missed = min(self.ended_count - count, len(self._last))
+        return [self._last[index] for index in range(len(self._last) - missed, len(self._last))]
 
     def latest(self) -> list[dict[str, Any]]:
         """Return the interval under way, as a point of the plots, and before it the one that closed
         last: who reads them each second has missed what ended in that interval's last second."""
-        self._roll()
+        self._look()
         last = [self._points[-1]] if self._points else []
         return [*last, self._interval.point(self._now())]
 
     def recent(self) -> dict[str, list[float | None]]:
         """Return percentiles of what ended within the last minute, in seconds: one interval alone
         has too few values. They are 50th, 90th and 99th, under ``latency`` and ``first_token``."""
-        self._roll()
+        self._look()
         latency, first_token = _Durations(), _Durations()
         for interval in (*self._closed, self._interval):
             if interval.began > self._interval.began - RECENT:
@@ -196,7 +196,7 @@ class History:
     def points(self) -> list[dict[str, Any]]:
         """Return the last hour, oldest first: one point for each closed interval in which something
         ended."""
-        self._roll()
+        self._look()
         return list(self._points)
 
     def callers(self) -> list[dict[str, Any]]:
@@ -204,38 +204,69 @@ class History:
 
         Where `MAX_CALLERS` names are taken, ``other`` stands for all callers that come later.
         """
+        self._settle()
         ordered = sorted(self._callers.items(), key=lambda item: (-item[1][1], item[0]))
         return [
             {"caller": caller, "requests": requests, "tokens": tokens}
             for caller, (requests, tokens) in ordered
         ]
 
-    def _use(self, caller: str, record: Record) -> None:
-        """Count a request and its tokens for `caller`, or for ``other`` where no place for a name
-        is left. Called by `ended` for each shown exchange whose caller is known."""
+    def _settle(self) -> None:
+        """Add all that has ended to what was, where the page shows it; the callers' usage is
+        counted, too. Called by `ended`, and before anything is read."""
+        ended, self._ended = self._ended, []
+        together: list[Record] = []
+        for record in ended:
+            if not self._shown(record):
+                continue
+            at = record.epoch * 1e-9 + (record.closed or 0)
+            if not 0 <= at - self._interval.began < INTERVAL:
+                self._interval.add(together)
+                together = []
+                self._roll(at)
+            together.append(record)
+            self._last.append((at, record))
+            if record.limit is not None:
+                self._limited[record.limit] += 1
+            if record.caller is not None:
+                used = self._usage_of(record.caller)
+                used[0] += 1
+                used[1] += record.usage.total_tokens
+            self._count += 1
+        self._interval.add(together)
+
+    def _usage_of(self, caller: str) -> list[int]:
+        """Return the requests and tokens of `caller`, to be added to; those of ``other`` where no
+        place for a name is left. Called by `_settle` for each shown exchange whose caller is
+        known."""
         if caller not in self._callers and len(self._callers) >= MAX_CALLERS:
             caller = "other"
-        used = self._callers.setdefault(caller, [0, 0])
-        used[0] += 1
-        used[1] += record.usage.total_tokens
+        return self._callers.setdefault(caller, [0, 0])
 
-    def _begin(self) -> int:
-        """Return when the interval of now began: the last multiple of `INTERVAL`, in Unix seconds.
-        Called by `_roll`, and at the start."""
-        now = int(self._now())
-        return now - now % INTERVAL
+    def _look(self) -> None:
+        """Bring everything up to now: no timer does it. Called before intervals are read."""
+        self._settle()
+        self._roll(self._now())
 
-    def _roll(self) -> None:
-        """Close the interval whose time is over, and forget what is older than an hour.
+    def _roll(self, now: float) -> None:
+        """Close the interval where its time is over at `now`, in Unix seconds, and forget what is
+        older than an hour.
 
-        Called before anything is added or read, since no timer does it: an interval in which
-        nothing ended is no point. A clock that is set back closes the interval, too.
+        An interval in which nothing ended is no point. A clock that is set back closes the
+        interval, too, but for an exchange that ended just before the interval began, and is told of
+        late.
         """
-        begin = self._begin()
-        if begin != self._interval.began:
+        begin = _interval_of(now)
+        if begin not in (self._interval.began, self._interval.began - INTERVAL):
             if self._interval.outcomes:
                 self._points.append(self._interval.point(begin))
                 self._closed.append(self._interval)
             self._interval = _Interval(begin)
         while self._points and self._points[0]["time"] < begin - 3600:
             self._points.popleft()
+
+
+def _interval_of(now: float) -> int:
+    """Return when the interval began that `now` is in: the last multiple of `INTERVAL`, in Unix
+    seconds."""
+    return int(now) - int(now) % INTERVAL

@@ -11,7 +11,7 @@ what serves one listening port: it knows its connections, and whether it drains.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from datetime import datetime, timezone
 from time import time
 from typing import Any
@@ -36,28 +36,28 @@ FEED_HEADERS = ((b"Cache-Control", b"no-store"), (b"X-Accel-Buffering", b"no"))
 class StatusSite:
     """The status page of one gateway.
 
-    `compose` makes it, calls `began`, `ended` and `forgotten` with the records of all exchanges,
-    and `look_at` with the listener whose clients it is about. The gateway calls `page` and `watch`
-    for those who may see it. `facts` are members of the feed's ``state`` that never change;
-    `readiness` asks for the word that ``/readyz`` says.
+    `compose` makes it, calls `ended` with the records of all exchanges, and `look_at` with the
+    listener whose clients it is about. The gateway calls `page` and `watch` for those who may see
+    it. `facts` are members of the feed's ``state`` that never change; `under_way` are the records
+    that are not closed yet; `readiness` asks for the word that ``/readyz`` says.
     """
 
     def __init__(
         self,
         facts: dict[str, Any],
+        under_way: Set[Record],
         readiness: Callable[[], Awaitable[str]],
         clock: IReactorTime,
     ) -> None:
         """Make the history and its feed; no timer runs before somebody looks."""
         self._facts = {"version": __version__, "started": time(), **facts}
+        self._under_way = under_way
         self._readiness = readiness
         self._edges: list[Edge] = []
         self._word = "ready"
         self._history = History(time, is_shown)
         self._feed = Feed(self._history, self._state, _line, time, clock)
-        self.began = self._history.began
         self.ended = self._history.ended
-        self.forgotten = self._history.in_flight.discard
 
     def look_at(self, edge: Edge) -> None:
         """Have the page tell of the clients of `edge`: whether it drains, and which of them do not
@@ -108,7 +108,7 @@ class StatusSite:
         what is returned has the last answer.
         """
         Deferred.fromCoroutine(self._ask())
-        under_way = self._history.in_flight
+        under_way = self._under_way
         waiting = {"client_body": 0, "backend_head": 0, "first_token": 0}
         for record in under_way:
             wait = _waits_for(record)
@@ -119,6 +119,7 @@ class StatusSite:
         return {
             **self._facts,
             "state": "draining" if draining else self._word,
+            "in_flight": len(under_way),
             "streams": sum(record.stream for record in under_way),
             "waiting": {**waiting, "client_reading": reading},
         }

@@ -6,7 +6,7 @@ tokens that it may use in a *window*, such as the current day.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from prometheus_client import CollectorRegistry
@@ -79,20 +79,24 @@ class CallerMetrics:
         with the names that may be shown."""
         self._registry.register(_Budgets(lambda: standings(frozenset(self._names))))
 
-    def ended(self, record: Record) -> None:
-        """Account for an exchange that has been closed: for the limit that refused it, where one
-        did, and for its caller, where it was an operation of a caller that is known by name.
+    def ended(self, records: Sequence[Record]) -> None:
+        """Account for exchanges that have been closed and whose labels are the same: for the limit
+        that refused them, where one did, and for their caller, where they were operations of a
+        caller that is known by name.
 
-        Called by `Metrics.ended`. A caller without a place for its name counts as ``other``.
+        Called by `Metrics`. A caller without a place for its name counts as ``other``.
         """
-        if record.limit is not None:
-            self._limited.add(record.limit)
-        if record.caller_label is None or record.operation is None:
+        one, count = records[0], len(records)
+        if one.limit is not None:
+            self._limited.add(one.limit, count=count)
+        if one.caller_label is None or one.operation is None:
             return
-        name = record.caller_label if record.caller_label in self._names else OTHER
-        self._requests.add(name, record.outcome)
-        self._tokens.add(name, "input", count=record.usage.prompt_tokens)
-        self._tokens.add(name, "output", count=record.usage.completion_tokens)
+        name = one.caller_label if one.caller_label in self._names else OTHER
+        self._requests.add(name, one.outcome, count=count)
+        prompts = sum(record.usage.prompt_tokens for record in records)
+        completions = sum(record.usage.completion_tokens for record in records)
+        self._tokens.add(name, "input", count=prompts)
+        self._tokens.add(name, "output", count=completions)
 
     def _show(self, name: str) -> None:
         """Have all counts of a caller there, from 0, so that the first increase of each is seen.

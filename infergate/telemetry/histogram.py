@@ -1,7 +1,7 @@
 """Histograms that are cheap to record in, with exemplars, and written out series by series.
 
 `prometheus_client`'s own takes two locks and eight calls for each value, and a request records up
-to seven: 13 us in place of 5, and 21 with exemplars. Its text is made in one go, which with a
+to seven: 13 us, and 21 with exemplars, in place of 2. Its text is made in one go, which with a
 hundred models keeps the event loop from everybody else for some 50 ms.
 
 Of a histogram whose buckets end at 0.1 and 1, into which 0.05, 0.3 and 7 were recorded, `counts` is
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
 
@@ -61,10 +61,9 @@ class Series:
 class Histogram(Collector):
     """All series of one name. `bounds` are the upper ends of the buckets but for the last.
 
-    `observe` is called with a value and the values of the labels, in the order of their names,
-    which must come out of bounded sets: a series is never forgotten. An exemplar, where one comes
-    with the value, takes the place of the last one of the same bucket. `text` writes all of it.
-    A histogram without labels is there from the start, with zeros.
+    `observe` is called with values and the values of their labels, in the order of their names,
+    which must come out of bounded sets: a series is never forgotten. `text` writes all of it. A
+    histogram without labels is there from the start, with zeros.
     """
 
     def __init__(
@@ -82,21 +81,31 @@ class Histogram(Collector):
             self._add(())
 
     def observe(
-        self, value: float, labels: tuple[str, ...] = (), exemplar: Exemplar | None = None
+        self,
+        values: Sequence[float],
+        labels: tuple[str, ...] = (),
+        exemplar: Callable[[int], Exemplar | None] | None = None,
     ) -> None:
-        """Count a value in the bucket that it falls into; see the class for what each argument is.
+        """Count each value in the bucket that it falls into; see the class for what `labels` are.
 
-        A value on a bound falls into the bucket that ends there. Called by `Metrics` for each
-        request, and by `Lag`; it checks nothing.
+        A value on a bound falls into the bucket that ends there. The last of the values in a bucket
+        takes the place of the bucket's example, where there are examples: `exemplar` is called
+        with its index, and returns None where that one is none. Called by `Metrics` and `Lag`; it
+        checks nothing.
         """
         series = self._series.get(labels)
         if series is None:
             series = self._add(labels)
-        bucket = bisect_left(self.bounds, value)
-        series.counts[bucket] += 1
-        series.sum += value
+        bounds, counts = self.bounds, series.counts
+        buckets = [bisect_left(bounds, value) for value in values]
+        for bucket in buckets:
+            counts[bucket] += 1
+        series.sum += sum(values)
         if exemplar is not None:
-            series.exemplars[bucket] = (value, exemplar)
+            for bucket, index in dict(zip(buckets, range(len(buckets)), strict=True)).items():
+                known = exemplar(index)
+                if known is not None:
+                    series.exemplars[bucket] = (values[index], known)
 
     def series(self) -> list[Series]:
         """Return all series there are by now, in a list of the caller's own: those that are added

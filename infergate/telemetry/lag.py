@@ -37,5 +37,5 @@ class Lag:
 
     def _fire(self) -> None:
         """Record how late this timer is, in seconds, and set the next one. Called by the clock."""
-        self._histogram.observe(max(0.0, self._clock.seconds() - self._due))
+        self._histogram.observe([max(0.0, self._clock.seconds() - self._due)])
         self.start()

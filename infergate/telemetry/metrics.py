@@ -8,8 +8,7 @@ value with the OpenTelemetry SDK costs some twenty times as much.
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -36,6 +35,9 @@ from infergate.telemetry.record import Record
 MAX_MODELS = 100
 """Names of models that become a label; clients choose them, so they must not be endless."""
 
+TOGETHER = 64
+"""Exchanges that are accounted for together: their records are kept for as long."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 METRIC_NAMES = {operation.name: operation.metric_name for operation in OPERATIONS}
@@ -56,18 +58,26 @@ _GEN_AI = ("gen_ai_operation_name", "gen_ai_request_model", "error_type")
 class Metrics:
     """The metrics of one process. All calls come from the reactor's thread.
 
-    `began` is called with the record of each exchange at its beginning, `stream_began` where it
-    turns out to be for a stream, `ended` once the record is closed. Parts that have metrics of
-    their own add them with `watch`, or to `others`. `registry` has everything, `histograms` and
-    `others` have it in two parts.
+    `began` is called with the record of each exchange at its beginning, then `ended` once it is
+    closed, or `forgotten` where it is none that is accounted for, such as the status page's feed;
+    `under_way` has those in between. Parts that have metrics of their own add them with `watch`.
+    `registry` has everything, `histograms` and `others` have it in two parts.
+
+    What ends is kept for a short while, and accounted for together with what is like it: `TOGETHER`
+    exchanges at a time, and always before anything is read. One by one they cost four times as
+    much.
     """
 
     def __init__(self) -> None:
         """Make all metrics of the gateway; each stands in `histograms` or in `others`."""
-        self.registry = CollectorRegistry()
-        self.others = CollectorRegistry()
-        self.registry.register(self.others)
-        self.histograms: list[Histogram] = []
+        self.under_way: set[Record] = set()
+        self.began = self.under_way.add
+        self.forgotten = self.under_way.discard
+        self._ended: list[Record] = []
+        self._registry = CollectorRegistry()
+        self._others = CollectorRegistry()
+        self._registry.register(self._others)
+        self._histograms: list[Histogram] = []
         self._http = self._histogram(
             "http_server_request_duration_seconds", "Duration of HTTP server requests.",
             ("http_route", "http_request_method", "http_response_status_code", "error_type"),
@@ -102,20 +112,24 @@ class Metrics:
             "infergate_requests", "Exchanges that have ended.", ("route", "status", "outcome")
         )
         self._expected: list[str] = []
-        self._in_flight = self._streams = 0
-        self.watch("infergate_requests_in_flight", "Exchanges under way.", lambda: self._in_flight)
-        self.watch("infergate_streams_in_flight", "Streams under way.", lambda: self._streams)
-        self.others.register(_Counted(self._requests, self._expected))
-        self.callers = CallerMetrics(self.others)
+        under_way = self.under_way
+        self.watch("infergate_requests_in_flight", "Exchanges under way.", lambda: len(under_way))
+        self.watch(
+            "infergate_streams_in_flight",
+            "Streams under way.",
+            lambda: sum(record.stream for record in under_way),
+        )
+        self._others.register(_Counted(self._requests, self._expected))
+        self.callers = CallerMetrics(self._others)
         self._models: dict[str, str] = {}
-        Info("infergate_build", "What runs.", registry=self.others).info(
+        Info("infergate_build", "What runs.", registry=self._others).info(
             {
                 "version": __version__,
                 "python": platform.python_version(),
                 "twisted": twisted.__version__,
             }
         )
-        ProcessCollector(registry=self.others)
+        ProcessCollector(registry=self._others)
 
     def _histogram(
         self, name: str, about: str, labels: Iterable[str], bounds: Iterable[float]
@@ -123,15 +137,34 @@ class Metrics:
         """Make a histogram, register it for scrapes and pushes, and return it. Called by
         `__init__`."""
         one = Histogram(name, about, tuple(labels), tuple(bounds))
-        self.registry.register(one)
-        self.histograms.append(one)
+        self._registry.register(one)
+        self._histograms.append(one)
         return one
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Return what knows all metrics, with all that has ended by now."""
+        self._settle()
+        return self._registry
+
+    @property
+    def histograms(self) -> list[Histogram]:
+        """Return all histograms, with all that has ended by now: for scrapes and pushes."""
+        self._settle()
+        return self._histograms
+
+    @property
+    def others(self) -> CollectorRegistry:
+        """Return what knows all metrics but histograms, with all that has ended by now: for scrapes
+        and pushes."""
+        self._settle()
+        return self._others
 
     def count_dropped_lines(self, dropped: Callable[[], int]) -> None:
         """Show what `dropped` returns as the number of log lines that nobody could read. Called
         once, by `tap`; `dropped` is called whenever the metrics are written or pushed."""
         name, about = "infergate_log_lines_dropped", "Log lines dropped: nothing took them."
-        self.others.register(_Watched(CounterMetricFamily, name, about, dropped))
+        self._others.register(_Watched(CounterMetricFamily, name, about, dropped))
 
     def watch(self, name: str, about: str, read: Callable[[], float | None]) -> None:
         """Show a gauge of a part that is not always there, called `name` and described by `about`.
@@ -139,73 +172,91 @@ class Metrics:
         `read` is called at each scrape and each push. It returns the value, or None where that is
         not known: then the gauge is not shown. Called while the gateway is wired.
         """
-        self.others.register(_Watched(GaugeMetricFamily, name, about, read))
+        self._others.register(_Watched(GaugeMetricFamily, name, about, read))
 
     def expect(self, routes: Iterable[str]) -> None:
         """Count what may come of the operations at these routes, such as ``/v1/chat/completions``,
         from now on, and from 0. Called by `compose` for the operations that are served."""
         self._expected += routes
 
-    def began(self, record: Record) -> None:
-        """Count an exchange as under way, until `ended` or `forgotten`."""
-        self._in_flight += 1
-
-    def stream_began(self, record: Record) -> None:
-        """Count a stream as under way: the request of `record`, which has begun, asks for one, as
-        `record.stream` says. Called by the gateway when the body has been checked."""
-        self._streams += 1
-
-    def forgotten(self, record: Record) -> None:
-        """Take back that an exchange began: it is none that is accounted for, such as the status
-        page's feed."""
-        self._in_flight -= 1
-
     def ended(self, record: Record) -> None:
-        """Account for an exchange that has been closed; called once for each.
+        """Account for an exchange that has been closed; called once for each."""
+        self.under_way.discard(record)
+        self._ended.append(record)
+        if len(self._ended) >= TOGETHER:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Account for all that has ended: exchanges whose labels are the same, together. Called by
+        `ended`, and before anything is read."""
+        alike: dict[tuple[object, ...], list[Record]] = {}
+        ended, self._ended = self._ended, []
+        for record in ended:
+            labels = (
+                record.route, record.method, record.status, record.outcome, record.error,
+                record.operation, record.model, record.model_accepted,
+                record.backend_began is None, record.usage.source, record.limit,
+                record.caller_label,
+            )  # fmt: skip
+            if labels in alike:
+                alike[labels].append(record)
+            else:
+                alike[labels] = [record]
+        for records in alike.values():
+            self._account_for(records)
+
+    def _account_for(self, records: list[Record]) -> None:
+        """Account for exchanges whose labels are all the same. Called by `_settle`.
 
         Nothing here looks at what a client sent but through a bounded set: an unknown method is
         ``other``, the route is one of ours, the model one that the backend accepted.
         """
-        self._in_flight -= 1
-        self._streams -= record.stream
-        error = record.error or ""
-        method = record.method if record.method in METHODS else "other"
-        status = str(record.status)
-        exemplar = exemplar_of(record)
-        self._http.observe(record.duration, (record.route, method, status, error), exemplar)
-        self._requests.add(record.route, status, record.outcome)
-        self.callers.ended(record)
+        one = records[0]
+        error, status = one.error or "", str(one.status)
+        method = one.method if one.method in METHODS else None
+        durations = [record.duration for record in records]
+        http_labels = (one.route, method or "other", status, error)
+        self._http.observe(durations, http_labels, _exemplars(records))
+        self._requests.add(one.route, status, one.outcome, count=len(records))
+        self.callers.ended(records)
         # What was refused before it was known to be a good request is none of these.
-        asked = record.backend_began is not None or record.model_accepted
-        if record.operation is not None and (asked or record.model is not None):
-            self._operation_ended(record, error, exemplar)
+        asked = one.backend_began is not None or one.model_accepted
+        if one.operation is not None and (asked or one.model is not None):
+            labels = (METRIC_NAMES[one.operation], self._model_label(one), error)
+            self._operations_ended(records, durations, labels)
 
-    def _operation_ended(self, record: Record, error: str, exemplar: Exemplar | None) -> None:
-        """Record what the conventions for generative AI ask of an operation, and what was our part
-        of it.
+    def _operations_ended(
+        self, records: list[Record], durations: list[float], labels: tuple[str, str, str]
+    ) -> None:
+        """Record what the conventions for generative AI ask of operations, and what was our part of
+        them.
 
-        Called by `ended` for an operation whose request was found to be good, whatever came of it
-        then.
+        Called by `_account_for` for operations whose requests were found to be good, whatever came
+        of them then.
 
         Tokens are recorded where somebody counted them. The time of a token is the time after the
         first one, divided by the others: a stream of one token has none.
         """
-        assert record.operation is not None
-        assert record.closed is not None
-        operation = METRIC_NAMES[record.operation]
-        model = self._model_label(record)
-        labels = (operation, model, error)
-        self._operation.observe(record.duration, labels, exemplar)
-        self._overhead.observe(record.duration - (record.backend_seconds or 0), (), exemplar)
-        usage = record.usage
-        if usage.source != "none":
-            self._tokens.observe(usage.prompt_tokens, ("input", model))
-            self._tokens.observe(usage.completion_tokens, ("output", model))
-        if record.stream and record.first_token is not None:
-            self._first_token.observe(record.first_token - record.opened, labels, exemplar)
-            if usage.completion_tokens > 1:
-                pause = (record.closed - record.first_token) / (usage.completion_tokens - 1)
-                self._per_token.observe(pause, labels, exemplar)
+        exemplars = _exemplars(records)
+        self._operation.observe(durations, labels, exemplars)
+        ours = [record.duration - (record.backend_seconds or 0) for record in records]
+        self._overhead.observe(ours, (), exemplars)
+        usages = [record.usage for record in records]
+        if usages[0].source != "none":
+            _, model, _ = labels
+            self._tokens.observe([usage.prompt_tokens for usage in usages], ("input", model))
+            self._tokens.observe([usage.completion_tokens for usage in usages], ("output", model))
+        streams = [one for one in records if one.stream and one.first_token is not None]
+        if streams:
+            firsts = [one.first_token_seconds or 0 for one in streams]
+            self._first_token.observe(firsts, labels, _exemplars(streams))
+        longer = [one for one in streams if one.usage.completion_tokens > 1]
+        if longer:
+            pauses = [
+                (one.duration - (one.first_token_seconds or 0)) / (one.usage.completion_tokens - 1)
+                for one in longer
+            ]
+            self._per_token.observe(pauses, labels, _exemplars(longer))
 
     def _model_label(self, record: Record) -> str:
         """Return a model's name while there are places for names, ``other`` from then on, and
@@ -223,17 +274,23 @@ class Metrics:
         return label or "other"
 
 
+def _exemplars(records: Sequence[Record]) -> Callable[[int], Exemplar | None]:
+    """Return what a histogram asks for the exemplar of a value, by its index: the record of the
+    same index is the one of that value. Called by `Metrics`."""
+    return lambda index: exemplar_of(records[index])
+
+
 def exemplar_of(record: Record) -> Exemplar | None:
-    """Return the exemplar for the values of a closed exchange, with the time of now: the id of its
+    """Return the exemplar for a value of a closed exchange, with the time of its end: the id of its
     trace, where it is in one of ours, else its own id.
 
-    None where that id is longer than an exemplar may be; a client may choose it. Called by
-    `Metrics.ended`, once for all values that it records.
+    None where that id is longer than an exemplar may be; a client may choose it.
     """
+    ended = record.epoch * 1e-9 + (record.closed or 0)
     if record.span_id is not None and record.trace_id is not None:
-        exemplar = Exemplar("trace_id", record.trace_id, time.time())
+        exemplar = Exemplar("trace_id", record.trace_id, ended)
     else:
-        exemplar = Exemplar("request_id", record.request_id, time.time())
+        exemplar = Exemplar("request_id", record.request_id, ended)
     return exemplar if len(exemplar.name + exemplar.id) <= EXEMPLAR_CHARACTERS else None
 
 

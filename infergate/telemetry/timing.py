@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from infergate.telemetry.record import Record
 
+_ALL = b"admission;dur=%.2f, checks;dur=%.2f, backend;dur=%.2f"
+
 
 def server_timing(record: Record) -> bytes | None:
     """Return what is known when the head of the answer goes out: `admission` (who it is, and what
@@ -15,10 +17,15 @@ def server_timing(record: Record) -> bytes | None:
     backend;dur=81.40``. None where nothing is known. Called by `Request.begin` for the answer to an
     operation.
     """
-    parts = [
-        (b"admission", record.admission_seconds),
-        (b"checks", record.check_seconds),
-        (b"backend", record.answer_seconds),
-    ]
-    known = [b"%b;dur=%.2f" % (name, took * 1000) for name, took in parts if took is not None]
-    return b", ".join(known) or None
+    admission, checks, backend = (
+        record.admission_seconds,
+        record.check_seconds,
+        record.answer_seconds,
+    )
+    if admission is None:
+        return None
+    if checks is None:
+        return b"admission;dur=%.2f" % (admission * 1000)
+    if backend is None:
+        return b"admission;dur=%.2f, checks;dur=%.2f" % (admission * 1000, checks * 1000)
+    return _ALL % (admission * 1000, checks * 1000, backend * 1000)

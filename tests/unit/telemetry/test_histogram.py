@@ -17,8 +17,8 @@ class HistogramTests(SynchronousTestCase):
 
     def test_value_falls_into_the_bucket_whose_end_it_does_not_pass(self) -> None:
         """A value at the end of a bucket is in it; buckets add up in the text."""
-        for value in (0.1, 0.5, 0.6, 1, 10, 11):
-            self.histogram.observe(value, ("1", "2"))
+        self.histogram.observe([0.1, 0.5, 0.6, 1, 10], ("1", "2"))
+        self.histogram.observe([11], ("1", "2"))
         self.assertEqual(
             self.text(),
             "# HELP x_seconds Of x.\n"
@@ -35,20 +35,23 @@ class HistogramTests(SynchronousTestCase):
         """Its first value is then seen as an increase."""
         self.histogram = Histogram("y", "Of y.", (), (1,))
         self.assertIn('y_bucket{le="+Inf"} 0.0\ny_count 0.0\ny_sum 0.0\n', self.text())
-        self.histogram.observe(2)
+        self.histogram.observe([2])
         self.assertIn('y_bucket{le="1.0"} 0.0\ny_bucket{le="+Inf"} 1.0\n', self.text())
 
     def test_each_bucket_has_its_last_example(self) -> None:
-        """Only where examples are asked for."""
-        for value, request_id in ((0.1, "a"), (0.2, "b"), (5, "c")):
-            example = Exemplar("request_id", request_id, 1795402546.25)
-            self.histogram.observe(value, ("1", "2"), example)
+        """Only where examples are asked for; a value that cannot be one leaves the last."""
+
+        def example(index: int) -> Exemplar | None:
+            return Exemplar("request_id", "abc"[index], 1795402546.25)
+
+        self.histogram.observe([0.1, 0.2, 5], ("1", "2"), example)
+        self.histogram.observe([0.3], ("1", "2"), lambda index: None)
         lines = [line for line in self.text(exemplars=True).splitlines() if "# {" in line]
         self.assertEqual(
             lines,
             [
-                'x_seconds_bucket{a="2",b="1",le="0.5"} 2.0 # {request_id="b"} 0.2 1795402546.250',
-                'x_seconds_bucket{a="2",b="1",le="10.0"} 3.0 # {request_id="c"} 5 1795402546.250',
+                'x_seconds_bucket{a="2",b="1",le="0.5"} 3.0 # {request_id="b"} 0.2 1795402546.250',
+                'x_seconds_bucket{a="2",b="1",le="10.0"} 4.0 # {request_id="c"} 5 1795402546.250',
             ],
         )
         self.assertNotIn("# {", self.text())
@@ -61,7 +64,7 @@ class HistogramTests(SynchronousTestCase):
         """For those who ask by the library's own means."""
         registry = CollectorRegistry()
         registry.register(self.histogram)
-        self.histogram.observe(0.7, ("1", "2"))
+        self.histogram.observe([0.7], ("1", "2"))
         labels = {"b": "1", "a": "2"}
         self.assertEqual(registry.get_sample_value("x_seconds_sum", labels), 0.7)
         bucket = registry.get_sample_value("x_seconds_bucket", {**labels, "le": "1.0"})

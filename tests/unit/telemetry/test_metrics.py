@@ -56,8 +56,6 @@ class Accounts(SynchronousTestCase):
     def account(self, *, until: float = 104.0, **known: object) -> Record:
         record = self.record(**known)
         self.metrics.began(record)
-        if record.stream:
-            self.metrics.stream_began(record)
         record.close(until)
         self.metrics.ended(record)
         return record
@@ -180,8 +178,6 @@ class Figures(Accounts):
         self.metrics.began(record)
         self.metrics.began(stream)
         stream.stream = True
-        self.metrics.stream_began(stream)
-        self.assertTrue(stream.stream)
         self.assertEqual(self.sample("infergate_requests_in_flight"), 2)
         self.assertEqual(self.sample("infergate_streams_in_flight"), 1)
         for ended in (stream, record):

@@ -30,7 +30,6 @@ def metrics() -> Metrics:
     record.model, record.model_accepted = "tiny", True
     figures.began(record)
     record.operation, record.stream = CHAT.name, True
-    figures.stream_began(record)
     record.first_token, record.usage = 101.0, Usage(7, 4, 11, "backend")
     record.close(104.0)
     figures.ended(record)

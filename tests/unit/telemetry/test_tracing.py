@@ -82,7 +82,7 @@ class Samplers(SynchronousTestCase):
 
     def test_part_of_all_traces(self) -> None:
         """By the trace's id, so that every service records the same ones."""
-        ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:032x}" for number in range(1, 10_001)]
+        ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:032x}" for number in range(1, 2001)]
         for part in (0.0, 0.25, 1.0):
             recorded = [one for one in ids if ratio(part)(one, None)]
             self.assertLess(abs(len(recorded) / len(ids) - part), 0.02)
