@@ -292,14 +292,14 @@ class Connection(Protocol):
         if self.above_limit:
             self.edge.places.heard(self)
         self._parser.receive(data)
+        self._heard = self._now()
         if self.phase in (IDLE, DELIVERING) and self._parser.started:
-            self._begin_head()
+            self._begin_head(self._heard)
         if self.phase in (HEAD, BODY):
             self._read()
         elif self._parser.buffered > PIPELINE_BYTES and not self._reading_held:
             self._reading_held = True
             self.transport.pauseProducing()
-        self._heard = self._now()
 
     def readConnectionLost(self) -> None:
         """Go by what it means that the client has closed its writing side, or the whole connection:
@@ -472,7 +472,7 @@ class Connection(Protocol):
         """Serve the next request out of what has been read. Called by the edge, once after each
         `queue`; a connection that has been ended since does nothing."""
         if self.phase is QUEUED:
-            self._begin_head()
+            self._begin_head(self._now())
             self._read()
             self._read_on()
             if self._half_closed and self.phase in (HEAD, BODY):
@@ -620,7 +620,7 @@ class Connection(Protocol):
             self._reading_held = False
             self.transport.resumeProducing()
 
-    def _begin_head(self) -> None:
+    def _begin_head(self, now: float) -> None:
         """Begin an exchange: the first byte of a request is here, and it is this connection's turn.
 
         All deadlines of the exchange are counted from now, and so is what its record says it took.
@@ -634,7 +634,7 @@ class Connection(Protocol):
         if self._written is not None:
             # A client that asks for more has taken what it asked for before.
             self._conclude_written()
-        self._opened = self._now()
+        self._opened = now
         self._ends = self._opened + self.edge.limits.request_timeout + BACKEND_FIRST
         self.edge.places.asks(self)
         self._enter(HEAD)
@@ -664,12 +664,15 @@ class Connection(Protocol):
                     break
                 else:
                     assert isinstance(event, Head)
-                    self._enter(BODY)
                     begun = request = self._request = Request(self, event, self._opened)
+            if event is None and begun is not None:
+                self._enter(BODY)
         except GatewayError as error:
             if request is None:
                 self._refuse(error)
                 return
+            if begun is not None:
+                self._enter(BODY)
             request.body.fail(error)
             if begun is not None and isinstance(error, BadRequest):
                 self.edge.began(begun.record)

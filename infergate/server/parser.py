@@ -216,7 +216,8 @@ class Parser:
         a parser that has refused takes nothing more. Where all before it was given out, nothing is
         copied. Called by the connection with what comes, in any phase before its last answer."""
         if self._refusal is None:
-            self._data = self._data[self._at :] + data if self.buffered else data
+            kept = self._data[self._at :]
+            self._data = kept + data if kept else data
             self._at = 0
 
     def next(self) -> Event:
