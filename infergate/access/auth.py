@@ -15,6 +15,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -35,11 +36,24 @@ _BASIC = re.compile(rb"basic +([A-Za-z0-9+/=]{1,16384})", re.IGNORECASE)
 _BARE = re.compile(TOKEN.encode())
 
 
+@attrs.frozen(eq=False)
+class Token:
+    """A token, and the SHA-256 digest that a key is looked up by; its repr shows neither. Made once
+    for a head and its repetitions, by `token_of`."""
+
+    text: str = attrs.field(repr=False)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The digest, made for who first asks: for `KeyRing`."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).digest()
+
+
 class IAuthenticator(Interface):
     """Knows callers by their tokens. `Admission` asks it once for each request that needs a key,
     when the request's head is complete."""
 
-    def authenticate(token: str) -> str | Deferred[str]:
+    def authenticate(token: Token) -> str | Deferred[str]:
         """Return the name of the caller that `token` belongs to, as a Deferred only where it must
         be waited for, as for a public key that is fetched first.
 
@@ -75,15 +89,15 @@ def credentials(fields: Mapping[bytes, Sequence[bytes]], *, basic: bool = False)
     raise Unauthorized
 
 
-def token_of(head: Head) -> str:
+def token_of(head: Head) -> Token:
     """Return the token in a head; `credentials` says which, and what it raises. `Admission` asks
     for it by ``head.derived``: a client that sends its key again is not read again."""
-    return credentials(head.fields)
+    return Token(credentials(head.fields))
 
 
-def token_or_password(head: Head) -> str:
+def token_or_password(head: Head) -> Token:
     """Return the same for a page that a browser may open with a password (``basic``)."""
-    return credentials(head.fields, basic=True)
+    return Token(credentials(head.fields, basic=True))
 
 
 def _password(encoded: bytes) -> bytes:
@@ -143,7 +157,7 @@ class KeyRing:
             keys.setdefault(name, set()).add((digest, self._expires.get(digest)))
         return keys
 
-    def authenticate(self, token: str) -> str:
+    def authenticate(self, token: Token) -> str:
         """Return the name of the caller whose key `token` is; raises `Unauthorized` for one that is
         not known, `KeyExpired` for one past its last day. Never waits. The token is looked up by
         its digest, which costs the same with one key and with 100,000.
@@ -151,7 +165,7 @@ class KeyRing:
         How long the look-up takes depends on the digest of what was sent. Whoever guesses keys
         cannot choose digests that come near that of a real key, so the time tells nothing.
         """
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        digest = token.digest
         caller = self._names.get(digest)
         if caller is None:
             raise Unauthorized
@@ -169,7 +183,7 @@ class AnyOf:
 
     authenticators: Sequence[IAuthenticator] = attrs.field(validator=attrs.validators.min_len(1))
 
-    def authenticate(self, token: str) -> str | Deferred[str]:
+    def authenticate(self, token: Token) -> str | Deferred[str]:
         """Return the name that the first authenticator that knows `token` gives it, or the last
         one's answer, which may be a Deferred. Raises `KeyExpired` at once, since a key that has
         expired is known and no other is asked about it, and `Unauthorized` where none knows it."""

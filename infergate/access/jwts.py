@@ -26,7 +26,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from infergate.access.auth import MAX_TOKEN_BYTES, IAuthenticator
+from infergate.access.auth import MAX_TOKEN_BYTES, IAuthenticator, Token
 from infergate.access.jwks import IKeySource, Key
 from infergate.errors import Unauthorized
 
@@ -86,18 +86,19 @@ class TokenVerifier:
                 f"the key can be for {', '.join(self.keys.algorithms)}"
             )
 
-    def authenticate(self, token: str) -> str | Deferred[str]:
+    def authenticate(self, token: Token) -> str | Deferred[str]:
         """Return the ``sub`` of a good token, as a Deferred where the key has to be fetched first.
         Raises `Unauthorized`, or has the Deferred fail with it, for any other token; never anything
         else, whatever the token holds."""
-        header = self._header(token)
+        text = token.text
+        header = self._header(text)
         if header is None:
             raise Unauthorized
         algorithm, kid = header
         key = self.keys.find(algorithm, kid)
         if isinstance(key, Deferred):
-            return key.addCallback(lambda found: self._caller(token, algorithm, found))
-        return self._caller(token, algorithm, key)
+            return key.addCallback(lambda found: self._caller(text, algorithm, found))
+        return self._caller(text, algorithm, key)
 
     def _header(self, token: str) -> tuple[str, str | None] | None:
         """Return the algorithm and the key id (None where it names none) of a token that is worth

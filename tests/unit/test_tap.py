@@ -27,7 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from infergate import __version__, ledger, tap
-from infergate.access.auth import AnyOf
+from infergate.access.auth import AnyOf, Token
 from infergate.config.dotenv import read_dotenv
 from infergate.config.settings import Settings
 from infergate.process import service, warnings
@@ -448,7 +448,7 @@ class Wiring(Setting):
         service = self.make(f"--api-keys-file={path}")
         authenticator = self.gateway(service)._admission.roster.authenticator
         self.assertIsInstance(authenticator, AnyOf)
-        self.assertEqual(authenticator.authenticate("key-in-the-file"), "file")
+        self.assertEqual(authenticator.authenticate(Token("key-in-the-file")), "file")
         for key, status in (("key-one", 200), ("key-in-the-file", 200), ("other", 401)):
             asked = request("GET", "/v1/models", f"Authorization: Bearer {key}")
             self.assertEqual(self.client(self.edge(service)).ask(asked).status, status)

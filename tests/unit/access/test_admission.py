@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from infergate.access.auth import IAuthenticator
+from infergate.access.auth import IAuthenticator, Token
 from infergate.access.keysfile import keys_from_text
 from infergate.access.policy import Policies, Policy, TokenLimit
 from infergate.access.ratelimit import Rate
@@ -132,7 +132,7 @@ class Waiting(SynchronousTestCase):
         class Fetching:
             names = ()
 
-            def authenticate(self, token: str) -> Deferred[str]:
+            def authenticate(self, token: Token) -> Deferred[str]:
                 waiting.append(Deferred())
                 return waiting[-1]
 

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from infergate.access import auth
+from infergate.access.auth import Token
 from infergate.access.keysfile import keys_from_text
 from infergate.errors import KeyExpired, Unauthorized
 
@@ -68,7 +69,7 @@ BAD_HEADERS: list[list[bytes]] = [
 class Waiting:
     """Knows everybody, later."""
 
-    def authenticate(self, token: str) -> Deferred[str]:
+    def authenticate(self, token: Token) -> Deferred[str]:
         return succeed("later")
 
 
@@ -142,9 +143,9 @@ class KeyRingTests(SynchronousTestCase):
         """A digest is no key, and neither is a name, a prefix, another case or nothing."""
         ring = keys_from_text(f"alice:{SECRET}")
         for token in [DIGEST, f"sha256:{DIGEST}", "alice", f"alice:{SECRET}", SECRET[:-1]]:
-            self.assertRaises(Unauthorized, ring.authenticate, token)
+            self.assertRaises(Unauthorized, ring.authenticate, Token(token))
         for token in [SECRET.upper(), "", "\ud800", "é"]:
-            self.assertRaises(Unauthorized, ring.authenticate, token)
+            self.assertRaises(Unauthorized, ring.authenticate, Token(token))
 
     def test_expired_key_is_refused_by_name_and_not_as_a_wrong_one(self) -> None:
         """A key works to the end of its last day; after it the refusal says so, and whose it is."""
@@ -154,9 +155,9 @@ class KeyRingTests(SynchronousTestCase):
         either = auth.AnyOf([ring, keys_from_text("other")])
         for one in (ring, either):
             now[0] = 99.9
-            self.assertEqual(one.authenticate("old"), "alice")
+            self.assertEqual(one.authenticate(Token("old")), "alice")
             now[0] = 100.0
-            error = self.assertRaises(KeyExpired, one.authenticate, "old")
+            error = self.assertRaises(KeyExpired, one.authenticate, Token("old"))
             self.assertEqual(error.caller, "alice")
             self.assertIn("expired", error.message)
 
@@ -172,13 +173,13 @@ class KeyRingTests(SynchronousTestCase):
             items = keys = values = __iter__  # type: ignore[assignment]
 
         ring = auth.KeyRing(Unscanned({hashlib.sha256(b"1").digest(): "a"}))
-        self.assertEqual(ring.authenticate("1"), "a")
-        self.assertRaises(Unauthorized, ring.authenticate, "2")
+        self.assertEqual(ring.authenticate(Token("1")), "a")
+        self.assertRaises(Unauthorized, ring.authenticate, Token("2"))
 
     def test_keys_and_digests_are_in_no_repr_or_error(self) -> None:
         """Neither a key nor its digest is in a ring's repr, attributes or refusals."""
         ring = keys_from_text(f"alice:{SECRET}")
-        error = self.assertRaises(Unauthorized, ring.authenticate, SECRET + "x")
+        error = self.assertRaises(Unauthorized, ring.authenticate, Token(SECRET + "x"))
         shown = repr([ring, str(ring), auth.AnyOf([ring]), error, error.args, vars(error)])
         for secret in [SECRET, DIGEST, repr(bytes.fromhex(DIGEST))[2:-1]]:
             self.assertNotIn(secret, shown)
@@ -193,14 +194,14 @@ class AnyOfTests(SynchronousTestCase):
         ring = keys_from_text("alice:one")
         either = auth.AnyOf([keys_from_text("bob:two"), ring, Waiting()])
         verifyObject(auth.IAuthenticator, either)
-        self.assertEqual(either.authenticate("one"), "alice")
-        self.assertEqual(either.authenticate("two"), "bob")
-        later = either.authenticate("three")
+        self.assertEqual(either.authenticate(Token("one")), "alice")
+        self.assertEqual(either.authenticate(Token("two")), "bob")
+        later = either.authenticate(Token("three"))
         assert isinstance(later, Deferred)
         self.assertEqual(self.successResultOf(later), "later")
 
     def test_token_that_nobody_knows_is_refused(self) -> None:
         """A token that none of them knows is refused, and there must be one to ask."""
         either = auth.AnyOf([keys_from_text("one"), keys_from_text("two")])
-        self.assertRaises(Unauthorized, either.authenticate, "three")
+        self.assertRaises(Unauthorized, either.authenticate, Token("three"))
         self.assertRaises(ValueError, auth.AnyOf, [])

@@ -22,7 +22,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from infergate.access.auth import MAX_TOKEN_BYTES, IAuthenticator
+from infergate.access.auth import MAX_TOKEN_BYTES, IAuthenticator, Token
 from infergate.access.jwks import KeySet, public_key, secret
 from infergate.access.jwts import TokenVerifier
 from infergate.errors import Unauthorized
@@ -199,7 +199,7 @@ class TokenTests(SynchronousTestCase):
     """`TokenVerifier` with one key."""
 
     def assert_refused(self, by: TokenVerifier, sample: str, why: str = "") -> None:
-        error = self.assertRaises(Unauthorized, by.authenticate, sample)
+        error = self.assertRaises(Unauthorized, by.authenticate, Token(sample))
         self.assertEqual((error.message, error.__context__), (Unauthorized.message, None), why)
 
     def test_verifier_stands_wherever_callers_are_authenticated(self) -> None:
@@ -211,7 +211,7 @@ class TokenTests(SynchronousTestCase):
         checked = verifier()
         for why, sample in ACCEPTED.items():
             name = "名前 Zoë" if "script" in why else "alice"
-            self.assertEqual(checked.authenticate(sample), name, why)
+            self.assertEqual(checked.authenticate(Token(sample)), name, why)
 
     def test_everything_else_is_refused_without_a_reason(self) -> None:
         """Everything else is a 401 that does not tell what was wrong, and nothing worse."""
@@ -224,7 +224,7 @@ class TokenTests(SynchronousTestCase):
         """What the settings require of issuer and audience is required of every token."""
         checked = verifier(issuer="https://idp", audience="infergate")
         for good in [GOOD, token(aud=["other", "infergate"])]:
-            self.assertEqual(checked.authenticate(good), "alice")
+            self.assertEqual(checked.authenticate(Token(good)), "alice")
         wrong: dict[str, list[Any]] = {
             "iss": [None, "", "https://idp/", "HTTPS://IDP", ["https://idp"]],
             "aud": [None, "", [], "infergate2", ["other"], [None], {"infergate": 1}],
@@ -252,7 +252,7 @@ class TokenTests(SynchronousTestCase):
             for name in names:
                 checked = verifier(keys, name)
                 sample = token(key=key, algorithm=name)
-                self.assertEqual(checked.authenticate(sample), "alice", name)
+                self.assertEqual(checked.authenticate(Token(sample)), "alice", name)
                 head, claims, signature = sample.split(".")
                 self.assert_refused(checked, GOOD[:-1] + "A", name)
                 self.assert_refused(checked, f"{head}.{claims}.{signature[8:]}", name)
@@ -282,13 +282,13 @@ class TokenTests(SynchronousTestCase):
     def test_short_secret_works_as_any_other(self) -> None:
         """A short secret works, without a warning for each token."""
         checked = verifier(secret("short"))
-        self.assertEqual(checked.authenticate(token(key="short")), "alice")
+        self.assertEqual(checked.authenticate(Token(token(key="short"))), "alice")
         self.assertEqual(self.flushWarnings(), [])
 
     def test_secrets_are_in_no_repr_or_error(self) -> None:
         """Neither the secret nor the token is in a repr or a refusal."""
         checked = verifier()
-        error = self.assertRaises(Unauthorized, checked.authenticate, GOOD[:-1] + "A")
+        error = self.assertRaises(Unauthorized, checked.authenticate, Token(GOOD[:-1] + "A"))
         shown = repr([checked, str(checked), checked.keys, error, error.args, vars(error)])
         for hidden in ["canary", SECOND, THIRD]:
             self.assertNotIn(hidden, shown)
@@ -314,8 +314,8 @@ class PublishedKeyTests(SynchronousTestCase):
         checked = verifier(KeySet(fetch, Clock()), "ES256", "RS256")
         good = token(key=EC, algorithm="ES256", header={"alg": "ES256", "kid": "k"})
         forged = good[:-8] + "AAAAAAAA"
-        first, bad = checked.authenticate(good), checked.authenticate(forged)
-        unknown = checked.authenticate(token(key=RSA, algorithm="RS256"))
+        first, bad = checked.authenticate(Token(good)), checked.authenticate(Token(forged))
+        unknown = checked.authenticate(Token(token(key=RSA, algorithm="RS256")))
         assert isinstance(first, Deferred)
         assert isinstance(bad, Deferred)
         assert isinstance(unknown, Deferred)
@@ -324,8 +324,8 @@ class PublishedKeyTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(first), "alice")
         self.failureResultOf(bad, Unauthorized)
         self.failureResultOf(unknown, Unauthorized)
-        self.assertEqual(checked.authenticate(good), "alice")
-        self.assertRaises(Unauthorized, checked.authenticate, forged)
+        self.assertEqual(checked.authenticate(Token(good)), "alice")
+        self.assertRaises(Unauthorized, checked.authenticate, Token(forged))
         self.assertEqual(len(fetches), 1)
 
     def test_published_key_is_never_a_secret(self) -> None:

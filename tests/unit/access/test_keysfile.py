@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.access.auth import MAX_TOKEN_BYTES
+from infergate.access.auth import MAX_TOKEN_BYTES, Token
 from infergate.access.keysfile import (
     KeysFile,
     KeysFileError,
@@ -69,16 +69,16 @@ class Text(SynchronousTestCase):
             (f"Zoë:{SECRET}", "Zoë"),
             (f"ou:alice:sha256:{DIGEST}", "ou:alice"),
         ]:
-            self.assertEqual(keys_from_text(entry).authenticate(SECRET), caller, entry)
+            self.assertEqual(keys_from_text(entry).authenticate(Token(SECRET)), caller, entry)
 
     def test_first_colon_ends_the_name_of_a_plain_key(self) -> None:
         """Only the first colon ends a name, so that a plain key may hold more of them."""
-        self.assertEqual(keys_from_text("alice:a:b").authenticate("a:b"), "alice")
+        self.assertEqual(keys_from_text("alice:a:b").authenticate(Token("a:b")), "alice")
 
     def test_one_name_may_have_several_keys(self) -> None:
         """Every key of the ring works, and one caller may have several while one is replaced."""
         ring = keys_from_text("alice:old,bob:other,alice:new,alice:new")
-        callers = [ring.authenticate(token) for token in ["old", "other", "new"]]
+        callers = [ring.authenticate(Token(token)) for token in ["old", "other", "new"]]
         self.assertEqual(callers, ["alice", "bob", "alice"])
         self.assertEqual(ring.names, ["alice", "bob"])
 
@@ -178,8 +178,8 @@ class Lines(SynchronousTestCase):
     def test_comments_stand_at_the_start_of_a_line_alone(self) -> None:
         """A # further on is a part of a key, or no option."""
         ring = self.read("# a:one", "  # two", "", "a:b#c").ring
-        self.assertEqual(ring.authenticate("b#c"), "a")
-        self.assertRaises(Unauthorized, ring.authenticate, "a:one")
+        self.assertEqual(ring.authenticate(Token("b#c")), "a")
+        self.assertRaises(Unauthorized, ring.authenticate, Token("a:one"))
         self.assertIn("an option must be", self.refused("a:key # a comment"))
 
     def test_wrong_entries_are_refused_without_their_key(self) -> None:
@@ -219,10 +219,10 @@ class Files(SynchronousTestCase):
     def test_either_line_ending_and_a_byte_order_mark_are_read(self) -> None:
         """A file has one entry a line, with comments, blank lines and either line ending."""
         self.path.write_bytes(b"\xef\xbb\xbfalice:a#b\n")
-        self.assertEqual(keys_from_file(str(self.path)).ring.authenticate("a#b"), "alice")
+        self.assertEqual(keys_from_file(str(self.path)).ring.authenticate(Token("a#b")), "alice")
         self.path.write_text(f"# keys\r\n\n  # more\nalice:one\r\n\tsha256:{DIGEST}\n")
         ring = keys_from_file(str(self.path)).ring
-        self.assertEqual([ring.authenticate(t) for t in ["one", SECRET]], ["alice", UNNAMED])
+        self.assertEqual([ring.authenticate(Token(t)) for t in ["one", SECRET]], ["alice", UNNAMED])
 
     def test_missing_or_broken_file_is_refused_without_a_key(self) -> None:
         """A file that is missing, empty, broken or not UTF-8 stops the start and shows no key."""

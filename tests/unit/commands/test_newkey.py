@@ -10,6 +10,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.access.auth import Token
 from infergate.access.keysfile import parse_keys_file
 from infergate.access.ratelimit import Rate
 from infergate.commands.newkey import main
@@ -48,7 +49,7 @@ class KeyCommand(SynchronousTestCase):
             f"alice:sha256:{hashlib.sha256(key.encode()).hexdigest()} rate=60/minute models=qwen*",
         )
         file = parse_keys_file([line], "keys")
-        self.assertEqual(file.ring.authenticate(key), "alice")
+        self.assertEqual(file.ring.authenticate(Token(key)), "alice")
         self.assertEqual(file.policies(None).of("alice").rate, Rate(60, 60))
         self.assertNotEqual(self.printed("alice")[0], self.printed("alice")[0])
 

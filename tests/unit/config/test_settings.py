@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.access.auth import Token
 from infergate.access.ratelimit import Rate
 from infergate.config.settings import EMPTY_CREDENTIAL, Settings, load
 from infergate.config.sources import SettingsError
@@ -83,8 +84,10 @@ class Sources(SynchronousTestCase):
         path.unlink()
         assert settings.api_keys is not None
         assert settings.api_keys_file is not None
-        self.assertEqual(settings.api_keys.authenticate("canary-1"), "text")
-        self.assertEqual(settings.api_keys_file.content.ring.authenticate("canary-2"), "file")
+        self.assertEqual(settings.api_keys.authenticate(Token("canary-1")), "text")
+        self.assertEqual(
+            settings.api_keys_file.content.ring.authenticate(Token("canary-2")), "file"
+        )
         self.assertIn(str(path), repr(settings))
         self.assertNotIn("canary", repr(settings))
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.access.auth import Token
 from infergate.access.keysfile import keys_from_text
 from infergate.config import values
 from infergate.server.addresses import parse_networks
@@ -125,9 +126,11 @@ class Values(SynchronousTestCase):
         """Keys are checked at once, in the text as in a file, and never shown."""
         path = Path(self.mktemp())
         path.write_text("# ours\nname:key-1\n")
-        self.assertEqual(keys_from_text("name:key-1").authenticate("key-1"), "name")
+        self.assertEqual(keys_from_text("name:key-1").authenticate(Token("key-1")), "name")
         read = values.api_keys_file(str(path))
-        self.assertEqual((read.path, read.content.ring.authenticate("key-1")), (str(path), "name"))
+        self.assertEqual(
+            (read.path, read.content.ring.authenticate(Token("key-1"))), (str(path), "name")
+        )
         path.write_text("canary with spaces")
         for parse, text in ((keys_from_text, "canary with spaces"), (keys_from_text, ",")):
             with self.assertRaises(ValueError) as caught:

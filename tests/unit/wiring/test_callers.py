@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.access.auth import AnyOf, KeyRing
+from infergate.access.auth import AnyOf, KeyRing, Token
 from infergate.access.limits import LocalLimits
 from infergate.access.ratelimit import Rate
 from infergate.access.roster import Roster
@@ -44,7 +44,9 @@ class RosterTests(SynchronousTestCase):
         roster = self.roster(API_KEYS="alice:key-a", API_KEYS_FILE=str(path), JWT_SECRET="s")
         either: Any = roster.authenticator
         self.assertIsInstance(either, AnyOf)
-        self.assertEqual([either.authenticate(key) for key in ("key-a", "key-b")], ["alice", "bob"])
+        self.assertEqual(
+            [either.authenticate(Token(key)) for key in ("key-a", "key-b")], ["alice", "bob"]
+        )
         self.assertEqual(list(roster.names), ["alice", "bob"])
         self.assertEqual(roster.policies.of("bob").rate, Rate(1, 86400))
 
