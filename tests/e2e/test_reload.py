@@ -13,8 +13,8 @@ from pathlib import Path
 from cryptography.x509 import load_pem_x509_certificate
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.certificates import certificate
 from tests.e2e.harness import OFF, gateway, get, running, wait_for
-from tests.unit.process.test_certificates import certificate
 
 skip = OFF
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import gzip
 import http.server
 import importlib.util
@@ -21,11 +20,9 @@ from pathlib import Path
 from typing import Any
 from unittest import skipUnless
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.certificates import certificate
 from tests.e2e.faulty_backend import (
     DONE,
     HOLD,
@@ -407,29 +404,6 @@ def free_port() -> int:
     return port
 
 
-def certificate(name: str) -> tuple[str, str]:
-    """A certificate that is its own authority, and its key, in PEM form."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return signed.public_bytes(pem).decode(), private.decode()
-
-
 class ListenTests(SynchronousTestCase):
     def test_unix(self) -> None:
         """`LISTEN=unix:` serves on a path; `LOG_FORMAT=text` is for people to read."""
@@ -452,7 +426,7 @@ class ListenTests(SynchronousTestCase):
 
     def test_tls(self) -> None:
         """`LISTEN=tls:` serves over TLS, HTTP/1.1 alone."""
-        public, private = certificate("localhost")
+        public, private = (text.decode() for text in certificate())
         settings = {"LISTEN": "tls:.:port=0:interface=127.0.0.1"}
         served = gateway(settings, files={"localhost.pem": public + private})
         with running(served):

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import (
@@ -22,7 +17,6 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
-    KeyPair,
     PrivateCertificate,
     optionsForClientTLS,
     trustRootFromCertificates,
@@ -36,6 +30,7 @@ from zope.interface.verify import verifyObject
 
 from infergate.backend.causes import cause_of
 from infergate.backend.endpoint import Endpoint, _Handshake, api_base, backend_endpoint
+from tests.certificates import certificate
 from tests.unit.inmemory import BackendPort, Peer, Wire
 
 
@@ -109,29 +104,9 @@ class Endpoints(SynchronousTestCase):
             self.failureResultOf(connecting, error)
 
 
-def certificate(name: str) -> PrivateCertificate:
-    """A certificate for the host `name`, signed by itself."""
-    pair = generate_private_key(SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(timezone.utc)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(pair.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(1))
-        .not_valid_after(now + timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(pair, SHA256())
-    )
-    key = pair.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    own = Certificate.load(signed.public_bytes(Encoding.DER))
-    return PrivateCertificate.fromCertificateAndKeyPair(own, KeyPair.load(key))
-
-
-CERTIFICATE = certificate("backend")
-OTHER_CERTIFICATE = certificate("backend")
+CERTIFICATE, OTHER_CERTIFICATE = (
+    PrivateCertificate.loadPEM(b"".join(certificate(serial, "backend"))) for serial in (1, 2)
+)
 
 
 class Collecting(Protocol):

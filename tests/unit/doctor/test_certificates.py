@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from infergate.doctor.certificates import judged
+from tests.certificates import certificate
 from tests.unit.doctor.examined import FAIL, NOW, OK, WARN, Examined
-from tests.unit.process.test_certificates import certificate
 
 DAY = 86400.0
 

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
 from infergate.process.listening import FORMS, listen, listen_main, with_mode
-from tests.unit.process.test_certificates import certificate
+from tests.certificates import certificate
 
 
 class Reactor(MemoryReactorClock):

@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.process.pem import Contents, read_pem
-from tests.unit.process.test_certificates import certificate
+from tests.certificates import certificate
 
 
 class Read(SynchronousTestCase):

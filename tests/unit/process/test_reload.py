@@ -20,8 +20,8 @@ from infergate.process import reload
 from infergate.process.certificates import Certificates
 from infergate.process.reload import KeyFiles, Reloader
 from infergate.process.watching import Change, Refused
+from tests.certificates import certificate
 from tests.unit.inmemory import BackendPort, Client, Wire, request
-from tests.unit.process.test_certificates import certificate
 
 
 def pem(key: Any) -> bytes:

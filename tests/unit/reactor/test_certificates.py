@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.reactor import certificates
 from infergate.reactor.certificates import OPENSSL_INTERNALS, verify_fault
-from tests.unit.process.test_certificates import certificate
+from tests.certificates import certificate
 
 
 def shaken(*, trusted: bool) -> SSL.Connection:
