@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import infergate
 PACKAGE = Path(infergate.__file__).parent
 IMPORT = re.compile(r"^ *from (\S+) import (\([^)]*\)|.*)", re.MULTILINE)
 """As every import of the house's own is written: parsing all modules would take half a second."""
+
+LOADED = {"attrs", "cryptography", "infergate", "jwt", "prometheus_client", "tests", "twisted"}
+LOADED |= {"opentelemetry"} | sys.stdlib_module_names
+"""What the tests in memory load in any case, or may."""
 
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
@@ -123,3 +128,12 @@ class Rooms(SynchronousTestCase):
                 for module in named
             }
             self.assertEqual(upward(order, needs), {}, room)
+
+
+class EndToEnd(SynchronousTestCase):
+    def test_modules_that_are_skipped_load_no_sdk(self) -> None:
+        """`trial tests` loads each of them to say that it is skipped, and stays quick: the SDKs
+        that they drive take longer to load than all tests in memory."""
+        for path in (PACKAGE.parent / "tests" / "e2e").glob("*.py"):
+            found = re.findall(r"^(?:from|import) (\w+)", path.read_text("utf-8"), re.MULTILINE)
+            self.assertEqual(set(found) - LOADED, set(), path.name)
