@@ -31,8 +31,13 @@ UNSTEADY = [
     (r"sha256:[0-9a-f]{64}", "DIGEST"),
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
     (r'reset-(\w+): \S+|"reset":"[^"]+"', "RESET"),
+    (r'"created":\d+', "CREATED"),
+    (r"Date: [^\n]+", "DATE"),
+    (r"dur=[\d.]+", "DURATION"),
+    (r'"time":"[^"]+"', "TIME"),
+    (r'_ms":[\d.]+', "MILLISECONDS"),
     (r'"max":60,"used":\d,"remaining":\d+', "RATE"),
-    (r"Come back in \d+ s", "WAIT"),
+    (r"Retry-After: \d+|Come back in \d+ s", "WAIT"),
     (r"(?m) +\d+\.\d{3}$", "SECONDS"),
     (r"good until [\d-]+", "UNTIL"),
 ]
@@ -43,6 +48,13 @@ def steady(text: str) -> str:
     for pattern, name in UNSTEADY:
         text = re.sub(pattern, name, text)
     return text
+
+
+def renewed(block: re.Match[str], printed: str) -> str:
+    """A block with what its commands print now, or as it was where only ids and times differ."""
+    if steady(printed) == steady(block["printed"]):
+        return block[0]
+    return block[0].removesuffix(block["printed"] + "```\n") + printed + "```\n"
 
 
 class Shell:
@@ -126,8 +138,6 @@ def replayed(text: str, instead: Mapping[str, str] = MappingProxyType({})) -> st
             if block["printed"] is None:
                 assert not printed, printed
                 return block[0]
-            if steady(printed) == steady(block["printed"]):
-                return block[0]
-            return block[0].removesuffix(block["printed"] + "```\n") + printed + "```\n"
+            return renewed(block, printed)
 
         return BLOCK.sub(again, text)

@@ -45,42 +45,12 @@ from tests.e2e.harness import (
     wait_for,
 )
 from tests.e2e.wire import Answer, ask, receive
+from tests.unit.telemetry.test_jsonlines import CONTRACT as LOG_FIELDS
 
 skip = OFF
 
 CHAT = "/v1/chat/completions"
 UUID4 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-
-LOG_FIELDS = [
-    "event",
-    "time",
-    "level",
-    "request_id",
-    "client",
-    "caller",
-    "method",
-    "path",
-    "operation",
-    "status",
-    "outcome",
-    "error",
-    "cause",
-    "backend_status",
-    "model",
-    "stream",
-    "latency_ms",
-    "ttft_ms",
-    "backend_ms",
-    "prompt_tokens",
-    "completion_tokens",
-    "total_tokens",
-    "usage_source",
-    "bytes_in",
-    "bytes_out",
-    "retry_count",
-    "trace_id",
-    "span_id",
-]
 
 METRICS = {
     "http_server_request_duration_seconds": {

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.e2e.harness import OFF, ROOT, Process, chat, gateway, mock, running
+from tests.e2e.pages import renewed, steady
 
 skip = OFF
 
@@ -23,33 +24,14 @@ README = ROOT / "README.md"
 # The comment names the gateway that is asked, and how often where the last answer is shown.
 EXAMPLE = re.compile(
     r"<!-- example: (?P<server>\w+)(?: (?P<times>\d))? -->\n"
-    r"```sh\n(?P<command>.*?)\n```\n(?P<fence>```\w*\n)(?P<answer>.*?)```\n",
+    r"```sh\n(?P<command>.*?)\n```\n(?P<fence>```\w*\n)(?P<printed>.*?)```\n",
     re.DOTALL,
 )
-LOG_LINE = re.compile(r"<!-- log line -->\n(?P<fence>```json\n)(?P<answer>.*?)```\n", re.DOTALL)
+LOG_LINE = re.compile(r"<!-- log line -->\n(?P<fence>```json\n)(?P<printed>.*?)```\n", re.DOTALL)
 
 MOCK = ("--backend-timeout", "1")
 KEYS = ("--api-keys", "alice:s3cret", "--rate-limit", "2/minute")
 NOBODY = ("--backend-url", "http://127.0.0.1:9")
-
-# What differs from one run to the next.
-UNSTEADY = [
-    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
-    (r'"created":\d+', "CREATED"),
-    (r"Date: [^\n]+", "DATE"),
-    (r"Retry-After: \d+|Come back in \d+ s", "RETRY-AFTER"),
-    (r"reset-requests: \S+", "RESET"),
-    (r"dur=[\d.]+", "DURATION"),
-    (r'"time":"[^"]+"', "TIME"),
-    (r'_ms":[\d.]+', "MILLISECONDS"),
-]
-
-
-def steady(answer: str) -> str:
-    """An answer without what differs from one run to the next."""
-    for pattern, name in UNSTEADY:
-        answer = re.sub(pattern, name, answer)
-    return answer
 
 
 class Servers:
@@ -122,9 +104,9 @@ class ReadmeTests(SynchronousTestCase):
         with servers() as asked:
             for example in examples:
                 came = answered(example, asked)
-                self.assertEqual(steady(came), steady(example["answer"]), example["command"])
+                self.assertEqual(steady(came), steady(example["printed"]), example["command"])
             (shown,) = LOG_LINE.finditer(text)
-            self.assertEqual(steady(asked.log_line()), steady(shown["answer"]))
+            self.assertEqual(steady(asked.log_line()), steady(shown["printed"]))
 
     def test_gateways_are_started_as_it_is_shown(self) -> None:
         """The options with which these gateways run stand on the page."""
@@ -137,21 +119,9 @@ def rewrite() -> None:
     """Write into the README what its examples answer now."""
     text = README.read_text("utf-8")
     with servers() as asked:
-
-        def written(example: re.Match[str]) -> str:
-            came = answered(example, asked)
-            return with_answer(example, came)
-
-        text = EXAMPLE.sub(written, text)
-        text = LOG_LINE.sub(lambda shown: with_answer(shown, asked.log_line()), text)
+        text = EXAMPLE.sub(lambda example: renewed(example, answered(example, asked)), text)
+        text = LOG_LINE.sub(lambda shown: renewed(shown, asked.log_line()), text)
     README.write_text(text, "utf-8")
-
-
-def with_answer(example: re.Match[str], came: str) -> str:
-    """An example with another answer, or as it was where only ids and times differ."""
-    if steady(came) == steady(example["answer"]):
-        return example[0]
-    return example[0].removesuffix(example["answer"] + "```\n") + came + "```\n"
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ from tests.e2e.harness import (
     running,
     wait_for,
 )
+from tests.e2e.servers import free_port
 from tests.e2e.wire import Answer, ask, receive, send
 
 skip = OFF
@@ -396,12 +397,6 @@ class Named(Process):
 
     def _find_port(self) -> bool:
         return (self.directory / "gate").exists()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 class ListenTests(SynchronousTestCase):
