@@ -11,7 +11,8 @@ Twisted is public.
 A plain request, call by call, from the first byte to the record:
 
     dataReceived      `_begin_head`: IDLE to HEAD; the time is REQUEST_TIMEOUT's and the record's
-      _read           the parser gives a head, chunks, an end: HEAD to BODY to ANSWERING
+      _read           the parser gives a head, chunks, an end: HEAD to ANSWERING, by way of BODY
+                      where some of the body is still to come
         Request.process     calls the site's resource, which begins to answer, now or later
     write             the pieces of an answer as they come; `write_batched` of one that is whole
     conclude          the answer is written: its record is closed, or waits until it was taken

@@ -55,9 +55,11 @@ class Head(Struct):
         `function` is one of a module, not made for the call. What it raises, this raises, and keeps
         nothing. Called by the request, and by any that has a request in hand.
         """
-        if function not in self._known:
-            self._known[function] = function(self)
-        known: T = self._known[function]
+        known: T
+        try:
+            known = self._known[function]
+        except KeyError:
+            known = self._known[function] = function(self)
         return known
 
 

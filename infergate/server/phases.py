@@ -11,7 +11,8 @@ phase, and sets the deadline that goes with it:
     QUEUED     | none: the next request is here | -                          | HEAD, when its turn
                | and waits for its turn         |                            | has come
     HEAD       | HEADER_TIMEOUT                 | answers 408                | BODY, when the head
-               |                                |                            | is whole
+               |                                |                            | is whole; ANSWERING,
+               |                                |                            | when its body is too
     BODY       | BODY_TIMEOUT                   | fails the body: who reads  | ANSWERING, when the
                |                                | it answers 408             | body is whole
     ANSWERING  | REQUEST_TIMEOUT, from the      | answers 504, or cuts the   | DELIVERING, when the

@@ -280,9 +280,9 @@ class Request(WebRequest):
         Bytes that may not stand in a header field, in `content_type` or a value of `headers`, which
         may be the backend's, are sent as spaces.
         """
-        if not self._writable:
+        channel = self.channel
+        if channel is None or channel.phase >= LINGERING:
             return
-        assert self.channel is not None
         self.startedWriting = 1
         self.code = self.record.status = status
         lines = self._opening(status, content_type, headers)
@@ -295,17 +295,17 @@ class Request(WebRequest):
             lines.append(b"Transfer-Encoding: chunked")
         else:
             self._unframed = True
-        if not self.channel.settle_persistence(self, framed=not self._unframed):
+        if not channel.settle_persistence(self, framed=not self._unframed):
             lines.append(b"Connection: close")
         lines.append(b"\r\n")
         head = b"\r\n".join(lines)
         if body is None or self.method == b"HEAD":
             # What is written next goes out with it.
-            self.channel.write_batched(head)
+            channel.write_batched(head)
         else:
             first = body[:WRITE_CHUNK]
             self.record.bytes_out += len(first)
-            self.channel.write_batched(head + first)
+            channel.write_batched(head + first)
 
     def _opening(self, status: int, content_type: bytes, headers: HeaderList) -> list[bytes]:
         """Return the lines of an answer's head that do not depend on how its body is framed. Called
@@ -422,21 +422,21 @@ class Request(WebRequest):
         """End the answer; the connection goes on to the next request, or closes. An answer that was
         broken off stays without its end. Called by `Routes` when the handler has returned, and by
         the connection for what it refuses itself."""
-        if not self._writable:
+        channel = self.channel
+        if channel is None or channel.phase >= LINGERING:
             return
-        assert self.channel is not None
         if self.chunked and self.method != b"HEAD":
-            self.channel.write(b"0\r\n\r\n")
+            channel.write(b"0\r\n\r\n")
         # The connection may go on to the next request at once: what is to be recorded of this one
         # is recorded before.
-        self.channel.conclude(self.record)
+        channel.conclude(self.record)
         if self._whole:
             # Twisted's `finish` would write the last chunk again.
             self.chunked = 0
             super().finish()  # type: ignore[no-untyped-call]
         else:
             self.finished = 1
-            self.channel.requestDone(self)
+            channel.requestDone(self)
             self.channel = None
 
     def connectionLost(self, reason: Failure) -> None:

@@ -185,6 +185,23 @@ class Head(RequestCase):
         self.assertEqual((record.client, record.retry_count), ("192.0.2.1", 2))
         self.assertIs(self.began[0], record)
 
+    def test_repeated_head_opens_a_record_of_its_own(self) -> None:
+        """A head that comes again on a connection says the same of another request, which has an id
+        of its own, in its answer's fields too."""
+        records = []
+        for _ in range(2):
+            asked = self.asked(request("POST", "/v1/messages/x", "X-Stainless-Retry-Count: 2"))
+            self.assertIn((b"request-id", asked.record.request_id.encode()), asked.extra_fields)
+            self.assertEqual(len(asked.extra_fields), 1)
+            self.successResultOf(answering(asked, b"x"))
+            asked.finish()
+            records.append(asked.record)
+        first, second = records
+        self.assertNotEqual(first.request_id, second.request_id)
+        for record in records:
+            self.assertEqual((record.method, record.path), ("POST", "/v1/messages/x"))
+            self.assertEqual((record.client, record.retry_count), ("192.0.2.1", 2))
+
     def test_retry_count_that_is_no_small_number_is_not_logged(self) -> None:
         """A retry count that is no small number is not logged."""
         for bad in ("x", "-1", "12345", "1.0", ""):
