@@ -127,7 +127,7 @@ class LocalLimits:
 
     def look(self, account: Account) -> Verdict:
         """Return how the rate and all budgets stand; takes nothing."""
-        return Verdict(self._rate(account, take=False), self._tokens(account))
+        return Verdict(self._rate(account, take=False), self.tokens(account))
 
     def charge(self, account: Account, tokens: int) -> None:
         """Add tokens to the current window of each budget; an account without a name has none."""
@@ -165,25 +165,22 @@ class LocalLimits:
         `SharedLimits`, which tells Redis of which window its counts are."""
         return self._callers.bounds(window)[0]
 
-    def used(self, account: Account, window: str) -> int:
-        """Return the tokens that the account has used in the current `window`, as far as this
-        process knows. Called by `SharedLimits`, which tells Redis of it."""
-        return self._spending(account).used(account.name or "", window)
+    def tokens(self, account: Account) -> tuple[Spent, ...]:
+        """Return how each budget of the account stands as far as this process knows, none for an
+        address. Called by `look`, and by `SharedLimits`, which tells Redis of it."""
+        budgets, name = account.policy.tokens, account.name
+        if not budgets or name is None:
+            return ()
+        return tuple(self._spending(account).spent(name, budgets))
 
     def hear(self, account: Account, window: str, used: int) -> None:
         """Take over what other processes are known to have used; called by `SharedLimits` with what
         Redis has answered. Less than is known here is no news: this process may have charged what
         Redis has not been told yet."""
-        if used > self.used(account, window):
-            more = used - self.used(account, window)
-            self._spending(account).add(account.name or "", [TokenLimit(1, window)], more)
-
-    def _tokens(self, account: Account) -> tuple[Spent, ...]:
-        """Return how each budget of the account stands, none for an address. For `look`."""
-        budgets, name = account.policy.tokens, account.name
-        if not budgets or name is None:
-            return ()
-        return tuple(self._spending(account).spent(name, budgets))
+        spending, name = self._spending(account), account.name or ""
+        more = used - spending.used(name, window)
+        if more > 0:
+            spending.add(name, [TokenLimit(1, window)], more)
 
     def _spending(self, account: Account) -> Spending:
         """Return the store in which the account's tokens are counted: people apart from callers.

@@ -124,19 +124,20 @@ class SharedLimits:
         policy, local = account.policy, self._local
         rate = policy.rate
         count, period = (0, 1) if rate is None else (rate.count, rate.period)
-        budgets = policy.tokens if account.name is not None else ()
+        known = local.tokens(account)
         words = [f"{take:d} {costs:d} {count} {period}"]
-        for budget in budgets:
-            used, began = local.used(account, budget.window), local.began(budget.window)
-            words.append(f"{budget.window} {budget.count} {used} {began}")
+        for own in known:
+            window = own.budget.window
+            words.append(f"{window} {own.budget.count} {own.used} {local.began(window)}")
         keys = [f"infergate:rate:{count}/{period}:{account.bucket}", *_keys(account)]
         answer = await self._link.run(ASK, keys, [" ".join(words)])
         allowed, bucket, *spent = answer.split()
         decision = None if rate is None else _decision(rate, allowed == "1", float(bucket))
         tokens = []
-        for budget, used, reset in zip(budgets, spent[::2], spent[1::2], strict=True):
-            tokens.append(Spent(budget, int(used), float(reset)))
-            local.hear(account, budget.window, int(used))
+        for own, used, reset in zip(known, spent[::2], spent[1::2], strict=True):
+            tokens.append(Spent(own.budget, int(used), float(reset)))
+            if int(used) > own.used:
+                local.hear(account, own.budget.window, int(used))
         return decision, tuple(tokens)
 
     def _charge(self, account: Account, tokens: int) -> None:
@@ -145,9 +146,9 @@ class SharedLimits:
         is the safe side of the two. Raises nothing. Called by `charge` and `settle`."""
         local = self._local
         words = [str(tokens)]
-        for budget in account.policy.tokens:
-            used, began = local.used(account, budget.window), local.began(budget.window)
-            words.append(f"{budget.window} {used} {began}")
+        for own in local.tokens(account):
+            window = own.budget.window
+            words.append(f"{window} {own.used} {local.began(window)}")
         charging = self._link.run(CHARGE, _keys(account), [" ".join(words)])
         charging.addErrback(lambda failure: self._owe(account, tokens))
 

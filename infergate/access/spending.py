@@ -137,7 +137,7 @@ class Spending:
 
     def used(self, caller: str, window: str) -> int:
         """Return the tokens that `caller` has used in the current `window`. A caller who is new
-        here is remembered from now on. Called by `LocalLimits.used`, and by `peek` for a caller
+        here is remembered from now on. Called by `LocalLimits.hear`, and by `peek` for a caller
         that is held."""
         (spent,) = self.spent(caller, [TokenLimit(1, window)])
         return spent.used
