@@ -9,13 +9,13 @@ is summed up as one *point* of the page's plots. `Feed` reads all of this; nothi
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import attrs
 
+from infergate.telemetry.histogram import in_buckets
 from infergate.telemetry.record import Record
 
 TOGETHER = 64
@@ -53,9 +53,8 @@ class _Durations:
     def add(self, values: Iterable[float]) -> None:
         """Count each value in the first bucket whose upper bound it does not exceed, the last
         bucket being for what is above all bounds. Called by `_Interval.add`."""
-        counts = self._counts
-        for seconds in values:
-            counts[bisect_left(_BOUNDS, seconds)] += 1
+        for bucket, count, _ in in_buckets(values, _BOUNDS):
+            self._counts[bucket] += count
 
     def add_all(self, other: _Durations) -> None:
         """Add what another histogram counted, which stays as it is. Called by `History.recent`."""
@@ -129,16 +128,15 @@ class History:
     """Told of every exchange by `ended`, once its record is closed.
 
     `StatusSite` makes one; `compose` has it told, by way of the site. `now` is the calendar's
-    clock, in Unix seconds. `shown` says which records the page is about: neither probes nor the
-    page itself.
+    clock, in Unix seconds. The page is not about probes, nor about the routes in `hidden`.
 
     What ends is kept for a short while, and added to what was together, `TOGETHER` exchanges at a
     time and always before anything is read: one by one that costs twice as much.
     """
 
-    def __init__(self, now: Callable[[], float], shown: Callable[[Record], bool]) -> None:
+    def __init__(self, now: Callable[[], float], hidden: Collection[str]) -> None:
         self._now = now
-        self._shown = shown
+        self._hidden = hidden
         self._ended: list[Record] = []
         self._last: deque[tuple[float, Record]] = deque(maxlen=LAST_EXCHANGES)
         self._count = 0
@@ -215,31 +213,31 @@ class History:
         """Add all that has ended to what was, where the page shows it; the callers' usage is
         counted, too. Called by `ended`, and before anything is read."""
         ended, self._ended = self._ended, []
-        together: list[Record] = []
-        for record in ended:
-            if not self._shown(record):
-                continue
-            at = record.epoch * 1e-9 + (record.closed or 0)
-            if not 0 <= at - self._interval.began < INTERVAL:
-                self._interval.add(together)
-                together = []
+        shown = [one for one in ended if not one.probe and one.route not in self._hidden]
+        if not shown:
+            return
+        times = [one.epoch * 1e-9 + (one.closed or 0) for one in shown]
+        if _interval_of(times[0]) == _interval_of(times[-1]):
+            self._roll(times[0])
+            self._interval.add(shown)
+        else:
+            for at, record in zip(times, shown, strict=True):
                 self._roll(at)
-            together.append(record)
-            self._last.append((at, record))
-            if record.limit is not None:
-                self._limited[record.limit] += 1
-            if record.caller is not None:
-                used = self._usage_of(record.caller)
+                self._interval.add([record])
+        self._last.extend(zip(times, shown, strict=True))
+        self._count += len(shown)
+        self._limited.update([one.limit for one in shown if one.limit is not None])
+        for record in shown:
+            caller = record.caller
+            if caller is not None:
+                used = self._callers.get(caller) or self._usage_of(caller)
                 used[0] += 1
                 used[1] += record.usage.total_tokens
-            self._count += 1
-        self._interval.add(together)
 
     def _usage_of(self, caller: str) -> list[int]:
-        """Return the requests and tokens of `caller`, to be added to; those of ``other`` where no
-        place for a name is left. Called by `_settle` for each shown exchange whose caller is
-        known."""
-        if caller not in self._callers and len(self._callers) >= MAX_CALLERS:
+        """Return the requests and tokens of a caller who is new, to be added to; those of ``other``
+        where no place for a name is left. Called by `_settle`."""
+        if len(self._callers) >= MAX_CALLERS:
             caller = "other"
         return self._callers.setdefault(caller, [0, 0])
 

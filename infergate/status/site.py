@@ -30,6 +30,9 @@ from infergate.telemetry.record import Record
 
 HTML = b"text/html; charset=utf-8"
 
+HIDDEN = frozenset({"/metrics", "/status", "/"})
+"""Routes whose exchanges are not in the list: scrapes, and the page itself."""
+
 FEED_HEADERS = ((b"Cache-Control", b"no-store"), (b"X-Accel-Buffering", b"no"))
 
 
@@ -55,7 +58,7 @@ class StatusSite:
         self._readiness = readiness
         self._edges: list[Edge] = []
         self._word = "ready"
-        self._history = History(time, is_shown)
+        self._history = History(time, HIDDEN)
         self._feed = Feed(self._history, self._state, _line, time, clock)
         self.ended = self._history.ended
 
@@ -123,12 +126,6 @@ class StatusSite:
             "streams": sum(record.stream for record in under_way),
             "waiting": {**waiting, "client_reading": reading},
         }
-
-
-def is_shown(record: Record) -> bool:
-    """Say whether an exchange is one that the page is about: no probe, no scrape, not the page
-    itself. Called by `History.ended` with each closed record."""
-    return not record.probe and record.route not in ("/metrics", "/status", "/")
 
 
 def _waits_for(record: Record) -> str | None:

@@ -22,6 +22,9 @@ Value = str | int | float | bool
 
 SCOPE = InstrumentationScope(name="infergate", version=__version__)
 
+ELEMENT = b"\x12"
+"""The tag of an element of a message, which its length follows."""
+
 # In all of these messages the first field says what the elements of the second are of: a resource
 # of its scopes, a scope of its metrics or spans; in an attribute they are its name and its value.
 _FIRST, _SECOND = b"\x0a", b"\x12"
@@ -42,7 +45,7 @@ def message(resource: Mapping[str, Value], elements: Iterable[bytes]) -> bytes:
 
 def element(data: bytes) -> bytes:
     """Return a serialized metric or span as an element of a `message`."""
-    return field(_SECOND, data)
+    return field(ELEMENT, data)
 
 
 def attribute(name: str, value: Value) -> bytes:

@@ -35,9 +35,10 @@ class Record:
     `backend_seconds` that from the call of the backend, if there was one, to the end of its answer.
 
     `trace` is the client's; `trace_id` is that trace, or one of our own. Where we trace, `span_id`
-    is our span in it, all in hexadecimal digits, and `backend_span_id` the one that the backend
-    hears of by `traceparent`; `sampled` says whether they are recorded. `epoch` is the time since
-    1970 at which the record's clock was at 0, in nanoseconds; known once it is accounted for.
+    is our span in it, both in hexadecimal digits; `ids` are the same two as bytes, and the id of
+    the span that the backend hears of by `traceparent`; `sampled` says whether the spans are
+    recorded. `epoch` is the time since 1970 at which the record's clock was at 0, in nanoseconds;
+    known once the exchange is accounted for.
     """
 
     opened: float
@@ -77,7 +78,7 @@ class Record:
     trace: TraceContext | None = None
     trace_id: str | None = None
     span_id: str | None = None
-    backend_span_id: str | None = None
+    ids: tuple[bytes, bytes, bytes] | None = None
     traceparent: bytes | None = None
     sampled: bool = False
     epoch: int = 0

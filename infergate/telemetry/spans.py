@@ -28,7 +28,7 @@ from functools import lru_cache
 from struct import Struct
 
 from infergate.telemetry.metrics import METHODS, METRIC_NAMES
-from infergate.telemetry.otlp import Value, attribute, element, field, varint
+from infergate.telemetry.otlp import ELEMENT, Value, attribute, field, varint
 from infergate.telemetry.record import Record
 from infergate.telemetry.tracecontext import TraceContext
 
@@ -41,11 +41,11 @@ _FAILED = b"\x7a\x02\x18\x02"
 _TIMES = Struct("<cQcQ")
 _START, _END = b"\x39", b"\x41"
 
-# Of an `Event`, which is a field of a `Span`, all bytes before its timestamp and those behind it.
-_EVENT = Struct("<3sQ")
-_FIRST_BYTE = b"\x5a\x15\x09", b"\x12\x0afirst_byte"
-_FIRST_TOKEN = b"\x5a\x16\x09", b"\x12\x0bfirst_token"
-_LAST = b"\x5a\x0e\x09", b"\x12\x03end"
+# Of an `Event`, which is a field of a `Span`, all bytes before its timestamp.
+_FIRST_BYTE = b"\x5a\x15\x12\x0afirst_byte\x09"
+_FIRST_TOKEN = b"\x5a\x16\x12\x0bfirst_token\x09"
+_LAST = b"\x5a\x0e\x12\x03end\x09"
+_TIME = Struct("<Q")
 
 FAILURES = frozenset(
     {"backend_error", "backend_unavailable", "timeout", "internal_error", "overloaded", "shutdown"}
@@ -65,73 +65,69 @@ def spans(records: Sequence[Record], backend: tuple[str, int] | None) -> Iterato
     a batch is pushed. The tracer has given each record its ids.
     """
     for start in range(0, len(records), TOGETHER):
-        yield b"".join([_spans(one, backend) for one in records[start : start + TOGETHER]])
+        made: list[bytes] = []
+        for record in records[start : start + TOGETHER]:
+            span = _server_span(record)
+            made += (ELEMENT, varint(len(span)), span)
+            if record.backend_began is not None:
+                span = _client_span(record, record.backend_began, backend)
+                made += (ELEMENT, varint(len(span)), span)
+        yield b"".join(made)
 
 
-def _spans(record: Record, backend: tuple[str, int] | None) -> bytes:
-    """Return the spans of one exchange. Called by `spans`."""
-    # Of the trace, of the span of the request, and of the call of the backend.
-    ids = bytes.fromhex(f"{record.trace_id}{record.span_id}{record.backend_span_id}")
-    server = _server_span(record, ids)
-    if record.backend_began is None:
-        return server
-    return server + _client_span(record, ids, backend)
-
-
-def _server_span(record: Record, ids: bytes) -> bytes:
-    """Return the span of the request as the client saw it. Called by `_spans`."""
+def _server_span(record: Record) -> bytes:
+    """Return the span of the request as the client saw it. Called by `spans`."""
     trace, epoch, request_id = record.trace, record.epoch, record.request_id.encode("ascii")
+    assert record.ids is not None
+    assert record.closed is not None
+    trace_id, span_id, _ = record.ids
     # A path or a method that clients make up is not worth keeping, and has no end.
     bounded = record.path == record.route and record.method in METHODS
     shared = _server_fields if bounded else _server_fields.__wrapped__
-    return element(
-        b"".join(
-            (
-                b"\x0a\x10",
-                ids[:16],
-                b"\x12\x08",
-                ids[16:24],
-                b"" if trace is None else _above(trace),
-                _TIMES.pack(
-                    _START,
-                    epoch + int(record.opened * 1e9),
-                    _END,
-                    epoch + int((record.closed or record.opened) * 1e9),
-                ),
-                shared(
-                    record.scheme,
-                    record.method,
-                    record.route,
-                    record.path,
-                    record.status,
-                    record.outcome,
-                    record.error,
-                ),
-                _client_and_caller(record.client, record.caller),
-                _before_request_id(len(request_id)),
-                request_id,
-            )
+    return b"".join(
+        (
+            b"\x0a\x10",
+            trace_id,
+            b"\x12\x08",
+            span_id,
+            b"" if trace is None else _above(trace),
+            _TIMES.pack(
+                _START, epoch + int(record.opened * 1e9), _END, epoch + int(record.closed * 1e9)
+            ),
+            shared(
+                record.scheme,
+                record.method,
+                record.route,
+                record.path,
+                record.status,
+                record.outcome,
+                record.error,
+            ),
+            _client_caller_and(record.client, record.caller, len(request_id)),
+            request_id,
         )
     )
 
 
-def _client_span(record: Record, ids: bytes, backend: tuple[str, int] | None) -> bytes:
-    """Return the span of the call of the backend.
+def _client_span(record: Record, began: float, backend: tuple[str, int] | None) -> bytes:
+    """Return the span of the call of the backend, which `began` in seconds on the record's clock.
 
     The last event is the end of the answer, which may come before the client has it. Called by
-    `_spans`, where the backend was called.
+    `spans`, where the backend was called.
     """
-    assert record.backend_began is not None
-    epoch = record.epoch
-    end = epoch + int((record.backend_ended or record.closed or record.backend_began) * 1e9)
+    epoch, usage, ended = record.epoch, record.usage, record.backend_ended
+    assert record.ids is not None
+    assert ended is not None
+    trace_id, parent_id, span_id = record.ids
+    end = epoch + int(ended * 1e9)
     parts = [
         b"\x0a\x10",
-        ids[:16],
+        trace_id,
         b"\x12\x08",
-        ids[24:],
+        span_id,
         b"\x22\x08",
-        ids[16:24],
-        _TIMES.pack(_START, epoch + int(record.backend_began * 1e9), _END, end),
+        parent_id,
+        _TIMES.pack(_START, epoch + int(began * 1e9), _END, end),
         _client_fields(
             record.operation,
             record.method,
@@ -143,24 +139,17 @@ def _client_span(record: Record, ids: bytes, backend: tuple[str, int] | None) ->
             backend,
         ),
     ]
-    if record.operation is not None and record.usage.source != "none":
-        prompt = varint(record.usage.prompt_tokens)
-        completion = varint(record.usage.completion_tokens)
+    if usage.source != "none" and record.operation is not None:
+        prompt, completion = varint(usage.prompt_tokens), varint(usage.completion_tokens)
         parts += (_INPUT_TOKENS[len(prompt)], prompt, _OUTPUT_TOKENS[len(completion)], completion)
     if record.trace is not None and record.trace.tracestate is not None:
         parts.append(field(_STATE, record.trace.tracestate))
     if record.backend_head is not None:
-        parts += _event(_FIRST_BYTE, epoch + int(record.backend_head * 1e9))
+        parts += _FIRST_BYTE, _TIME.pack(epoch + int(record.backend_head * 1e9))
     if record.first_token is not None:
-        parts += _event(_FIRST_TOKEN, epoch + int(record.first_token * 1e9))
-    parts += _event(_LAST, end)
-    return element(b"".join(parts))
-
-
-def _event(event: tuple[bytes, bytes], at: int) -> tuple[bytes, bytes]:
-    """Return an event such as `_LAST` with its timestamp. Called by `_client_span`."""
-    before, behind = event
-    return _EVENT.pack(before, at), behind
+        parts += _FIRST_TOKEN, _TIME.pack(epoch + int(record.first_token * 1e9))
+    parts += _LAST, _TIME.pack(end)
+    return b"".join(parts)
 
 
 def _above(trace: TraceContext) -> bytes:
@@ -200,16 +189,14 @@ def _server_fields(
 
 
 @lru_cache(1024)
-def _client_and_caller(client: str, caller: str | None) -> bytes:
-    """Return the attributes of whom a request is from. Called by `_server_span`."""
-    return _attributes({"client.address": client, "infergate.caller": caller})
-
-
-@lru_cache(256)
-def _before_request_id(length: int) -> bytes:
-    """Return all bytes of the attribute of a request's id that stand before the id, which has so
-    many bytes. Called by `_server_span`."""
-    return _attributes({"infergate.request_id": "x" * length}).removesuffix(b"x" * length)
+def _client_caller_and(client: str, caller: str | None, length: int) -> bytes:
+    """Return the attributes of whom a request is from, and all bytes of the attribute of its id
+    that stand before the id, which has so many bytes. Called by `_server_span`."""
+    request_id = "x" * length
+    known = {"client.address": client, "infergate.caller": caller}
+    return _attributes({**known, "infergate.request_id": request_id}).removesuffix(
+        request_id.encode("ascii")
+    )
 
 
 @lru_cache(1024)

@@ -16,7 +16,7 @@ from infergate.telemetry.record import Record
 class Watching(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.history = History(self.clock.seconds, lambda record: True)
+        self.history = History(self.clock.seconds, ())
         self.feed = Feed(
             self.history,
             lambda: {"state": "ready"},

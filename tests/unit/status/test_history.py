@@ -16,7 +16,7 @@ class Remembering(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.now = 1_000_000.0
-        self.history = History(lambda: self.now, lambda record: record.path != "/healthz")
+        self.history = History(lambda: self.now, {"/"})
 
     def exchange(self, seconds: float = 0.5, **facts: Any) -> Record:
         """An exchange that took `seconds`."""
@@ -47,7 +47,8 @@ class Exchanges(Remembering):
 
     def test_probes_are_not_shown(self) -> None:
         """A probe each second pushes no request out of the list."""
-        self.exchange(path="/healthz")
+        self.exchange(probe=True)
+        self.exchange(route="/")
         self.assertEqual((self.history.ended_count, self.history.points()), (0, []))
 
 

@@ -26,7 +26,7 @@ def streamed() -> Record:
     record.method, record.path, record.status = "POST", "/v1/chat/completions", 200
     record.route, record.operation, record.model = "/v1/chat/completions", "chat", "tiny"
     record.caller, record.usage = "alice", Usage(7, 4, 11, "backend")
-    record.trace_id, record.span_id, record.backend_span_id = TRACE, "1" * 16, "2" * 16
+    record.ids = (bytes.fromhex(TRACE), b"\x11" * 8, b"\x22" * 8)
     record.backend_began, record.backend_head = 100.5, 100.75
     record.first_token, record.backend_ended, record.backend_status = 101.0, 103.0, 200
     record.close(104.0)

@@ -44,8 +44,10 @@ class Tracing(SynchronousTestCase):
         record = self.record(parent_based(always), "01")
         self.assertEqual(record.trace_id, TRACE)
         self.assertRegex(record.span_id or "", r"\A[0-9a-f]{16}\Z")
-        self.assertEqual(self.traceparent, f"00-{TRACE}-{record.backend_span_id}-01")
-        self.assertNotIn(record.span_id, (record.backend_span_id, "b7ad6b7169203331"))
+        trace, ours, backends = [one.hex() for one in record.ids or ()]
+        self.assertEqual((trace, ours), (TRACE, record.span_id))
+        self.assertEqual(self.traceparent, f"00-{TRACE}-{backends}-01")
+        self.assertNotIn(ours, (backends, "b7ad6b7169203331"))
         self.assertIs(self.exported[0], record)
 
     def test_request_without_a_trace_begins_one(self) -> None:
