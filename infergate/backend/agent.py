@@ -66,7 +66,8 @@ class Pool:
         One on which something has come since its last response is dropped: that would be taken for
         the next response, or is the end of the connection.
         """
-        self._settle()
+        if self._settling:
+            self._settle()
         while self._idle:
             connection, _ = self._idle.popitem()
             if connection.usable:

@@ -110,8 +110,9 @@ class Response:
         self.code = head.status
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
         self._connection: Connection | None = connection
-        # What came of the body, and how it ended, before there was a protocol to read it.
-        self._early = b""
+        # What came of the body, and how it ended, before there was a protocol to read it. The
+        # connection sets what came with the head.
+        self.early = b""
         self._reason: Failure | None = None
         self._protocol: IProtocol | None = None
 
@@ -149,7 +150,7 @@ class Response:
         if self._connection is not None:
             self._protocol = protocol
             self._connection.resume()
-        early, self._early = self._early, b""
+        early, self.early = self.early, b""
         if early:
             protocol.dataReceived(early)
         if reason is not None:
@@ -160,7 +161,7 @@ class Response:
         that of most replies is; else None. `Call.read_all` calls this in place of `deliverBody`."""
         if self._reason is not _DONE:
             return None
-        body, self._early = self._early, b""
+        body, self.early = self.early, b""
         return body
 
     # For the connection.
@@ -174,7 +175,7 @@ class Response:
         """Take a chunk of the body: hand it to the protocol that reads it, or keep it until there
         is one."""
         if self._protocol is None:
-            self._early += chunk
+            self.early += chunk
         else:
             self._protocol.dataReceived(chunk)
 
@@ -353,7 +354,7 @@ class Connection(Protocol):
             self.abort()
             return
         response = self._response = Response(self, request, head)
-        response.receive(chunk)
+        response.early = chunk
         awaited, self._awaited = self._awaited, None
         if self._reader.over:
             self._finish(response)
@@ -370,8 +371,9 @@ class Connection(Protocol):
         reusable = self._reusable()
         self._request = self._response = None
         if reusable:
-            # The last reader may have paused it; the next one does not know.
-            self.resume()
+            if self._paused:
+                # By the last reader; the next one does not know.
+                self.resume()
             self.may_close = response.length is UNKNOWN_LENGTH
             self._released(self)
         else:

@@ -49,8 +49,8 @@ _SIZE_LINES = {b"%x\r\n" % size: size + 2 for size in range(1, 1024)}
 """The bytes of a chunk's data with the CRLF behind it, by its size line as nearly all servers write
 it."""
 
-_SIZES = {b"\n" + line[:-2]: left - 2 for line, left in _SIZE_LINES.items()}
-"""The bytes of a chunk's data, by its size line between the LF before it and its CR."""
+_SIZES = {line[:-2]: left - 2 for line, left in _SIZE_LINES.items()}
+"""The same without both line ends."""
 
 _WHOLE_CHUNKS = {len(line) + left: line for line, left in _SIZE_LINES.items()}
 """The size line with which a read begins that is one whole chunk, by the length of the read."""
@@ -162,25 +162,18 @@ def _whole_chunks(data: bytes) -> tuple[list[bytes], int]:
     """Return the data of all the whole chunks that `data` begins with, and how many bytes they
     take; nothing, and 0, where one of them is not written as by nearly all servers. For `Reader`.
 
-    What stands between two CRs is a size line and a chunk in turns, each behind the LF of the CRLF
-    before it: of ``5\\r\\nhello\\r\\n0\\r\\n`` it is ``5``, ``\\nhello``, ``\\n0`` and ``\\n``.
+    What stands between two CRLFs is a size line and a chunk in turns.
     """
-    parts = data.split(b"\r")
-    parts[0] = b"\n" + parts[0]
-    # A chunk is whole with the LF behind its CR.
-    end = len(parts) - (1 if parts[-1] else 2) & ~1
-    if parts[end][:1] != b"\n":
-        return [], 0
-    lines, framed = parts[:end:2], parts[1:end:2]
-    if lines and lines[-1] == b"\n0":
+    parts = data.split(b"\r\n")
+    end = len(parts) - 1 & ~1
+    lines, chunks = parts[:end:2], parts[1:end:2]
+    if lines and lines[-1] == b"0":
         # The last chunk, and its trailers, are read one by one.
-        del lines[-1], framed[-1]
-    chunks = [part.removeprefix(b"\n") for part in framed]
+        del lines[-1], chunks[-1]
     sizes = list(map(len, chunks))
-    size = sum(sizes) + len(sizes)
-    if sizes != list(map(_SIZES.get, lines)) or sum(map(len, framed)) != size:
+    if sizes != list(map(_SIZES.get, lines)):
         return [], 0
-    return chunks, size + sum(map(len, lines)) + 2 * len(lines)
+    return chunks, sum(sizes) + sum(map(len, lines)) + 4 * len(lines)
 
 
 class LastHead:
