@@ -79,7 +79,7 @@ class Backend:
         """
         below_base = path.startswith("/v1/")
         url = self._base + path[3:] if below_base else self._base.removesuffix("/v1") + path
-        if b"\r\nUser-Agent: " not in fields:
+        if fields.find(b"\r\nUser-Agent: ") < 0:
             fields = USER_AGENT + fields
         headers = Fields(self._credentials + fields)
         producer = None if body is None else Body(body)

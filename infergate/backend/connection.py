@@ -75,7 +75,7 @@ class Message:
         length = b"" if body is None else b"Content-Length: %d\r\n" % body.length
         lines = length + written(headers)
         self._head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (method, target, host, lines)
-        self.last = b"\r\nConnection: " in self._head
+        self.last = self._head.find(b"\r\nConnection: ") >= 0
 
     def whole(self) -> bytes:
         """Return head and body as one string of bytes: of two small writes the second would wait
