@@ -1,7 +1,7 @@
 """Histograms that are cheap to record in, with exemplars, and written out series by series.
 
 `prometheus_client`'s own takes two locks and eight calls for each value, and a request records up
-to seven: 13 us, and 21 with exemplars, in place of 2. Its text is made in one go, which with a
+to seven: 13 us, and 21 with exemplars. Its text is made in one go, which with a
 hundred models keeps the event loop from everybody else for some 50 ms.
 
 Of a histogram whose buckets end at 0.1 and 1, into which 0.05, 0.3 and 7 were recorded, `counts` is
