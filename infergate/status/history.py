@@ -217,7 +217,7 @@ class History:
         if not shown:
             return
         times = [one.epoch * 1e-9 + (one.closed or 0) for one in shown]
-        if _interval_of(times[0]) == _interval_of(times[-1]):
+        if _interval_of(min(times)) == _interval_of(max(times)):
             self._roll(times[0])
             self._interval.add(shown)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,10 +18,11 @@ class Remembering(SynchronousTestCase):
     def setUp(self) -> None:
         self.now = 1_000_000.0
         self.history = History(lambda: self.now, {"/"})
+        self.ids = count()
 
     def exchange(self, seconds: float = 0.5, **facts: Any) -> Record:
-        """An exchange that took `seconds`."""
-        record = Record(0, "192.0.2.1", f"r{self.history.ended_count}", **facts)
+        """An exchange that took `seconds`. Nothing is read here, so that many are told together."""
+        record = Record(0, "192.0.2.1", f"r{next(self.ids)}", **facts)
         record.status = record.status or 200
         record.close(seconds)
         record.epoch = int((self.now - seconds) * 1e9)
@@ -99,6 +101,16 @@ class Plots(Remembering):
         closed, under_way = self.history.latest()
         self.assertEqual((closed["seconds"], closed["outcomes"]), (INTERVAL, {"ok": 2}))
         self.assertEqual((under_way["seconds"], under_way["outcomes"]), (1, {}))
+
+    def test_each_exchange_is_in_the_interval_of_its_own_end(self) -> None:
+        """Also among others that nobody has looked at yet, and where the clock was set back so far
+        that the last of these ended in the interval of the first."""
+        for elapsed in (0, 40, 0):
+            self.now = 1_000_000 + elapsed
+            self.exchange()
+        self.now += 100
+        counted = [(point["time"], point["outcomes"]["ok"]) for point in self.history.points()]
+        self.assertEqual(counted, [(1_000_000, 1), (1_000_040, 1), (1_000_000, 1)])
 
     def test_percentiles_of_now_are_of_the_last_minute(self) -> None:
         """Not of one interval, which may have just begun; older ones are forgotten."""
