@@ -36,7 +36,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.scripts.twistd import ServerOptions
 from zope.interface import implementer
 
-from benchmarks.question import EVERY_LIMIT, KEY, question, stream_of
+from benchmarks.question import EVERY_LIMIT, KEY, question, stream_of, with_id
 from benchmarks.replies import END, ENDS, FINISH, HEAD, PLAIN, USAGE, chunk, delta
 
 WARM_UP_REQUESTS = 50
@@ -165,11 +165,9 @@ class InMemory:
         self._exchange(repeat(question(8080), count))
 
     def varied(self, count: int) -> None:
-        """The same, each with an id of its own in its head, as long as a UUID."""
-        line, _, rest = question(8080).partition(b"\r\n")
-        self._exchange(
-            b"%b\r\nX-Request-ID: %036d\r\n%b" % (line, number, rest) for number in range(count)
-        )
+        """The same, each with an id of its own in its head."""
+        asked = question(8080)
+        self._exchange(with_id(asked, number) for number in range(count))
 
     def _exchange(self, requests: Iterable[bytes]) -> None:
         for asked in requests:

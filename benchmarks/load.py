@@ -3,8 +3,9 @@
 With ``connections``, plain requests one after the other on each, or with ``chunks`` short streams
 of so many chunks without a pause; with ``streams`` and ``interval``, that many streams at once
 with one chunk each `interval` milliseconds, or without a pause (0). ``callers`` takes turns with
-the keys of so many callers, ``body`` makes each prompt so many bytes longer, ``pause`` has each
-connection wait so many milliseconds before the next request, on average and at random. With
+the keys of so many callers, with ``ids`` each head differs from the last, ``body`` makes each
+prompt so many bytes longer, ``pause`` has each connection wait so many milliseconds before the next
+request, on average and at random. With
 ``path`` the streams are in another dialect than a chat's.
 
 Prints one JSON object. Times are in milliseconds, and as a client sees them: what a gateway adds is
@@ -24,13 +25,13 @@ import time
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any, cast
 
 import uvloop
 
 from benchmarks.processes import allow_many_files
-from benchmarks.question import KEY, caller_key, question, stream_of
+from benchmarks.question import KEY, caller_key, question, stream_of, with_id
 
 _STAMPS = re.compile(rb"@(\d{16})").findall
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -176,12 +177,17 @@ async def repeated(
     callers: int = 0,
     body: int = 0,
     pause: float = 0,
+    ids: bool = False,
 ) -> dict[str, Any]:
     """As many requests as are answered in `seconds`."""
     results = Results()
     prompt = "x" * body + (f" @{chunks}x0" if chunks else "")
     keys = [caller_key(number) for number in range(callers)] or [KEY]
-    requests = cycle([question(port, prompt, stream=chunks > 0, key=key) for key in keys])
+    requests: Iterator[bytes] = cycle(
+        [question(port, prompt, stream=chunks > 0, key=key) for key in keys]
+    )
+    if ids:
+        requests = map(with_id, requests, count(1))
     loop = asyncio.get_running_loop()
     for _ in range(connections):
         await loop.create_connection(
@@ -190,8 +196,8 @@ async def repeated(
     await asyncio.sleep(seconds)
     if chunks:
         return results.summary("wait", chunks=results.chunks, per_second=results.chunks / seconds)
-    count = len(results.waits)
-    return results.summary("wait", requests=count, per_second=count / seconds)
+    answered = len(results.waits)
+    return results.summary("wait", requests=answered, per_second=answered / seconds)
 
 
 async def streams(
