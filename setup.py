@@ -12,7 +12,7 @@ LONG_DESCRIPTION = (HERE / "README.md").read_text("utf-8")
 OTLP = ["opentelemetry-proto>=1.30"]
 POSTGRESQL = ["psycopg[binary]>=3.2"]
 REDIS = ["txredisapi>=1.4.10"]
-TEST = ["hypothesis>=6.135", "coverage>=7", *OTLP, *REDIS]
+TEST = ["hypothesis>=6.100", "coverage>=7", *OTLP, *REDIS]
 
 setup(
     # Not the name of the import package: on the public index that is somebody else's project.

@@ -7,9 +7,9 @@ tries 200.
 
 import gc
 import os
+import sys
 
 from hypothesis import HealthCheck, settings
-from hypothesis.internal.conjecture import providers
 
 SEARCH = "INFERGATE_EXAMPLES" in os.environ
 
@@ -22,10 +22,12 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("unit")
-if not SEARCH:
+providers = sys.modules.get("hypothesis.internal.conjecture.providers")
+if providers is not None and not SEARCH:
     # Hypothesis takes some values out of the sources of all modules. That helps a search; here the
-    # examples would be others after each change, and to read the sources takes 0.3 s.
-    providers._get_local_constants = lambda: providers._local_constants
+    # examples would be others after each change, and to read the sources takes a second. The name
+    # is private: where it is another one this does nothing.
+    vars(providers)["_get_local_constants"] = lambda: vars(providers)["_local_constants"]
 # What is loaded by now stays, and the tests leave little: to look for it less often is enough.
 gc.freeze()
 gc.set_threshold(50_000, 20, 100)
