@@ -37,7 +37,8 @@ new one for each is half of what a stream costs."""
 
 TRUSTED = 100
 """Connections that must have stayed open for `SETTLING`, one after the other, before the next ones
-are given out at once: the backend is one that keeps them. One that closes in that time ends it."""
+are given out at once: the backend is one that keeps them. That ends where it closes any, and where
+none has idled for so long that another backend may stand there by now, and no close would tell."""
 
 
 class Pool:
@@ -58,6 +59,7 @@ class Pool:
         self._settling: OrderedDict[Connection, float] = OrderedDict()
         # How many have stayed open since the last that did not.
         self._stayed = 0
+        self._last_put = -IDLE_CONNECTION
 
     def take(self) -> Connection | None:
         """Take out a connection to write a request to now, and return it; None where a new one is
@@ -72,7 +74,7 @@ class Pool:
             connection, _ = self._idle.popitem()
             if connection.usable:
                 return connection
-            self._lose_trust(connection)
+            self._stayed = 0
             connection.abort()
         return None
 
@@ -87,9 +89,11 @@ class Pool:
             connection.abort()
             return
         now = self._deadlines.now()
-        connection.settled = now + SETTLING if connection.may_close else now
-        if now < connection.settled and self._stayed < TRUSTED:
-            self._settling[connection] = connection.settled
+        if now - self._last_put >= IDLE_CONNECTION:
+            self._stayed = 0
+        self._last_put = now
+        if connection.may_close and self._stayed < TRUSTED:
+            self._settling[connection] = now + SETTLING
         else:
             self._idle[connection] = now + IDLE_CONNECTION
         if self.deadline == NEVER:
@@ -98,8 +102,9 @@ class Pool:
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is gone, whether it was idle or not; called by each connection
-        once."""
-        self._lose_trust(connection)
+        once. One that was not closed here was closed by the backend."""
+        if not connection.aborted:
+            self._stayed = 0
         self._idle.pop(connection, None)
         self._settling.pop(connection, None)
 
@@ -124,12 +129,6 @@ class Pool:
             self.deadline = min(self._idle.values(), default=now + IDLE_CONNECTION - SETTLING)
         else:
             self._deadlines.forget(self)
-
-    def _lose_trust(self, connection: Connection) -> None:
-        """Where the backend has closed the connection so soon after a stream, the next ones have to
-        settle anew before it is `TRUSTED`. For `take` and `remove`."""
-        if self._deadlines.now() < connection.settled:
-            self._stayed = 0
 
     def _settle(self) -> None:
         """Let those be given out that have stayed open for `SETTLING`: move them to the idle ones,

@@ -232,8 +232,8 @@ class Connection(Protocol):
         # Whether the backend may close it without a word: after a body of no declared length, as a
         # stream has, llama.cpp does. For the pool, of an idle connection.
         self.may_close = False
-        # Until when it may do so, for the pool, which sets it; none once this side has closed it.
-        self.settled = 0.0
+        # Whether it was closed here, also for the pool.
+        self.aborted = False
         self._closed = False
         self._paused = False
         # Of the exchange under way; all three are None on an idle connection. `_awaited` is what
@@ -270,8 +270,7 @@ class Connection(Protocol):
         """Close it now. An orderly close waits until all of the request is out: for ever, with a
         backend that has answered, or hangs, and does not read the rest. `connectionLost` follows in
         a later event loop iteration."""
-        self._closed = True
-        self.settled = 0.0
+        self._closed = self.aborted = True
         cast(ITCPTransport, self.transport).abortConnection()
 
     # For the response.

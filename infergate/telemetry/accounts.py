@@ -30,7 +30,8 @@ class Accounts:
     what a plain request costs. `stop` is called by the service, before anything that a view writes
     to is closed.
 
-    What a view raises is logged, and costs nothing but that record in that view.
+    What a view raises is logged, and costs nothing but, in that view, the record and those that it
+    accounts for together with it.
     """
 
     def __init__(self, views: Sequence[Callable[[Record], None]], reactor: IReactorTime) -> None:
