@@ -105,6 +105,6 @@ class Cost(SynchronousTestCase):
         print(f"CPU with every limit on: {ratio:.3f} of that with none")  # noqa: T201
         for cost in shared:
             print(f"CPU with SHARED_STATE too: {cost:.3f}")  # noqa: T201
-        # A tenth is the goal, which `benchmarks.instructions` holds by a count that noise does not
-        # touch; seconds on a machine that has other work as well differ by some per cent.
+        # A tenth is the goal; seconds on a machine that has other work as well differ by some per
+        # cent. `benchmarks.instructions` holds what noise does not touch.
         self.assertLess(ratio, 1.15)
