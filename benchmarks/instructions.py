@@ -71,8 +71,9 @@ OBSERVED = 1.10
 """How many times the instructions of a plain request without metrics, status page and
 ``Server-Timing`` one with them may take."""
 
-TRACED = 1.20
-"""The same with metrics and the spans of all requests pushed too. It has to come down to 1.10."""
+TRACED = 1.16
+"""The same with metrics and the spans of all requests pushed too. With the system calls, which are
+left out here, that is 1.10 at the most (`docs/performance.md`)."""
 
 LIMITED = 1.12
 """The same of a plain request with every limit on, beside one with none. With the system calls,
