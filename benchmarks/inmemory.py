@@ -142,7 +142,7 @@ class InMemory:
         self.pushes = 0
         installReactor(reactor)
         if not views:
-            _leave_out_views()
+            leave_out_views()
         os.environ.update(settings)
         from infergate.tap import Options, makeService
 
@@ -227,7 +227,7 @@ class InMemory:
         return asked_of[0]
 
 
-def _leave_out_views() -> None:
+def leave_out_views() -> None:
     """Take out of the gateway what telemetry makes of a record beside its log line."""
     from infergate.server import request
     from infergate.status.history import History

@@ -73,7 +73,7 @@ OBSERVED = 1.10
 
 TRACED = 1.16
 """The same with metrics and the spans of all requests pushed too. With the system calls, which are
-left out here, that is 1.10 at the most (`docs/performance.md`)."""
+left out here, it is less: `tests.e2e.test_telemetry_cost` measures that."""
 
 LIMITED = 1.12
 """The same of a plain request with every limit on, beside one with none. With the system calls,
