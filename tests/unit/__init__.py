@@ -10,8 +10,16 @@ import os
 import sys
 
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 SEARCH = "INFERGATE_EXAMPLES" in os.environ
+
+_SPECIAL = (
+    " !\"$'(),-./09:;=@AZ[\\]_az{}\0\t\n\r\x1f\x7f\x85\xa0é\u0e1f\u2028\ufeff\uffff\U0001f600"
+)
+LETTERS = st.characters(exclude_categories=("Cs",)) if SEARCH else _SPECIAL
+"""What texts are made of: all letters in a search, else those that are special anywhere. Hypothesis
+makes its table of all letters in the first run in a folder, which takes a second."""
 
 settings.register_profile(
     "unit",

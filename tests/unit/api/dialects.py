@@ -14,6 +14,7 @@ from infergate.api.operations import ROUTES
 from infergate.api.steps import at_once
 from infergate.api.usage import Usage
 from infergate.errors import BackendError, InvalidRequest
+from tests.unit import LETTERS
 
 RULES = Rules(default_model="default", max_tokens_limit=1000)
 STAMP = Stamp("r-1", 1_700_000_000)
@@ -142,7 +143,7 @@ def json_values() -> st.SearchStrategy[Any]:
     """Anything that JSON can hold, types of parts and events among its texts."""
     words = """output_text refusal reasoning_text text thinking tool_use message function_call
         type content arguments name id input signature"""
-    text = st.sampled_from(words.split()) | st.text(max_size=5)
+    text = st.sampled_from(words.split()) | st.text(LETTERS, max_size=5)
     plain = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | text
     return st.recursive(
         plain,

@@ -20,6 +20,7 @@ from infergate.api.refusals import (
     refusal,
 )
 from infergate.errors import BackendError, BackendRejected
+from tests.unit import LETTERS
 
 
 class ReadRefusalTests(SynchronousTestCase):
@@ -95,7 +96,7 @@ class ReadRefusalTests(SynchronousTestCase):
 
     @given(
         st.recursive(
-            st.none() | st.integers() | st.text(),
+            st.none() | st.integers() | st.text(LETTERS),
             lambda x: (
                 st.lists(x)
                 | st.dictionaries(

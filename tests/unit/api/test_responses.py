@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infergate.api.operation import Rules
+from tests.unit import LETTERS
 from tests.unit.api.dialects import (
     HI,
     RULES,
@@ -193,7 +194,8 @@ class AsStream(DialectTestCase):
         self.assertEqual(self.kinds(status="incomplete")[-1], "incomplete")
 
     @given(
-        st.lists(json_values(), max_size=4), st.dictionaries(st.text(), json_values(), max_size=3)
+        st.lists(json_values(), max_size=4),
+        st.dictionaries(st.text(LETTERS), json_values(), max_size=3),
     )
     def test_any_output_becomes_a_whole_stream(
         self, output: list[Any], more: dict[str, Any]
