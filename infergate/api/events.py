@@ -36,7 +36,7 @@ RUNS = 4
 """Times in a read that the rest of it is looked at for events that repeat: a look may be in vain,
 and takes as long as the rest is."""
 
-_CR, _LF = _CR_AND_LF = b"\r\n"
+_CR, _LF = b"\r\n"
 _BOM = b"\xef\xbb\xbf"
 # A line's end, then an empty line. The lookahead keeps a CRLF from being read as two ends.
 _EVENT_END = re.compile(rb"(\r\n|\n|\r(?!\n))(?:\r\n?|\n)")

@@ -485,13 +485,13 @@ _new_ids = _make_ids()
 
 @lru_cache(64)
 def _status_line(status: int) -> bytes:
-    """Return the first line of an answer. Called by `Request.begin`, with few statuses."""
+    """Return the first line of an answer. Called by `Request._opening`, with few statuses."""
     return b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b""))
 
 
 @lru_cache(64)
 def _type_line(content_type: bytes) -> bytes:
-    """Return the line that says what an answer's body is. Called by `Request.begin`, with one
+    """Return the line that says what an answer's body is. Called by `Request._opening`, with one
     content type nearly always."""
     return b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type)
 
@@ -501,7 +501,7 @@ _date_cache: tuple[int, bytes] = (0, b"")
 
 def _date_line() -> bytes:
     """Return the line of ``Date`` for an answer that begins now (RFC 9110, 6.6.1), as in ``Date:
-    Sun, 06 Nov 1994 08:49:37 GMT``; formatted once a second. Called by `Request.begin`."""
+    Sun, 06 Nov 1994 08:49:37 GMT``; formatted once a second. Called by `Request._opening`."""
     global _date_cache
     now = int(time())
     if _date_cache[0] != now:

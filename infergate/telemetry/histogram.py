@@ -44,9 +44,10 @@ class Series:
     """One histogram: the values that were recorded for one set of labels.
 
     `counts` has how many fell into each bucket alone, the last of them above every bound;
-    `exemplars` has the last value of each bucket that came with one. `labels` are the values of the
-    labels alone, in the order of the histogram's names; `sum` adds up the values. Whoever reads a
-    series must not change it: it is the one that is recorded in.
+    `exemplars` has, for each bucket, the largest of the values that were recorded together last,
+    where it came with one. `labels` are the values of the labels alone, in the order of the
+    histogram's names; `sum` adds up the values. Whoever reads a series must not change it: it is
+    the one that is recorded in.
     """
 
     __slots__ = ("counts", "exemplars", "labels", "sum")

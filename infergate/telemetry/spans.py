@@ -266,7 +266,6 @@ def _before_request_id(length: int) -> bytes:
     return _attributes({"infergate.request_id": "x" * length})[:-length]
 
 
-@lru_cache(1024)
 def _client_fields(
     operation: str | None,
     model: str | None,

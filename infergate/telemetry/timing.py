@@ -14,8 +14,8 @@ def server_timing(record: Record) -> bytes | None:
     to the head of a reply or the first event of a stream.
 
     The header field's value has milliseconds: ``admission;dur=0.21, checks;dur=0.08,
-    backend;dur=81.40``. None where nothing is known. Called by `Request.begin` for the answer to an
-    operation.
+    backend;dur=81.40``. None where nothing is known. Called by `Request._opening` for the
+    answer to an operation.
     """
     admission, checks, backend = (
         record.admission_seconds,
