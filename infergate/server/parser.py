@@ -237,8 +237,11 @@ class Parser:
             # Not the error itself: its traceback leads back here, a cycle for each refusal.
             self._refusal = type(error), error.message
             if self._step is Parser._read_head and (self.head is None or not self.head.fields):
-                end = self._at + self._limits.head
-                self.refused_origins = _ORIGIN.findall(self._data, self._at, end)
+                start, stop = self._at, self._at + self._limits.head
+                # What is behind the head is its body, or the next request.
+                if end := _EMPTY_LINE.search(self._data, start, stop):
+                    stop = end.end()
+                self.refused_origins = _ORIGIN.findall(self._data, start, stop)
             self._data, self._at = b"", 0
             raise
 

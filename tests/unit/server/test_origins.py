@@ -100,6 +100,14 @@ class Pages(SynchronousTestCase):
         self.assertEqual(answer.status, 503)
         self.assert_readable(answer)
 
+    def test_origin_behind_a_refused_head_is_none_of_it(self) -> None:
+        """What comes with a request that is refused, as its body or as the next request, does not
+        say which page may read the answer."""
+        broken = request("GET", "/", f"{ORIGIN}\r\nX : y")
+        self.assert_readable(Running(cors=PAGE).ask(broken + chat(ORIGIN)))
+        answer = Running(cors=PAGE).ask(request("GET", "/", "X : y") + chat(ORIGIN))
+        self.assertEqual((answer.status, answer.headers.get("vary")), (400, None))
+
     def test_stream_of_a_backend_can_be_read(self) -> None:
         """A stream that is passed on is open to the page too."""
         running = Running(cors=PAGE, backend=True)
