@@ -230,7 +230,7 @@ class InMemory:
 def leave_out_views() -> None:
     """Take out of the gateway what telemetry makes of a record beside its log line."""
     from infergate.server import request
-    from infergate.status.history import History
+    from infergate.telemetry.batch import Batch
     from infergate.telemetry.metrics import Metrics
 
     def nothing(*_: object) -> None:
@@ -238,12 +238,12 @@ def leave_out_views() -> None:
 
     make_metrics = Metrics.__init__
 
-    def make_none(metrics: Any) -> None:
-        make_metrics(metrics)
-        metrics.began = metrics.ended = nothing
+    def make_none(metrics: Any, batch: Batch) -> None:
+        make_metrics(metrics, batch)
+        metrics.began = nothing
 
     Metrics.__init__ = make_none
-    History.ended = nothing
+    Batch.add = nothing
     request.server_timing = nothing
 
 

@@ -14,8 +14,8 @@ gateway, a `Pool` the idle connections to one server. An `Edge` is the factory o
 one port. Each request has a `Record`, which is opened with its first byte and closed once.
 
 A record that was closed goes to `Accounts`: what the exchange has left with it to be undone or
-charged (`Record.at_end`) is done first, then the trace and the metrics learn of it, then what the
-operator sees, then the ledger, then the log.
+charged (`Record.at_end`) is done first, then the ledger learns of it, then the log. The metrics,
+the status page and the traces learn of many together, out of the `Batch`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from infergate.server.parser import Limits
 from infergate.server.routes import Routes
 from infergate.status.site import StatusSite
 from infergate.telemetry.accounts import Accounts
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.exposition import Exposition
 from infergate.telemetry.lag import Lag
 from infergate.telemetry.logs import RequestLog
@@ -105,7 +106,8 @@ def compose(
     servers = Servers(clock, reach)
     rosters = Rosters(servers)
     back = backing(settings, servers)
-    metrics = Metrics()
+    batch = Batch()
+    metrics = Metrics(batch)
     reachability = back.reachability
     log = log or RequestLog(probes=settings.log_probes)
     worker = wrap(back.worker)
@@ -116,7 +118,7 @@ def compose(
     admission = callers.admission(settings, rosters, asked, metrics)
     lasting = callers.lasting(stores, local, admission, clock)
     callers.watch(metrics, stores)
-    tracer, pushers = pushing.telemetry(settings, servers, telemetry or Telemetry(), metrics)
+    tracer, pushers = pushing.telemetry(settings, servers, telemetry or Telemetry(), metrics, batch)
     metrics.callers.watch(lambda names: local.standings(admission.roster.policies, names))
     status = StatusSite(
         {
@@ -125,7 +127,8 @@ def compose(
             "keys_needed": settings.needs_key,
             "prompt_box": settings.metrics_listen is None,
         },
-        metrics.under_way,
+        batch,
+        lambda: metrics.under_way,
         lambda: worker.ready(),
         clock,
     )
@@ -152,13 +155,8 @@ def compose(
         if tracer is not None:
             tracer.began(record)
 
-    # Who learns of a record that was closed, in the order that the module's docstring gives.
-    views = [metrics.ended, reachability.ended, status.ended]
-    if tracer is not None:
-        views.insert(0, tracer.ended)
-    if ledger is not None:
-        views.append(ledger.add)
-    accounts = Accounts([*views, log], clock)
+    views = [reachability.ended, log] if ledger is None else [reachability.ended, ledger.add, log]
+    accounts = Accounts(views, batch, clock)
 
     # The status page is for no page of another origin, whatever CORS_ORIGINS says. The listener of
     # the metrics answers to pages of no other origin at all.

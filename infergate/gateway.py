@@ -246,7 +246,9 @@ class Gateway:
                 raise NotFound
             request.record.route = route
             request.record.operation = ROUTES[route][0].name if route in ROUTES else None
-            request.record.probe = route in PROBES or route == "/metrics"
+            if route in PROBES or route == "/metrics":
+                request.record.probe = True
+                request.record.leave_untraced()
             if request.site.refusing and route not in OPEN_WHILE_DRAINING:
                 await self._refuse_draining(request, route)
             if request.above_limit and route not in PROBES:

@@ -10,16 +10,14 @@ is summed up as one *point* of the page's plots. `Feed` reads all of this; nothi
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import attrs
 
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.histogram import in_buckets
 from infergate.telemetry.record import Record
-
-TOGETHER = 64
-"""Exchanges that are added to what was at a time."""
 
 LAST_EXCHANGES = 200
 """Exchanges that the page can show whole."""
@@ -125,19 +123,17 @@ class _Interval:
 
 
 class History:
-    """Told of every exchange by `ended`, once its record is closed.
+    """Told of every exchange by `batch`, once its record is closed.
 
-    `StatusSite` makes one; `compose` has it told, by way of the site. `now` is the calendar's
-    clock, in Unix seconds. The page is not about probes, nor about the routes in `hidden`.
-
-    What ends is kept for a short while, and added to what was together, `TOGETHER` exchanges at a
-    time and always before anything is read: one by one that costs twice as much.
+    `StatusSite` makes one. `now` is the calendar's clock, in Unix seconds. The page is not about
+    probes, nor about the routes in `hidden`. Whatever is read is as of now.
     """
 
-    def __init__(self, now: Callable[[], float], hidden: Collection[str]) -> None:
+    def __init__(self, batch: Batch, now: Callable[[], float], hidden: Collection[str]) -> None:
+        self._settle = batch.settle
+        batch.tell(self._ended)
         self._now = now
         self._hidden = hidden
-        self._ended: list[Record] = []
         self._last: deque[tuple[float, Record]] = deque(maxlen=LAST_EXCHANGES)
         self._count = 0
         self._limited: Counter[str] = Counter()
@@ -145,15 +141,6 @@ class History:
         self._interval = _Interval(_interval_of(now()))
         self._closed: deque[_Interval] = deque(maxlen=RECENT // INTERVAL - 1)
         self._callers: dict[str, list[int]] = {}
-
-    def ended(self, record: Record) -> None:
-        """Have a closed record added to what was.
-
-        Keeps the record itself, for as long as it is among the last `LAST_EXCHANGES`.
-        """
-        self._ended.append(record)
-        if len(self._ended) >= TOGETHER:
-            self._settle()
 
     @property
     def ended_count(self) -> int:
@@ -209,11 +196,13 @@ class History:
             for caller, (requests, tokens) in ordered
         ]
 
-    def _settle(self) -> None:
-        """Add all that has ended to what was, where the page shows it; the callers' usage is
-        counted, too. Called by `ended`, and before anything is read."""
-        ended, self._ended = self._ended, []
-        shown = [one for one in ended if not one.probe and one.route not in self._hidden]
+    def _ended(self, records: Sequence[Record]) -> None:
+        """Add what has ended to what was, where the page shows it; the callers' usage is counted,
+        too. Called by the batch.
+
+        Keeps the records themselves, for as long as they are among the last `LAST_EXCHANGES`.
+        """
+        shown = [one for one in records if not one.probe and one.route not in self._hidden]
         if not shown:
             return
         times = [one.epoch * 1e-9 + (one.closed or 0) for one in shown]
@@ -236,7 +225,7 @@ class History:
 
     def _usage_of(self, caller: str) -> list[int]:
         """Return the requests and tokens of a caller who is new, to be added to; those of ``other``
-        where no place for a name is left. Called by `_settle`."""
+        where no place for a name is left. Called by `_ended`."""
         if len(self._callers) >= MAX_CALLERS:
             caller = "other"
         return self._callers.setdefault(caller, [0, 0])

@@ -25,6 +25,7 @@ from infergate.server.request import Request
 from infergate.status.feed import Feed
 from infergate.status.history import History
 from infergate.status.page import document, headers
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.jsonlines import fields
 from infergate.telemetry.record import Record
 
@@ -39,16 +40,17 @@ FEED_HEADERS = ((b"Cache-Control", b"no-store"), (b"X-Accel-Buffering", b"no"))
 class StatusSite:
     """The status page of one gateway.
 
-    `compose` makes it, calls `ended` with the records of all exchanges, and `look_at` with the
-    listener whose clients it is about. The gateway calls `page` and `watch` for those who may see
-    it. `facts` are members of the feed's ``state`` that never change; `under_way` are the records
-    that are not closed yet; `readiness` asks for the word that ``/readyz`` says.
+    `compose` makes it, and calls `look_at` with the listener whose clients it is about; the records
+    of all exchanges come out of `batch`. The gateway calls `page` and `watch` for those who may see
+    it. `facts` are members of the feed's ``state`` that never change; `under_way` returns the
+    records that are not closed yet; `readiness` asks for the word that ``/readyz`` says.
     """
 
     def __init__(
         self,
         facts: dict[str, Any],
-        under_way: Set[Record],
+        batch: Batch,
+        under_way: Callable[[], Set[Record]],
         readiness: Callable[[], Awaitable[str]],
         clock: IReactorTime,
     ) -> None:
@@ -58,9 +60,8 @@ class StatusSite:
         self._readiness = readiness
         self._edges: list[Edge] = []
         self._word = "ready"
-        self._history = History(time, HIDDEN)
+        self._history = History(batch, time, HIDDEN)
         self._feed = Feed(self._history, self._state, _line, time, clock)
-        self.ended = self._history.ended
 
     def look_at(self, edge: Edge) -> None:
         """Have the page tell of the clients of `edge`: whether it drains, and which of them do not
@@ -111,7 +112,7 @@ class StatusSite:
         what is returned has the last answer.
         """
         Deferred.fromCoroutine(self._ask())
-        under_way = self._under_way
+        under_way = self._under_way()
         waiting = {"client_body": 0, "backend_head": 0, "first_token": 0}
         for record in under_way:
             wait = _waits_for(record)

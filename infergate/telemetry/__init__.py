@@ -15,6 +15,7 @@ callers       one record into the metrics of its caller
 counter       counts by labels
 histogram     values in buckets, and examples of them
 buckets       the ends of the buckets
+batch         records that are accounted for together
 logs          one event for each record, and the levels of events
 textlines     an event as a line for people
 jsonlines     an event as a line for machines

@@ -1,8 +1,8 @@
 """One closed record to everybody who accounts for it.
 
-A *view* is whatever is told of each closed record: the metrics, the status page, the ledger, the
-log. A *crowded* event loop iteration is one that deals with four events or more, such as sockets
-that can be read (`reactor.epoll.CROWD`).
+A *view* is whatever is told of each closed record at once: the ledger, the log. What may be told
+of many together is in the `Batch`. A *crowded* event loop iteration is one that deals with four
+events or more, such as sockets that can be read (`reactor.epoll.CROWD`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from infergate.reactor.epoll import iteration_of
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.record import Record
 
 _log = Logger(namespace="infergate")
 
 
 class Accounts:
-    """Tells every one of `views`, in their order, of each record that is closed.
+    """Tells every one of `views`, in their order, of each record that is closed, and adds it to the
+    `batch`.
 
     The edges call `ended` once for each record; what the record itself wants done at its end is
     done then. Where the event loop iteration of `reactor` is crowded, the views are told at its
@@ -30,12 +32,14 @@ class Accounts:
     what a plain request costs. `stop` is called by the service, before anything that a view writes
     to is closed.
 
-    What a view raises is logged, and costs nothing but, in that view, the record and those that it
-    accounts for together with it.
+    What a view raises is logged, and costs nothing but, in that view, the record.
     """
 
-    def __init__(self, views: Sequence[Callable[[Record], None]], reactor: IReactorTime) -> None:
+    def __init__(
+        self, views: Sequence[Callable[[Record], None]], batch: Batch, reactor: IReactorTime
+    ) -> None:
         self._views = views
+        self._batch = batch
         self._reactor = reactor
         self._waiting: list[Record] = []
         self._epoch = 0
@@ -64,9 +68,10 @@ class Accounts:
         """Do nothing: the service starts its parts, and nothing has ended yet."""
 
     def stop(self) -> None:
-        """Tell the views of what was closed in this iteration: it may be the last one. Called by
-        the service when the last exchange has ended."""
+        """Tell the views, those of the batch too, of all that was closed: nothing more will be.
+        Called by the service when the last exchange has ended."""
         self._tell()
+        self._batch.settle()
 
     def _look_at_calendar(self) -> None:
         """Find out at what time since 1970 the clock of the records was at 0: anew for each second,
@@ -76,8 +81,8 @@ class Accounts:
         self._epoch_until = now + 1
 
     def _tell(self) -> None:
-        """Tell each view in turn of all records that wait, and log what a view raises. Called by
-        `ended` and `stop`, or at the end of a crowded iteration."""
+        """Tell each view in turn of all records that wait, the batch after them, and log what a
+        view raises. Called by `ended` and `stop`, or at the end of a crowded iteration."""
         records, self._waiting = self._waiting, []
         for view in self._views:
             for record in records:
@@ -85,3 +90,4 @@ class Accounts:
                     view(record)
                 except Exception:
                     _log.failure("An exchange was not accounted for", request_id=record.request_id)
+        self._batch.add(records)

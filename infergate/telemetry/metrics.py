@@ -8,7 +8,7 @@ value with the OpenTelemetry SDK costs some twenty times as much.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import product
 from typing import Any
 
@@ -26,6 +26,7 @@ import twisted
 from infergate import __version__
 from infergate.api.operations import OPERATIONS
 from infergate.telemetry import buckets
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.callers import CallerMetrics
 from infergate.telemetry.counter import Counter
 from infergate.telemetry.escaping import escaped
@@ -34,9 +35,6 @@ from infergate.telemetry.record import Record
 
 MAX_MODELS = 100
 """Names of models that become a label; clients choose them, so they must not be endless."""
-
-TOGETHER = 64
-"""Exchanges that are accounted for together: their records are kept for as long."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -58,22 +56,20 @@ _GEN_AI = ("gen_ai_operation_name", "gen_ai_request_model", "error_type")
 class Metrics:
     """The metrics of one process. All calls come from the reactor's thread.
 
-    `began` is called with the record of each exchange at its beginning, then `ended` once it is
-    closed, or `forgotten` where it is none that is accounted for, such as the status page's feed;
-    `under_way` has those in between. Parts that have metrics of their own add them with `watch`.
-    `registry` has everything, `histograms` and `others` have it in two parts.
-
-    What ends is kept for a short while, and accounted for together with what is like it: `TOGETHER`
-    exchanges at a time, and always before anything is read. One by one they cost four times as
-    much.
+    `began` is called with the record of each exchange at its beginning. Those that are closed come
+    out of `batch`, or are `forgotten`, such as the status page's feed. Parts that have metrics of
+    their own add them with `watch`. `under_way` has the exchanges that have begun and not ended,
+    `registry` all metrics, `histograms` and `others` have them in two parts: all of these are as of
+    now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, batch: Batch) -> None:
         """Make all metrics of the gateway; each stands in `histograms` or in `others`."""
-        self.under_way: set[Record] = set()
-        self.began = self.under_way.add
-        self.forgotten = self.under_way.discard
-        self._ended: list[Record] = []
+        self._settle = batch.settle
+        self._under_way: set[Record] = set()
+        self.began = self._under_way.add
+        self.forgotten = self._under_way.discard
+        batch.tell(self._ended)
         self._registry = CollectorRegistry()
         self._others = CollectorRegistry()
         self._registry.register(self._others)
@@ -112,12 +108,13 @@ class Metrics:
             "infergate_requests", "Exchanges that have ended.", ("route", "status", "outcome")
         )
         self._expected: list[str] = []
-        under_way = self.under_way
-        self.watch("infergate_requests_in_flight", "Exchanges under way.", lambda: len(under_way))
+        self.watch(
+            "infergate_requests_in_flight", "Exchanges under way.", lambda: len(self.under_way)
+        )
         self.watch(
             "infergate_streams_in_flight",
             "Streams under way.",
-            lambda: sum(record.stream for record in under_way),
+            lambda: sum(record.stream for record in self.under_way),
         )
         self._others.register(_Counted(self._requests, self._expected))
         self.callers = CallerMetrics(self._others)
@@ -140,6 +137,12 @@ class Metrics:
         self._registry.register(one)
         self._histograms.append(one)
         return one
+
+    @property
+    def under_way(self) -> Set[Record]:
+        """Return the records of the exchanges that have not ended: not to be changed or kept."""
+        self._settle()
+        return self._under_way
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -179,19 +182,12 @@ class Metrics:
         from now on, and from 0. Called by `compose` for the operations that are served."""
         self._expected += routes
 
-    def ended(self, record: Record) -> None:
-        """Account for an exchange that has been closed; called once for each."""
-        self.under_way.discard(record)
-        self._ended.append(record)
-        if len(self._ended) >= TOGETHER:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Account for all that has ended: exchanges whose labels are the same, together. Called by
-        `ended`, and before anything is read."""
+    def _ended(self, records: Sequence[Record]) -> None:
+        """Account for exchanges that have been closed, those whose labels are the same together.
+        Called by the batch."""
+        self._under_way.difference_update(records)
         alike: dict[tuple[object, ...], list[Record]] = {}
-        ended, self._ended = self._ended, []
-        for record in ended:
+        for record in records:
             labels = (
                 record.route, record.method, record.status, record.outcome, record.error,
                 record.operation, record.model, record.model_accepted,
@@ -202,11 +198,11 @@ class Metrics:
                 alike[labels].append(record)
             else:
                 alike[labels] = [record]
-        for records in alike.values():
-            self._account_for(records)
+        for group in alike.values():
+            self._account_for(group)
 
     def _account_for(self, records: list[Record]) -> None:
-        """Account for exchanges whose labels are all the same. Called by `_settle`.
+        """Account for exchanges whose labels are all the same. Called by `_ended`.
 
         Nothing here looks at what a client sent but through a bounded set: an unknown method is
         ``other``, the route is one of ours, the model one that the backend accepted.

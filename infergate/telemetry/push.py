@@ -7,24 +7,26 @@ makes what it pushes in slices.
 
     metrics    each `interval` seconds all of them, as they are by then: what one push lost is in
                the next. A push that takes longer than that puts off the next one
-    spans      `delay` seconds after the first of a batch ended, or at once where a batch is full;
-               what ends during a push waits for it, up to `queue` exchanges
+    spans      each `delay` seconds what has ended by then, or at once where a push is full; what
+               ends during a push waits for it, up to `queue` exchanges
     the stop   one push more of each, for `LAST_PUSH` seconds; one that is under way is given up for
                metrics, and has half of that time for spans
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from infergate.reactor.slices import gathered, in_slices
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.collector import Collector
 from infergate.telemetry.record import Record
 
@@ -87,53 +89,36 @@ class MetricsPusher:
 
 @attrs.define(eq=False, repr=False)
 class SpanPusher:
-    """Pushes spans to a collector, in batches, so many seconds after the first of each ended.
+    """Pushes spans to a collector, each `delay` seconds, and whenever `most` exchanges wait.
 
-    `add` is called with each exchange that is recorded; `parts` makes the spans of many of them,
-    `message` the body of a push. At most `queue` exchanges wait: while the collector hangs, those
-    that end are lost. `start` and `stop` are as for `MetricsPusher`.
-
-        what is going on       an exchange ends                        the next step
-        nothing                the timer begins                        the timer: a push
-        the timer runs         it waits; with a full batch             at once: a push
-        a push is under way    it waits, if there is room              a push where a batch is full,
-                                                                       else the timer begins
-
-    The spans themselves are made when they are pushed, and not when the exchange ends: what does
-    not fit into the queue costs nothing.
+    Those that have ended come out of `batch`. `spans` makes the spans of some of them, `message`
+    the body of a push, which is of `most` exchanges at most. At most `queue` exchanges wait: while
+    the collector hangs, those that end are lost, and cost nothing. `start` and `stop` are as for
+    `MetricsPusher`.
     """
 
+    _batch: Batch
     _collector: Collector
     _clock: IReactorTime
-    _parts: Callable[[Sequence[Record]], Iterator[bytes]]
+    _spans: Callable[[Sequence[Record]], bytes]
     _message: Callable[[list[bytes]], bytes]
     _delay: float = attrs.field(default=5.0, kw_only=True)
     _queue: int = attrs.field(default=2048, kw_only=True)
-    _batch: int = attrs.field(default=512, kw_only=True)
-    _waiting: list[Record] = attrs.field(factory=list, init=False)
-    _timer: IDelayedCall | None = attrs.field(default=None, init=False)
+    _most: int = attrs.field(default=512, kw_only=True)
+    _waiting: deque[tuple[int, bytes]] = attrs.field(factory=deque, init=False)
+    _count: int = attrs.field(default=0, init=False)
     _pushing: Deferred[bool] | None = attrs.field(default=None, init=False)
-    _stopping: bool = attrs.field(default=False, init=False)
+    _loop: LoopingCall = attrs.field(init=False)
 
-    def add(self, record: Record) -> None:
-        """Have an exchange pushed. The timer begins with the first that waits, so that none waits
-        longer than `delay`; a whole batch waits for nothing but the push before it.
-
-        Called by `Tracer` for each exchange that is recorded. Dropped where the queue is full.
-        """
-        count = len(self._waiting)
-        if count >= self._queue:
-            return
-        self._waiting.append(record)
-        if self._pushing is not None:
-            return
-        if count + 1 >= self._batch:
-            self._push()
-        elif self._timer is None:
-            self._timer = self._clock.callLater(self._delay, self._push)
+    def __attrs_post_init__(self) -> None:
+        """Make the timer, which `start` starts, and be told of what ends."""
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = self._clock
+        self._batch.tell(self._ended)
 
     def start(self) -> None:
-        """Do nothing: before the first exchange has ended there is nothing to push."""
+        """Begin to push. Called by the service when the ports listen."""
+        self._loop.start(self._delay, now=False)
 
     def stop(self) -> Deferred[None]:
         """Push what waits; fires, and never fails, when that is over. The collector has `LAST_PUSH`
@@ -143,7 +128,8 @@ class SpanPusher:
     async def _stop(self) -> None:
         """Give what is under way half of the time, and what waits the rest. Called by `stop`."""
         ends = self._clock.seconds() + LAST_PUSH
-        self._stopping = True
+        if self._loop.running:
+            self._loop.stop()
         if self._pushing is not None:
             over: Deferred[None] = Deferred()
             self._pushing.addCallback(lambda _: over.callback(None))
@@ -151,38 +137,54 @@ class SpanPusher:
             await over
             if patience.active():
                 patience.cancel()
-        await self._push_next(len(self._waiting), ends - self._clock.seconds())
+        await self._push_next(self._queue, ends - self._clock.seconds())
+
+    def _ended(self, records: Sequence[Record]) -> None:
+        """Make the spans of those exchanges that are recorded, as far as there is room in the
+        queue. Called by the batch."""
+        recorded = [record for record in records if record.sampled]
+        for start in range(0, len(recorded), self._most):
+            some = recorded[start : start + self._most][: self._queue - self._count]
+            if some:
+                self._waiting.append((len(some), self._spans(some)))
+                self._count += len(some)
+            if self._count >= self._most:
+                self._push()
+
+    def _tick(self) -> None:
+        """Push what has ended by now. Called by the timer."""
+        self._batch.settle()
+        self._push()
 
     def _push(self) -> None:
-        """Push one batch; when that is over, `_pushed` goes on. Called when a batch is full, or by
-        the timer."""
-        self._pushing = self._push_next(self._batch)
-        self._pushing.addCallback(self._pushed)
+        """Push what has waited longest, unless a push is under way. Called by the timer, and where
+        enough exchanges wait."""
+        if self._pushing is None and self._loop.running:
+            self._pushing = self._push_next(self._most)
+            self._pushing.addCallback(self._pushed)
 
     def _pushed(self, _: bool) -> None:
         """Go on with what has ended meanwhile: a push has ended, well or not. Called when one of
         `_push` is over."""
         self._pushing = None
-        if self._stopping:
-            return
-        if len(self._waiting) >= self._batch:
+        if self._count >= self._most:
             self._push()
-        elif self._waiting and self._timer is None:
-            self._timer = self._clock.callLater(self._delay, self._push)
 
-    def _push_next(self, count: int, seconds: float | None = None) -> Deferred[bool]:
-        """Push the spans of the `count` exchanges that have waited longest; the timer is stopped.
+    def _push_next(self, most: int, seconds: float | None = None) -> Deferred[bool]:
+        """Push the spans of up to `most` exchanges, those that have waited longest.
 
         Fires with whether the collector took them, at once where nothing waits. Never fails.
         `seconds` are as for `Collector.push`. Called by `_push` and `_stop`.
         """
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-        if not self._waiting:
+        taken, left = [], most
+        while self._waiting and self._waiting[0][0] <= left:
+            count, made = self._waiting.popleft()
+            taken.append(made)
+            left -= count
+        self._count -= most - left
+        if not taken:
             return succeed(True)
-        batch, self._waiting = self._waiting[:count], self._waiting[count:]
-        return push_parts(self._parts(batch), self._collector, self._clock, self._message, seconds)
+        return push_parts(iter(taken), self._collector, self._clock, self._message, seconds)
 
 
 @attrs.frozen

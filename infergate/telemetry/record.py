@@ -84,6 +84,14 @@ class Record:
     epoch: int = 0
     endings: tuple[Callable[[Record], None], ...] = ()
 
+    def leave_untraced(self) -> None:
+        """Have no span recorded of this exchange, and so no id of one in its line; the client's
+        trace stays. Called for what asks how the gateway is: by the gateway for a probe, by the
+        tracer for a HEAD request."""
+        self.sampled = False
+        self.trace_id = None if self.trace is None else self.trace.trace_id
+        self.span_id = None
+
     def fail(self, error: GatewayError) -> None:
         """Write down what ended the exchange. The first reason is the true one: what follows it,
         such as the connection that it cost, is a consequence, and is ignored.

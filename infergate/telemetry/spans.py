@@ -25,7 +25,7 @@ in place of 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import floor
 from struct import Struct
@@ -80,9 +80,6 @@ FAILURES = frozenset(
 """Outcomes that are an error of the server's, whatever status had been sent by then. What a client
 did wrong is none, and neither is that it left."""
 
-TOGETHER = 16
-"""Exchanges whose spans are made in one step of a push: some 0.1 ms."""
-
 KEPT = 1024
 """Kinds of exchanges whose shared fields are kept."""
 
@@ -92,38 +89,36 @@ _Kind = tuple[Any, ...]
 _Shared = tuple[int, bytes, int, bytes]
 
 
-def spans(records: Sequence[Record], backend: tuple[str, int] | None) -> Iterator[bytes]:
-    """Yield the serialized spans of exchanges, those of `TOGETHER` at a time: of each one span, or
-    two where the backend was called.
+def spans(records: Sequence[Record], backend: tuple[str, int] | None) -> bytes:
+    """Return the serialized spans of exchanges: of each one span, or two where the backend was
+    called.
 
-    `backend` is the backend's host and port, None where there is none. Called by `SpanPusher` when
-    a batch is pushed. The tracer has given each record its ids.
+    `backend` is the backend's host and port, None where there is none. Called by `SpanPusher` with
+    some exchanges that have ended. The tracer has given each record its ids.
     """
     kept = _kept(backend)
-    for start in range(0, len(records), TOGETHER):
-        parts: list[bytes] = []
-        for record in records[start : start + TOGETHER]:
-            # All that the shared fields are made of. An attrgetter takes three times as long.
-            kind = (
-                record.scheme,
-                record.method,
-                record.route,
-                record.path,
-                record.status,
-                record.outcome,
-                record.error,
-                record.client,
-                record.caller,
-                record.operation,
-                record.model,
-                record.backend_status,
-            )
-            shared = kept.get(kind) or _share(kind, kept, backend)
-            size, fields, client_size, client_fields = shared
-            _server_span(parts, record, size, fields)
-            if record.backend_began is not None:
-                _client_span(parts, record, record.backend_began, client_size, client_fields)
-        yield b"".join(parts)
+    parts: list[bytes] = []
+    for record in records:
+        # All that the shared fields are made of. An attrgetter takes three times as long.
+        kind = (
+            record.scheme,
+            record.method,
+            record.route,
+            record.path,
+            record.status,
+            record.outcome,
+            record.error,
+            record.client,
+            record.caller,
+            record.operation,
+            record.model,
+            record.backend_status,
+        )
+        size, fields, client_size, client_fields = kept.get(kind) or _share(kind, kept, backend)
+        _server_span(parts, record, size, fields)
+        if record.backend_began is not None:
+            _client_span(parts, record, record.backend_began, client_size, client_fields)
+    return b"".join(parts)
 
 
 @lru_cache(1)

@@ -26,13 +26,10 @@ begins here."""
 
 @attrs.define(eq=False, repr=False)
 class Tracer:
-    """Gives ids to exchanges, and hands those that are recorded to `export` when they have ended.
-
-    `began` and `ended` are called with each record, `ended` before its log line is written.
-    """
+    """Gives ids to exchanges: `began` is called with each record at its beginning. `sampler`
+    decides which are recorded."""
 
     _sampler: Sampler
-    _export: Callable[[Record], None]
     # Ids need not be secret, only different in each process (W3C Trace Context, 5.2).
     _random: random.Random = attrs.field(factory=random.Random, init=False)
     _ids: Iterator[Any] = attrs.field(factory=lambda: iter(()), init=False)
@@ -41,7 +38,8 @@ class Tracer:
         """Give an exchange its ids: of the trace, the client's or a new one; of our span; and of
         the span of the call of the backend, which the backend hears of.
 
-        Whether the trace is recorded is decided here, once. All of it is written into the record.
+        Whether the trace is recorded is decided here, once. All of it is written into the record. A
+        HEAD request has no span: the backend hears of the trace, and the log names none of ours.
         """
         trace = record.trace
         ids = next(self._ids, None) or self._more_ids()
@@ -56,6 +54,8 @@ class Tracer:
         record.sampled = sampled
         flags = "01" if sampled else "00"
         record.traceparent = f"00-{trace_id}-{ids[2].hex()}-{flags}".encode("ascii")
+        if record.method == "HEAD":
+            record.leave_untraced()
 
     def _more_ids(self) -> tuple[bytes, bytes, bytes]:
         """Make the ids of many exchanges at once, which takes a fifth of the time, and return the
@@ -63,19 +63,6 @@ class Tracer:
         none are left."""
         self._ids = _IDS.iter_unpack(self._random.randbytes(_IDS.size * 256))
         return next(self._ids)
-
-    def ended(self, record: Record) -> None:
-        """Hand a closed record to `export` where it is recorded.
-
-        A probe or a HEAD request is never handed over, and loses its span's id: what asks how the
-        gateway is has no span, and so its log line shall name none.
-        """
-        if record.probe or record.method == "HEAD":
-            # Of what asks how the gateway is there is no span, and so no id of one.
-            record.trace_id = None if record.trace is None else record.trace.trace_id
-            record.span_id = None
-        elif record.sampled:
-            self._export(record)
 
 
 def always(trace_id: str, parent: bool | None) -> bool:

@@ -4,7 +4,7 @@ A signal (metrics or traces) that is pushed is a `Collector`, which posts to one
 of its own, and a pusher, which decides when and makes the message out of parts:
 
     metrics    `metric_parts` of all metrics, each time      `MetricsPusher`
-    traces     `spans` of each exchange that has ended       `Tracer`, then `SpanPusher`
+    traces     `spans` of each exchange that has ended       `SpanPusher`
 
 Without traces there is no tracer, and no request is given ids: the client's trace goes on to the
 backend as it came. What needs the extra ``otlp`` is imported here, and only for what is pushed.
@@ -21,6 +21,7 @@ from infergate.backend.endpoint import api_base, host_and_port
 from infergate.config.otel import Signal, Telemetry
 from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.collector import Collector
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.push import MetricsPusher, Pushers, SpanPusher
@@ -29,7 +30,7 @@ from infergate.wiring.servers import Servers
 
 
 def telemetry(
-    settings: Settings, servers: Servers, asked: Telemetry, metrics: Metrics
+    settings: Settings, servers: Servers, asked: Telemetry, metrics: Metrics, batch: Batch
 ) -> tuple[Tracer | None, Pushers]:
     """Return what gives ids to traces, None where none are pushed, and what pushes.
 
@@ -42,9 +43,8 @@ def telemetry(
     if asked.metrics is not None:
         pushers.append(_metrics_pusher(servers, asked, asked.metrics, metrics))
     if asked.traces is not None:
-        pusher = _span_pusher(settings, servers, asked, asked.traces)
-        pushers.append(pusher)
-        tracer = Tracer(asked.sampler, pusher.add)
+        pushers.append(_span_pusher(settings, servers, asked, asked.traces, batch))
+        tracer = Tracer(asked.sampler)
     return tracer, Pushers(pushers)
 
 
@@ -70,9 +70,9 @@ def _metrics_pusher(
 
 
 def _span_pusher(
-    settings: Settings, servers: Servers, asked: Telemetry, signal: Signal
+    settings: Settings, servers: Servers, asked: Telemetry, signal: Signal, batch: Batch
 ) -> SpanPusher:
-    """Make what pushes the spans of the exchanges that the tracer hands over.
+    """Make what pushes the spans of the exchanges that the tracer has recorded.
 
     A span of the call of the backend names the server's host and port. Raises as `telemetry` does.
     Called by `telemetry`.
@@ -82,13 +82,14 @@ def _span_pusher(
         from infergate.telemetry.spans import spans
     backend = settings.backend_url
     return SpanPusher(
+        batch,
         _collector(servers, signal),
         servers.clock,
         partial(spans, backend=None if backend is None else host_and_port(api_base(backend))),
         partial(message, asked.resource),
         delay=asked.span_delay,
         queue=asked.span_queue,
-        batch=asked.span_batch,
+        most=asked.span_batch,
     )
 
 

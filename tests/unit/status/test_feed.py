@@ -10,13 +10,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.status.feed import Feed
 from infergate.status.history import History
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.record import Record
 
 
 class Watching(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.history = History(self.clock.seconds, ())
+        self.batch = Batch()
+        self.history = History(self.batch, self.clock.seconds, ())
         self.feed = Feed(
             self.history,
             lambda: {"state": "ready"},
@@ -34,7 +36,7 @@ class Watching(SynchronousTestCase):
     def exchange(self, request_id: str) -> None:
         record = Record(0, "192.0.2.1", request_id)
         record.close(1)
-        self.history.ended(record)
+        self.batch.add([record])
 
     def test_the_first_line_has_what_was(self) -> None:
         """Whoever opens the page sees the last exchanges and the last hour."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.usage import Usage
 from infergate.status.history import INTERVAL, LAST_EXCHANGES, MAX_CALLERS, History
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.record import Record
 
 
@@ -17,7 +18,8 @@ class Remembering(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.now = 1_000_000.0
-        self.history = History(lambda: self.now, {"/"})
+        self.batch = Batch()
+        self.history = History(self.batch, lambda: self.now, {"/"})
         self.ids = count()
 
     def exchange(self, seconds: float = 0.5, **facts: Any) -> Record:
@@ -26,7 +28,7 @@ class Remembering(SynchronousTestCase):
         record.status = record.status or 200
         record.close(seconds)
         record.epoch = int((self.now - seconds) * 1e9)
-        self.history.ended(record)
+        self.batch.add([record])
         return record
 
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.reactor.epoll import Iteration
 from infergate.telemetry.accounts import Accounts
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.record import Record
 
 
@@ -19,13 +20,19 @@ class AccountsTests(SynchronousTestCase):
         self.iteration = Iteration(
             SimpleNamespace(_poller=SimpleNamespace(poll=lambda *_: []), _selectables={})
         )
+        self.batch = Batch()
+        self.batch.tell(lambda records: self.told.append(f"{len(records)} together"))
         self.accounts = Accounts(
-            [lambda record: self.tell("metrics", record), lambda record: self.tell("log", record)],
+            [
+                lambda record: self.tell("ledger", record),
+                lambda record: self.tell("log", record),
+            ],
+            self.batch,
             SimpleNamespace(doIteration=self.iteration, seconds=lambda: self.clock),
         )
 
     def tell(self, view: str, record: Record) -> None:
-        if record.request_id == "odd" and view == "metrics":
+        if record.request_id == "odd" and view == "ledger":
             raise RuntimeError("a view that fails")
         self.told.append(f"{view} {record.request_id}")
 
@@ -38,9 +45,9 @@ class AccountsTests(SynchronousTestCase):
         return record
 
     def test_record_is_accounted_for_at_once_where_little_happens(self) -> None:
-        """On a quiet gateway an exchange is in the log and the metrics as soon as it has ended."""
+        """On a quiet gateway an exchange is in the log and the ledger as soon as it has ended."""
         self.end("1")
-        self.assertEqual(self.told, ["end of 1", "metrics 1", "log 1"])
+        self.assertEqual(self.told, ["end of 1", "ledger 1", "log 1"])
 
     def test_records_of_a_crowded_iteration_are_accounted_for_at_its_end(self) -> None:
         """On a busy gateway it is by the end of the event loop iteration, and no later; what an
@@ -49,7 +56,7 @@ class AccountsTests(SynchronousTestCase):
         self.end("1", "2")
         self.assertEqual(self.told, ["end of 1", "end of 2"])
         self.iteration(0)
-        self.assertEqual(self.told[2:], ["metrics 1", "metrics 2", "log 1", "log 2"])
+        self.assertEqual(self.told[2:], ["ledger 1", "ledger 2", "log 1", "log 2"])
         self.iteration(0)
         self.assertEqual(len(self.told), 6)
 
@@ -70,16 +77,16 @@ class AccountsTests(SynchronousTestCase):
         self.iteration.crowded = True
         self.end("1")
         self.accounts.stop()
-        self.assertEqual(self.told[1:], ["metrics 1", "log 1"])
+        self.assertEqual(self.told[1:], ["ledger 1", "log 1", "1 together"])
         self.iteration(0)
-        self.assertEqual(len(self.told), 3)
+        self.assertEqual(len(self.told), 4)
 
     def test_view_that_fails_costs_no_other_view_and_no_other_record(self) -> None:
-        """A fault in the metrics is logged, and takes nothing out of the log."""
+        """A fault in the ledger is logged, and takes nothing out of the log."""
         self.iteration.crowded = True
         self.end("odd", "2")
         self.iteration(0)
-        self.assertEqual(self.told[2:], ["metrics 2", "log odd", "log 2"])
+        self.assertEqual(self.told[2:], ["ledger 2", "log odd", "log 2"])
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_record_lets_go_of_what_was_to_be_done_at_its_end(self) -> None:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.api.usage import Usage
 from infergate.reactor.slices import SLICE
 from infergate.telemetry import exposition
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.exposition import BURST, SHARE, Exposition, asks_for_openmetrics
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.record import Record
@@ -35,7 +36,8 @@ def stream(request_id: str = "id-1", model: str = "tiny") -> Record:
 class Forms(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.metrics = Metrics()
+        self.batch = Batch()
+        self.metrics = Metrics(self.batch)
         self.exposition = Exposition(self.metrics, self.clock)
 
     def text(self, *, openmetrics: bool = False) -> str:
@@ -66,20 +68,20 @@ class Forms(SynchronousTestCase):
     def test_text_is_what_the_library_would_write(self) -> None:
         """Every sample is there, with the same labels and the same value."""
         for model in ("tiny", 'odd "name" \\ \n', "ünï"):
-            self.metrics.ended(stream(model=model))
+            self.batch.add([stream(model=model)])
         expected = self.samples(parse_text(generate_latest(self.metrics.registry).decode()))
         self.assertEqual(self.samples(parse_text(self.text())), expected)
         self.assertGreater(len(expected), 300)
 
     def test_text_has_no_exemplars(self) -> None:
         """Which its readers would not understand."""
-        self.metrics.ended(stream())
+        self.batch.add([stream()])
         self.assertNotIn("id-1", self.text())
         self.assertNotIn("EOF", self.text())
 
     def test_openmetrics_has_examples_of_every_latency(self) -> None:
         """Each histogram of a latency leads to a request of that latency."""
-        self.metrics.ended(stream())
+        self.batch.add([stream()])
         families = list(parse_openmetrics(self.text(openmetrics=True)))
         examples = {
             family.name: [sample.exemplar for sample in family.samples if sample.exemplar]
@@ -105,7 +107,7 @@ class Forms(SynchronousTestCase):
         """With tracing on, the trace leads further than the request's id."""
         record = stream()
         record.trace_id, record.span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-        self.metrics.ended(record)
+        self.batch.add([record])
         self.assertIn(
             '# {trace_id="0af7651916cd43dd8448eb211c80319c"} 4.0 ', self.text(openmetrics=True)
         )
@@ -113,13 +115,13 @@ class Forms(SynchronousTestCase):
     def test_id_that_is_too_long_is_no_example(self) -> None:
         """An exemplar has 128 characters at most."""
         for length, fits in ((118, True), (119, False)):
-            self.metrics.ended(stream("x" * length))
+            self.batch.add([stream("x" * length)])
             self.clock.advance(100)
             self.assertEqual("x" * length in self.text(openmetrics=True), fits)
 
     def test_same_samples_in_both_forms(self) -> None:
         """But for what OpenMetrics adds."""
-        self.metrics.ended(stream())
+        self.batch.add([stream()])
         text = self.samples(parse_text(self.text()))
         self.assertEqual(self.samples(parse_openmetrics(self.text(openmetrics=True))), text)
 
@@ -162,7 +164,7 @@ class Slow(SynchronousTestCase):
         self.clock = Clock()
         self.written = 0
         self.patch(exposition, "pieces", self.pieces)
-        self.exposition = Exposition(Metrics(), self.clock)
+        self.exposition = Exposition(Metrics(Batch()), self.clock)
 
     def pieces(self, metrics: Metrics, *, openmetrics: bool) -> Iterator[str]:
         self.written += 1

@@ -12,6 +12,7 @@ from infergate import __version__
 from infergate.api.operations import CHAT
 from infergate.api.usage import NO_USAGE, Usage
 from infergate.errors import BackendError, GatewayError, NotFound
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.metrics import MAX_MODELS, Metrics
 from infergate.telemetry.record import Record
 
@@ -39,7 +40,8 @@ CONTRACT = {
 
 class Accounts(SynchronousTestCase):
     def setUp(self) -> None:
-        self.metrics = Metrics()
+        self.batch = Batch()
+        self.metrics = Metrics(self.batch)
 
     def record(self, **known: object) -> Record:
         record = Record(opened=100.0, client="192.0.2.1", request_id="id-1")
@@ -57,7 +59,7 @@ class Accounts(SynchronousTestCase):
         record = self.record(**known)
         self.metrics.began(record)
         record.close(until)
-        self.metrics.ended(record)
+        self.batch.add([record])
         return record
 
     def sample(self, name: str, **labels: str) -> float | None:
@@ -140,7 +142,8 @@ class Figures(Accounts):
             ("embeddings", "embeddings"),
             ("rerank", "rerank"),
         ):
-            self.metrics = Metrics()
+            self.batch = Batch()
+            self.metrics = Metrics(self.batch)
             self.account(operation=operation)
             self.assertEqual(self.labels("gen_ai_operation_name"), {name})
 
@@ -182,7 +185,7 @@ class Figures(Accounts):
         self.assertEqual(self.sample("infergate_streams_in_flight"), 1)
         for ended in (stream, record):
             ended.close(101.0)
-            self.metrics.ended(ended)
+            self.batch.add([ended])
         self.assertEqual(self.sample("infergate_requests_in_flight"), 0)
         self.assertEqual(self.sample("infergate_streams_in_flight"), 0)
 

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from infergate.api.operations import CHAT
 from infergate.api.usage import Usage
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.record import Record
 
@@ -23,7 +24,8 @@ except ImportError:  # the extra
 
 def metrics() -> Metrics:
     """The figures after one stream that took four seconds."""
-    figures = Metrics()
+    batch = Batch()
+    figures = Metrics(batch)
     figures.count_dropped_lines(lambda: 0)
     record = Record(opened=100.0, client="192.0.2.1", request_id="id-1")
     record.method, record.route, record.status = "POST", CHAT.path, 200
@@ -32,7 +34,7 @@ def metrics() -> Metrics:
     record.operation, record.stream = CHAT.name, True
     record.first_token, record.usage = 101.0, Usage(7, 4, 11, "backend")
     record.close(104.0)
-    figures.ended(record)
+    batch.add([record])
     return figures
 
 

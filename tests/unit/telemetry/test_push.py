@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from infergate.telemetry import push
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.collector import TIMEOUT
 from infergate.telemetry.push import INTERVAL, LAST_PUSH, MetricsPusher, Pushers, SpanPusher
 from infergate.telemetry.record import Record
@@ -82,20 +83,26 @@ class SpanPushers(Setting):
 
     def setUp(self) -> None:
         super().setUp()
+        self.batch = Batch()
         self.pusher = SpanPusher(
+            self.batch,
             self.collector,
             self.clock,
-            lambda records: iter([one.request_id.encode() + b" " for one in records]),
+            lambda records: b"".join([one.request_id.encode() + b" " for one in records]),
             b"".join,
             delay=5,
             queue=6,
-            batch=3,
+            most=3,
         )
+        self.pusher.start()
 
-    def end(self, *names: str) -> None:
-        """Exchanges that have ended."""
+    def end(self, *names: str, sampled: bool = True, settle: bool = True) -> None:
+        """Exchanges that have ended, and that are told of at once, unless a batch is not full."""
         for name in names:
-            self.pusher.add(Record(opened=1.0, client="", request_id=name))
+            record = Record(opened=1.0, client="", request_id=name, sampled=sampled)
+            self.batch.add([record])
+        if settle:
+            self.batch.settle()
 
     @property
     def pushed(self) -> list[bytes]:
@@ -106,19 +113,42 @@ class SpanPushers(Setting):
 
     def test_spans_are_pushed_soon_after_they_ended(self) -> None:
         """Together with those that end meanwhile; without any, nothing is pushed."""
-        self.pusher.start()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.end("a")
+        self.end("a", settle=False)
         self.clock.advance(4)
-        self.end("b")
+        self.end("b", settle=False)
         self.assertEqual(self.pushed, [])
         self.clock.advance(1)
         self.assertEqual(self.pushed, [b"a b "])
         self.answer()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.end("c")
+        self.clock.advance(5)
+        self.assertEqual(self.pushed, [b"a b "])
+        self.end("c", settle=False)
         self.clock.advance(5)
         self.assertEqual(self.pushed, [b"a b ", b"c "])
+
+    def test_exchange_that_is_not_recorded_has_no_span(self) -> None:
+        """What the sampler, or the client, left out costs the collector nothing."""
+        self.end("a", "b", "c", sampled=False)
+        self.end("d")
+        self.clock.advance(5)
+        self.assertEqual(self.pushed, [b"d "])
+
+    def test_spans_that_cannot_be_made_cost_no_others(self) -> None:
+        """They are logged, and the next ones are pushed."""
+        made = [ZeroDivisionError("spans"), None]
+
+        def spans(records: Sequence[Record]) -> bytes:
+            error = made.pop(0)
+            if error is not None:
+                raise error
+            return b"made"
+
+        self.pusher._spans = spans
+        self.end("a")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.end("b")
+        self.clock.advance(5)
+        self.assertEqual(self.pushed, [b"made"])
 
     def test_full_batch_is_pushed_at_once(self) -> None:
         """And the next one when that was taken."""
@@ -134,7 +164,7 @@ class SpanPushers(Setting):
         """What the queue has no room for is lost; then it goes on."""
         self.end(*"abc")
         self.end(*"defghijklm")
-        self.assertEqual(len(self.pusher._waiting), 6)
+        self.assertEqual(sum(count for count, _ in self.pusher._waiting), 6)
         self.clock.advance(TIMEOUT)
         self.assertEqual(self.agent.aborted, 1)
         self.assertEqual(self.pushed, [b"a b c ", b"d e f "])

@@ -45,7 +45,7 @@ class Spans(SynchronousTestCase):
 
     def spans(self, record: Record) -> list[Any]:
         record.epoch = 1_000
-        made = b"".join(spans([record], ("backend", 9000)))
+        made = spans([record], ("backend", 9000))
         return list(ScopeSpans.FromString(made).spans)
 
     def failed(self, status: int, error: GatewayError) -> list[Any]:

@@ -13,6 +13,7 @@ from infergate.access.limits import LocalLimits
 from infergate.access.ratelimit import Rate
 from infergate.access.roster import Roster
 from infergate.config.settings import load
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.metrics import Metrics
 from infergate.wiring import callers
 from infergate.wiring.callers import Rosters
@@ -59,7 +60,7 @@ class RosterTests(SynchronousTestCase):
 
     def test_limits_are_of_this_process_where_no_state_is_shared(self) -> None:
         """Without SHARED_STATE and USAGE_DB nothing is started beside the gateway."""
-        settings, metrics = load({}, {"API_KEYS": "alice:key-a"}, {}), Metrics()
+        settings, metrics = load({}, {"API_KEYS": "alice:key-a"}, {}), Metrics(Batch())
         local = LocalLimits(self.clock.seconds, self.clock.seconds)
         self.assertIs(callers.limits(settings, local, None), local)
         admission = callers.admission(settings, self.rosters, local, metrics)

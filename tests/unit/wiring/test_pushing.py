@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.config.otel import Telemetry, read_telemetry
 from infergate.config.settings import load
 from infergate.config.sources import SettingsError
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.metrics import Metrics
 from infergate.wiring.pushing import telemetry
 from infergate.wiring.servers import Servers
@@ -21,10 +22,14 @@ class Pushing(SynchronousTestCase):
     def setUp(self) -> None:
         clock = Clock()
         self.servers = Servers(clock, lambda url, trust: BackendPort(clock))
+        self.batch = Batch()
+        self.metrics = Metrics(self.batch)
 
     def test_nothing_is_pushed_or_traced_where_nothing_is_asked_for(self) -> None:
         """Without an endpoint there is no tracer, nothing to push, and nobody to reach."""
-        tracer, pushers = telemetry(load({}, {}, {}), self.servers, Telemetry(), Metrics())
+        tracer, pushers = telemetry(
+            load({}, {}, {}), self.servers, Telemetry(), self.metrics, self.batch
+        )
         self.assertIsNone(tracer)
         self.assertEqual(list(pushers._pushers), [])
         self.assertEqual(self.servers.pools, [])
@@ -38,6 +43,6 @@ class Pushing(SynchronousTestCase):
                 mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": None}),
                 self.assertRaises(SettingsError) as caught,
             ):
-                telemetry(load({}, {}, {}), self.servers, asked, Metrics())
+                telemetry(load({}, {}, {}), self.servers, asked, self.metrics, self.batch)
             self.assertIn(name, str(caught.exception))
             self.assertIn("'.[otlp]'", str(caught.exception))
