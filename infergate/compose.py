@@ -199,7 +199,7 @@ def compose(
         metrics=metrics,
         deadlines=servers.deadlines,
         pools=tuple(servers.pools),
-        parts=(Lag(metrics.lag, clock), *lasting, pushers, accounts),
+        parts=(Lag(metrics.lag, clock), *lasting, *pushers, accounts),
     )
 
 

@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from dotenv.parser import parse_stream
-
 from infergate.config.sources import SettingsError
 
 NEARLY = 0.82
@@ -32,6 +30,9 @@ def read_dotenv(path: str | Path = ".env") -> dict[str, str]:
     """
     try:
         with open(path, encoding="utf-8-sig") as stream:
+            # Imported only where there is such a file: nobody else needs it in memory.
+            from dotenv.parser import parse_stream
+
             bindings = list(parse_stream(stream))
     except FileNotFoundError:
         return {}

@@ -23,7 +23,6 @@ from infergate.access.budgets import Budgets
 from infergate.access.limits import ILimits, LocalLimits
 from infergate.access.policy import Policies, Policy
 from infergate.access.roster import Roster
-from infergate.access.shared import SharedLimits
 from infergate.config.settings import Settings
 from infergate.process.service import Part
 from infergate.telemetry.metrics import Metrics
@@ -122,6 +121,8 @@ def limits(settings: Settings, local: LocalLimits, redis: RedisLink | None) -> I
     """
     if redis is None:
         return local
+    from infergate.access.shared import SharedLimits
+
     shared = SharedLimits(redis, local, refuse=settings.shared_state_failure == "refuse")
     redis.on_up = shared.settle
     return shared

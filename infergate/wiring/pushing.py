@@ -7,7 +7,8 @@ of its own, and a pusher, which decides when and makes the message out of parts:
     traces     `spans` of each exchange that has ended       `SpanPusher`
 
 Without traces there is no tracer, and no request is given ids: the client's trace goes on to the
-backend as it came. What needs the extra ``otlp`` is imported here, and only for what is pushed.
+backend as it came. What pushes is imported here, and only for what is pushed: it takes memory, and
+some of it needs the extra ``otlp``.
 """
 
 from __future__ import annotations
@@ -16,28 +17,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import time_ns
+from typing import TYPE_CHECKING
 
 from infergate.backend.endpoint import api_base, host_and_port
 from infergate.config.otel import Signal, Telemetry
 from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
+from infergate.process.service import Part
 from infergate.telemetry.batch import Batch
-from infergate.telemetry.collector import Collector
 from infergate.telemetry.metrics import Metrics
-from infergate.telemetry.push import MetricsPusher, Pushers, SpanPusher
 from infergate.telemetry.tracing import Tracer
 from infergate.wiring.servers import Servers
+
+if TYPE_CHECKING:
+    from infergate.telemetry.collector import Collector
+    from infergate.telemetry.push import MetricsPusher, SpanPusher
 
 
 def telemetry(
     settings: Settings, servers: Servers, asked: Telemetry, metrics: Metrics, batch: Batch
-) -> tuple[Tracer | None, Pushers]:
-    """Return what gives ids to traces, None where none are pushed, and what pushes.
+) -> tuple[Tracer | None, tuple[Part, ...]]:
+    """Return what gives ids to traces, None where none are pushed, and what pushes, to be started
+    and stopped: nothing where nothing is pushed.
 
-    Called once by `compose`, which starts the pushers among its parts; with nothing to push they
-    are none. Raises `SettingsError`, which names the variable with the endpoint, where the extra
-    ``otlp`` is not installed or the URL cannot be connected to.
+    Called once by `compose`. Raises `SettingsError`, which names the variable with the endpoint,
+    where the extra ``otlp`` is not installed or the URL cannot be connected to.
     """
+    if asked.metrics is None and asked.traces is None:
+        return None, ()
+    from infergate.telemetry.push import Pushers
+
     pushers: list[MetricsPusher | SpanPusher] = []
     tracer = None
     if asked.metrics is not None:
@@ -45,7 +54,7 @@ def telemetry(
     if asked.traces is not None:
         pushers.append(_span_pusher(settings, servers, asked, asked.traces, batch))
         tracer = Tracer(asked.sampler)
-    return tracer, Pushers(pushers)
+    return tracer, (Pushers(pushers),)
 
 
 def _metrics_pusher(
@@ -55,7 +64,8 @@ def _metrics_pusher(
 
     Called by `telemetry`.
     """
-    # These two need the extra, and take memory: imported only where something is pushed.
+    from infergate.telemetry.push import MetricsPusher
+
     with _extra(signal):
         from infergate.telemetry.otlp import message
         from infergate.telemetry.otlpmetrics import metric_parts
@@ -77,6 +87,8 @@ def _span_pusher(
     A span of the call of the backend names the server's host and port. Raises as `telemetry` does.
     Called by `telemetry`.
     """
+    from infergate.telemetry.push import SpanPusher
+
     with _extra(signal):
         from infergate.telemetry.otlp import message
         from infergate.telemetry.spans import spans
@@ -99,6 +111,8 @@ def _collector(servers: Servers, signal: Signal) -> Collector:
     Raises `SettingsError` for a URL that cannot be connected to. Called by the two above, with the
     server of a pusher each.
     """
+    from infergate.telemetry.collector import Collector
+
     agent, _ = servers.origin(signal.setting, signal.url, signal.trust)
     return Collector(
         agent,

@@ -36,7 +36,7 @@ class Composing(SynchronousTestCase):
         wired = compose(settings, self.clock, self.reach)
         self.assertEqual(self.reached, ["http://a/v1", "https://b/keys"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual((len(wired.pools), len(wired.parts)), (2, 3))
+        self.assertEqual((len(wired.pools), len(wired.parts)), (2, 2))
 
     def test_url_that_cannot_be_reached_names_its_setting(self) -> None:
         """A URL that shows to be wrong only when it is wired stops the start by its setting."""

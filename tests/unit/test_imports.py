@@ -19,6 +19,11 @@ LOADED = {"attrs", "cryptography", "infergate", "jwt", "prometheus_client", "tes
 LOADED |= {"opentelemetry"} | sys.stdlib_module_names
 """What the tests in memory load in any case, or may."""
 
+LATE = ("access.jwks", "access.jwts", "access.redislink", "access.shared", "ledger.postgresql")
+LATE += ("ledger.sqlite", "telemetry.collector", "telemetry.otlp", "telemetry.otlpmetrics")
+LATE += ("telemetry.push", "telemetry.spans")
+"""What a gateway needs for some settings alone."""
+
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
@@ -108,6 +113,16 @@ class House(SynchronousTestCase):
                 r"twisted\.internet import .*\breactor\b|internet\.reactor", path.read_text()
             )
             self.assertEqual(knows is not None, path.stem == "tap", path)
+
+    def test_what_few_gateways_need_is_imported_late(self) -> None:
+        """A gateway holds in memory only what its settings ask for: what few need is imported where
+        it is made, and by what is imported late itself."""
+        late = "|".join(map(re.escape, LATE))
+        at_the_top = re.compile(rf"^from infergate\.({late}) import", re.MULTILINE)
+        for path in PACKAGE.rglob("*.py"):
+            name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+            if name not in LATE and not name.startswith(("commands.", "doctor.", "mock.")):
+                self.assertEqual(at_the_top.findall(path.read_text("utf-8")), [], name)
 
 
 class Rooms(SynchronousTestCase):

@@ -512,7 +512,7 @@ class Wiring(Setting):
     def test_push(self) -> None:
         """Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is pushed; without the extra that it needs
         the process ends with one line that says so."""
-        self.assertEqual(len(self.make()._parts), 4)
+        self.assertEqual(len(self.make()._parts), 3)
         with mock.patch.dict(sys.modules, {"infergate.telemetry.otlp": None}):
             line = self.refused("--otel-exporter-otlp-endpoint=http://collector:4318")
         self.assertIn("OTEL_EXPORTER_OTLP_ENDPOINT", line)

@@ -31,7 +31,7 @@ class Pushing(SynchronousTestCase):
             load({}, {}, {}), self.servers, Telemetry(), self.metrics, self.batch
         )
         self.assertIsNone(tracer)
-        self.assertEqual(list(pushers._pushers), [])
+        self.assertEqual(pushers, ())
         self.assertEqual(self.servers.pools, [])
 
     def test_missing_extra_names_the_endpoint_that_needs_it(self) -> None:
