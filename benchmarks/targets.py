@@ -56,8 +56,8 @@ class Target:
 
 def _gateway(launch: Launch) -> list[str]:
     log = f"--logfile={launch.directory / 'requests.log'}"
-    twistd = [launch.python, "-c", "from twisted.scripts.twistd import run; run()"]
-    return [*twistd, "-n", "--pidfile=", log, "infergate", f"--port={launch.port}"]
+    command = [launch.python, "-c", "from infergate.commands.console import main; main()"]
+    return [*command, log, f"--port={launch.port}"]
 
 
 def _everything_on(launch: Launch) -> dict[str, str]:

@@ -76,10 +76,6 @@ class Pins(SynchronousTestCase):
         ran(*install, "--no-deps", "--no-build-isolation", self.sources())
         ran(pip, "check")
         self.assertIn("infergate", ran(place / "bin" / "infergate", "--version"))
-        # Written now, or each start on a read-only root complains that it cannot be.
-        self.assertIn("/opt/infergate/bin/twistd --help", DOCKERFILE.read_text())
-        ran(place / "bin" / "twistd", "--help")
-        self.assertTrue(list(place.rglob("twisted/plugins/dropin.cache")))
 
     def assert_described(self, python: Path) -> None:
         """The bill of materials is of what is installed, but for pip itself."""

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate import __version__
 from infergate.commands import console
+from infergate.tap import makeService
 
 
 class Command(SynchronousTestCase):
@@ -50,6 +51,17 @@ class Gateway(Command):
         self.assertEqual(
             given, {"port": "0", "backend-url": "http://127.0.0.1:9000", "default-model": ""}
         )
+
+    def test_no_other_plugin_is_looked_for(self) -> None:
+        """What else is installed for twistd, whole or broken, neither delays the gateway nor takes
+        memory in it."""
+        looked_for: list[object] = []
+        self.patch(twistd.ServerOptions, "_getPlugins", looked_for.append)
+        self.run_with("--port=0")
+        (config,) = self.ran
+        self.assertEqual(looked_for, [])
+        self.assertEqual([*config.loadedPlugins], ["infergate"])
+        self.assertIs(config.loadedPlugins["infergate"].makeService, makeService)
 
     def test_log_file_and_directory_are_twistds(self) -> None:
         """Where to log and where to run is said to twistd, by its long or short options."""
