@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.processes import Unavailable, scratch
@@ -60,6 +61,13 @@ def _gateway(launch: Launch) -> list[str]:
     return [*command, log, f"--port={launch.port}"]
 
 
+def _requirements() -> tuple[str, ...]:
+    """What is installed with the gateway and its extra ``redis``. The environment that runs the
+    benchmark has much else, and Twisted imports some of that, such as `h2`, where it finds it."""
+    lines = (line.partition(";") for line in metadata.requires("infergate-gateway") or ())
+    return tuple(name for name, _, marker in lines if not marker or "redis" in marker)
+
+
 def _everything_on(launch: Launch) -> dict[str, str]:
     """Every feature that costs something for each request: a key with every limit, the ledger, the
     log, the metrics."""
@@ -101,7 +109,7 @@ def _litellm(launch: Launch) -> list[str]:
 TARGETS = {
     target.name: target
     for target in (
-        Target("infergate", "infergate", _gateway, environment=_everything_on),
+        Target("infergate", "infergate", _gateway, _requirements(), environment=_everything_on),
         Target("nginx", "nginx", _nginx, debian="nginx"),
         Target(
             "aiohttp",
@@ -174,12 +182,11 @@ class Environments:
 
     def packages(self) -> dict[str, list[str]]:
         """Name and version of all that is in each."""
-        pythons = {"infergate": sys.executable}
-        for place in sorted(self.cache.glob("*/bin/python")):
-            pythons[place.parent.parent.name] = str(place)
         return {
-            name: _run([python, "-m", "pip", "list", "--format=freeze"]).split()
-            for name, python in pythons.items()
+            place.parent.parent.name: _run(
+                [str(place), "-m", "pip", "list", "--format=freeze"]
+            ).split()
+            for place in sorted(self.cache.glob("*/bin/python"))
         }
 
 
