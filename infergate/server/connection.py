@@ -524,7 +524,8 @@ class Connection(Protocol):
         when it was written.
 
         Called with each sweep of the deadlines while there is one. Until then REQUEST_TIMEOUT
-        holds, after which the exchange has failed and the connection is reset.
+        holds, after which the exchange has failed and the connection is reset. A client that is
+        gone meanwhile is noticed here, if nowhere else.
         """
         if self._flow.taken:
             self._conclude_written()
@@ -536,6 +537,8 @@ class Connection(Protocol):
                 self._flow.watch(LINGER)
         elif self._now() >= self._ends:
             self._conclude_written(GatewayTimeout(cause="REQUEST_TIMEOUT"))
+            self.abort()
+        elif self._flow.ended:
             self.abort()
         else:
             self.deadline = 0.0

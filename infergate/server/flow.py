@@ -21,8 +21,8 @@ from infergate.reactor.deadlines import NEVER, Deadlines
 
 class Transport(Interface):
     """What is used of a transport; TCP, TLS, UNIX and PROXY ones all have it, but for `getHandle`
-    and `fileno`, which some have not: `unsent` and `silence_before_end`, which call these, say None
-    there."""
+    and `fileno`, which some have not: `unsent`, `has_ended` and `silence_before_end`, which call
+    these, say there that they do not know."""
 
     bufferSize: int
 
@@ -44,6 +44,9 @@ ON_THE_WAY = 1 << 16
 """Bytes of an answer that count as taken although the client's kernel has not said so yet. Every
 client's receive window holds as much; to wait for the last packet's acknowledgement would have each
 log line come a round trip late."""
+
+# The state of a socket that is connected no more (Linux, `include/net/tcp_states.h`).
+_TCP_CLOSE = b"\x07"
 
 
 @implementer(IPushProducer)
@@ -124,6 +127,13 @@ class Flow:
         left = unsent(self._transport)
         return not self.paused and (left is None or left[1] <= ON_THE_WAY)
 
+    @property
+    def ended(self) -> bool:
+        """Return whether the client's kernel has ended the connection, and takes nothing more.
+        Asked by the connection while an answer is on its way: to a client that has closed its side
+        nothing else says so, since such a socket is not polled any more."""
+        return has_ended(self._transport)
+
     def watch(self, seconds: float) -> None:
         """Cut the client once it has taken nothing for `seconds`; called again, this begins
         anew."""
@@ -176,6 +186,19 @@ def unsent(transport: Transport) -> tuple[int, int] | None:
     except (AttributeError, OSError, TypeError, ValueError):
         return None
     return getattr(transport, "offset", 0), struct.unpack("i", queued)[0]
+
+
+def has_ended(transport: Transport) -> bool:
+    """Return whether a connection is over for the kernel, as where the client has reset it; False
+    where the kernel does not tell. What was not sent by then counts as `unsent` for ever.
+
+    Asked by `Flow.ended`. Of Linux's ``struct tcp_info`` this is the first byte, `tcpi_state`.
+    """
+    try:
+        info = transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    except (AttributeError, OSError):
+        return False
+    return info == _TCP_CLOSE
 
 
 def silence_before_end(transport: Transport) -> float | None:

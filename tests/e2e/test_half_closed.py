@@ -58,6 +58,14 @@ class HalfClosedTests(SharedProcesses):
         self.assertTrue(answer.startswith(b"HTTP/1.1 200 OK\r\n"), answer)
         self.assertTrue(closed)
 
+    def test_who_shuts_and_leaves_before_it_has_its_reply(self) -> None:
+        """A client that is gone with much of a long reply on its way has left at once."""
+        long = {"messages": [{"role": "user", "content": "x" * 300_000}]}
+        with self.shut(post(long, "X-Request-ID: gone")):
+            time.sleep(2 * ANSWER_SECONDS)
+        line = self.gateway.request_line("gone", 1)
+        self.assertEqual((line["status"], line["outcome"]), (200, "client_disconnected"))
+
     def test_connections_do_not_stay(self) -> None:
         """None of these connections is left in the gateway."""
         before = self.gateway.open_files()

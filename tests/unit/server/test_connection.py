@@ -918,6 +918,20 @@ class HalfClosed(SynchronousTestCase):
         self.assertFalse(client.wire.aborted)
         self.assertEqual(running.outcomes, ["ok"])
 
+    def test_client_that_shuts_and_leaves_before_it_has_its_reply_is_noticed(self) -> None:
+        """One that is gone with much of its reply on its way has left, and is not waited for: the
+        kernel calls what it did not send unsent for ever."""
+        self.patch(flow.fcntl, "ioctl", lambda *_: struct.pack("i", 150_000))
+        running, client = self.asked(request("GET", "/v1/models"))
+        client.shut()
+        running.backend.answer(b'{"data":"%b"}' % (b"x" * 500_000))
+        running.wait(1)
+        self.assertEqual(running.in_flight, (1, 0))
+        self.patch(flow, "has_ended", lambda _: True)
+        running.wait(0.1)
+        self.assertTrue(client.wire.lost)
+        self.assertEqual(running.outcomes, ["client_disconnected"])
+
 
 class Reading(SynchronousTestCase):
     def test_answer_that_needs_no_body_does_not_wait_for_it(self) -> None:
