@@ -25,19 +25,15 @@ A function here whose docstring names no error raises none, whatever it is given
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import attrs
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from infergate.api.events import DELTA, FAIL, PASS, Reader, Verdict
 from infergate.api.objects import NULL, read
 from infergate.api.repeats import Repeats, text_of
-from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
+from infergate.api.usage import NO_USAGE, Count, Usage, settled, usage_of
 from infergate.errors import GatewayError
-
-_Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Counts(Struct, gc=False):
@@ -45,10 +41,10 @@ class Counts(Struct, gc=False):
     prompt stand in three places: those that were read anew, those that came out of a cache, and
     those that were put into one. Made by `read_counts`, for plain replies and streams alike."""
 
-    input_tokens: _Count | None = None
-    cache_read_input_tokens: _Count | None = None
-    cache_creation_input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
+    input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    output_tokens: Count | None = None
 
     @property
     def prompt(self) -> int | None:

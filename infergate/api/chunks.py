@@ -26,7 +26,7 @@ from msgspec import Raw, Struct
 from infergate.api.batches import BATCH, OBJECT_END, in_batches
 from infergate.api.events import DELTA, DROP, FAIL, PASS, Verdict
 from infergate.api.repeats import Repeats, text_of
-from infergate.api.usage import NO_USAGE, Usage, counted, read_timings, read_usage
+from infergate.api.usage import NO_USAGE, Usage, counted, read_timings, read_usage, usage_of
 
 MAX_CHOICES = 4096
 """Choices of one stream that are told apart. A stream with more is never whole without its
@@ -164,7 +164,7 @@ class ChunkReader:
         completion = sum(usage.completion_tokens for usage in usages)
         prompts = [usage.prompt_tokens for usage in usages]
         prompt = sum(prompts) if self.several_prompts else prompts[-1]
-        return Usage(prompt, completion, prompt + completion, "backend", usages[-1].cached_tokens)
+        return usage_of(prompt, completion, usages[-1].cached_tokens)
 
     def hear(self, data: bytes, name: bytes) -> Verdict:
         """Learn what one chunk says, and return what becomes of it: `FAIL` for an error, by its
@@ -231,8 +231,7 @@ def _next_choice(first: Usage, usage: Usage) -> Usage:
     answers add up, the prompt is the same. Called by `_hear_usage`, for llama.cpp, which sends one
     usage chunk for each choice."""
     completion = first.completion_tokens + usage.completion_tokens
-    total = usage.prompt_tokens + completion
-    return Usage(usage.prompt_tokens, completion, total, "backend", usage.cached_tokens)
+    return usage_of(usage.prompt_tokens, completion, usage.cached_tokens)
 
 
 def _read_chunk(data: bytes) -> tuple[_Object, list[_Choice] | None]:

@@ -22,11 +22,10 @@ result; it yields wherever other requests may be served before it goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated
 
 import attrs
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from infergate.api import members as m
 from infergate.api.batches import OBJECT_END, in_batches
@@ -44,7 +43,7 @@ from infergate.api.objects import (
 from infergate.api.operation import Ask, Later, Operation, Reply, Route, Rules, Stamp, same
 from infergate.api.repeats import Repeats, text_of
 from infergate.api.steps import Steps
-from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
+from infergate.api.usage import NO_USAGE, Count, Usage, settled, usage_of
 from infergate.errors import BrokenReply
 
 MAX_INDEXES = 4096
@@ -58,14 +57,13 @@ _OTHERS = b"others"
 
 _TRUE = Raw(b"true")
 _EMPTY = Raw(b'""')
-_Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Counts(Struct, gc=False):
     """What a reply or an event says of tokens: those of the prompt, and those made so far."""
 
-    tokens_evaluated: _Count | None = None
-    tokens_predicted: _Count | None = None
+    tokens_evaluated: Count | None = None
+    tokens_predicted: Count | None = None
 
 
 class _Said(Struct, gc=False):

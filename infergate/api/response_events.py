@@ -17,16 +17,14 @@ however its body ends. Not every backend numbers its events.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import attrs
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from infergate.api.events import DELTA, FAIL, PASS, Reader, Verdict
 from infergate.api.objects import NULL, event, is_object, read
 from infergate.api.repeats import Repeats, text_of
-from infergate.api.usage import NO_USAGE, Usage, settled, usage_of
+from infergate.api.usage import NO_USAGE, Count, Usage, settled, usage_of
 from infergate.errors import GatewayError
 
 ENDS = frozenset({"response.completed", "response.incomplete"})
@@ -37,7 +35,6 @@ FAILURES = frozenset({"response.failed", "error"})
 
 _EMPTY = Raw(b'""')
 _QUOTE = ord('"')
-_Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class _Event(Struct, gc=False):
@@ -60,14 +57,14 @@ class _Response(Struct, gc=False):
 class _Details(Struct, gc=False):
     """How many tokens of the prompt the backend had from an earlier request."""
 
-    cached_tokens: _Count = 0
+    cached_tokens: Count = 0
 
 
 class _Usage(Struct, gc=False):
     """The counts of a response; None where the backend does not give one."""
 
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
     input_tokens_details: Raw = NULL
 
 

@@ -41,22 +41,26 @@ NO_USAGE = Usage()
 
 _DATA_URL = re.compile(rb'"data:[^"]*')
 
-# Beyond 2**53 a JSON number is exact for nobody, and no count of tokens comes near.
-_Count = Annotated[int, Meta(ge=0, le=2**53)]
+MAX_COUNT = 2**40
+"""The largest count of tokens that makes sense. No exchange comes near, and a database, which has
+63 bits for the sum of an hour, can add up eight million of these."""
+
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+"""A count that a backend gives; what is no such number is no count."""
 
 
 class _Details(Struct, gc=False):
     """Of the details of a prompt's count what is read."""
 
-    cached_tokens: _Count | None = None
+    cached_tokens: Count | None = None
 
 
 class _Usage(Struct, gc=False):
     """The member ``usage`` of a completion; None for a count that the backend does not give."""
 
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    total_tokens: _Count | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    total_tokens: Count | None = None
     # Judged apart: what is wrong in it does not take the other counts along.
     prompt_tokens_details: Raw = Raw()
 
@@ -90,9 +94,9 @@ class _Timings(Struct, gc=False):
     """Of llama.cpp's ``timings`` the counts: tokens of the prompt that were read, tokens that were
     made, and tokens of the prompt that were in the cache."""
 
-    prompt_n: _Count
-    predicted_n: _Count
-    cache_n: _Count = 0
+    prompt_n: Count
+    predicted_n: Count
+    cache_n: Count = 0
 
 
 _timings = msgspec.json.Decoder(_Timings).decode
@@ -105,14 +109,15 @@ def read_timings(member: Raw) -> Usage | None:
         timings = _timings(member)
     except (ValueError, RecursionError):
         return None
-    prompt, completion = timings.prompt_n + timings.cache_n, timings.predicted_n
-    return Usage(prompt, completion, prompt + completion, "backend", timings.cache_n)
+    return usage_of(timings.prompt_n + timings.cache_n, timings.predicted_n, timings.cache_n)
 
 
-def usage_of(prompt: int, completion: int, cached: int = 0) -> Usage:
-    """Return a usage of tokens that the backend counted, `cached` of them part of the prompt's. For
-    the readers and replies of the dialects that name their counts in other words."""
-    return Usage(prompt, completion, prompt + completion, "backend", cached)
+def usage_of(prompt: int, completion: int, cached: int = 0, *, source: str = "backend") -> Usage:
+    """Return a usage of tokens that the backend counted, `cached` of them part of the prompt's;
+    either may be the sum of several counts, and is `MAX_COUNT` at the most. For the readers and
+    replies that add counts up, or name them in other words than `read_usage` knows."""
+    prompt, completion = min(prompt, MAX_COUNT), min(completion, MAX_COUNT)
+    return Usage(prompt, completion, prompt + completion, source, cached)
 
 
 def counted(prompt: int, completion: int) -> Usage:
@@ -134,7 +139,7 @@ def settled(
         return usage_of(prompt, completion, cached)
     prompt = prompt_estimate if prompt is None else prompt
     completion = tokens if completion is None else completion
-    return Usage(prompt, completion, prompt + completion, "counted", cached)
+    return usage_of(prompt, completion, cached, source="counted")
 
 
 def estimate_prompt(body: bytes) -> int:

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.api.chunks import ChunkReader, read_model
 from infergate.api.events import DELTA, DROP, FAIL, PASS
-from infergate.api.usage import Usage
+from infergate.api.usage import MAX_COUNT, Usage
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
@@ -77,6 +77,26 @@ class Readers(SynchronousTestCase):
         for several, prompt in ((False, 7), (True, 21)):
             reader = heard(*ends, several_prompts=several)
             self.assertEqual(reader.usage(0), Usage(prompt, 9, prompt + 9, "backend"))
+
+    def test_sum_of_counts_is_one_that_makes_sense(self) -> None:
+        """However many counts a stream gives, what it has used fits into any database."""
+        most = USAGE | {"completion_tokens": MAX_COUNT, "prompt_tokens": MAX_COUNT}
+        ends: list[object] = [
+            {"choices": [{"index": i, "text": "", "finish_reason": "stop"}], "usage": most}
+            for i in range(3)
+        ]
+        for reader in (
+            heard(*[{"choices": [], "usage": most}] * 3),
+            heard(*ends, several_prompts=True),
+            heard(
+                {
+                    "choices": [],
+                    "timings": {"prompt_n": 1, "cache_n": MAX_COUNT, "predicted_n": MAX_COUNT},
+                }
+            ),
+        ):
+            usage = reader.usage(0)
+            self.assertEqual((usage.prompt_tokens, usage.completion_tokens), (MAX_COUNT, MAX_COUNT))
 
     def test_usage_out_of_timings(self) -> None:
         """Where there is no usage the last of llama.cpp's timings tells it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.usage import read_usage
+from infergate.api.usage import MAX_COUNT, read_usage, settled, usage_of
 
 
 class Cached(SynchronousTestCase):
@@ -30,3 +30,21 @@ class Cached(SynchronousTestCase):
             b'{"cached_tokens":-1}',
         ):
             self.assertEqual(self.cached(details), 0, details)
+
+
+class Counts(SynchronousTestCase):
+    def test_count_that_no_exchange_comes_near_is_none(self) -> None:
+        """What a backend makes up is not charged to anybody, and counted nowhere."""
+        for count, believed in ((MAX_COUNT, True), (MAX_COUNT + 1, False), (2**63, False)):
+            usage = read_usage(b'{"prompt_tokens":1,"completion_tokens":%d}' % count)
+            self.assertEqual(usage is not None, believed)
+
+    def test_sum_of_counts_ends_where_a_count_does(self) -> None:
+        """Whoever counted: the backend, or the gateway where the backend says one of the two."""
+        several = 3 * MAX_COUNT
+        for usage in (
+            usage_of(several, several),
+            settled(several, several, 0, 0),
+            settled(several, None, 0, several),
+        ):
+            self.assertEqual((usage.prompt_tokens, usage.completion_tokens), (MAX_COUNT, MAX_COUNT))
