@@ -49,8 +49,8 @@ _SIZE_LINES = {b"%x\r\n" % size: size + 2 for size in range(1, 1024)}
 """The bytes of a chunk's data with the CRLF behind it, by its size line as nearly all servers write
 it."""
 
-_SIZES = {line[:-2]: left - 2 for line, left in _SIZE_LINES.items()}
-"""The same without both line ends."""
+_NEXT_SIZES = {b"\r\n" + line: left - 2 for line, left in _SIZE_LINES.items()}
+"""The bytes of a chunk's data alone, by the CRLF behind the chunk before and its own size line."""
 
 _WHOLE_CHUNKS = {len(line) + left: line for line, left in _SIZE_LINES.items()}
 """The size line with which a read begins that is one whole chunk, by the length of the read."""
@@ -156,24 +156,6 @@ def _keep_alive(minor: int, fields: _Fields, *, bodiless: bool) -> bool:
     values = b",".join(fields.get(b"connection", ()))
     options = [option.strip().lower() for option in values.split(b",")]
     return b"close" not in options and (minor > 0 or b"keep-alive" in options)
-
-
-def _whole_chunks(data: bytes) -> tuple[list[bytes], int]:
-    """Return the data of all the whole chunks that `data` begins with, and how many bytes they
-    take; nothing, and 0, where one of them is not written as by nearly all servers. For `Reader`.
-
-    What stands between two CRLFs is a size line and a chunk in turns.
-    """
-    parts = data.split(b"\r\n")
-    end = len(parts) - 1 & ~1
-    lines, chunks = parts[:end:2], parts[1:end:2]
-    if lines and lines[-1] == b"0":
-        # The last chunk, and its trailers, are read one by one.
-        del lines[-1], chunks[-1]
-    sizes = list(map(len, chunks))
-    if sizes != list(map(_SIZES.get, lines)):
-        return [], 0
-    return chunks, sum(sizes) + sum(map(len, lines)) + 4 * len(lines)
 
 
 class LastHead:
@@ -347,35 +329,35 @@ class Reader:
     def _read_many_chunks(self, data: bytes) -> bytes:
         """Return the same where `data` holds many chunks, or a part of one.
 
-        Those that are whole and written as usual are taken all at once. Of what is left each turn
-        of the loop reads a chunk's size line, unless `left` says that the last chunk is
-        still under way, then its data, then its CRLF. `5\\r\\nhel` gives `hel` and leaves 4: `lo`
-        and the CRLF. For `_read_chunks`.
+        Each turn of the loop reads a size line, unless `left` says that the last chunk is still
+        under way, then the chunk's data, then its CRLF. `5\\r\\nhel` gives `hel` and leaves 4: `lo`
+        and the CRLF. The chunks of a stream are of nearly one size: as long as as many bytes as
+        the last time, `width`, are a CRLF and the next size line, a turn within that turn takes one
+        chunk. For `_read_chunks`.
         """
         if self._held:
             data, self._held = self._held + data, b""
         chunks: list[bytes] = []
-        at, left, size, untried = 0, self._left, len(data), True
+        # Names of their own, since each chunk asks for both.
+        add, next_size = chunks.append, _NEXT_SIZES.get
+        at, left, size, width = 0, self._left, len(data), 0
         while at < size:
-            if untried and not left:
-                untried = False
-                whole, taken = _whole_chunks(data[at:])
-                chunks += whole
-                at += taken
-                continue
             if not left:
-                line = data[at : data.find(b"\r", at) + 2]
-                left = _SIZE_LINES.get(line) or self._read_size_line(data, at)
-                at += len(line)
+                start = data.find(b"\n", at) + 1
+                left = _SIZE_LINES.get(data[at:start]) or self._read_size_line(data, at)
                 if not left:
                     break
+                at, width = start, start - at + 2
             end = at + left - 2
+            while following := next_size(data[end : (behind := end + width)]):
+                add(data[at:end])
+                at, end = behind, behind + following
             after = data[end : end + 2]
-            chunks.append(data[at:end])
+            add(data[at:end])
             if after == b"\r\n":
                 at, left = end + 2, 0
             elif after in (b"", b"\r"):
-                left -= len(chunks[-1])
+                left = end + 2 - at - len(chunks[-1])
                 self._held = after
                 break
             else:
