@@ -49,6 +49,8 @@ _DONE = b"[DONE]"
 _MAY_BE_DONE = re.compile(rb"[ \t\r\n]*\[DONE\]")
 
 
+_USUAL_BEGINNINGS = (b"data: ", b"event: ")
+
 # A comment or one of the fields of the grammar, after what may stand before the first of them.
 _BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?::|(?:data|event|id|retry)[:\r\n])")
 _MAY_BEGIN = re.compile(
@@ -205,6 +207,9 @@ class Scanner:
         Raises `EventTooLarge`, and nothing else whatever comes in; `ready` then holds what was
         whole before the fault.
         """
+        if self._opening and not self._held and data.startswith(_USUAL_BEGINNINGS):
+            # There is no byte order mark.
+            self._opening, self._between_events = False, True
         if self._between_events:
             # Nearly every read is one event, or several, each whole. These need not be held.
             out = self._pass_whole(data)
@@ -234,20 +239,26 @@ class Scanner:
     def _pass_each(self, events: bytes) -> bytes:
         """Return what goes on of whole events of different kinds, whose lines end in line feeds
         alone. With the first events of a stream, and with its last, most often come many that
-        repeat: these are counted all at once. For `_pass_whole`."""
+        repeat: these are counted all at once. Where none repeats any more, such as behind the last
+        delta, the rest is taken apart at once. For `_pass_whole`."""
+        repeats = self._repeats
         out: list[bytes] = []
         at = 0
         for _ in range(RUNS):
-            end = 0 if self.over else self._repeats.last_end(events, at)
-            if end and (count := self._repeats.count(events[at:end])):
+            end = 0 if self.over else repeats.last_end(events, at)
+            if end and (count := repeats.count(events[at:end])):
                 self.events += count
                 self.reader.tokens += count
                 out.append(events[at:end])
                 at = end
+            elif not end and repeats.learnt:
+                break
             elif part := _PART.match(events, at):
                 at = part.end()
                 if self._take(part[0]):
                     out.append(part[0])
+            if at == len(events):
+                return b"".join(out)
         out += filter(self._take, _PART.findall(events, at))
         return b"".join(out)
 
