@@ -85,7 +85,8 @@ class Pulse:
     def stop(self) -> None:
         """Send no more comments. `BackendWorker.answer` calls this at its end, whatever that is;
         more than once does no harm."""
-        self._deadlines.forget(self)
+        if self.interval:
+            self._deadlines.forget(self)
 
     def expired(self) -> None:
         """Send one comment, and the head of the answer before it where that is still to come.
@@ -178,7 +179,15 @@ class Relay:
         request, scanner = self._request, self._scanner
         request.registerProducer(self._call, True)  # type: ignore[no-untyped-call]
         try:
-            await self._read()
+            if self._max_plain is None:
+                await self._call.read(self._relay_events)
+            else:
+                self._call.refuse_longer(self._max_plain)
+                await self._call.read(self._look)
+        except BackendFailure:
+            # An answer that has ended with an event of its own is whole, however its body ends.
+            if not scanner.certain:
+                raise
         finally:
             self._over = True
             self._deadlines.forget(self)
@@ -200,25 +209,9 @@ class Relay:
             raise BrokenReply("The backend's stream was cut short.")
         elif self._stream_end and not scanner.done:
             self._send(self._stream_end)
-        await request.drained()
+        if request.channel is not None and request.channel.paused:
+            await request.drained()
         return None
-
-    async def _read(self) -> None:
-        """Read the backend's body until it ends, or until nothing that still comes can matter.
-
-        Raises what `Call.read` does, and `BrokenReply` where a body that may be no stream declares
-        to be larger than `max_plain`; but not once the answer has ended with an event of its own:
-        then it is whole, however its body ends. Called by `run`.
-        """
-        try:
-            if self._max_plain is None:
-                await self._call.read(self._relay_events)
-            else:
-                self._call.refuse_longer(self._max_plain)
-                await self._call.read(self._look)
-        except BackendFailure:
-            if not self._scanner.certain:
-                raise
 
     def _look(self, data: bytes) -> None:
         """Take the next bytes of a body that is not declared to be a stream, and go by what they

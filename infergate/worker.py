@@ -191,7 +191,8 @@ class BackendWorker:
                 raise await rejection(call, response, self._deadlines)
             record.model_accepted = True
             if streams:
-                answer = await self._relay(operation, ask, request, call, response, pulse, estimate)
+                relay = self._relay(operation, ask, request, call, response, pulse, estimate)
+                answer = await relay.run()
                 if answer is None:
                     return
             else:
@@ -211,7 +212,7 @@ class BackendWorker:
         finally:
             pulse.stop()
 
-    async def _relay(
+    def _relay(
         self,
         operation: Operation,
         ask: Ask,
@@ -220,20 +221,20 @@ class BackendWorker:
         response: Response,
         pulse: Pulse,
         prompt_estimate: int,
-    ) -> bytes | None:
-        """Pass a stream on, and return None; where the backend answered with something else than a
-        stream, return that, as the bytes of a whole body.
+    ) -> Relay:
+        """Return what passes a stream on, or whatever else the backend answered with.
 
         Some backends declare their streams to be JSON or plain text, and some answer with plain
-        JSON though a stream was asked for. Which of the two it is shows in the first bytes.
+        JSON though a stream was asked for. Which of the two it is shows in the first bytes, so that
+        a body which is not declared to be a stream may have `max_response` bytes.
         `prompt_estimate` counts as the prompt's tokens where the stream does not say how many it
-        had. Called by `answer`; raises what `Relay.run` does.
+        had. Called by `answer`.
         """
         assert operation.reader is not None
         reader = operation.reader(ask)
         request.error_event = partial(_error_event, operation, reader)
         declared = _declared(response.head, EVENTS)
-        relay = Relay(
+        return Relay(
             request,
             call,
             Scanner(self._max_event, reader),
@@ -244,7 +245,6 @@ class BackendWorker:
             prompt_estimate=prompt_estimate,
             max_plain=None if declared else self._max_response,
         )
-        return await relay.run()
 
     async def models(self, request: Request) -> tuple[bytes, bytes]:
         """Return the backend's list as it came, once it is known to be an object of JSON, and its

@@ -104,8 +104,8 @@ def settle_usage(members: dict[str, Raw], values: dict[str, Any], rules: Rules) 
         return True
     options = _object.decode(members["stream_options"]) if asked is not None else {}
     # llama.cpp would move its timings into that chunk, and who asked for them wants them in all.
-    has_timings = any(
-        members.get(name) == _TRUE for name in ("timings_per_token", "return_progress")
+    has_timings = (
+        members.get("timings_per_token") == _TRUE or members.get("return_progress") == _TRUE
     )
     inject = streams and rules.inject_usage and not has_timings
     if inject:

@@ -207,15 +207,20 @@ class Scanner:
         Raises `EventTooLarge`, and nothing else whatever comes in; `ready` then holds what was
         whole before the fault.
         """
-        if self._opening and not self._held and data.startswith(_USUAL_BEGINNINGS):
-            # There is no byte order mark.
-            self._opening, self._between_events = False, True
-        if self._between_events:
+        if self._between_events or self._begins_as_usual(data):
             # Nearly every read is one event, or several, each whole. These need not be held.
             out = self._pass_whole(data)
             if out is not None:
                 return out
         return self._assemble(data)
+
+    def _begins_as_usual(self, data: bytes) -> bool:
+        """Return whether `data` are the first bytes of the stream, and no byte order mark: then
+        they are like those of any other read. Asked by `feed`."""
+        if self._opening and not self._held and data.startswith(_USUAL_BEGINNINGS):
+            self._opening, self._between_events = False, True
+            return True
+        return False
 
     def _pass_whole(self, events: bytes) -> bytes | None:
         """Return what goes on of nothing but whole events, the lines of which end in line feeds
