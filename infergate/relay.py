@@ -189,15 +189,7 @@ class Relay:
             if not scanner.certain:
                 raise
         finally:
-            self._over = True
-            self._deadlines.forget(self)
-            # Also where the stream was cut or the client left: the tokens were made.
-            if not self._failed_at_once():
-                self._record.usage = scanner.reader.usage(self._prompt_estimate)
-            if self._record.model is None and scanner.reader.model is not None:
-                self._record.model = scanner.reader.model[:MODEL_NAME]
-            if request.channel is not None:
-                request.unregisterProducer()  # type: ignore[no-untyped-call]
+            self._end()
         if self._opening or self._plain is not None:
             return self._opening if self._plain is None else self._plain.getvalue()
         if scanner.error_shown:
@@ -212,6 +204,20 @@ class Relay:
         if request.channel is not None and request.channel.paused:
             await request.drained()
         return None
+
+    def _end(self) -> None:
+        """Take nothing more of the body, and write down what the stream said. Called by `run` when
+        the reading has ended, in whatever way."""
+        record, reader = self._record, self._scanner.reader
+        self._over = True
+        self._deadlines.forget(self)
+        # Also where the stream was cut or the client left: the tokens were made.
+        if not self._failed_at_once():
+            record.usage = reader.usage(self._prompt_estimate)
+        if record.model is None and reader.model is not None:
+            record.model = reader.model[:MODEL_NAME]
+        if self._request.channel is not None:
+            self._request.unregisterProducer()  # type: ignore[no-untyped-call]
 
     def _look(self, data: bytes) -> None:
         """Take the next bytes of a body that is not declared to be a stream, and go by what they
