@@ -33,14 +33,15 @@ class Iteration:
     """Takes the place of an `EPollReactor`'s `doIteration`, for all its iterations.
 
     The reactor calls it with the seconds that it may wait for events. While it deals with events,
-    `crowded` says whether there are many, and whatever is called by it may append to `at_end` what
-    is to be called when all of them are dealt with. What such a call raises is logged, and the
-    next call is made all the same. What is appended by one of these calls waits for the end of the
-    next iteration.
+    which `dealing` says, `crowded` says whether there are many, and whatever is called by it may
+    append to `at_end` what is to be called when all of them are dealt with. What such a call raises
+    is logged, and the next call is made all the same. What is appended by one of these calls waits
+    for the end of the next iteration.
     """
 
     def __init__(self, reactor: Any) -> None:
         """Take the place of the iteration of `reactor`, an `EPollReactor`; `shorten` calls this."""
+        self.dealing = False
         self.crowded = False
         self.at_end: list[Callable[[], None]] = []
         self._reactor = reactor
@@ -53,6 +54,7 @@ class Iteration:
         these calls raise."""
         selectables = self._selectables
         events = self._poll(-1 if timeout is None else timeout, len(selectables))
+        self.dealing = True
         self.crowded = len(events) >= CROWD
         for fd, event in events:
             selectable = selectables.get(fd)
@@ -64,7 +66,7 @@ class Iteration:
                     log.callWithLogger(
                         selectable, self._reactor._doReadOrWrite, selectable, fd, event
                     )
-        self.crowded = False
+        self.dealing = self.crowded = False
         if self.at_end:
             self._end()
 

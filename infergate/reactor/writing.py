@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Connection
 
-from infergate.reactor.epoll import iteration_of
+from infergate.reactor.epoll import Iteration, iteration_of
 
 TWISTED_INTERNALS = {FileDescriptor: ("_tempDataBuffer",)}
 """Private names that are used here; a test checks each."""
@@ -29,10 +29,10 @@ SMALL = 8192
 class Outlet:
     """Writes to a transport of any kind: TLS, UNIX, or one of a test.
 
-    The protocol that owns the transport makes one with `outlet` when it is connected, calls `write`
-    and `write_batched` in any order, and `flush` before it closes the transport. Bytes go out in
-    the order in which they were written. Nothing is raised: a connection that is lost is said to be
-    by the transport, to the protocol's `connectionLost`.
+    The protocol that owns the transport makes one with `outlet` when it is connected, calls
+    `write`, `write_batched` and `write_ahead` in any order, and `flush` before it closes the
+    transport. Bytes go out in the order in which they were written. Nothing is raised: a connection
+    that is lost is said to be by the transport, to the protocol's `connectionLost`.
     """
 
     __slots__ = ("_transport",)
@@ -64,6 +64,15 @@ class Outlet:
         For what ends an exchange, such as a whole reply: a few hundred microseconds do not matter
         to it, and sent together with those of other connections it costs less. A chunk of a stream
         is written with `write`.
+        """
+        self.write(data)
+
+    def write_ahead(self, data: bytes) -> None:
+        """Send `data` with what is written next, at the latest at the end of this event loop
+        iteration.
+
+        For what something is known to follow within the same call of the reactor's, as the first
+        event of a stream follows its head: one packet less, and one `send`.
         """
         self.write(data)
 
@@ -121,6 +130,20 @@ class SocketOutlet(Outlet):
         if iteration is None or not iteration.crowded or len(self._batch) + len(data) > SMALL:
             self.write(data)
             return
+        self._keep(data, iteration)
+
+    def write_ahead(self, data: bytes) -> None:
+        """Keep `data` for the next write, or the end of the iteration that is under way; where none
+        is, as in a timer's call, send it now."""
+        iteration = self._iteration
+        if iteration is None or not iteration.dealing:
+            self.write(data)
+        else:
+            self._keep(data, iteration)
+
+    def _keep(self, data: bytes, iteration: Iteration) -> None:
+        """Have `data` wait for the end of the iteration, with what waits before it. For the two
+        methods above."""
         if not self._batch:
             iteration.at_end.append(self.flush)
         self._batch += data

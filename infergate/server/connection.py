@@ -14,7 +14,8 @@ A plain request, call by call, from the first byte to the record:
       _read           the parser gives a head, chunks, an end: HEAD to ANSWERING, by way of BODY
                       where some of the body is still to come
         Request.process     calls the site's resource, which begins to answer, now or later
-    write             the pieces of an answer as they come; `write_batched` of one that is whole
+    write             the pieces of an answer as they come; `write_batched` of one that is whole,
+                      `write_ahead` of a head, and of what the end follows at once
     conclude          the answer is written: its record is closed, or waits until it was taken
     requestDone       the request lets go; ANSWERING to IDLE, or to QUEUED where the next is here
 
@@ -167,6 +168,7 @@ class Connection(Protocol):
     deadline: float
     write: Callable[[bytes], None]
     write_batched: Callable[[bytes], None]
+    write_ahead: Callable[[bytes], None]
     registerProducer: Callable[[IPushProducer, bool], None]
     unregisterProducer: Callable[[], None]
     drained: Callable[[], Deferred[None]]
@@ -271,6 +273,7 @@ class Connection(Protocol):
         self.secure = self.isSecure()
         self._outlet = outlet(self.transport)
         self.write, self.write_batched = self._outlet.write, self._outlet.write_batched
+        self.write_ahead = self._outlet.write_ahead
         self._flow = Flow(self.transport, edge.deadlines, edge.limits.write_stall_timeout)
         self.registerProducer = self._flow.registerProducer
         self.unregisterProducer = self._flow.unregisterProducer

@@ -108,6 +108,8 @@ class Channel(Protocol):
     @property
     def write_batched(self) -> Callable[[bytes], None]: ...
     @property
+    def write_ahead(self) -> Callable[[bytes], None]: ...
+    @property
     def drained(self) -> Callable[[], Deferred[None]]: ...
     def settle_persistence(self, request: Request, *, framed: bool) -> bool: ...
     def conclude(self, record: Record) -> None: ...
@@ -300,8 +302,7 @@ class Request(WebRequest):
         lines.append(b"\r\n")
         head = b"\r\n".join(lines)
         if body is None or self.method == b"HEAD":
-            # What is written next goes out with it.
-            channel.write_batched(head)
+            channel.write_ahead(head)
         else:
             first = body[:WRITE_CHUNK]
             self.record.bytes_out += len(first)
@@ -371,7 +372,7 @@ class Request(WebRequest):
         if channel is None or channel.phase >= LINGERING or not data or self.method == b"HEAD":
             return
         self.record.bytes_out += len(data)
-        send = channel.write_batched if last else channel.write
+        send = channel.write_ahead if last else channel.write
         send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def drained(self) -> Deferred[None]:

@@ -100,10 +100,11 @@ class AtOnce(SynchronousTestCase):
             way = outlet(transport)
             way.write(b"ab")
             way.write_batched(b"cd")
+            way.write_ahead(b"ef")
             way.flush()
             self.assertTrue(way.empty)
-        self.assertEqual(secure.outcome, (b"", [b"ab", b"cd"]))
-        self.assertEqual(other.value(), b"abcd")
+        self.assertEqual(secure.outcome, (b"", [b"ab", b"cd", b"ef"]))
+        self.assertEqual(other.value(), b"abcdef")
 
 
 class Soon(SynchronousTestCase):
@@ -151,6 +152,26 @@ class Soon(SynchronousTestCase):
         self.iteration.crowded = False
         self.outlet.write_batched(b"ab")
         self.assertEqual(self.transport.outcome, (b"ab", []))
+
+    def test_what_is_written_ahead_goes_with_what_is_written_next(self) -> None:
+        """In one packet, whatever its size and also where few sockets are served: the head of a
+        stream with its first event, the last event with the stream's end."""
+        self.iteration.crowded, self.iteration.dealing = False, True
+        ahead = b"a" * (SMALL + 1)
+        self.outlet.write_ahead(ahead)
+        self.assertEqual(self.transport.outcome, (b"", []))
+        self.outlet.write(b"b")
+        self.assertEqual(self.transport.outcome, (ahead + b"b", []))
+
+    def test_what_is_written_ahead_waits_for_no_next_iteration(self) -> None:
+        """At the end of the iteration it is sent, whether something follows or not; between two of
+        them, where nobody knows when the next ends, it is sent at once."""
+        self.iteration.dealing = True
+        self.outlet.write_ahead(b"ab")
+        self.iteration(0)
+        self.assertEqual(self.transport.outcome, (b"ab", []))
+        self.outlet.write_ahead(b"cd")
+        self.assertEqual(self.transport.outcome, (b"abcd", []))
 
     def test_several_batched_writes_are_one_send(self) -> None:
         """Nor of small ones that add up."""

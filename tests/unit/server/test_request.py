@@ -405,13 +405,13 @@ class Answers(RequestCase):
         self.assertEqual(asked.record.bytes_out, 8)
 
     def test_head_and_last_part_of_a_stream_go_out_with_what_follows(self) -> None:
-        """Where many connections are served at once, a stream's head may wait for its first part,
-        and what is known to be its last part for its end; no other part waits."""
+        """A stream's head may wait for its first part, and what is known to be its last part for
+        its end; no other part waits."""
         asked = self.asked()
         channel: Any = asked.channel
         outlet = channel._outlet
         waits: list[bytes] = []
-        channel.write_batched = lambda data: (waits.append(data[-5:]), outlet.write_batched(data))
+        channel.write_ahead = lambda data: (waits.append(data[-5:]), outlet.write_ahead(data))
         asked.begin(200, b"text/event-stream")
         asked.write(b"one")
         asked.write(b"two", last=True)
