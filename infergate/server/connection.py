@@ -184,8 +184,9 @@ class Connection(Protocol):
         self.site = edge
         self.peer = ""
         self.above_limit = False
-        self.secure = False
         """Only probes are served here: all the places are taken. The edge says so."""
+        self.secure = False
+        """What `isSecure` says, once it is connected."""
         self._parser = Parser(edge.limits.framing)
         self._request: Request | None = None
         self._served = 0
