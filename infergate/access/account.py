@@ -11,10 +11,16 @@ its address, or from its key and the name of the person behind it:
 
 from __future__ import annotations
 
+import hashlib
+
 from msgspec import Struct
 
 from infergate.access.policy import Policy
 from infergate.access.ratelimit import kept_key
+
+MAX_NAME = 255
+"""Characters of a caller's name that is used as it is: OpenID Connect allows a token's ``sub`` no
+more (Core 1.0, 2). PostgreSQL takes 2,700 bytes for all that a row is found by."""
 
 
 class Account(Struct, frozen=True, gc=False):
@@ -39,7 +45,11 @@ class Account(Struct, frozen=True, gc=False):
 def of_caller(caller: str, policy: Policy, person: str | None = None) -> Account:
     """Return the account of the caller that a key or a token belongs to, or, with `person`, that of
     one person of several who share the key. Called by `Roster.account`. Raises nothing: `person`
-    has been checked there."""
+    has been checked there. Of a longer name than `MAX_NAME` its beginning and a digest stand for
+    it, wherever it is written."""
+    if len(caller) > MAX_NAME:
+        digest = hashlib.sha256(caller.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        caller = f"{caller[: MAX_NAME - 33]}~{digest}"
     name = caller if person is None else f"{caller}/{person}"
     return Account(kept_key(f"caller {name}"), policy, name, caller, person is not None)
 

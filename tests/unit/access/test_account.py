@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.access.account import of_address, of_caller
+from infergate.access.account import MAX_NAME, of_address, of_caller
 from infergate.access.policy import Policy
 from infergate.access.ratelimit import MAX_KEY_LENGTH
 
@@ -33,3 +33,15 @@ class Accounts(SynchronousTestCase):
         buckets = {of_caller(name, Policy()).bucket for name in names}
         self.assertEqual(len(buckets), len(names))
         self.assertLessEqual(max(map(len, buckets)), MAX_KEY_LENGTH)
+
+    def test_long_name_is_written_short(self) -> None:
+        """Log, metrics and ledger have no longer name than a database can find a row by, and it is
+        the caller's own."""
+        longest, long, other = "x" * MAX_NAME, "x" * 8000, "x" * 8000 + "y"
+        self.assertEqual(of_caller(longest, Policy()).name, longest)
+        account, person = of_caller(long, Policy()), of_caller(long, Policy(), "a@b")
+        assert account.name is not None
+        self.assertEqual((len(account.name), account.label), (MAX_NAME, account.name))
+        self.assertTrue(account.name.startswith("x" * 200))
+        self.assertEqual((person.name, person.label), (f"{account.name}/a@b", account.name))
+        self.assertNotEqual(of_caller(other, Policy()).name, account.name)
