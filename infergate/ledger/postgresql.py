@@ -159,6 +159,7 @@ class PostgresStore:
         connection = self._connection = psycopg.connect(
             self._conninfo, autocommit=True, prepare_threshold=None
         )
+        _check_encoding(connection)
         with connection.transaction(force_rollback=not keep):
             _migrate(connection)
         return connection
@@ -194,8 +195,22 @@ def _conninfo(url: str) -> str:
         "connect_timeout": CONNECT,
         "tcp_user_timeout": SILENT_PEER,
         "application_name": "infergate",
+        # Else that of the database: of one without any, texts would come back as bytes.
+        "client_encoding": "utf8",
     }
     return make_conninfo(**(ours | given))
+
+
+def _check_encoding(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Raise `StoreRefused` for a database whose encoding has not all characters: the first name
+    that it cannot hold would keep a batch from being written for good. ``SQL_ASCII`` is none: such
+    a database keeps the bytes as they come. Called by `_open`."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in (None, "UTF8", "SQL_ASCII"):
+        raise StoreRefused(
+            f"the database's encoding, {encoding}, cannot hold all names: make it with "
+            "ENCODING 'UTF8'"
+        )
 
 
 def _migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:

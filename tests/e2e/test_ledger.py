@@ -378,6 +378,29 @@ class PostgreSQL(Ledgers):
         process.stop()
         self.assertEqual(total(in_postgres(self.server)), 1)
 
+    def test_database_without_an_encoding_knows_callers_again(self) -> None:
+        """What an initdb under LANG=C has made holds any name, and gives it back as it came; one
+        that cannot hold all stops the start."""
+        for encoding in ("SQL_ASCII", "LATIN1"):
+            self.server.sql(
+                f"CREATE DATABASE {encoding} TEMPLATE template0 ENCODING '{encoding}' "
+                "LC_COLLATE 'C' LC_CTYPE 'C'"
+            )
+        url = self.server.url(database="sql_ascii")
+        process = self.gateway(url)
+        chat(process.url, {"model": "名前"}, {"Authorization": f"Bearer {KEYS['bob']}"})
+        process.stop()
+        report = subprocess.run(
+            [*COMMAND, "usage", "--by=caller,model", "--format=csv", f"--usage-db={url}"],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env={"PYTHONPATH": str(ROOT)},
+        ).stdout
+        self.assertIn("bob,名前,1,", report)
+        self.assertIn("ENCODING 'UTF8'", self.refused(self.server.url(database="latin1")))
+
     def refused(self, database: str) -> str:
         """The one line of a gateway that does not start."""
         done = subprocess.run(

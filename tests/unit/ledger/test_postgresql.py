@@ -38,6 +38,14 @@ class Connection:
         self.asked: list[tuple[str, Sequence[Any]]] = []
         self.failure: Exception | None = None
         self.closed = False
+        self.encoding: str | None = "UTF8"
+
+    @property
+    def info(self) -> Connection:
+        return self
+
+    def parameter_status(self, name: str) -> str | None:
+        return {"server_encoding": self.encoding}[name]
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Connection:
         self.asked.append((sql, parameters))
@@ -110,6 +118,20 @@ class Store(SynchronousTestCase):
         self.connect()
         store.check()
         self.connecting.assert_called_once()
+
+    def test_database_that_cannot_hold_all_names_is_refused(self) -> None:
+        """One with an encoding of few characters ends the start, before a name comes that it cannot
+        write; where pgbouncer does not say which it is, and in one without any, UTF-8 is spoken."""
+        connection = self.connect()
+        for encoding in ("UTF8", "SQL_ASCII", None):
+            connection.encoding = encoding
+            PostgresStore(URL).prepare()
+            given = conninfo_to_dict(self.connecting.call_args.args[0])
+            self.assertEqual(given["client_encoding"], "utf8")
+        connection.encoding = "LATIN1"
+        error = self.assertRaises(StoreRefused, PostgresStore(URL).prepare)
+        self.assertIn("LATIN1", str(error))
+        self.assertIn("ENCODING 'UTF8'", str(error))
 
     def test_tables_of_a_later_version_are_refused(self) -> None:
         """The start ends, and while the gateway runs the ledger waits for the tables to be put
