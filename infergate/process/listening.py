@@ -15,10 +15,11 @@ before it:
 from __future__ import annotations
 
 import errno
+import os
 import re
+import socket
 from contextlib import suppress
 from pathlib import Path
-from socket import gaierror
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -125,6 +126,7 @@ def _listening(reactor: Any, description: str, factory: IProtocolFactory) -> ILi
     `ValueError`: nothing could be said of it in time. Called by `listen_main` and `listen`.
     """
     _check_certificates(description)
+    _drop_stale_lock(description)
     outcome: list[Any] = []
     serverFromString(reactor, description).listen(factory).addBoth(outcome.append)
     for listening in outcome:
@@ -155,6 +157,28 @@ def _check_certificates(description: str) -> None:
             read_pem(Path(path).rglob("*.pem")).check_roots()
 
 
+def _drop_stale_lock(description: str) -> None:
+    """Remove a Unix socket and its lock, where it has one and nobody listens any more.
+
+    Twisted keeps the id of its process in a link beside the socket, ``gate.lock``, and takes over
+    from a process that is gone. But in a container each process has the id of the one before it: of
+    one that was killed the lock would hold for ever. Any other endpoint passes. Raises nothing.
+    Called by `_listening`.
+    """
+    kind, arguments = read_endpoint(description)
+    if kind != "unix" or not arguments:
+        return
+    named = (part.removeprefix("address=") for part in arguments if part.startswith("address="))
+    path = re.sub(r"\\(.)", r"\1", next(named, arguments[0]))
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(f"{path}.lock")
+            os.unlink(path)
+
+
 def _is_about_the_host(error: Exception) -> bool:
     """Return whether the address is at fault, and not the port on it: a host name that cannot be
     resolved, or an address that is no address of this machine.
@@ -162,7 +186,7 @@ def _is_about_the_host(error: Exception) -> bool:
     Called by `listen_main`, to name `HOST` or `PORT`, and by `_sentence`.
     """
     cause = error.socketError if isinstance(error, CannotListenError) else error
-    if isinstance(cause, (gaierror, UnicodeError)):  # no such name
+    if isinstance(cause, (socket.gaierror, UnicodeError)):  # no such name
         return True
     return getattr(cause, "errno", None) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,54 @@ class Endpoints(SynchronousTestCase):
         (directory / "root.pem").write_bytes(certificate(2)[0])
         line = self.refused(f"tls:{directory}:port=0")
         self.assertIn("the root certificate CN=localhost must not be among them", line)
+
+
+class Locks(SynchronousTestCase):
+    def setUp(self) -> None:
+        # The path of a socket has 107 bytes at the most, and trial's own folders are long.
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def lock(self, path: Path) -> Path:
+        """The lock of a process that is there: our own, as in a container after a restart."""
+        lock = path.with_name(f"{path.name}.lock")
+        lock.symlink_to(str(os.getpid()))
+        return lock
+
+    def test_lock_of_a_killed_process_is_dropped(self) -> None:
+        """Nobody listens at its socket, whichever process has its id by now."""
+        for name, description in (
+            ("a", "unix:{}"),
+            ("b", "haproxy:unix:{}:mode=600"),
+            ("c", "unix:backlog=9:address={}"),
+            ("d:e", "unix:{}"),
+        ):
+            path = self.folder / name
+            lock = self.lock(path)
+            with socket.socket(socket.AF_UNIX) as killed:
+                killed.bind(str(path))
+            written = str(path).replace(":", "\\:")
+            listen(Reactor(), "LISTEN", description.format(written), Factory())
+            self.assertFalse(lock.is_symlink() or path.exists(), description)
+
+    def test_socket_without_a_lock_stays(self) -> None:
+        """It is another program's."""
+        path = self.folder / "a"
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(path))
+        listen(Reactor(), "LISTEN", f"unix:{path}", Factory())
+        self.assertTrue(path.exists())
+
+    def test_lock_of_a_process_that_listens_stays(self) -> None:
+        """So does that of one that is about to: there is no socket yet."""
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(self.folder / "a"))
+            other.listen()
+            for name in ("a", "b"):
+                lock = self.lock(self.folder / name)
+                listen(Reactor(), "LISTEN", f"unix:{self.folder / name}", Factory())
+                self.assertTrue(lock.is_symlink())
 
 
 class Modes(SynchronousTestCase):
