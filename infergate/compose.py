@@ -148,13 +148,6 @@ def compose(
         status=status,
     )
 
-    def began(record: Record) -> None:
-        """Tell the metrics, and the tracer where there is one, that an exchange has begun. Called
-        by either `Edge` with the record of each request."""
-        metrics.began(record)
-        if tracer is not None:
-            tracer.began(record)
-
     views = [reachability.ended, log] if ledger is None else [reachability.ended, ledger.add, log]
     accounts = Accounts(views, batch, clock)
 
@@ -166,7 +159,7 @@ def compose(
             Routes(app),
             _limits(settings),
             servers.deadlines,
-            began=began,
+            began=metrics.began if tracer is None else _both(metrics.began, tracer.began),
             ended=accounts.ended,
             forgotten=metrics.forgotten,
             trusted_proxies=settings.trusted_proxies,
@@ -201,6 +194,18 @@ def compose(
         pools=tuple(servers.pools),
         parts=(Lag(metrics.lag, clock), *lasting, *pushers, accounts),
     )
+
+
+def _both(
+    first: Callable[[Record], None], second: Callable[[Record], None]
+) -> Callable[[Record], None]:
+    """Return what tells both of a record. Called by `compose`, for who learns of beginnings."""
+
+    def both(record: Record) -> None:
+        first(record)
+        second(record)
+
+    return both
 
 
 def _limits(settings: Settings) -> EdgeLimits:

@@ -93,8 +93,9 @@ class CallerMetrics:
             return
         name = one.caller_label if one.caller_label in self._names else OTHER
         self._requests.add(name, one.outcome, count=count)
-        prompts = sum(record.usage.prompt_tokens for record in records)
-        completions = sum(record.usage.completion_tokens for record in records)
+        usages = [record.usage for record in records]
+        prompts = sum([usage.prompt_tokens for usage in usages])
+        completions = sum([usage.completion_tokens for usage in usages])
         self._tokens.add(name, "input", count=prompts)
         self._tokens.add(name, "output", count=completions)
 

@@ -194,10 +194,11 @@ class Metrics:
                 record.backend_began is None, record.usage.source, record.limit,
                 record.caller_label,
             )  # fmt: skip
-            if labels in alike:
-                alike[labels].append(record)
-            else:
+            group = alike.get(labels)
+            if group is None:
                 alike[labels] = [record]
+            else:
+                group.append(record)
         for group in alike.values():
             self._account_for(group)
 

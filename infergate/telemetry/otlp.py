@@ -38,9 +38,13 @@ def message(resource: Mapping[str, Value], elements: Iterable[bytes]) -> bytes:
     one resource, one scope, and `elements`, each as `element` returns it or several in a row.
     Called by `push_parts`. Raises as `attribute` does.
     """
-    scope = field(_FIRST, SCOPE.SerializeToString()) + b"".join(elements)
-    known = b"".join(field(_FIRST, attribute(*item)) for item in resource.items())
-    return field(_FIRST, field(_FIRST, known) + field(_SECOND, scope))
+    about = field(_FIRST, b"".join(field(_FIRST, attribute(*item)) for item in resource.items()))
+    scope = [field(_FIRST, SCOPE.SerializeToString()), *elements]
+    size = sum(map(len, scope))
+    about += _SECOND + varint(size)
+    # Half a megabyte of spans, which is copied once: each further copy is a hundredth of what the
+    # exchanges cost that they are of.
+    return b"".join((_FIRST, varint(len(about) + size), about, *scope))
 
 
 def element(data: bytes) -> bytes:

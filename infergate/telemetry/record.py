@@ -36,9 +36,9 @@ class Record:
 
     `trace` is the client's; `trace_id` is that trace, or one of our own. Where we trace, `span_id`
     is our span in it, both in hexadecimal digits; `ids` are the same two as bytes, and the id of
-    the span that the backend hears of by `traceparent`; `sampled` says whether the spans are
-    recorded. `epoch` is the time since 1970 at which the record's clock was at 0, in nanoseconds;
-    known once the exchange is accounted for.
+    the span that the backend hears of by `traceparent`, the line of the header field; `sampled`
+    says whether the spans are recorded. `epoch` is the time since 1970 at which the record's clock
+    was at 0, in nanoseconds; known once the exchange is accounted for.
     """
 
     opened: float

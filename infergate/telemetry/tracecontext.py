@@ -78,10 +78,11 @@ def _tracestate(values: list[bytes]) -> bytes | None:
 
 def backend_fields(trace: TraceContext | None, ours: bytes | None = None) -> bytes:
     """Return the lines of the header fields that go to the backend: the client's context as it
-    came, or with `ours` our own ``traceparent`` and the client's state. Empty where there is
-    neither. Called by the worker for each call of the backend."""
-    traceparent = ours or (None if trace is None else trace.traceparent)
-    lines = b"" if traceparent is None else b"Traceparent: %b\r\n" % traceparent
-    if trace is not None and trace.tracestate is not None:
+    came, or with the line `ours` our own ``traceparent`` and the client's state. Empty where there
+    is neither. Called by the worker for each call of the backend."""
+    if trace is None:
+        return ours or b""
+    lines = ours or b"Traceparent: %b\r\n" % trace.traceparent
+    if trace.tracestate is not None:
         lines += b"Tracestate: %b\r\n" % trace.tracestate
     return lines

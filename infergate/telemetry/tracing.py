@@ -8,7 +8,7 @@ trace is *recorded* where its spans are pushed to a collector.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
@@ -32,7 +32,7 @@ class Tracer:
     _sampler: Sampler
     # Ids need not be secret, only different in each process (W3C Trace Context, 5.2).
     _random: random.Random = attrs.field(factory=random.Random, init=False)
-    _ids: Iterator[Any] = attrs.field(factory=lambda: iter(()), init=False)
+    _ids: list[Any] = attrs.field(factory=list, init=False)
 
     def began(self, record: Record) -> None:
         """Give an exchange its ids: of the trace, the client's or a new one; of our span; and of
@@ -42,7 +42,9 @@ class Tracer:
         HEAD request has no span: the backend hears of the trace, and the log names none of ours.
         """
         trace = record.trace
-        ids = next(self._ids, None) or self._more_ids()
+        if not self._ids:
+            self._make_ids()
+        ids = self._ids.pop()
         if trace is None:
             trace_id = ids[0].hex()
             sampled = self._sampler(trace_id, None)
@@ -53,16 +55,15 @@ class Tracer:
         record.ids, record.trace_id, record.span_id = ids, trace_id, ids[1].hex()
         record.sampled = sampled
         flags = "01" if sampled else "00"
-        record.traceparent = f"00-{trace_id}-{ids[2].hex()}-{flags}".encode("ascii")
+        line = f"Traceparent: 00-{trace_id}-{ids[2].hex()}-{flags}\r\n"
+        record.traceparent = line.encode("ascii")
         if record.method == "HEAD":
             record.leave_untraced()
 
-    def _more_ids(self) -> tuple[bytes, bytes, bytes]:
-        """Make the ids of many exchanges at once, which takes a fifth of the time, and return the
-        first ones. That one of them is 0, which is none, does not happen. Called by `began` where
-        none are left."""
-        self._ids = _IDS.iter_unpack(self._random.randbytes(_IDS.size * 256))
-        return next(self._ids)
+    def _make_ids(self) -> None:
+        """Make the ids of many exchanges at once, which takes a fifth of the time. That one of them
+        is 0, which is none, does not happen. Called by `began` where none are left."""
+        self._ids += _IDS.iter_unpack(self._random.randbytes(_IDS.size * 256))
 
 
 def always(trace_id: str, parent: bool | None) -> bool:

@@ -87,6 +87,6 @@ class Passing(SynchronousTestCase):
         ours = b"Traceparent: ours\r\n"
         state = b"Tracestate: a=1\r\n"
         self.assertEqual(backend_fields(trace), b"Traceparent: %b\r\n%b" % (GOOD, state))
-        self.assertEqual(backend_fields(trace, b"ours"), ours + state)
-        self.assertEqual(backend_fields(None, b"ours"), ours)
+        self.assertEqual(backend_fields(trace, ours), ours + state)
+        self.assertEqual(backend_fields(None, ours), ours)
         self.assertEqual(backend_fields(None), b"")

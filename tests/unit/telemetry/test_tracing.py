@@ -30,7 +30,8 @@ class Tracing(SynchronousTestCase):
             record.trace = read_trace({b"traceparent": [parent]})
             record.trace_id = TRACE
         Tracer(sampler).began(record)
-        self.traceparent = (record.traceparent or b"").decode()
+        name, self.traceparent = (record.traceparent or b"").decode().split(": ")
+        self.assertEqual(name, "Traceparent")
         return record
 
     def test_request_of_a_client_that_traces_is_in_its_trace(self) -> None:
@@ -40,7 +41,7 @@ class Tracing(SynchronousTestCase):
         self.assertRegex(record.span_id or "", r"\A[0-9a-f]{16}\Z")
         trace, ours, backends = [one.hex() for one in record.ids or ()]
         self.assertEqual((trace, ours), (TRACE, record.span_id))
-        self.assertEqual(self.traceparent, f"00-{TRACE}-{backends}-01")
+        self.assertEqual(self.traceparent, f"00-{TRACE}-{backends}-01\r\n")
         self.assertNotIn(ours, (backends, "b7ad6b7169203331"))
         self.assertTrue(record.sampled)
 
@@ -56,7 +57,7 @@ class Tracing(SynchronousTestCase):
         record = self.record(parent_based(always), "00")
         self.assertEqual((record.sampled, record.trace_id), (False, TRACE))
         self.assertIsNotNone(record.span_id)
-        self.assertTrue(self.traceparent.endswith("-00"))
+        self.assertTrue(self.traceparent.endswith("-00\r\n"))
 
     def test_head_request_has_no_span(self) -> None:
         """Nor the id of one in its line."""
