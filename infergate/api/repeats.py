@@ -86,47 +86,48 @@ class Repeats:
         inner = events.removeprefix(self._before).removesuffix(self._after)
         if len(inner) + self._around != len(events) or _BACKSLASH in inner:
             return 0
-        texts, digits = [inner], b""
+        said, repeated, digits = inner, 1, b""
         if self._between:
             # A quote ends such a text, and no number holds one.
             if self._number_first:
-                rest, _, text = inner.rpartition(b'"')
+                rest, _, said = inner.rpartition(b'"')
                 digits = rest.removesuffix(self._between)
             else:
-                text, _, rest = inner.partition(b'"')
+                said, _, rest = inner.partition(b'"')
                 digits = rest.removeprefix(self._between)
             # No number in JSON begins with a needless 0.
             if not digits.isdigit() or len(digits) > MAX_DIGITS or digits[0] == _ZERO:
                 return 0
-            texts = [text]
         elif len(inner) > self._around:
             texts = self._texts(inner)
+            said, repeated = b" ".join(texts), len(texts)
+            if len(said) + (repeated - 1) * (self._around - 1) != len(inner) or not all(texts):
+                return 0
         try:
-            said = b" ".join(texts).decode()
+            text = said.decode()
         except UnicodeDecodeError:
             return 0
         # What is printable holds no control character, which would have to be escaped.
-        if not texts or not all(texts) or not said.isprintable() or '"' in said:
+        if not text or not text.isprintable() or '"' in text:
             return 0
         # Numbers without needless zeros: the longer one is the higher.
         if digits and (len(digits), digits) > (len(self._digits), self._digits):
             self._digits = digits
-        return len(texts)
+        return repeated
 
     def _texts(self, inner: bytes) -> list[bytes]:
         """Return the texts of several events, of which `inner` is all but what stands before the
-        first text and after the last; nothing where they are not all such events. For `count`.
+        first text and after the last. For `count`, which finds out by their lengths whether they
+        are all such events.
 
         Between two texts stands the end of one event and the beginning of the next. It is sought by
-        its last `SOUGHT` bytes alone.
+        its last `SOUGHT` bytes alone; where its other bytes do not stand before these, nothing is
+        taken off the text.
         """
         between = self._after + self._before
         rest, sought = between[:-SOUGHT], between[-SOUGHT:]
         *before, last = inner.split(sought)
-        texts = [text.removesuffix(rest) for text in before]
-        if sum(map(len, texts)) + len(texts) * len(between) + len(last) != len(inner):
-            return []
-        return [*texts, last]
+        return [*[text.removesuffix(rest) for text in before], last]
 
     def last_end(self, events: bytes, start: int) -> int:
         """Return where the last of `events` ends that may be a repeat, of those from `start` on; 0
