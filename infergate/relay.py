@@ -44,11 +44,12 @@ from infergate.server.request import EVENT_STREAM, Request
 
 KEEPALIVE = b": keep-alive\n\n"
 
-STREAM_HEADERS = (
-    (b"Cache-Control", b"no-cache"),
+STREAM_LINES = (
+    b"Cache-Control: no-cache",
     # nginx, unless told so, holds a stream back until it has a buffer full.
-    (b"X-Accel-Buffering", b"no"),
+    b"X-Accel-Buffering: no",
 )
+"""Header fields of every stream of events, as lines."""
 
 MODEL_NAME = 256
 """Characters of a model's name in logs and labels."""
@@ -97,7 +98,7 @@ class Pulse:
         """
         request = self._request
         if not request.startedWriting:
-            request.begin(200, EVENT_STREAM, STREAM_HEADERS)
+            request.begin(200, EVENT_STREAM, lines=STREAM_LINES)
         if request.channel is not None and not request.channel.paused:
             request.write(KEEPALIVE)
         self.postpone()
@@ -339,7 +340,7 @@ class Relay:
             if not self._scanner.events and len(self._held) < HELD_COMMENTS:
                 self._held += events
                 return
-            request.begin(200, self._content_type, STREAM_HEADERS)
+            request.begin(200, self._content_type, lines=STREAM_LINES)
         request.write(self._held + events, last=last)
         self._held = b""
         self._pulse.postpone()

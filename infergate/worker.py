@@ -65,7 +65,7 @@ from infergate.errors import (
 )
 from infergate.reactor.deadlines import Deadlines
 from infergate.reactor.slices import in_slices
-from infergate.relay import MODEL_NAME, STREAM_HEADERS, Pulse, Relay
+from infergate.relay import MODEL_NAME, STREAM_LINES, Pulse, Relay
 from infergate.server.request import EVENT_STREAM, JSON, Request
 from infergate.telemetry.tracecontext import backend_fields
 
@@ -335,7 +335,7 @@ async def _send_stream(streaming: Steps[bytes], operation: Operation, request: R
     request.error_event = partial(_error_event, operation, None)
     request.record.first_token = request.site.deadlines.now()
     if not request.startedWriting:
-        request.begin(200, EVENT_STREAM, STREAM_HEADERS)
+        request.begin(200, EVENT_STREAM, lines=STREAM_LINES)
     request.write(events)
     await request.drained()
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
 from time import time
@@ -270,7 +270,13 @@ class Request(WebRequest):
         return self.channel is not None and self.channel.phase < LINGERING
 
     def begin(
-        self, status: int, content_type: bytes, headers: HeaderList = (), body: bytes | None = None
+        self,
+        status: int,
+        content_type: bytes,
+        headers: HeaderList = (),
+        body: bytes | None = None,
+        *,
+        lines: Iterable[bytes] = (),
     ) -> None:
         """Send the head of the answer, and with it `body`, where that is known.
 
@@ -280,27 +286,28 @@ class Request(WebRequest):
         answer.
 
         Bytes that may not stand in a header field, in `content_type` or a value of `headers`, which
-        may be the backend's, are sent as spaces.
+        may be the backend's, are sent as spaces. `lines` are further header fields, as they go out.
         """
         channel = self.channel
         if channel is None or channel.phase >= LINGERING:
             return
         self.startedWriting = 1
         self.code = self.record.status = status
-        lines = self._opening(status, content_type, headers)
+        opening = self._opening(status, content_type, headers)
+        opening += lines
         if status == NO_CONTENT:
             body = b""  # and no length either (RFC 9110, 8.6)
         elif body is not None:
-            lines.append(b"Content-Length: %d" % len(body))
+            opening.append(b"Content-Length: %d" % len(body))
         elif self.clientproto == b"HTTP/1.1":
             self.chunked = 1
-            lines.append(b"Transfer-Encoding: chunked")
+            opening.append(b"Transfer-Encoding: chunked")
         else:
             self._unframed = True
         if not channel.settle_persistence(self, framed=not self._unframed):
-            lines.append(b"Connection: close")
-        lines.append(b"\r\n")
-        head = b"\r\n".join(lines)
+            opening.append(b"Connection: close")
+        opening.append(b"\r\n")
+        head = b"\r\n".join(opening)
         if body is None or self.method == b"HEAD":
             channel.write_ahead(head)
         else:
