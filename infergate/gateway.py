@@ -70,7 +70,7 @@ from infergate.ledger.schema import StoreAway
 from infergate.ledger.writer import Ledger
 from infergate.reactor.slices import in_slices
 from infergate.relay import MODEL_NAME
-from infergate.server.head import Head
+from infergate.server.head import Fields
 from infergate.server.request import Request
 from infergate.server.routes import likely_path
 from infergate.status.site import StatusSite
@@ -96,6 +96,9 @@ PAGES = frozenset({"/", "/status", "/status/events"})
 OPEN_WHILE_DRAINING = PROBES | PAGES | {"/metrics"}
 
 USAGE_PATH = "/v1/usage"
+
+DECLARED = (b"content-type", b"content-encoding")
+"""The header fields that say what a body is."""
 
 _log = Logger()
 
@@ -301,7 +304,7 @@ class Gateway:
         assert head is not None
         if head.length is not None and head.length > self._max_body:
             raise BodyTooLarge
-        head.derived(_check_declared)
+        head.of_fields(DECLARED, _check_declared)
         whole = request.read_body()
         body = whole if isinstance(whole, bytes) else await whole
         del whole
@@ -535,11 +538,11 @@ class Gateway:
         await request.answer(text, content_type=OPENMETRICS if openmetrics else TEXT)
 
 
-def _check_declared(head: Head) -> None:
-    """Check what a head declares of its body; raises `UnsupportedMediaType` as `check_media_type`
-    does. `operate` asks for it by ``head.derived``: a head that is repeated was found good."""
-    fields = head.fields
-    check_media_type(fields.get(b"content-type", []), fields.get(b"content-encoding", []))
+def _check_declared(fields: Fields) -> None:
+    """Check what a head declares of its body by the fields in `DECLARED`; raises
+    `UnsupportedMediaType` as `check_media_type` does. `operate` asks for it by ``head.of_fields``:
+    what was found good is not looked at again."""
+    check_media_type(*(fields.get(name, []) for name in DECLARED))
 
 
 def _hint(path: str, known: Collection[str]) -> str | None:

@@ -32,7 +32,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from infergate.access.account import Account
-from infergate.access.auth import token_of, token_or_password
+from infergate.access.auth import CREDENTIALS, token_of, token_or_password
 from infergate.access.limits import ILimits, Verdict, token_fields
 from infergate.access.places import Places
 from infergate.access.policy import Policy
@@ -199,7 +199,7 @@ class Admission:
             return roster.stranger(limit_key(request.record.client))
         assert head is not None
         try:
-            token = head.derived(token_or_password if basic else token_of)
+            token = head.of_fields(CREDENTIALS, token_or_password if basic else token_of)
             name = roster.authenticator.authenticate(token)
         except KeyExpired:
             raise

@@ -22,10 +22,12 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface, implementer
 
 from infergate.errors import KeyExpired, Unauthorized
-from infergate.server.head import Head
 
 MAX_TOKEN_BYTES = 8192
 """The longest key or token: room for a JWT with many claims, and a bound on what is hashed."""
+
+CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
+"""The header fields in which they may stand, in the order in which they decide."""
 
 # Visible ASCII but for the comma, which joins two fields into one (RFC 9110, 5.3).
 TOKEN = rf"([!-+\--~]{{1,{MAX_TOKEN_BYTES}}})"
@@ -39,7 +41,7 @@ _BARE = re.compile(TOKEN.encode())
 @attrs.frozen(eq=False)
 class Token:
     """A token, and the SHA-256 digest that a key is looked up by; its repr shows neither. Made once
-    for a head and its repetitions, by `token_of`."""
+    for the heads of a connection that bear it, by `token_of`."""
 
     text: str = attrs.field(repr=False)
 
@@ -82,22 +84,22 @@ def credentials(fields: Mapping[bytes, Sequence[bytes]], *, basic: bool = False)
     for value in authorization:
         if _SCHEME.match(value):
             return _token(_CREDENTIALS, authorization)
-    for name in (b"x-api-key", b"api-key"):
+    for name in CREDENTIALS[1:]:
         values = fields.get(name)
         if values:
             return _token(_BARE, values)
     raise Unauthorized
 
 
-def token_of(head: Head) -> Token:
-    """Return the token in a head; `credentials` says which, and what it raises. `Admission` asks
-    for it by ``head.derived``: a client that sends its key again is not read again."""
-    return Token(credentials(head.fields))
+def token_of(fields: Mapping[bytes, Sequence[bytes]]) -> Token:
+    """Return the token in `CREDENTIALS`; `credentials` says which, and what it raises. `Admission`
+    asks for it by ``head.of_fields``: a client that sends its key again is not read again."""
+    return Token(credentials(fields))
 
 
-def token_or_password(head: Head) -> Token:
+def token_or_password(fields: Mapping[bytes, Sequence[bytes]]) -> Token:
     """Return the same for a page that a browser may open with a password (``basic``)."""
-    return Token(credentials(head.fields, basic=True))
+    return Token(credentials(fields, basic=True))
 
 
 def _password(encoded: bytes) -> bytes:

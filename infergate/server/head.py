@@ -3,13 +3,23 @@
 On one connection nearly every head is the one before it, byte for byte but for the digits of
 ``Content-Length``: that is how every SDK asks. Such a repetition need not be judged anew, since
 equal bytes have the same verdict, and what follows from them, such as who asks, is the same too.
+
+Where each head differs, most often an id is new in each, in the value of one field:
+
+    POST /v1/chat/completions HTTP/1.1      a repetition (`Kept`)      equal, but for the digits
+    Authorization: Bearer sk-1234           a variation (`Pattern`)    only values differ, and not
+    Content-Length: 277                                                of fields that frame it
+    X-Request-ID: 3f2a
+
+Of a variation those values are judged, and what follows from fields that are as they were
+(`Head.of_fields`) is known.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -22,26 +32,42 @@ be memory that an idle connection holds for nothing."""
 
 _DIGITS = re.compile(rb"[0-9]{1,%d}" % MAX_LENGTH_DIGITS)
 
+TEXT = rb"[\t -~\x80-\xff]"
+"""A character of a field's value (RFC 9110, 5.5): field-vchar, SP and HTAB; no control byte."""
+
+_VALUE = re.compile(rb"%b*" % TEXT)
+
+_FRAMING = frozenset({b"connection", b"expect", b"host", b"transfer-encoding"})
+"""Fields by which a head is judged, with ``Content-Length``: where one differs, all is."""
+
 T = TypeVar("T")
+
+Fields: TypeAlias = dict[bytes, list[bytes]]
+"""Names in lower case, each with its values in order, without the whitespace around them."""
+
+Found: TypeAlias = dict[Callable[..., Any], tuple[list[Any], Any]]
+"""By the function of `Head.of_fields`, the values that it was last called with, and what it
+returned."""
 
 
 class Head(Struct):
     """A request's head, as `Parser.next` gives it; to be read, and changed by the parser alone.
 
-    `target` is in origin form, or ``*``. `fields` has names in lower case and values in order,
-    without the whitespace around them. `length` is that of the body in bytes, None where it is
+    `target` is in origin form, or ``*``. `length` is that of the body in bytes, None where it is
     chunked. `keep_alive` says whether the client lets the connection go on, `expects_continue`
-    whether it waits for ``100 Continue`` before it sends its body.
+    whether it waits for ``100 Continue`` before it sends its body. `found` is one for all heads of
+    a connection, but for long ones.
     """
 
     method: bytes
     target: bytes
     version: bytes
-    fields: dict[bytes, list[bytes]] = {}
+    fields: Fields = {}
     length: int | None = 0
     keep_alive: bool = False
     expects_continue: bool = False
-    _known: dict[Callable[[Head], Any], Any] = {}
+    found: Found = {}
+    _known: dict[Callable[..., Any], Any] = {}
 
     def derived(self, function: Callable[[Head], T]) -> T:
         """Return ``function(self)``, which is called once for a head and all its repetitions on one
@@ -60,6 +86,26 @@ class Head(Struct):
             known = self._known[function]
         except KeyError:
             known = self._known[function] = function(self)
+        return known
+
+    def of_fields(self, names: Sequence[bytes], function: Callable[[Fields], T]) -> T:
+        """Return what `function` makes of the fields with these `names`, which are always the same
+        ones: called once for as long as those stay as they are on one connection, whatever else
+        differs from head to head.
+
+        `function` is given no other field, so that it cannot depend on one. All that is said of
+        `derived` holds here.
+        """
+        known: T
+        try:
+            known = self._known[function]
+        except KeyError:
+            values = [self.fields.get(name) for name in names]
+            found = self.found.get(function)
+            if found is None or found[0] != values:
+                some = {name: value for name, value in zip(names, values, strict=True) if value}
+                found = self.found[function] = values, function(some)
+            known = self._known[function] = found[1]
         return known
 
 
@@ -95,8 +141,57 @@ class Kept(Struct):
             fields = head.fields | {b"content-length": [digits]}
             head = self._head = Head(
                 *(head.method, head.target, head.version, fields, int(digits), head.keep_alive),
+                found=head.found,
                 _known=head._known,
             )
+        return head
+
+
+class Pattern(Struct):
+    """The last head that was accepted, to judge the next one by where only values differ, as with
+    an ``X-Request-ID`` of its own. `Parser` makes one and asks it.
+
+    `_lines` are those of the head, its request line and the two empty ones behind it included.
+    """
+
+    _head: Head
+    _lines: list[bytes]
+
+    def variation(self, raw: bytes) -> Head | None:
+        """Return the head whose bytes are `raw`, where it has the lines of the last one, but for
+        the values of some fields that have no part in how it is judged, and the digits of its
+        ``Content-Length``; it is the last one from now on. None for any other, which may be good
+        too. Raises nothing.
+
+        A line that is as it was is as good as it was, and of one that differs all that can be at
+        fault is its value.
+        """
+        lines = raw.split(b"\r\n")
+        if len(lines) != len(self._lines) or lines[0] != self._lines[0]:
+            return None
+        head = self._head
+        fields, length = head.fields.copy(), head.length
+        for was, line in zip(self._lines, lines, strict=True):
+            if line == was:
+                continue
+            spelt, colon, value = line.partition(b":")
+            name = spelt.lower()
+            # Another name, or one that is spelt in another way, is for the grammar to judge.
+            if not colon or not was.startswith(spelt + colon):
+                return None
+            if name in _FRAMING or len(fields[name]) != 1:
+                return None
+            value = value.strip(b" \t")
+            if not (_DIGITS if name == b"content-length" else _VALUE).fullmatch(value):
+                return None
+            fields[name] = [value]
+            if name == b"content-length":
+                length = int(value)
+        self._lines = lines
+        self._head = head = Head(
+            *(head.method, head.target, head.version, fields, length, head.keep_alive),
+            found=head.found,
+        )
         return head
 
 
@@ -105,15 +200,28 @@ def keep(head: Head, raw: bytes, room: int) -> Kept | None:
     head follows it on the connection, or it is longer than `MAX_KEPT`.
 
     `raw` are its bytes, and `head` what they were found to be; `room` is how many a head may have,
-    so that a repetition with more digits has room too. One that expects ``100 Continue`` is not
-    kept: whether it does depends on its length. Called by `Parser` with each head that it has
-    accepted. Raises nothing.
+    so that a repetition with more digits has room too. Called by `Parser` with each head that it
+    has accepted. Raises nothing.
     """
-    longest = len(raw) + MAX_LENGTH_DIGITS
-    if not head.keep_alive or longest > min(room, MAX_KEPT) or b"expect" in head.fields:
+    if not _is_worth_it(head, raw) or len(raw) + MAX_LENGTH_DIGITS > room:
         return None
     lengths = head.fields.get(b"content-length")
     if lengths is None:
         return Kept(head, raw, b"")
     start = raw.index(lengths[0], raw.lower().index(b"\r\ncontent-length:"))
     return Kept(head, raw[:start], raw[start + len(lengths[0]) :])
+
+
+def pattern(head: Head, raw: bytes) -> Pattern | None:
+    """Return what to judge heads by that differ from `head` in values, or None where none is kept
+    for its repetitions either. Called by `Parser` with a head that it has accepted, where the one
+    before it was another. Raises nothing."""
+    return Pattern(head, raw.split(b"\r\n")) if _is_worth_it(head, raw) else None
+
+
+def _is_worth_it(head: Head, raw: bytes) -> bool:
+    """Return whether to keep anything of a head: it is short, another one can follow on its
+    connection, and it expects nothing, since whether it does depends on its length. Called by
+    `keep` and `pattern`."""
+    short = len(raw) + MAX_LENGTH_DIGITS <= MAX_KEPT
+    return short and head.keep_alive and b"expect" not in head.fields

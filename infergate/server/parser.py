@@ -33,7 +33,8 @@ to:
     _finish         `END`                       _wait
     _wait           None                        _read_head, when `restart` is called
 
-A head that is the last one again is not judged again: `head` has why that is the same.
+A head that is the last one again is not judged again, and one that differs in the value of a field
+is judged by that value: `head` has why that is the same.
 
 A step that needs more bytes gives None, and is taken again when these have come. What is received
 is kept in one `bytes`; what stands in it before an offset has been given out.
@@ -60,7 +61,17 @@ from infergate.errors import (
     URITooLong,
     VersionNotSupported,
 )
-from infergate.server.head import MAX_LENGTH_DIGITS, Head, Kept, keep
+from infergate.server.head import (
+    MAX_KEPT,
+    MAX_LENGTH_DIGITS,
+    TEXT,
+    Found,
+    Head,
+    Kept,
+    Pattern,
+    keep,
+    pattern,
+)
 
 MAX_METHOD = 32
 """Bytes of a method: every registered one is shorter, and a longer one need not be read to
@@ -92,7 +103,6 @@ _RESERVED = frozenset(
 """Fields that frame, route, authenticate or describe a request."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, 5.6.2
-_TEXT = rb"[\t -~\x80-\xff]"  # RFC 9110, 5.5: field-vchar, SP and HTAB; no control byte
 
 # RFC 9112, 3: exactly one SP between the three parts, and 2.3: the version in capitals.
 _LINE = re.compile(rb"(%b{1,%d}) ([!-~]+) (HTTP/[0-9]\.[0-9])\r\n" % (_TOKEN, MAX_METHOD))
@@ -108,7 +118,7 @@ _ORIGIN = re.compile(rb"(?i)\norigin:[ \t]*([!-~]+)[ \t]*(?=\r?\n)")
 
 # RFC 9112, 5 and 5.1: a token, the colon right after it; 5.2: no line folding; 2.2: no bare CR
 # and no bare LF.
-_SECTION = re.compile(rb"((?:%b+:%b*\r\n)*)\r\n" % (_TOKEN, _TEXT))
+_SECTION = re.compile(rb"((?:%b+:%b*\r\n)*)\r\n" % (_TOKEN, TEXT))
 
 # RFC 9112, 7.1 and 7.1.1, with the quoted-string of RFC 9110, 5.6.4. The CRLF before a size is the
 # end of the data before it, or of the head.
@@ -116,7 +126,7 @@ _SIZE = rb"\r\n([0-9A-Fa-f]{1,%d})" % MAX_CHUNK_DIGITS
 _CHUNK = re.compile(
     _SIZE
     + rb'((?:[ \t]*;[ \t]*%b+(?:[ \t]*=[ \t]*(?:%b+|"(?:[\t !#-\[\]-~\x80-\xff]|\\%b)*"))?)*)\r\n'
-    % (_TOKEN, _TOKEN, _TEXT)
+    % (_TOKEN, _TOKEN, TEXT)
 )
 _PLAIN_CHUNK = re.compile(_SIZE + rb"\r\n")
 # Bytes that the line before a chunk may have, with the CRLF before it.
@@ -177,6 +187,10 @@ class Parser:
         """The last head, if the next one may be the same."""
         self._unlike = 0
         """Heads in a row that were not the one before them."""
+        self._pattern: Pattern | None = None
+        """The last head, where the one before it was another."""
+        self._found: Found = {}
+        """What was found in some of the fields of the heads so far (`Head.of_fields`)."""
         self._refusal: tuple[type[ClientError], str] | None = None
         self.refused_origins: list[bytes] = []
         """What ``Origin`` says in a head that was refused before its fields were read: a page is
@@ -249,11 +263,12 @@ class Parser:
         """Return the head, when its empty line has come, or more bytes than a head may have; None
         until then.
 
-        A head that is the last one again was judged with that. What is wrong with any other is
-        found from its beginning to its end: the request line first, so that `head` is known where
-        something behind that is at fault, then the room, the fields, and what they say together.
-        Raises what `_request_line`, `_fields`, `_refuse_doubles` and `_judge` do, `BadRequest` for
-        a first byte that begins no request line, and `HeadersTooLarge`.
+        A head that is the last one again was judged with that, and of one that differs from it in
+        values only these are judged. What is wrong with any other is found from its beginning to
+        its end: the request line first, so that `head` is known where something behind that is at
+        fault, then the room, the fields, and what they say together. Raises what `_request_line`,
+        `_fields`, `_refuse_doubles` and `_judge` do, `BadRequest` for a first byte that begins no
+        request line, and `HeadersTooLarge`.
         """
         limits = self._limits
         # RFC 9112, 2.2: at least one empty line before a request line is to be ignored. One is.
@@ -277,17 +292,32 @@ class Parser:
         if end is None:
             return None
         raw = self._data[start : min(end, start + limits.head)]
+        head = self._head_of(raw, end - start)
+        self._unlike += 1
+        self._kept = keep(head, raw, limits.head) if self._unlike <= MAX_UNLIKE else None
+        return self._begin_body(head, end)
+
+    def _head_of(self, raw: bytes, size: int) -> Head:
+        """Return the head whose bytes are `raw`, or of whose `size` bytes these are all that there
+        is room for. Called by `_read_head`, which says in which order what is wrong with it is
+        found and what that raises."""
+        limits = self._limits
+        if self._pattern is not None and size <= limits.head:
+            variation = self._pattern.variation(raw)
+            if variation is not None:
+                return variation
         head, line_end = _request_line(raw, limits.target)
         self.head = head
-        if end - start > limits.head:
+        if size > limits.head:
             raise HeadersTooLarge
         head.fields = _fields(raw[line_end:], limits.fields)
         if b"_" in raw:
             _refuse_doubles(head.fields)
         _judge(head)
-        self._unlike += 1
-        self._kept = keep(head, raw, limits.head) if self._unlike <= MAX_UNLIKE else None
-        return self._begin_body(head, end)
+        if size <= MAX_KEPT:
+            head.found = self._found
+        self._pattern = pattern(head, raw) if self._unlike else None
+        return head
 
     def _begin_body(self, head: Head, end: int) -> Head:
         """Go on to the body behind `head`, which ends at the offset `end`, and return the head.

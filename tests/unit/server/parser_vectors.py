@@ -44,7 +44,7 @@ class Forgetful(Parser):
 
     def restart(self) -> None:
         super().restart()
-        self._kept = None
+        self._kept = self._pattern = None
 
 
 def read(pieces: Iterable[bytes], limits: Limits = LIMITS, kind: type[Parser] = Parser) -> Reading:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.errors import BadRequest, BodyTooLarge
-from infergate.server.head import MAX_KEPT, MAX_LENGTH_DIGITS, Head
+from infergate.server.head import MAX_KEPT, MAX_LENGTH_DIGITS, Fields, Head
 from infergate.server.parser import END, MAX_UNLIKE, Limits, Parser
 from tests.unit.server.parser_vectors import chunked, get, old, post
 
@@ -99,6 +99,48 @@ class RepeatedTests(SynchronousTestCase):
         self.assertFalse(self.shared(asked(0), asked(0), limits=Limits(head=room - 1)))
 
 
+class VariedTests(SynchronousTestCase):
+    """Heads of one connection of which each has an id of its own."""
+
+    def test_variation_has_its_own_values(self) -> None:
+        """Of a head that differs in values from the one before it all is as it says, and nothing of
+        the one before it changes."""
+        requests = [asked(number, b"X-Id:  %d " % number, b"X: y") for number in range(4)]
+        for number, head in enumerate(heads(*requests)):
+            self.assertEqual(head.length, number)
+            self.assertTrue(head.keep_alive)
+            self.assertEqual(head.fields[b"content-length"], [b"%d" % number])
+            self.assertEqual(head.fields[b"x-id"], [b"%d" % number])
+            self.assertEqual(head.fields[b"x"], [b"y"])
+
+    def test_value_of_a_variation_is_judged(self) -> None:
+        """A value that no field may have, or a line that is none, is refused behind good ones."""
+        good = [asked(1, b"X-Id: %d" % number) for number in range(3)]
+        for line in (b"X-Id: \0", b"X-Id: a\rb", b"X-Id: a\nb", b"X-Id", b"X-Id : 4", b" X-Id: 4"):
+            self.assertRaises(BadRequest, heads, *good, asked(1, line))
+        long = asked(1, b"X-Id: 4").replace(b"Length: 1", b"Length: " + b"1" * 19)
+        self.assertRaises(BodyTooLarge, heads, *good, long)
+
+    def test_other_target_or_a_field_there_twice_is_read_anew(self) -> None:
+        """Another target is another one, also where what differs in it stands behind a colon; of
+        several fields of one name each has its own value."""
+        good = [asked(1, b"X: a", b"X-Id: %d" % number, b"X: b") for number in range(3)]
+        other = [raw.replace(b"POST /", b"POST /a:b") for raw in good]
+        targets = [head.target for head in heads(*other, other[0].replace(b"/a:b", b"/a:c"))]
+        self.assertEqual(targets, [b"/a:b"] * 3 + [b"/a:c"])
+        last = heads(*good, good[0].replace(b"X: b", b"X: c"))[-1]
+        self.assertEqual(last.fields[b"x"], [b"a", b"c"])
+
+    def test_field_that_frames_is_judged_with_all_others(self) -> None:
+        """One that says how the request is framed, whose it is, or what becomes of the connection
+        is no mere value."""
+        good = [asked(1, b"X-Id: %d" % number, b"Connection: a") for number in range(3)]
+        last = heads(*good, asked(1, b"X-Id: 4", b"Connection: close"))[-1]
+        self.assertFalse(last.keep_alive)
+        for line in (b"Host: b,c", b"Host:"):
+            self.assertRaises(BadRequest, heads, *good, good[0].replace(b"Host: a", line))
+
+
 class DerivedTests(SynchronousTestCase):
     def test_function_is_called_once_for_all_repetitions(self) -> None:
         """What follows from a head is computed once on a connection, None too."""
@@ -110,6 +152,31 @@ class DerivedTests(SynchronousTestCase):
         for head in heads(asked(3), asked(3), asked(4)):
             head.derived(nothing)
         self.assertEqual(called, [b"POST"])
+
+    def test_what_follows_from_some_fields_is_computed_when_they_change(self) -> None:
+        """Another id in each head costs nothing for what follows from the key; another key does,
+        and so does one that is missing or there twice."""
+        called = []
+
+        def keys(fields: Fields) -> list[bytes] | None:
+            called.append(fields)
+            return fields.get(b"key")
+
+        def of(*lines: bytes) -> bytes:
+            return asked(1, b"X-Id: %d" % len(lines), *lines)
+
+        one, two = b"Key: a", b"Key: b"
+        requests = [of(one), of(one, b"A: b"), of(one), of(two), of(one, two), of(), of(one)]
+        found = [head.of_fields((b"key",), keys) for head in heads(*requests)]
+        self.assertEqual(found, [*[[b"a"]] * 3, [b"b"], [b"a", b"b"], None, [b"a"]])
+        self.assertEqual(called, [{b"key": key} if key else {} for key in found[2:]])
+
+    def test_nothing_of_another_connection_is_known(self) -> None:
+        """What was found in one client's fields is asked for anew where another sends the same."""
+        called: list[Fields] = []
+        for head in (heads(get(b"Key: a"))[0], heads(get(b"Key: a"))[0]):
+            head.of_fields((b"key",), called.append)
+        self.assertEqual(len(called), 2)
 
     def test_nothing_is_kept_of_a_function_that_raises(self) -> None:
         """What a function raises is raised, each time."""

@@ -361,6 +361,31 @@ def altered(raw: bytes, length: bytes | None, at: int, put: bytes) -> bytes:
     return raw[:at] + put + raw[at + len(put) :]
 
 
+PLACES = (
+    (b"POST / HTTP/1.1", b"POST / HTTP/1.1", b"POST /a:b HTTP/1.1", b"POST /a:c HTTP/1.1"),
+    (b"Host: a", b"Host: a", b"Host: b", b"Host: a,b", b"Host: [", b"Host"),
+    (b"Content-Length: 1", b"Content-Length: 1", b"Content-Length: 2 ", b"Content-Length: x"),
+    (b"X-Id: 1", b"X-Id: 2", b"X-Id:3", b"x-id: 4", b"X-Id:", b"X-Id", b"X-Id : 5", b"X_Id: 6"),
+    (b"Y: a", b"Y: b\xff", b"Y: c\0", b"Y: d\n", b"Y: e\r", b"Y: f\n\n", b" Y: g", b"Y: h:i"),
+    (b"Z: a", b"X-Id: b", b"Connection: close", b"Connection: keep-alive", b"Content-Length: 1"),
+    (b"Z: a", b"Z: b", b"Expect: 100-continue", b"Expect: x", b"Transfer-Encoding: chunked"),
+)
+"""Of each line of a head what may stand there, good values first."""
+
+NEARLY: st.SearchStrategy[list[bytes]] = st.tuples(
+    *(st.sampled_from((*place[:2] * 6, *place)) for place in PLACES)
+).map(list)
+"""The lines of heads that are nearly the same."""
+
+WIDE = Limits(target=60, head=4096, fields=20, body=64)
+
+
+def joined(lines: list[bytes]) -> bytes:
+    """A head of these lines, with a body of as many bytes as a good length says."""
+    bodies = {b"Content-Length: 1": b"x", b"Content-Length: 2 ": b"xy"}
+    return b"\r\n".join(lines) + b"\r\n\r\n" + bodies.get(lines[2], b"")
+
+
 def pieces_of(raw: bytes, cuts: list[int]) -> list[bytes]:
     places = [0, *sorted(min(place, len(raw)) for place in cuts), len(raw)]
     return [raw[start:end] for start, end in pairwise(places)]
@@ -382,6 +407,15 @@ class PropertyTests(SynchronousTestCase):
         raw = base + b"".join(altered(base, *one) for one in alterations)
         pieces = pieces_of(raw, cuts)
         self.assertEqual(read(pieces), read(pieces, kind=Forgetful))
+
+    @given(st.lists(NEARLY, min_size=3, max_size=6), CUTS)
+    def test_heads_that_differ_in_some_lines_are_read_as_alone(
+        self, heads: list[list[bytes]], cuts: list[int]
+    ) -> None:
+        """Each head is judged as on a connection of its own, whichever of its lines are those of
+        the head before it, and whatever stands in the others."""
+        pieces = pieces_of(b"".join(map(joined, heads)), cuts)
+        self.assertEqual(read(pieces, WIDE), read(pieces, WIDE, kind=Forgetful))
 
     @given(st.lists(st.binary(max_size=40), max_size=6))
     def test_any_bytes_are_requests_or_refused_or_neither_yet(self, pieces: list[bytes]) -> None:
