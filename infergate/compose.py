@@ -24,6 +24,7 @@ from collections.abc import Callable
 from time import time
 
 import attrs
+from msgspec import Struct
 from twisted.internet.interfaces import IReactorTime
 
 from infergate.access.admission import Admission
@@ -58,8 +59,7 @@ from infergate.wiring.stores import Stores
 from infergate.worker import IWorker
 
 
-@attrs.frozen(kw_only=True)
-class Wired:
+class Wired(Struct, frozen=True, kw_only=True):
     """One gateway, ready to listen: what `compose` returns to `tap` and to the tests.
 
     `front` is the protocol factory of the main port and `metrics_edge` that of `METRICS_LISTEN`.

@@ -25,6 +25,7 @@ import stat
 from collections.abc import Iterable, Mapping
 
 import attrs
+from msgspec import Struct
 
 from infergate.access.auth import MAX_TOKEN_BYTES, TOKEN, KeyRing
 from infergate.access.leftovers import check_meant
@@ -44,8 +45,7 @@ class KeysFileError(ValueError):
     """A line of a keys file is wrong. The message names the file and the line, and no key."""
 
 
-@attrs.frozen
-class Entry:
+class Entry(Struct, frozen=True):
     """One key, or with a `digest` of None the rules of a name. `plain` keys stand readable in
     their source, `short` ones are easy to guess."""
 

@@ -31,9 +31,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
-import attrs
 import msgspec
 from msgspec import Meta, Raw, Struct
+from msgspec.structs import replace
 
 from infergate.api.batches import SCALAR_END, in_batches
 from infergate.api.messages import BadMessage, check_messages
@@ -57,8 +57,7 @@ _integer = msgspec.json.Decoder(int)
 _from_zero = msgspec.json.Decoder(Annotated[float, Meta(ge=0)])
 
 
-@attrs.frozen
-class Member:
+class Member(Struct, frozen=True):
     """One member that is judged: its name, the code of its error, and `read`, which gives its value
     or raises `InvalidRequest`, or `msgspec.ValidationError` or `BadMessage` where these say enough.
     A large one may take long where `in_steps`: then `read` gives no value, but steps that are still
@@ -302,7 +301,7 @@ def absent_beside(
     ``prompt_embeds`` in place of ``prompt``."""
     first, *rest = table
     if any(members.get(name, NULL) != NULL for name in others):
-        first = attrs.evolve(first, required=False)
+        first = replace(first, required=False)
     return (first, *rest)
 
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import attrs
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -39,8 +38,7 @@ UNKNOWN_MODEL = "default"
 """The model of a reply where nobody named one."""
 
 
-@attrs.frozen
-class Rules:
+class Rules(Struct, frozen=True):
     """What the settings leave open. A request without a model goes on with `default_model`; where
     that is None it goes on without one, and where it is empty it is refused. With `inject_usage` a
     stream is asked for its usage."""
@@ -50,8 +48,7 @@ class Rules:
     inject_usage: bool = True
 
 
-@attrs.frozen
-class Route:
+class Route(Struct, frozen=True):
     """One path of an operation here, and at the backend. The latter begins with ``/v1`` where it
     is below the API's base, and not where it is beside it."""
 
@@ -139,8 +136,7 @@ class Check(Protocol):
     ) -> Ask: ...
 
 
-@attrs.frozen
-class Operation:
+class Operation(Struct, frozen=True):
     """One operation.
 
     The gateway calls `check` with a request's body; then the echo calls `echo`, or the backend is

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-import attrs
 from msgspec import Struct
 
 from infergate.ledger.entry import HOUR, Key, is_counted, stored
@@ -45,8 +44,7 @@ class Sums(Struct, gc=False):
 Row = tuple[Key, Sums]
 
 
-@attrs.frozen
-class Batch:
+class Batch(Struct, frozen=True):
     """Rows that are written together or not at all.
 
     `process` and `number` name the batch in the database, so that one whose commit got no answer

@@ -49,7 +49,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final, TypeAlias
 
-import attrs
+from msgspec import Struct
 
 from infergate.errors import (
     BadRequest,
@@ -141,8 +141,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?][^#]*)?", re.IGNORECASE)
 _CODINGS = re.compile(rb"%b+(?:[ \t]*,[ \t]*%b+)*" % (_TOKEN, _TOKEN))
 
 
-@attrs.frozen
-class Limits:
+class Limits(Struct, frozen=True):
     """What a request may be, in bytes: its target, its whole head, its body; and how many fields
     its head may have. The trailers of a chunked body may be what a head may be. Made by `compose`
     out of the settings."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
+from msgspec import Struct
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from infergate.backend.agent import OriginAgent
@@ -32,8 +32,7 @@ ECHO_MODEL = "default"
 """What the echo calls itself where `DEFAULT_MODEL` is unset."""
 
 
-@attrs.frozen
-class Backing:
+class Backing(Struct, frozen=True):
     """What answers requests. `reachability` is what traffic and questions tell of the backend;
     `look` asks its health route, where it has one, and is called beside each scrape."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
+from msgspec import Struct
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
@@ -34,8 +34,7 @@ CONNECT = 1.0
 """Seconds to connect to Redis, the TLS handshake included."""
 
 
-@attrs.frozen
-class Stores:
+class Stores(Struct, frozen=True):
     """What is configured of the two; None is not.
 
     Made by `open_stores`; `lasting` makes parts of the service of both, started and stopped with

@@ -15,6 +15,7 @@ from unittest import mock
 
 import attrs
 import twisted.internet
+from msgspec.structs import astuple
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
@@ -398,7 +399,7 @@ class Wiring(Setting):
         self.assertEqual(
             attrs.astuple(limits, recurse=False)[1:], (5, 6, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0)
         )
-        self.assertEqual(attrs.astuple(limits.framing), (1, 2, 3, 4))
+        self.assertEqual(astuple(limits.framing), (1, 2, 3, 4))
 
     def test_echo(self) -> None:
         """Without BACKEND_URL the gateway is an echo, of the model that DEFAULT_MODEL names."""
