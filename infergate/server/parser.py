@@ -301,7 +301,8 @@ class Parser:
         is room for. Called by `_read_head`, which says in which order what is wrong with it is
         found and what that raises."""
         limits = self._limits
-        if self._pattern is not None and size <= limits.head:
+        # A longer one would be kept, as the last, by way of its value.
+        if self._pattern is not None and size <= min(limits.head, MAX_KEPT):
             variation = self._pattern.variation(raw)
             if variation is not None:
                 return variation

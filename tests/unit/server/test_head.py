@@ -171,6 +171,16 @@ class DerivedTests(SynchronousTestCase):
         self.assertEqual(found, [*[[b"a"]] * 3, [b"b"], [b"a", b"b"], None, [b"a"]])
         self.assertEqual(called, [{b"key": key} if key else {} for key in found[2:]])
 
+    def test_nothing_is_kept_of_a_value_that_is_long(self) -> None:
+        """An idle connection holds no more for a head that is like the last one but for a long
+        value than for any other that is long."""
+        called: list[Fields] = []
+        short = [asked(1, b"X-Id: %d" % number) for number in range(3)]
+        long = asked(1, b"X-Id: " + b"x" * MAX_KEPT)
+        for head in heads(*short, long, long):
+            head.of_fields((b"x-key",), called.append)
+        self.assertEqual(len(called), 3)
+
     def test_nothing_of_another_connection_is_known(self) -> None:
         """What was found in one client's fields is asked for anew where another sends the same."""
         called: list[Fields] = []
