@@ -143,7 +143,7 @@ def _parse_expires(word: str, value: str) -> float:
     try:
         if not _DATE.fullmatch(value):
             raise ValueError
-        last = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+        last = datetime.fromisoformat(value).replace(tzinfo=timezone.utc)
     except ValueError:
         raise _refused(word, "the last day of the key, in UTC, as in 2027-01-31") from None
     return last.timestamp() + DAY

@@ -17,6 +17,7 @@ from fnmatch import translate
 from functools import cached_property, lru_cache
 
 import attrs
+from msgspec import Struct
 
 from infergate.access.ratelimit import Rate
 from infergate.server.addresses import Networks
@@ -25,8 +26,7 @@ WINDOWS = ("minute", "hour", "day", "week", "month")
 """The spans of time, in UTC, that tokens are counted in; a week begins on Monday."""
 
 
-@attrs.frozen
-class TokenLimit:
+class TokenLimit(Struct, frozen=True):
     """At most `count` tokens, prompt and completion, in each `window`; written ``1000/day``."""
 
     count: int
@@ -37,8 +37,7 @@ class TokenLimit:
         return f"{self.count}/{self.window}"
 
 
-@attrs.frozen(kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """What a caller may do; None is no limit, and no `tokens` are none.
 
     `rate_set_by` is the setting or the option that a refusal names. `models` are shell patterns
@@ -81,7 +80,7 @@ class Policies:
     """The policy of each caller: of those that have rules of their own by name, of all others
     `default`."""
 
-    default: Policy = Policy()
+    default: Policy = attrs.field(factory=Policy)
     by_name: Mapping[str, Policy] = attrs.field(factory=dict, repr=False)
 
     def of(self, name: str) -> Policy:

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import attrs
+from msgspec import Struct
 
 from infergate import __version__
 from infergate.config import values
@@ -51,8 +52,7 @@ class Signal:
     trust: Any
 
 
-@attrs.frozen
-class Telemetry:
+class Telemetry(Struct, frozen=True):
     """All that is asked for; a signal that is not pushed is None. Times are in seconds.
 
     `resource` are the attributes that go with each push and say which process it comes from. The
@@ -62,7 +62,7 @@ class Telemetry:
 
     metrics: Signal | None = None
     traces: Signal | None = None
-    resource: dict[str, str] = attrs.field(factory=dict)
+    resource: dict[str, str] = {}
     metrics_interval: float = 60.0
     sampler: Sampler = never
     span_delay: float = 5.0

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-import attrs
+from msgspec import Struct
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
@@ -29,8 +29,7 @@ class Refused(Exception):
     """What was read cannot be used; the message names the file, and holds no secret."""
 
 
-@attrs.frozen
-class Change:
+class Change(Struct, frozen=True):
     """What was read, checked and not yet in use. `said` names what is new, and is empty where
     nothing is; `swap` puts it in the place of the old, and cannot fail."""
 
