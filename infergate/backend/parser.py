@@ -55,6 +55,9 @@ _NEXT_SIZES = {b"\r\n" + line: left - 2 for line, left in _SIZE_LINES.items()}
 _WHOLE_CHUNKS = {len(line) + left: line for line, left in _SIZE_LINES.items()}
 """The size line with which a read begins that is one whole chunk, by the length of the read."""
 
+_LAST_CHUNK = b"0\r\n\r\n"
+"""The end of a body in chunks as nearly all servers write it, without trailers."""
+
 _BODILESS = frozenset((204, 304))
 """Statuses whose responses never have a body (RFC 9112, 6.3)."""
 
@@ -373,6 +376,10 @@ class Reader:
         the line is kept for the next read, or was the last, or is malformed, which ends the
         reading. For `_read_many_chunks`.
         """
+        if data.startswith(_LAST_CHUNK, at):
+            self.over = True
+            self.excess = at + len(_LAST_CHUNK) < len(data)
+            return 0
         line = _SIZE_LINE.match(data, at)
         if line is None or line.end() - at > MAX_SIZE_LINE:
             if b"\n" in data[at:] or len(data) - at > MAX_SIZE_LINE:
