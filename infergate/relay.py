@@ -59,8 +59,7 @@ HELD_COMMENTS = 65536
 
 
 class Pulse:
-    """Send keep-alive comments: one to a streaming client after each `interval` seconds of silence;
-    0 for none.
+    """Send keep-alive comments: one to a streaming client after each `interval` seconds of silence.
 
     The first one commits the status, if nothing else has by then. The worker makes a pulse when the
     request goes out, the relay calls `postpone` whenever it has written, and the worker calls
@@ -68,26 +67,24 @@ class Pulse:
     """
 
     def __init__(self, request: Request, deadlines: Deadlines, interval: float) -> None:
-        """Begin the first interval, in seconds; with 0 there is never one. Called by
-        `BackendWorker.answer` for each request."""
+        """Begin the first interval, in seconds. Called by `BackendWorker.answer` for each stream,
+        where comments are to be sent."""
         self._request = request
         self._deadlines = deadlines
-        self.interval = interval
+        self._interval = interval
         self.deadline = NEVER
-        if interval:
-            self.postpone()
-            deadlines.watch(self)
+        self.postpone()
+        deadlines.watch(self)
 
     def postpone(self) -> None:
         """Begin the interval anew. `Relay` calls this each time the client has been sent
         something."""
-        self.deadline = self._deadlines.now() + self.interval
+        self.deadline = self._deadlines.now() + self._interval
 
     def stop(self) -> None:
         """Send no more comments. `BackendWorker.answer` calls this at its end, whatever that is;
         more than once does no harm."""
-        if self.interval:
-            self._deadlines.forget(self)
+        self._deadlines.forget(self)
 
     def expired(self) -> None:
         """Send one comment, and the head of the answer before it where that is still to come.
@@ -125,7 +122,7 @@ class Relay:
         request: Request,
         call: Call,
         scanner: Scanner,
-        pulse: Pulse,
+        pulse: Pulse | None,
         deadlines: Deadlines,
         content_type: bytes = EVENT_STREAM,
         *,
@@ -135,10 +132,11 @@ class Relay:
     ) -> None:
         """Make the relay of one stream, from `call`, whose head has come, to `request`.
 
-        `content_type` is what the client is told, `stream_end` what ends a good stream of the
-        operation (``data: [DONE]``), b"" for nothing; `prompt_estimate` counts as the prompt's
-        tokens where the stream does not say them, and `max_plain` is in bytes, None where the body
-        is declared to be a stream. Called by `BackendWorker`.
+        `pulse` is None where a client that waits is sent no comments; `content_type` is what it is
+        told, `stream_end` what ends a good stream of the operation (``data: [DONE]``), b"" for
+        nothing; `prompt_estimate` counts as the prompt's tokens where the stream does not say them,
+        and `max_plain` is in bytes, None where the body is declared to be a stream. Called by
+        `BackendWorker`.
         """
         self._request = request
         self._record = request.record
@@ -293,7 +291,7 @@ class Relay:
             if self._record.first_token is None and scanner.reader.tokens:
                 self._record.first_token = self._now()
             begun = self._request.startedWriting and self._record.first_token is not None
-            self._steady = bool(begun) and not self._pulse.interval
+            self._steady = bool(begun) and self._pulse is None
         if last:
             self._look_for_the_end()
 
@@ -343,4 +341,5 @@ class Relay:
             request.begin(200, self._content_type, lines=STREAM_LINES)
         request.write(self._held + events, last=last)
         self._held = b""
-        self._pulse.postpone()
+        if self._pulse is not None:
+            self._pulse.postpone()

@@ -180,10 +180,11 @@ class BackendWorker:
         target = ask.route.target + _query(request)
         sending = self._backend.send(call, "POST", target, fields, body)
         del body
-        if streams:
-            # A keep-alive comment may commit the status before there is a reader.
+        pulse = None
+        if streams and self._keepalive:
+            # A comment may commit the status before there is a reader.
             request.error_event = partial(_error_event, operation, None)
-        pulse = Pulse(request, self._deadlines, self._keepalive if streams else 0)
+            pulse = Pulse(request, self._deadlines, self._keepalive)
         try:
             response = await sending
             self._pass_back(response, request)
@@ -210,7 +211,8 @@ class BackendWorker:
             _write_down(reply, request)
             await send(reply, operation, ask, request, _declared(head, JSON) or JSON)
         finally:
-            pulse.stop()
+            if pulse is not None:
+                pulse.stop()
 
     def _relay(
         self,
@@ -219,7 +221,7 @@ class BackendWorker:
         request: Request,
         call: Call,
         response: Response,
-        pulse: Pulse,
+        pulse: Pulse | None,
         prompt_estimate: int,
     ) -> Relay:
         """Return what passes a stream on, or whatever else the backend answered with.
