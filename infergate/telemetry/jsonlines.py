@@ -176,4 +176,5 @@ def _second(second: int) -> str:
 def _milliseconds(seconds: float | None) -> float | None:
     """Return seconds as milliseconds, to the microsecond; None stays None. Called by
     `_request_line`."""
-    return None if seconds is None else round(seconds * 1000, 3)
+    # To round to a whole number takes a third of the time of rounding to three digits.
+    return None if seconds is None else round(seconds * 1_000_000) / 1000
