@@ -176,7 +176,8 @@ class Relay:
         client leaves, which closes the backend's connection.
         """
         request, scanner = self._request, self._scanner
-        request.registerProducer(self._call, True)  # type: ignore[no-untyped-call]
+        assert request.channel is not None
+        request.channel.registerProducer(self._call, True)
         try:
             if self._max_plain is None:
                 await self._call.read(self._relay_events)
@@ -216,7 +217,7 @@ class Relay:
         if record.model is None and reader.model is not None:
             record.model = reader.model[:MODEL_NAME]
         if self._request.channel is not None:
-            self._request.unregisterProducer()  # type: ignore[no-untyped-call]
+            self._request.channel.unregisterProducer()
 
     def _look(self, data: bytes) -> None:
         """Take the next bytes of a body that is not declared to be a stream, and go by what they

@@ -34,10 +34,10 @@ MAX_CHOICES = 4096
 
 _ABSENT = Raw()
 _NULL = Raw(b"null")
-_EMPTY = Raw(b'""')
 _ERROR = Raw(b'"error"')
-_QUOTE, _BRACE = b'"{'
-_NOT_EMPTY = re.compile(rb'"[^"]|[\[{][ \t\r\n]*[^]} \t\r\n]')
+_BRACE = b"{"[0]
+_NOT_EMPTY = re.compile(rb'"[^"]|[\[{][ \t\r\n]*[^]} \t\r\n]').match
+_TEXT_NOT_EMPTY = re.compile(rb'"[^"]').match
 
 
 # Only the members that decide something: msgspec skips all others unread. `Raw` where a surprise
@@ -304,9 +304,9 @@ def _brings_token(choice: _Choice) -> bool:
 def _says(raw: Raw) -> bool:
     """Return whether a member is a string, an array or an object, and not empty. Called by
     `_brings_token`."""
-    return raw is not _ABSENT and _NOT_EMPTY.match(memoryview(raw)) is not None
+    return raw is not _ABSENT and _NOT_EMPTY(raw) is not None
 
 
 def _is_text(raw: Raw) -> bool:
     """Return whether a member is a string, and not empty. Called for a ``finish_reason``."""
-    return raw is not _ABSENT and memoryview(raw)[0] == _QUOTE and raw != _EMPTY
+    return _TEXT_NOT_EMPTY(raw) is not None

@@ -360,7 +360,8 @@ class Call:
         if phase is OVER:
             self.deadline = NEVER
             self._deadlines.forget(self)
-        else:
+        elif phase is not ANSWERED:
+            # That of `ASKING` stays for `ANSWERED`, and is moved, if it is to be, when it passes.
             self._move_deadline()
             self._deadlines.watch(self)
 
