@@ -127,8 +127,11 @@ class Repeats:
         """
         between = self._after + self._before
         rest, sought = between[:-SOUGHT], between[-SOUGHT:]
-        *before, last = inner.split(sought)
-        return [*[text.removesuffix(rest) for text in before], last]
+        parts = inner.split(sought)
+        last = parts.pop()
+        texts = [part.removesuffix(rest) for part in parts]
+        texts.append(last)
+        return texts
 
     def last_end(self, events: bytes, start: int) -> int:
         """Return where the last of `events` ends that may be a repeat, of those from `start` on; 0
