@@ -6,7 +6,7 @@ tokens that it may use in a *window*, such as the current day.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from prometheus_client import CollectorRegistry
@@ -79,25 +79,22 @@ class CallerMetrics:
         with the names that may be shown."""
         self._registry.register(_Budgets(lambda: standings(frozenset(self._names))))
 
-    def ended(self, records: Sequence[Record]) -> None:
-        """Account for exchanges that have been closed and whose labels are the same: for the limit
-        that refused them, where one did, and for their caller, where they were operations of a
-        caller that is known by name.
+    def ended(self, one: Record, count: int, prompt_tokens: int, completion_tokens: int) -> None:
+        """Account for exchanges that have been closed and whose labels are the same, which are
+        those of `one`: for the limit that refused them, where one did, and for their caller, where
+        they were operations of a caller that is known by name.
 
-        Called by `Metrics`. A caller without a place for its name counts as ``other``.
+        Called by `Metrics`, with the tokens of all of them. A caller without a place for its name
+        counts as ``other``.
         """
-        one, count = records[0], len(records)
         if one.limit is not None:
             self._limited.add(one.limit, count=count)
         if one.caller_label is None or one.operation is None:
             return
         name = one.caller_label if one.caller_label in self._names else OTHER
         self._requests.add(name, one.outcome, count=count)
-        usages = [record.usage for record in records]
-        prompts = sum([usage.prompt_tokens for usage in usages])
-        completions = sum([usage.completion_tokens for usage in usages])
-        self._tokens.add(name, "input", count=prompts)
-        self._tokens.add(name, "output", count=completions)
+        self._tokens.add(name, "input", count=prompt_tokens)
+        self._tokens.add(name, "output", count=completion_tokens)
 
     def _show(self, name: str) -> None:
         """Have all counts of a caller there, from 0, so that the first increase of each is seen.

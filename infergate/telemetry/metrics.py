@@ -215,12 +215,19 @@ class Metrics:
         http_labels = (one.route, method or "other", status, error)
         self._http.observe(durations, http_labels, _exemplars(records))
         self._requests.add(one.route, status, one.outcome, count=len(records))
-        self.callers.ended(records)
+        usages = [record.usage for record in records]
+        prompts = [usage.prompt_tokens for usage in usages]
+        completions = [usage.completion_tokens for usage in usages]
+        self.callers.ended(one, len(records), sum(prompts), sum(completions))
         # What was refused before it was known to be a good request is none of these.
         asked = one.backend_began is not None or one.model_accepted
         if one.operation is not None and (asked or one.model is not None):
             labels = (METRIC_NAMES[one.operation], self._model_label(one), error)
             self._operations_ended(records, durations, labels)
+            # Tokens are recorded where somebody counted them.
+            if one.usage.source != "none":
+                self._tokens.observe(prompts, ("input", labels[1]))
+                self._tokens.observe(completions, ("output", labels[1]))
 
     def _operations_ended(
         self, records: list[Record], durations: list[float], labels: tuple[str, str, str]
@@ -231,18 +238,13 @@ class Metrics:
         Called by `_account_for` for operations whose requests were found to be good, whatever came
         of them then.
 
-        Tokens are recorded where somebody counted them. The time of a token is the time after the
-        first one, divided by the others: a stream of one token has none.
+        The time of a token is the time after the first one, divided by the others: a stream of one
+        token has none.
         """
         exemplars = _exemplars(records)
         self._operation.observe(durations, labels, exemplars)
         ours = [record.duration - (record.backend_seconds or 0) for record in records]
         self._overhead.observe(ours, (), exemplars)
-        usages = [record.usage for record in records]
-        if usages[0].source != "none":
-            _, model, _ = labels
-            self._tokens.observe([usage.prompt_tokens for usage in usages], ("input", model))
-            self._tokens.observe([usage.completion_tokens for usage in usages], ("output", model))
         streams = [one for one in records if one.stream and one.first_token is not None]
         if streams:
             firsts = [one.first_token_seconds or 0 for one in streams]

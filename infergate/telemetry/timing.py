@@ -3,9 +3,14 @@ Server Timing)."""
 
 from __future__ import annotations
 
+from math import floor
+
 from infergate.telemetry.record import Record
 
-_ALL = b"admission;dur=%.2f, checks;dur=%.2f, backend;dur=%.2f"
+# Milliseconds up to 9.99 as they are written: what a check takes is looked up, in a third of the
+# time.
+_TEXTS = [b"%.2f" % (hundredths / 100) for hundredths in range(1000)]
+_SHORT = 0.00999
 
 
 def server_timing(record: Record) -> bytes | None:
@@ -28,4 +33,14 @@ def server_timing(record: Record) -> bytes | None:
         return b"admission;dur=%.2f" % (admission * 1000)
     if backend is None:
         return b"admission;dur=%.2f, checks;dur=%.2f" % (admission * 1000, checks * 1000)
-    return _ALL % (admission * 1000, checks * 1000, backend * 1000)
+    if admission < _SHORT and checks < _SHORT:
+        return b"admission;dur=%b, checks;dur=%b, backend;dur=%.2f" % (
+            _TEXTS[floor(admission * 1e5 + 0.5)],
+            _TEXTS[floor(checks * 1e5 + 0.5)],
+            backend * 1000,
+        )
+    return b"admission;dur=%.2f, checks;dur=%.2f, backend;dur=%.2f" % (
+        admission * 1000,
+        checks * 1000,
+        backend * 1000,
+    )

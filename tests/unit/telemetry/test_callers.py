@@ -25,7 +25,8 @@ class Callers(SynchronousTestCase):
         record.usage = Usage(3, 5, 8, "backend")
         if error is not None:
             record.fail(error)
-        self.metrics.ended([record])
+        usage = record.usage
+        self.metrics.ended(record, 1, usage.prompt_tokens, usage.completion_tokens)
 
     def sample(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"infergate_{name}", labels)
