@@ -30,6 +30,11 @@ LAST_WORDS = 1.0
 """Seconds for what is written to those who are cut at the end of the drain, and to those who came
 just before the port was closed."""
 
+GARBAGE = 5_000
+"""Objects made and not yet freed after which Python looks for garbage among them. At its default of
+700 it looks while the requests of 32 clients are under way, finds nothing, and takes 3 % of the CPU
+of short streams for it."""
+
 _log = Logger(namespace="infergate")
 
 
@@ -107,6 +112,7 @@ class GatewayService(Service):
         # which no stream would go on.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GARBAGE)
 
     def stopService(self) -> Deferred[None]:
         """Begin the drain; the Deferred fires when all is over, and the process ends then.

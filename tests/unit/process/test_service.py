@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from infergate.errors import CutByShutdown
 from infergate.process import service as service_module
-from infergate.process.service import LAST_WORDS
+from infergate.process.service import GARBAGE, LAST_WORDS
 from infergate.server.connection import ON_ITS_WAY
 from tests.unit.inmemory import DONE, Client, Running, chat, completion, delta, request
 
@@ -83,7 +83,9 @@ class Starting(SynchronousTestCase):
         service = Running().service()
         self.assertEqual(self.gc.mock_calls, [])
         service.startService()
-        self.assertEqual(self.gc.mock_calls, [call.collect(), call.freeze()])
+        self.assertEqual(
+            self.gc.mock_calls, [call.collect(), call.freeze(), call.set_threshold(GARBAGE)]
+        )
 
     def test_application_logs_as_the_settings_say(self) -> None:
         """The application logs as the settings say, from when the service is a part of it."""
