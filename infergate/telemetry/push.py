@@ -92,9 +92,9 @@ class SpanPusher:
     """Pushes spans to a collector, each `delay` seconds, and whenever `most` exchanges wait.
 
     Those that have ended come out of `batch`. `spans` makes the spans of some of them, `message`
-    the body of a push, which is of `most` exchanges at most. At most `queue` exchanges wait: while
-    the collector hangs, those that end are lost, and cost nothing. `start` and `stop` are as for
-    `MetricsPusher`.
+    the body of a push, which is of `most` exchanges at most, but for the last one. At most `queue`
+    exchanges wait: while the collector hangs, those that end are lost, and cost nothing. `start`
+    and `stop` are as for `MetricsPusher`.
     """
 
     _batch: Batch
