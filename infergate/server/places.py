@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
 
 
@@ -41,6 +42,9 @@ class Places:
         # In order: the first is the one that has idled, or been silent, longest.
         self._idle: OrderedDict[Guest, None] = OrderedDict()
         self._above: OrderedDict[Guest, None] = OrderedDict()
+        # Of these the ones that nothing has been read from yet, as far as that is known: they are
+        # not silent. Kept up while `_trimming`.
+        self._unread: set[Guest] = set()
 
     def opened(self, guest: Guest) -> None:
         """Give a new connection a place, or let it in above the limit, where only probes are
@@ -53,6 +57,8 @@ class Places:
         if len(self._above) > self._limit and not self._trimming:
             self._trimming = True
             self._soon(self._trim_soon)
+        if self._trimming:
+            self._unread.add(guest)
 
     def heard(self, guest: Guest) -> None:
         """Note that something has come on a connection above the limit: of these it is the last to
@@ -87,6 +93,7 @@ class Places:
         self._placed.discard(guest)
         self._idle.pop(guest, None)
         self._above.pop(guest, None)
+        self._unread.discard(guest)
 
     def _trim_soon(self) -> None:
         """Have `_trim` called one event loop iteration later still.
@@ -94,15 +101,21 @@ class Places:
         A reactor accepts many connections before it reads from the first of them: who has been
         silent shows only after one more reading.
         """
+        self._unread.clear()
         self._soon(self._trim)
 
     def _trim(self) -> None:
         """Close those above the limit that have been silent longest, until no more than the limit
-        are left. Called by the reactor, two event loop iterations after `opened` found too many."""
-        self._trimming = False
-        while len(self._above) > self._limit:
-            silent, _ = self._above.popitem(last=False)
-            silent.make_room()
+        are left. Called by the reactor, two event loop iterations after `opened` found too many,
+        and once more for those that were accepted in the last one."""
+        silent = (guest for guest in self._above if guest not in self._unread)
+        for guest in list(islice(silent, max(0, len(self._above) - self._limit))):
+            del self._above[guest]
+            guest.make_room()
+        self._trimming = len(self._above) > self._limit
+        if self._trimming:
+            self._trim_soon()
+        self._unread.clear()
 
     def _place(self, guest: Guest) -> bool:
         """Give a place to `guest`, and return whether there was one to give. The one that has idled

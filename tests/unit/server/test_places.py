@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -80,6 +82,22 @@ class PlacesTests(SynchronousTestCase):
         self.places.heard(e)
         self.read()
         self.assertEqual(self.closed, ["d", "f"])
+
+    def test_who_is_accepted_during_that_look_is_not_silent_either(self) -> None:
+        """In a burst nobody is closed whose request waits to be read, however it is cut into event
+        loop iterations."""
+        soon: list[Callable[[], None]] = []
+        self.places = Places(2, soon.append)
+        _, _, c, d, e = self.open("abcde")
+        soon.pop()()
+        self.open("fgh")
+        for guest in (c, d, e):
+            self.places.heard(guest)
+        soon.pop()()
+        self.assertEqual(self.closed, ["c", "d", "e"])
+        soon.pop()()
+        self.assertEqual(self.closed, ["c", "d", "e", "f"])
+        self.assertEqual(soon, [])
 
     def test_who_was_answered_makes_room_before_who_did_not_ask_yet(self) -> None:
         """A probe that is still to come is not closed for those who have their 503 and linger."""
