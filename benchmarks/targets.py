@@ -77,6 +77,7 @@ def _everything_on(launch: Launch) -> dict[str, str]:
         "PYTHONPATH": str(launch.root),
         "BACKEND_URL": f"http://127.0.0.1:{launch.backend}",
         "API_KEYS_FILE": str(keys),
+        "DEFAULT_MODEL": "bench",
         "MAX_CONCURRENT_REQUESTS": "100000",
         "USAGE_DB": str(launch.directory / "usage.db"),
         "MAX_CONNECTIONS": "100000",
