@@ -9,7 +9,7 @@ import socket
 KEY = "sk-bench-4f1c0a9be27d48a3b6f05d9c7e81a2f3"
 EVERY_LIMIT = (
     "rate=999999999/second tokens=900000000/minute tokens=900000000/hour tokens=900000000/day "
-    "tokens=900000000/week tokens=900000000/month concurrent=100000 models=ben*,* "
+    "tokens=900000000/week tokens=900000000/month concurrent=100000 models=ben*,other "
     "routes=chat,responses,messages,metrics expires=2099-12-31 from=127.0.0.0/8 user=User-Agent"
 )
 """The options of a key in a file, in every way that a limit can be set, none of which refuses what
