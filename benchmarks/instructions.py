@@ -67,7 +67,7 @@ LIKE_A_CHAT = 1.22
 """How many times the instructions of a chunk of a chat one of another dialect may take. These leave
 out the system calls, which are most of a chunk's CPU: `benchmarks.dialects` measures with them."""
 
-OBSERVED = 1.07
+OBSERVED = 1.08
 """How many times the instructions of a plain request without metrics, status page and
 ``Server-Timing`` one with them may take."""
 
@@ -75,7 +75,7 @@ TRACED = 1.14
 """The same with metrics and the spans of all requests pushed too. With the system calls, which are
 left out here, it is less: `tests.e2e.test_telemetry_cost` measures that."""
 
-LIMITED = 1.11
+LIMITED = 1.13
 """The same of a plain request with every limit on, beside one with none.
 `tests.e2e.test_limits_cost` measures it with the system calls, which are left out here."""
 
