@@ -14,8 +14,9 @@ gateway, a `Pool` the idle connections to one server. An `Edge` is the factory o
 one port. Each request has a `Record`, which is opened with its first byte and closed once.
 
 A record that was closed goes to `Accounts`: what the exchange has left with it to be undone or
-charged (`Record.at_end`) is done first, then the ledger learns of it, then the log. The metrics,
-the status page and the traces learn of many together, out of the `Batch`.
+charged (`Record.at_end`) is done first, then what is known of the backend learns of it, the ledger,
+and last the log. The metrics, the status page and the traces learn of many together, out of the
+`Batch`.
 """
 
 from __future__ import annotations

@@ -113,9 +113,9 @@ class Places:
             del self._above[guest]
             guest.make_room()
         self._trimming = len(self._above) > self._limit
-        if self._trimming:
-            self._trim_soon()
         self._unread.clear()
+        if self._trimming:
+            self._soon(self._trim)
 
     def _place(self, guest: Guest) -> bool:
         """Give a place to `guest`, and return whether there was one to give. The one that has idled

@@ -1,8 +1,9 @@
 """One closed record to everybody who accounts for it.
 
-A *view* is whatever is told of each closed record at once: the ledger, the log. What may be told
-of many together is in the `Batch`. A *crowded* event loop iteration is one that deals with four
-events or more, such as sockets that can be read (`reactor.epoll.CROWD`).
+A *view* is whatever is told of each closed record at once: whether the backend can be reached, the
+ledger, the log. What may be told of many together is in the `Batch`. A *crowded* event loop
+iteration is one that deals with four events or more, such as sockets that can be read
+(`reactor.epoll.CROWD`).
 """
 
 from __future__ import annotations

@@ -42,8 +42,7 @@ def message(resource: Mapping[str, Value], elements: Iterable[bytes]) -> bytes:
     scope = [field(_FIRST, SCOPE.SerializeToString()), *elements]
     size = sum(map(len, scope))
     about += _SECOND + varint(size)
-    # Half a megabyte of spans, which is copied once: each further copy is a hundredth of what the
-    # exchanges cost that they are of.
+    # Half a megabyte of spans, which is copied once: five times was 2 % of a request's CPU.
     return b"".join((_FIRST, varint(len(about) + size), about, *scope))
 
 

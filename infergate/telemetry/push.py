@@ -2,8 +2,8 @@
 is left at the stop.
 
 What a collector does not take is lost: it is the data that a collector which hangs may cost, and
-nothing else. A pusher holds a bounded number of exchanges, has one push under way at a time, and
-makes what it pushes in slices.
+nothing else. A pusher holds a bounded number of exchanges and has one push under way at a time.
+Metrics are made in slices when they are pushed, spans some at a time when their exchanges end.
 
     metrics    each `interval` seconds all of them, as they are by then: what one push lost is in
                the next. A push that takes longer than that puts off the next one
