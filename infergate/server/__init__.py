@@ -9,6 +9,7 @@ request     one request in hand, and every way to answer it
 body        a request's body, as it arrives
 phases      where a connection stands, and what ends each phase
 parser      requests out of bytes, and nothing ambiguous among them
+grammar     what a head may say, and how it says where the body ends
 facts       what a head says of its request
 head        a request's head, and the head that a client sends again
 origins     which web pages may call

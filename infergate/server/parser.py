@@ -1,13 +1,12 @@
 """HTTP/1.1 requests out of bytes, and nothing ambiguous among them.
 
 Bytes go in by `Parser.receive`, events come out of `Parser.next`; there is no socket and no
-clock. Whatever two readers could frame in two ways is refused.
+clock. Whatever two readers could frame in two ways is refused. What a head may say is judged in
+`grammar`.
 
 How a stream is cut into pieces never changes what becomes of it: a head, the line before a chunk,
 and trailers are judged once, when they are whole or have no room left. Until then only the first
 byte of a request is looked at.
-
-The grammar is that of RFC 9110 and RFC 9112. Where they let a server choose, this one refuses.
 
 A request with a chunked body, which `next` gives as a `Head`, ``b"Hello,"``, ``b" you!"`` and `END`
 (chunks without an extension that have come together are given as one):
@@ -45,8 +44,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import Enum
-from functools import lru_cache
-from ipaddress import IPv6Address
 from typing import Final, TypeAlias
 
 from msgspec import Struct
@@ -55,15 +52,18 @@ from infergate.errors import (
     BadRequest,
     BodyTooLarge,
     ClientError,
-    ExpectationFailed,
     HeadersTooLarge,
-    NotImplementedMethod,
-    URITooLong,
-    VersionNotSupported,
+)
+from infergate.server.grammar import (
+    RESERVED,
+    TOKEN,
+    judge,
+    read_fields,
+    refuse_doubles,
+    request_line,
 )
 from infergate.server.head import (
     MAX_KEPT,
-    MAX_LENGTH_DIGITS,
     TEXT,
     Found,
     Head,
@@ -72,10 +72,6 @@ from infergate.server.head import (
     keep,
     pattern,
 )
-
-MAX_METHOD = 32
-"""Bytes of a method: every registered one is shorter, and a longer one need not be read to
-its end to be known as not implemented."""
 
 MAX_CHUNK_DIGITS = 16
 """Hexadecimal digits of a chunk's size: the most that stay below 2**64 in every reader."""
@@ -89,26 +85,11 @@ MAX_UNLIKE = 8
 connection: its client puts something else into each, such as an id, and to keep them costs 1.5 % of
 a plain request."""
 
+# What a request line begins with.
+_FIRST = re.compile(TOKEN)
+
 # What may have come before the first byte of a request.
 _NOTHING = (b"", b"\r", b"\r\n")
-
-_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"))
-
-_RESERVED = frozenset(
-    b"authorization connection content-encoding content-length content-range content-type cookie"
-    b" expect forwarded host keep-alive max-forwards origin proxy-authorization proxy-connection"
-    b" range request-id te trailer transfer-encoding upgrade via x-forwarded-for"
-    b" x-forwarded-host x-forwarded-proto x-real-ip x-request-id".split()
-)
-"""Fields that frame, route, authenticate or describe a request."""
-
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, 5.6.2
-
-# RFC 9112, 3: exactly one SP between the three parts, and 2.3: the version in capitals.
-_LINE = re.compile(rb"(%b{1,%d}) ([!-~]+) (HTTP/[0-9]\.[0-9])\r\n" % (_TOKEN, MAX_METHOD))
-# As much of it as a line that is at fault may have: tells a method or a target that is too long
-# from what is no request line at all.
-_OPEN_LINE = re.compile(rb"(%b*)(?: ([!-~]*))?" % _TOKEN)
 
 # The end of a head or of trailers. A client that ends its lines with bare LF has sent all that it
 # has to send as well: its head is whole, and refused, in place of waited for until the deadline.
@@ -116,29 +97,17 @@ _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 _ORIGIN = re.compile(rb"(?i)\norigin:[ \t]*([!-~]+)[ \t]*(?=\r?\n)")
 
-# RFC 9112, 5 and 5.1: a token, the colon right after it; 5.2: no line folding; 2.2: no bare CR
-# and no bare LF.
-_SECTION = re.compile(rb"((?:%b+:%b*\r\n)*)\r\n" % (_TOKEN, TEXT))
-
 # RFC 9112, 7.1 and 7.1.1, with the quoted-string of RFC 9110, 5.6.4. The CRLF before a size is the
 # end of the data before it, or of the head.
 _SIZE = rb"\r\n([0-9A-Fa-f]{1,%d})" % MAX_CHUNK_DIGITS
 _CHUNK = re.compile(
     _SIZE
     + rb'((?:[ \t]*;[ \t]*%b+(?:[ \t]*=[ \t]*(?:%b+|"(?:[\t !#-\[\]-~\x80-\xff]|\\%b)*"))?)*)\r\n'
-    % (_TOKEN, _TOKEN, TEXT)
+    % (TOKEN, TOKEN, TEXT)
 )
 _PLAIN_CHUNK = re.compile(_SIZE + rb"\r\n")
 # Bytes that the line before a chunk may have, with the CRLF before it.
 _CHUNK_LINE = 2 + MAX_CHUNK_DIGITS + MAX_CHUNK_EXTENSIONS + 2
-
-# RFC 9110, 7.2: uri-host [ ":" port ], the uri-host by RFC 3986, 3.2.2. It may be neither empty
-# (RFC 9110, 4.2.1) nor hold a comma, which is how two Host fields look once they are joined.
-_HOST = re.compile(
-    rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
-)
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?][^#]*)?", re.IGNORECASE)
-_CODINGS = re.compile(rb"%b+(?:[ \t]*,[ \t]*%b+)*" % (_TOKEN, _TOKEN))
 
 
 class Limits(Struct, frozen=True):
@@ -265,8 +234,8 @@ class Parser:
         A head that is the last one again was judged with that, and of one that differs from it in
         values only these are judged. What is wrong with any other is found from its beginning to
         its end: the request line first, so that `head` is known where something behind that is at
-        fault, then the room, the fields, and what they say together. Raises what `_request_line`,
-        `_fields`, `_refuse_doubles` and `_judge` do, `BadRequest` for a first byte that begins no
+        fault, then the room, the fields, and what they say together. Raises what `request_line`,
+        `read_fields`, `refuse_doubles` and `judge` do, `BadRequest` for a first byte that begins no
         request line, and `HeadersTooLarge`.
         """
         limits = self._limits
@@ -285,7 +254,7 @@ class Parser:
             return None
         # The one byte that is looked at before the head is whole. A client that speaks TLS to a
         # plain port sends its first record, 0x16 first of all, and waits: for HEADER_TIMEOUT.
-        if not _OPEN_LINE.match(first)[1]:  # type: ignore[index]
+        if not _FIRST.match(first):
             raise BadRequest("The request line is malformed.")
         end = self._end_of_section(limits.head)
         if end is None:
@@ -306,14 +275,14 @@ class Parser:
             variation = self._pattern.variation(raw)
             if variation is not None:
                 return variation
-        head, line_end = _request_line(raw, limits.target)
+        head, line_end = request_line(raw, limits.target)
         self.head = head
         if size > limits.head:
             raise HeadersTooLarge
-        head.fields = _fields(raw[line_end:], limits.fields)
+        head.fields = read_fields(raw[line_end:], limits.fields)
         if b"_" in raw:
-            _refuse_doubles(head.fields)
-        _judge(head)
+            refuse_doubles(head.fields)
+        judge(head)
         if size <= MAX_KEPT:
             head.found = self._found
         self._pattern = pattern(head, raw) if self._unlike else None
@@ -429,10 +398,10 @@ class Parser:
             return None
         if end - self._at > room:
             raise HeadersTooLarge
-        fields = _fields(self._data[self._at + 2 : end], self._limits.fields)
+        fields = read_fields(self._data[self._at + 2 : end], self._limits.fields)
         self._at = end
-        _refuse_doubles(fields)
-        if not _RESERVED.isdisjoint(fields):  # RFC 9110, 6.5.1
+        refuse_doubles(fields)
+        if not RESERVED.isdisjoint(fields):  # RFC 9110, 6.5.1
             raise BadRequest("A trailer field may not be sent as one.")
         # RFC 9112, 7.1.2: the others may be dropped, and nothing here would read them.
         return self._finish()
@@ -454,183 +423,3 @@ class Parser:
         self._at += len(data)
         self._left -= len(data)
         return data
-
-
-def _request_line(raw: bytes, target_room: int) -> tuple[Head, int]:
-    """Return a head that knows no more than its request line, and the offset at which the fields
-    begin. `raw` is a head, or as much of it as there is room for.
-
-    Raises `NotImplementedMethod` for a method above `MAX_METHOD` bytes, `URITooLong` for a target
-    above `target_room`, `HeadersTooLarge` where the line does not end within `raw`, and
-    `BadRequest` for what is no request line. Called by `Parser._read_head`.
-    """
-    line = _LINE.match(raw)
-    method, target = (line or _OPEN_LINE.match(raw)).group(1, 2)  # type: ignore[union-attr]
-    if len(method) > MAX_METHOD:  # RFC 9112, 3
-        raise NotImplementedMethod
-    if target is not None and len(target) > target_room:  # RFC 9112, 3
-        raise URITooLong
-    if line is not None:
-        return Head(line[1], line[2], line[3]), line.end()
-    if b"\n" not in raw:
-        raise HeadersTooLarge
-    raise BadRequest("The request line is malformed.")
-
-
-def _fields(raw: bytes, room: int) -> dict[bytes, list[bytes]]:
-    """Return the fields of a section that ends with an empty line, `room` of them at the most:
-    their names in lower case, each with its values in order.
-
-    For a head and for trailers. Raises `BadRequest` where any line is no field, as with a blank
-    before the colon or a bare LF, and `HeadersTooLarge` for more fields than `room`.
-    """
-    section = _SECTION.fullmatch(raw)
-    if section is None:
-        raise BadRequest("A header field is malformed.")
-    lines = section[1].split(b"\r\n")[:-1]
-    if len(lines) > room:
-        raise HeadersTooLarge("The request has too many header fields.")
-    fields: dict[bytes, list[bytes]] = {}
-    for line in lines:
-        name, _, value = line.partition(b":")
-        fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
-    return fields
-
-
-def _judge(head: Head) -> None:
-    """Refuse a head that is well-formed and yet none for this server; say in it how it is framed.
-
-    Called by `Parser._read_head` last. Sets `length`, `keep_alive`, `expects_continue`, and
-    `target` to its origin form. Raises `VersionNotSupported`, `NotImplementedMethod`,
-    `ExpectationFailed`, and what `_host`, `_origin_form` and `_length` do.
-    """
-    fields = head.fields
-    modern = head.version == b"HTTP/1.1"
-    if not modern and head.version != b"HTTP/1.0":  # RFC 9110, 15.6.6
-        raise VersionNotSupported
-    # RFC 9110, 9.1. CONNECT and TRACE are for proxies and for finding faults (9.3.6, 9.3.8).
-    if head.method not in _METHODS:
-        raise NotImplementedMethod
-    host = _host(fields, required=modern)
-    asks_server = head.target == b"*" and head.method == b"OPTIONS"  # RFC 9112, 3.2.4
-    if not asks_server and (not head.target.startswith(b"/") or b"#" in head.target):
-        head.target = _origin_form(head.target, host)
-    head.length = _length(fields, modern)
-    # RFC 9112, 9.3. HTTP/1.0 could ask for "keep-alive" (RFC 9112, C.2.2), which proxies pass
-    # on that do not understand it: it is not given.
-    head.keep_alive = modern and b"close" not in _options(fields)
-    expectations = fields.get(b"expect")
-    if expectations and modern:  # RFC 9110, 10.1.1: ignored in HTTP/1.0
-        if [value.lower() for value in expectations] != [b"100-continue"]:
-            raise ExpectationFailed
-        head.expects_continue = head.length != 0
-
-
-def _refuse_doubles(fields: dict[bytes, list[bytes]]) -> None:
-    """Raise `BadRequest` for a field whose name is that of a reserved one, written with ``_``.
-
-    RFC 9110, 5.1 has no names that are alike, but what reads headers as variables (RFC 3875,
-    4.1.18) has: ``Content_Length`` is ``Content-Length`` there. Called with the fields of a head
-    that holds a ``_`` anywhere, and with those of trailers.
-    """
-    for name in fields:
-        if b"_" in name and re.sub(rb"[-_]+", b"-", name).strip(b"-") in _RESERVED:
-            raise BadRequest("A header field has the name of another, written with '_'.")
-
-
-def _host(fields: dict[bytes, list[bytes]], *, required: bool) -> bytes | None:
-    """Return the value of the one valid ``Host`` (RFC 9112, 3.2), None where there is none and none
-    is `required`, as in HTTP/1.0. Raises `BadRequest` for several, for one that is no host, and
-    where there must be one. Called by `_judge`."""
-    hosts = fields.get(b"host", [])
-    if len(hosts) == 1:
-        if not _is_host(hosts[0]):
-            raise BadRequest("The Host header is not a host.")
-        return hosts[0]
-    if hosts or required:
-        raise BadRequest("The request must have exactly one Host header.")
-    return None
-
-
-@lru_cache(64)
-def _is_host(value: bytes) -> bool:
-    """Return whether it is ``gate.example``, ``192.0.2.7:8080`` or ``[2001:db8::1]:8080``; the port
-    may be left out, or empty behind its colon. Kept, since clients call the gateway by few names.
-    Called for ``Host`` and for the authority of a target. Raises nothing."""
-    match = _HOST.fullmatch(value)
-    if match is None:
-        return False
-    if match[1]:
-        try:
-            IPv6Address(match[1].decode("ascii"))
-        except ValueError:
-            return False
-    return True
-
-
-def _origin_form(target: bytes, host: bytes | None) -> bytes:
-    """Return the target ``/path?query`` of a target in absolute form,
-    ``http://gate.example/path?query``, which a server must take too (RFC 9112, 3.2.2).
-
-    Raises `BadRequest` for any other form: the authority form is for CONNECT. The authority of the
-    absolute one must be valid and, 3.2, the Host that came with it (None where none did). Called by
-    `_judge` for a target that does not begin with ``/``, or holds ``#``.
-    """
-    match = _ABSOLUTE.fullmatch(target)
-    if match is None or not _is_host(match[1]):
-        raise BadRequest("The request target is malformed.")
-    if host is not None and match[1].lower() != host.lower():
-        raise BadRequest("The request target and the Host header name different hosts.")
-    path = match[2] or b""
-    return path if path.startswith(b"/") else b"/" + path
-
-
-def _length(fields: dict[bytes, list[bytes]], modern: bool) -> int | None:
-    """Return the body's length in bytes, None where it is chunked (RFC 9112, 6.3).
-
-    `modern` says that the version is HTTP/1.1. Raises `BadRequest` for a length that is malformed,
-    repeated, or beside a ``Transfer-Encoding``, and for the latter in HTTP/1.0; `BodyTooLarge` for
-    more digits than `MAX_LENGTH_DIGITS`; and what `_check_coding` does. Called by `_judge`.
-    """
-    lengths = fields.get(b"content-length")
-    codings = fields.get(b"transfer-encoding")
-    if codings is not None:
-        if not modern or lengths or len(codings) > 1:  # RFC 9112, 6.1: what smuggles requests
-            raise BadRequest("The request says in more than one way how its body is framed.")
-        _check_coding(codings[0].lower())
-        return None
-    if lengths is None:
-        return 0
-    # RFC 9110, 8.6: 1*DIGIT. A repeated or listed value may be taken or refused: it is refused.
-    if len(lengths) > 1 or not lengths[0].isdigit():
-        raise BadRequest("The Content-Length header is malformed.")
-    if len(lengths[0]) > MAX_LENGTH_DIGITS:
-        raise BodyTooLarge
-    return int(lengths[0])
-
-
-def _check_coding(value: bytes) -> None:
-    """Let through ``chunked`` alone; `value` is that of ``Transfer-Encoding``, in lower case.
-
-    Raises `NotImplementedMethod` (501) for ``gzip, chunked``, which is understood and not
-    implemented, and `BadRequest` for ``chunked, gzip``, which says nothing of where the body ends.
-    Called by `_length`.
-    """
-    if value == b"chunked":
-        return
-    # RFC 9112, 6.1: 501 for a coding that is not understood, but 6.3 and 7: 400 where chunked
-    # is not the last, or there twice.
-    if _CODINGS.fullmatch(value) and b"chunked" not in _members(value)[:-1]:
-        raise NotImplementedMethod("The transfer coding is not implemented.")
-    raise BadRequest("The Transfer-Encoding header is malformed.")
-
-
-def _options(fields: dict[bytes, list[bytes]]) -> list[bytes]:
-    """Return the options of ``Connection`` in lower case, such as ``close``: one list, however many
-    fields it is spread over (RFC 9110, 7.6.1). Called by `_judge`."""
-    return _members(b",".join(fields.get(b"connection", ())).lower())
-
-
-def _members(value: bytes) -> list[bytes]:
-    """Return the members of a comma-separated list, without the blanks around them."""
-    return [member.strip(b" \t") for member in value.split(b",")]
