@@ -54,8 +54,8 @@ from infergate.api.usage import estimate_prompt
 from infergate.backend.call import Call
 from infergate.backend.client import Backend
 from infergate.backend.connection import Response
+from infergate.backend.head import Head
 from infergate.backend.health import Health
-from infergate.backend.parser import Head
 from infergate.errors import (
     BackendError,
     BackendUnavailable,

@@ -9,4 +9,5 @@ endpoint    how to connect: TCP, TLS, a time limit
 causes      what a failure is called, and why it came
 connection  one connection to the origin: a request out, its response in
 parser      responses out of bytes
+head        a response's head, and the head that a backend sends again
 """

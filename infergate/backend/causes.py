@@ -27,7 +27,7 @@ from twisted.internet.error import (
 )
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
-from infergate.backend.parser import Broken
+from infergate.backend.head import Broken
 from infergate.errors import BackendError, BackendUnavailable, GatewayTimeout
 from infergate.reactor.certificates import verify_fault
 

@@ -27,7 +27,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IClientRequest, IResponse
 from zope.interface import implementer
 
-from infergate.backend.parser import Broken, Head, LastHead, Reader
+from infergate.backend.head import Broken, Head, LastHead
+from infergate.backend.parser import Reader
 from infergate.errors import BrokenReply
 from infergate.reactor.headers import written
 from infergate.reactor.writing import Outlet, outlet

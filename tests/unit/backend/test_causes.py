@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
 from infergate.backend.causes import cause_of, handshake_fault
-from infergate.backend.parser import Broken
+from infergate.backend.head import Broken
 
 
 class Causes(SynchronousTestCase):

@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 
 from infergate.backend import client
 from infergate.backend.connection import Connection, Message
-from infergate.backend.parser import Broken
+from infergate.backend.head import Broken
 from tests.unit.inmemory import BackendConnection, Wire
 
 
