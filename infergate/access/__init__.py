@@ -11,6 +11,7 @@ jwks        the keys that tokens are verified with
 auth        who is calling: API keys
 algorithms  the names of the algorithms of tokens
 redislink   a connection to Redis that is there or is away
+redisconnection  one connection to Redis, on which scripts are run
 redisurl    which Redis a SHARED_STATE names
 shared      rates and token budgets of all processes that share one Redis
 scripts     what Redis runs for them

@@ -90,7 +90,7 @@ async def _redis(state: SharedState, subject: Subject) -> Check:
     except SettingsError as error:
         return fail(SHARED, str(error), NO_START)
     # Known to be installed by now.
-    from infergate.access.redislink import away_reason
+    from infergate.access.redisconnection import away_reason
 
     asking = Deferred.fromCoroutine(_policy(reach, state, subject.clock))
     try:
@@ -120,7 +120,7 @@ async def _policy(
     `reach` makes the endpoint to connect with. Raises whatever keeps Redis from being used, of
     which `away_reason` says why. One that does not tell its policy is taken to forget nothing.
     """
-    from infergate.access.redislink import connected
+    from infergate.access.redisconnection import connected
 
     protocol = await connected(reach, state, clock)
     try:

@@ -19,9 +19,9 @@ LOADED = {"attrs", "cryptography", "infergate", "jwt", "prometheus_client", "tes
 LOADED |= {"opentelemetry"} | sys.stdlib_module_names
 """What the tests in memory load in any case, or may."""
 
-LATE = ("access.jwks", "access.jwts", "access.redislink", "access.shared", "ledger.postgresql")
-LATE += ("ledger.sqlite", "telemetry.collector", "telemetry.otlp", "telemetry.otlpmetrics")
-LATE += ("telemetry.push", "telemetry.spans")
+LATE = ("access.jwks", "access.jwts", "access.redisconnection", "access.redislink")
+LATE += ("access.shared", "ledger.postgresql", "ledger.sqlite", "telemetry.collector")
+LATE += ("telemetry.otlp", "telemetry.otlpmetrics", "telemetry.push", "telemetry.spans")
 """What a gateway needs for some settings alone."""
 
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))

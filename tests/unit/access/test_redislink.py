@@ -102,24 +102,6 @@ class Connected(Links):
         self.assertEqual(self.successResultOf(asked), "1 2.5")
         self.assertEqual(self.said(), [])
 
-    def test_text_of_a_script_is_sent_once(self) -> None:
-        """From then on its digest is sent, and the text once more where Redis has forgotten it."""
-        self.connect()
-        transport = self.endpoint.transports[-1]
-        for name in (b"EVAL", b"EVALSHA", b"EVALSHA"):
-            transport.clear()
-            asked = self.ask()
-            self.assertIn(b"\r\n%b\r\n" % name, transport.value())
-            self.answer(b"+1 2\r\n")
-            self.assertEqual(self.successResultOf(asked), "1 2")
-        asked = self.ask()
-        transport.clear()
-        self.answer(b"-NOSCRIPT No matching script. Please use EVAL.\r\n")
-        self.assertIn(b"\r\nEVAL\r\n", transport.value())
-        self.answer(b"+3 4\r\n")
-        self.assertEqual(self.successResultOf(asked), "3 4")
-        self.assertTrue(self.link.up)
-
     def test_each_question_has_its_own_time(self) -> None:
         """A question that comes while another is under way has its tenth of a second too, and no
         timer is left when all are answered."""
@@ -258,28 +240,3 @@ class Away(Links):
         self.link.start()
         self.link.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class LoggingIn(Links):
-    state = SharedState("cache", username="me", password="canary", database=3)
-
-    def test_logs_in_first(self) -> None:
-        """User, password and database, before any question."""
-        self.link.start()
-        self.answer(OK)
-        self.answer(OK)
-        self.answer(OK)
-        self.assertTrue(self.link.up)
-
-    def test_refused_password_is_tried_again(self) -> None:
-        """Whoever mends the password in Redis does not have to restart the gateways. The log says
-        why, and not the password."""
-        self.link.start()
-        self.answer(b"-WRONGPASS invalid username-password pair\r\n")
-        self.assertFalse(self.link.up)
-        self.assertIn("WRONGPASS", self.said()[0])
-        self.clock.advance(AGAIN)
-        for _ in range(3):
-            self.answer(OK)
-        self.assertTrue(self.link.up)
-        self.assertNotIn("canary", repr([*self.lines, self.state]))

@@ -78,12 +78,12 @@ class Redis(Examined):
         protocol = mock.Mock()
         protocol.info.side_effect = lambda section: _later({"maxmemory_policy": policy})
         self.patch(stores, "redis_server", lambda *_: None)
-        from infergate.access import redislink
+        from infergate.access import redisconnection
 
         async def connected(*_: object) -> Any:
             return protocol if connecting is None else await connecting
 
-        self.patch(redislink, "connected", connected)
+        self.patch(redisconnection, "connected", connected)
         state = SharedState("cache", password="sesame")
         check = self.the("SHARED_STATE", backend_url=None, shared_state=state)
         self.assertNotIn("sesame", check.line(utf8=True))
@@ -109,7 +109,8 @@ class Redis(Examined):
     def test_missing_extra_is_named(self) -> None:
         """What to install is said."""
         with mock.patch.dict(sys.modules, {"txredisapi": None}):
-            sys.modules.pop("infergate.access.redislink", None)
+            for name in ("redislink", "redisconnection"):
+                sys.modules.pop(f"infergate.access.{name}", None)
             state = SharedState("cache")
             check = self.the("SHARED_STATE", backend_url=None, shared_state=state)
         self.assert_said(check, FAIL, "[redis]", "does not start")

@@ -65,7 +65,8 @@ class Opening(SynchronousTestCase):
     def test_missing_extra_is_named(self) -> None:
         """The line says what to install, and shows no password."""
         with mock.patch.dict(sys.modules, {"txredisapi": None}):
-            sys.modules.pop("infergate.access.redislink", None)
+            for name in ("redislink", "redisconnection"):
+                sys.modules.pop(f"infergate.access.{name}", None)
             line = self.refused(SHARED_STATE="redis://:canary@cache")
         self.assertIn("[redis]", line)
         self.assertNotIn("canary", line)
