@@ -21,6 +21,7 @@ Pure: no socket, no clock, no Twisted. Imports `infergate.errors` alone.
     prompts           a prompt: a text, tokens, or several of these
     operation         what one operation is
     messages          the messages of a chat: judged, and read for the echo
+    names             the names of members, counted in a text
     events            the events of a stream: framed, passed on, told to a reader
     repeats           a short cut for events that differ in their text alone
     refusals          what a backend says when it refuses or fails

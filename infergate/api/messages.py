@@ -35,12 +35,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from infergate.api.batches import BATCH, LONG, OBJECT_END, in_batches
+from infergate.api.names import count_names, in_plain_letters, says_all, without_spelled_letters
 from infergate.api.objects import read
 from infergate.api.steps import Steps
 from infergate.api.strictjson import member_names
@@ -133,7 +134,7 @@ def check_messages(raw: Raw) -> Iterable[None]:
     messages = _messages.decode(raw)
     if not messages:
         raise BadMessage("", _EMPTY)
-    plain = _without_spelled_letters(text)
+    plain = without_spelled_letters(text)
     once, texts_alone = _counted(messages, [plain.count(name) for name in _COUNTED])
     if once and texts_alone:
         return ()
@@ -163,7 +164,7 @@ def _batch_steps(raw: Raw) -> Steps[None]:
         if messages:
             plain = batch
             if b"\\" in batch:
-                plain = yield from _in_plain_letters(batch)
+                plain = yield from in_plain_letters(batch)
             counts = []
             for name in _COUNTED:
                 counts.append(plain.count(name))
@@ -287,14 +288,14 @@ def _good_parts(contents: list[Raw]) -> bool:
     except msgspec.ValidationError:
         return False
     parts = list(chain.from_iterable(arrays))
-    plain = _without_spelled_letters(text)
-    there, with_text = _count_names(plain, b"text"), _with_text(parts)
+    plain = without_spelled_letters(text)
+    there, with_text = count_names(plain, b"text"), _with_text(parts)
     if not _are_strings(plain, b"text", there, with_text) and not all(map(_has_good_text, parts)):
         return False
     if plain.count(b'"type"') == len(parts) and there == with_text:
         return True
     # The results of tools have parts of their own inside, with types and texts.
-    return _says_all(_object_arrays.decode(text), text)
+    return says_all(_object_arrays.decode(text), text)
 
 
 def _with_text(parts: list[_Part]) -> int:
@@ -319,8 +320,8 @@ def _part_steps(raw: Raw, path: str, seeker: _Seeker) -> Steps[None]:
         for batch, parts in in_batches(raw, _parts.decode, OBJECT_END):
             text = batch
             if b"\\" in batch:
-                text = yield from _in_plain_letters(batch)
-            there = _count_names(text, b"text")
+                text = yield from in_plain_letters(batch)
+            there = count_names(text, b"text")
             with_text = _with_text(parts) if there else 0
             if there and not _are_strings(text, b"text", there, with_text):
                 _check_text(parts, path, count)
@@ -368,7 +369,7 @@ class _Seeker:
         """Raise `BadMessage` where an object in the array `batch` has a name of `judged` twice;
         return where none has. `path` leads to the array from ``messages``, `first` is the number of
         the array's first object."""
-        if len(batch) <= 2 * BATCH and _says_all(_objects.decode(batch), batch):
+        if len(batch) <= 2 * BATCH and says_all(_objects.decode(batch), batch):
             return
         for index, item in enumerate(_items.decode(batch), first):
             self._seek_in(bytes(item), judged, f"{path}[{index}]")
@@ -387,71 +388,6 @@ class _Seeker:
                 seen.add(plain)
         if self._left < 0:
             raise BadMessage(path, "it has too many members to find one that is there twice")
-
-
-def _says_all(objects: list[Any], text: bytes) -> bool:
-    """Return whether `objects`, which have each member once, are all that `text` says. Written
-    again they have no fewer quotes than the text, unless a member was passed over: of
-    ``{"a":1,"a":2}`` four quotes are in the text, and two in ``{"a":2}``. Called where names are
-    counted more often than they should be there."""
-    return rb"\u0022" not in text and text.count(b'"') == msgspec.json.encode(objects).count(b'"')
-
-
-# Each letter of a name that is judged, by its last two digits where it is spelled as \\u0061.
-_LETTER_OF = {
-    digits: letter.encode()
-    for letter in sorted(set("rolecontent_calls_typetext"))
-    for digits in (b"%02x" % ord(letter), b"%02X" % ord(letter))
-}
-# Bytes that stand in no JSON, for ``\\u00`` and the first of the two digits behind it.
-_STAND_INS = {b"5": b"\x01", b"6": b"\x02", b"7": b"\x03"}
-
-
-def _in_plain_letters(text: bytes) -> Steps[bytes]:
-    """Return the text with each \\u0061 as the letter that it is, for the names that are judged may
-    be spelled so, a block at a time. Good for counting alone: behind an escaped backslash there was
-    no letter. Raises nothing. Called for a batch that has a backslash in it."""
-    parts, at = [], 0
-    while at < len(text):
-        end = at + BATCH
-        # No letter is cut in two.
-        cut = text.rfind(b"\\", end - 5, end)
-        end = cut if cut > at else end
-        parts.append(_without_spelled_letters(text[at:end]))
-        at = end
-        yield
-    return b"".join(parts)
-
-
-def _without_spelled_letters(text: bytes) -> bytes:
-    """Return the same for a text of at most some `BATCH` bytes, in one go; the text itself where
-    nothing in it is spelled so.
-
-    Ten megabytes hold 1.6 million such letters: where they stand close together, none of them
-    becomes a Python object. Where they are far apart, looking at each is quicker.
-    """
-    spelled_letters = text.count(rb"\u00") if b"\\" in text else 0
-    if not spelled_letters:
-        return text
-    if spelled_letters < len(text) // 32:
-        head, *rest = text.split(rb"\u00")
-        return b"".join([head, *[_LETTER_OF.get(part[:2], b"?") + part[2:] for part in rest]])
-    short = text.replace(rb"\u00", b"\x00")
-    for digit, byte in _STAND_INS.items():
-        short = short.replace(b"\x00" + digit, byte)
-    if any(byte in short for byte in _STAND_INS.values()):
-        for digits, letter in _LETTER_OF.items():
-            short = short.replace(_STAND_INS[digits[:1]] + digits[1:], letter)
-    return short
-
-
-def _count_names(text: bytes, name: bytes) -> int:
-    """Return how often a text has a member of this name, or more: never less. What a comma or a
-    brace follows is a value, as the second of these is: ``"type":"text"}``. Called for the ``text``
-    of parts."""
-    quoted = b'"%b"' % name
-    count = text.count(quoted)
-    return count and count - text.count(quoted + b",") - text.count(quoted + b"}")
 
 
 def texts(raw: Raw) -> Iterator[tuple[str, str]]:

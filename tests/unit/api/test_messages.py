@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api import batches, messages
+from infergate.api import batches, messages, names
 from infergate.api.messages import MAX_NAMES_SOUGHT, BadMessage, check_messages, texts
 from tests.unit import LETTERS
 
@@ -119,11 +119,13 @@ class CheckTests(SynchronousTestCase):
         size, few = batches.BATCH, messages.FEW
         try:
             # No batch is shorter than a letter that is spelled out, which is never cut in two.
-            batches.BATCH = messages.BATCH = data.draw(st.integers(len(r"\u0061"), 200))
+            batches.BATCH = messages.BATCH = names.BATCH = data.draw(
+                st.integers(len(r"\u0061"), 200)
+            )
             messages.FEW = data.draw(st.integers(0, 4))
             self.assertIs(verdict() is None, at_once is None)
         finally:
-            batches.BATCH = messages.BATCH = size
+            batches.BATCH = messages.BATCH = names.BATCH = size
             messages.FEW = few
 
 
@@ -158,6 +160,6 @@ class SpelledLetters(SynchronousTestCase):
         part = '{"type":"text","text":"a"}'
         text = f'[{{"role":"user","content":[{",".join([part] * 5000)}]}}]'
         self.patch(messages, "member_names", None)
-        self.patch(messages, "_says_all", None)
+        self.patch(messages, "says_all", None)
         for _ in check_messages(Raw(text.encode())):
             pass
