@@ -128,6 +128,8 @@ def _service(
     the machine does not give, such as a port that is taken. Called by `makeService` alone.
     """
     allow_many_connections()
+    # Before there is anything that asks for the reactor's iteration.
+    shorten(reactor)
     wired = compose(
         settings,
         reactor,
@@ -164,7 +166,6 @@ def _service(
     # Not before the signals are handled: who is told that this process is ready may send one.
     reactor.callWhenRunning(notifier.ready)
     reactor.addSystemEventTrigger("after", "shutdown", writer.finish)
-    shorten(reactor)
     return GatewayService(
         reactor,
         wired.front,

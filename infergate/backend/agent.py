@@ -164,7 +164,7 @@ class OriginAgent:
         """Make an agent with an empty pool; nothing is connected before the first request."""
         self.pool = Pool(deadlines)
         self._endpoint = endpoint
-        self._reactor = reactor
+        self._iteration = iteration_of(reactor)
         self._factory = Factory.forProtocol(lambda: Connection(self.pool.put, self.pool.remove))
         # Else Twisted would log each connection.
         self._factory.noisy = False
@@ -188,7 +188,7 @@ class OriginAgent:
         """
         target = uri.removeprefix(self._origin)
         message = Message(method, target, self._host, headers or Headers(), bodyProducer)
-        iteration = iteration_of(self._reactor)
+        iteration = self._iteration
         if iteration is None or not iteration.crowded:
             return self._write(message)
         end_of_iteration: Deferred[None] = Deferred()

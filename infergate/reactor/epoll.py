@@ -95,8 +95,9 @@ class Iteration:
 
 
 def shorten(reactor: Any) -> None:
-    """Give an `EPollReactor` the quicker iteration. `makeService` calls it once, before the reactor
-    runs. Any other reactor stays as it is: then nothing is ever `crowded`, and nothing waits."""
+    """Give an `EPollReactor` the quicker iteration. `makeService` calls it once, before it wires
+    the gateway, whose parts ask `iteration_of` when they are made. Any other reactor stays as it
+    is: then nothing is ever `crowded`, and nothing waits."""
     if isinstance(reactor, EPollReactor):
         reactor.doIteration = Iteration(reactor)  # type: ignore[method-assign]
 

@@ -42,6 +42,7 @@ class Accounts:
         self._views = views
         self._batch = batch
         self._reactor = reactor
+        self._iteration = iteration_of(reactor)
         self._waiting: list[Record] = []
         self._epoch = 0
         self._epoch_until = -math.inf
@@ -58,7 +59,7 @@ class Accounts:
         if record.closed > self._epoch_until:
             self._look_at_calendar()
         record.epoch = self._epoch
-        iteration = iteration_of(self._reactor)
+        iteration = self._iteration
         self._waiting.append(record)
         if iteration is None or not iteration.crowded:
             self._tell()
