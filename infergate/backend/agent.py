@@ -8,6 +8,7 @@ are the pool's, which closes each after `IDLE_CONNECTION` seconds.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -189,21 +190,22 @@ class OriginAgent:
         target = uri.removeprefix(self._origin)
         message = Message(method, target, self._host, headers or Headers(), bodyProducer)
         iteration = self._iteration
-        if iteration is None or not iteration.crowded:
-            return self._write(message)
-        end_of_iteration: Deferred[None] = Deferred()
-        # A request that was cancelled meanwhile has been called back already, and is not sent.
-        iteration.at_end.append(
-            lambda: None if end_of_iteration.called else end_of_iteration.callback(None)
-        )
-        return end_of_iteration.addCallback(lambda _: self._write(message))
+        if iteration is not None and iteration.crowded:
+            iteration.at_end.append(partial(self._write, message))
+        else:
+            self._write(message)
+        return message.answered
 
-    def _write(self, message: Message) -> Deferred[Any]:
-        """Write a request to an idle connection or a new one, and return what fires with the
-        response. The connection is chosen in the same instant, so that nothing can come on it
-        between the look and the request. For `request`."""
+    def _write(self, message: Message) -> None:
+        """Write a request to an idle connection or a new one, unless it was cancelled meanwhile.
+        The connection is chosen in the same instant, so that nothing can come on it between the
+        look and the request. For `request`."""
+        if message.answered.called:
+            return
         connection = self.pool.take()
         if connection is not None:
-            return connection.request(message)
-        connecting: Deferred[Any] = self._endpoint.connect(self._factory)
-        return connecting.addCallback(Connection.request, message)
+            connection.request(message)
+        else:
+            connecting: Deferred[Any] = self._endpoint.connect(self._factory)
+            message.give_up = connecting.cancel
+            connecting.addCallback(Connection.request, message).addErrback(message.fail)

@@ -50,8 +50,11 @@ _DONE = _Done(ResponseDone())  # type: ignore[no-untyped-call]
 
 @implementer(IClientRequest)
 class Message:
-    """A request to be sent, its head already in bytes. The agent makes it and calls `whole` once.
+    """A request to be sent, its head already in bytes, and what comes of it.
 
+    The agent makes it, and hands it to a connection, which calls `whole` once. `answered` fires
+    with the `Response` when its head is here; it may be cancelled, which calls `give_up`: that does
+    nothing before there is anything to give up, and whoever has the request in hand sets it.
     `bodiless`: it has no body. `last`: it says something of the connection, which is therefore
     closed after the response.
     """
@@ -77,6 +80,8 @@ class Message:
         lines = length + written(headers)
         self._head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (method, target, host, lines)
         self.last = self._head.find(b"\r\nConnection: ") >= 0
+        self.give_up: Callable[[], object] = _nothing
+        self.answered: Deferred[Any] = Deferred(self._cancelled)
 
     def whole(self) -> bytes:
         """Return head and body as one string of bytes: of two small writes the second would wait
@@ -89,6 +94,21 @@ class Message:
         self._body.startProducing(out)
         whole: bytes = out.getvalue()
         return whole
+
+    def fail(self, error: Exception | Failure) -> None:
+        """Fail `answered` with `error`, unless it was cancelled before: there will be no response.
+        Called by the agent and the connection."""
+        if not self.answered.called:
+            self.answered.errback(error)
+
+    def _cancelled(self, _: Deferred[Any]) -> None:
+        """Give the request up, whatever has become of it. Twisted calls this where `answered` is
+        cancelled, and fails it with `CancelledError` unless it has failed by then."""
+        self.give_up()
+
+
+def _nothing() -> None:
+    """Give up nothing: the request has not been sent."""
 
 
 @implementer(IResponse, IPushProducer)
@@ -237,29 +257,26 @@ class Connection(Protocol):
         self.aborted = False
         self._closed = False
         self._paused = False
-        # Of the exchange under way; all three are None on an idle connection. `_awaited` is what
-        # `request` returned, until there is a response.
+        # Of the exchange under way; both are None on an idle connection.
         self._request: Message | None = None
-        self._awaited: Deferred[Any] | None = None
         self._response: Response | None = None
         self._last = LastHead()
         self._reader = Reader(self._last)
 
     # For the agent and the pool.
 
-    def request(self, request: Message) -> Deferred[Any]:
-        """Send `request`; fires with the `Response` when its head is here. Called by the agent, on
-        an idle connection.
+    def request(self, request: Message) -> None:
+        """Send `request`, whose `answered` fires with the `Response` when its head is here. Called
+        by the agent, on an idle connection.
 
-        Fails with `ResponseNeverReceived` where not a byte of a response came, or where it was
+        It fails with `ResponseNeverReceived` where not a byte of a response came, or where it was
         cancelled, which closes the connection; with `BrokenReply` for a compressed response, of
         which nothing is read; else with `ResponseFailed`.
         """
         self._request = request
         self._reader = Reader(self._last)
-        awaited = self._awaited = Deferred(self._cancelled)
+        request.give_up = self._give_up
         self._outlet.write(request.whole())
-        return awaited
 
     @property
     def usable(self) -> bool:
@@ -320,7 +337,7 @@ class Connection(Protocol):
         elif reader.head is not None:
             self._begin(request, reader.head, chunk)
         elif reader.over:
-            self._fail(ResponseFailed([_fault(reader)]))
+            self._fail(request, ResponseFailed([_fault(reader)]))
             self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -328,12 +345,12 @@ class Connection(Protocol):
         this side has. Only an orderly close can be the end of a body that has no other."""
         self._closed = True
         self._lost(self)
-        response, reader = self._response, self._reader
-        if self._request is None:
+        request, response, reader = self._request, self._response, self._reader
+        if request is None:
             return
         if response is None:
             cut = ResponseFailed([reason]) if reader.started else ResponseNeverReceived([reason])
-            self._fail(cut)
+            self._fail(request, cut)
             return
         self._request = self._response = None
         if reader.close() and isinstance(reason.value, ConnectionDone):
@@ -350,16 +367,14 @@ class Connection(Protocol):
         if head.coded:
             # Nobody asked for it: the gateway reads what it passes on, and a small body can be huge
             # once it is decoded.
-            self._fail(BrokenReply(COMPRESSED))
+            self._fail(request, BrokenReply(COMPRESSED))
             self.abort()
             return
         response = self._response = Response(self, request, head)
         response.early = chunk
-        awaited, self._awaited = self._awaited, None
         if self._reader.over:
             self._finish(response)
-        if awaited is not None:
-            awaited.callback(response)
+        request.answered.callback(response)
         if response is self._response and not (response.claimed or self._closed):
             self.pause()
 
@@ -395,20 +410,17 @@ class Connection(Protocol):
             return False
         return (request.bodiless or 200 <= head.status < 300) and self._outlet.empty
 
-    def _fail(self, error: Exception) -> None:
-        """Fail with `error` whoever awaits a response: there will be none. For `dataReceived` and
-        `connectionLost`."""
+    def _fail(self, request: Message, error: Exception) -> None:
+        """End the exchange, whose response will not come, with `error`. For `dataReceived`,
+        `connectionLost` and `_begin`."""
         self._request = None
-        awaited, self._awaited = self._awaited, None
-        if awaited is not None:
-            awaited.errback(error)
+        request.fail(error)
 
-    def _cancelled(self, awaited: Deferred[Any]) -> None:
+    def _give_up(self) -> None:
         """Close the connection, so that the backend stops working on the request: nobody waits for
-        the response any more. The Deferred fails with `ResponseNeverReceived`. Twisted calls this
-        where the Deferred of `request` is cancelled."""
-        self._awaited = None
-        awaited.errback(ResponseNeverReceived([Failure(CancelledError())]))
+        the response any more. Called by the request where it is cancelled."""
+        assert self._request is not None
+        self._request.fail(ResponseNeverReceived([Failure(CancelledError())]))
         self.abort()
 
 

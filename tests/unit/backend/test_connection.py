@@ -100,7 +100,11 @@ class Setting(SynchronousTestCase):
         self.connection.makeConnection(self.wire)
 
     def ask(self, **fields: str) -> Deferred[IResponse]:
-        return self.connection.request(message(**fields))
+        return self.sent(message(**fields))
+
+    def sent(self, request: Message) -> Deferred[IResponse]:
+        self.connection.request(request)
+        return request.answered
 
     def responded(self, data: bytes, **fields: str) -> Any:
         """The response whose head is in `data`."""
@@ -159,7 +163,7 @@ class Requests(Setting):
 
     def test_one_write(self) -> None:
         """Head and body are one write: two would wait for one another."""
-        self.connection.request(message(body=b"{}"))
+        self.sent(message(body=b"{}"))
         self.assertEqual(self.wire.writes, [message(body=b"{}").whole()])
 
 
@@ -176,7 +180,7 @@ class Responses(Setting):
     def test_head(self) -> None:
         """A response says what came in its head, and what it answers."""
         request = message()
-        done = self.connection.request(request)
+        done = self.sent(request)
         self.backend.send(b"HTTP/1.0 404 Not Here\r\nx-a: 1\r\nX-A: 2\r\nContent-Length: 4\r\n\r\n")
         response: Any = self.successResultOf(done)
         self.assertEqual(response.version, (b"HTTP", 1, 0))
@@ -703,7 +707,7 @@ class Transports(Setting):
             (None, 503, True),
         ):
             self.start()
-            done = self.connection.request(message(body=body))
+            done = self.sent(message(body=body))
             self.backend.answer(b"x", status=status)
             self.successResultOf(done).deliverBody(Body())
             self.assertEqual(self.released == [self.connection], released, (body, status))
