@@ -8,6 +8,7 @@ last one of its connection again: see `head`.
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from typing import Final
 
 from infergate.backend.head import Broken, Head, LastHead, parse_head
@@ -25,14 +26,10 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 # RFC 9112, 7.1
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")
 
-_SIZE_LINES = {b"%x\r\n" % size: size + 2 for size in range(1, 1024)}
-"""The bytes of a chunk's data with the CRLF behind it, by its size line as nearly all servers write
-it."""
+_SIZES = {b"%x\r\n" % size: size for size in range(1, 1024)}
+"""The bytes of a chunk's data, by its size line as nearly all servers write it."""
 
-_NEXT_SIZES = {b"\r\n" + line: left - 2 for line, left in _SIZE_LINES.items()}
-"""The bytes of a chunk's data alone, by the CRLF behind the chunk before and its own size line."""
-
-_WHOLE_CHUNKS = {len(line) + left: line for line, left in _SIZE_LINES.items()}
+_WHOLE_CHUNKS = {len(line) + size + 2: line for line, size in _SIZES.items()}
 """The size line with which a read begins that is one whole chunk, by the length of the read."""
 
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -65,7 +62,7 @@ class Reader:
         self._lines = bytearray()
         self._room = MAX_HEAD
         # Bytes of the body that are still to come; of a body in chunks those of the chunk under
-        # way, with the CRLF that ends it.
+        # way, without the CRLF that ends it.
         self._left = 0
         # The beginning of a chunk's size line, of its CRLF or of the trailers, which can only
         # be read with what comes next.
@@ -153,9 +150,9 @@ class Reader:
         return data
 
     def _read_chunks(self, data: bytes) -> bytes:
-        """Return what `data` brings of a body in chunks. Nearly every read of a stream is one of
-        them, whole."""
-        if not self._left and not self._held and (line := _WHOLE_CHUNKS.get(len(data))):
+        """Return what `data` brings of a body in chunks, where the last read ended with a whole
+        chunk. Nearly every read of a stream is one of them, whole."""
+        if not self._held and (line := _WHOLE_CHUNKS.get(len(data))):
             chunk = data.removeprefix(line).removesuffix(b"\r\n")
             if len(line) + len(chunk) + 2 == len(data):
                 return chunk
@@ -164,49 +161,54 @@ class Reader:
     def _read_many_chunks(self, data: bytes) -> bytes:
         """Return the same where `data` holds many chunks, or a part of one.
 
-        Each turn of the loop reads a size line, unless `left` says that the last chunk is still
-        under way, then the chunk's data, then its CRLF. `5\\r\\nhel` gives `hel` and leaves 4: `lo`
-        and the CRLF. The chunks of a stream are of nearly one size: as long as as many bytes as
-        the last time, `width`, are a CRLF and the next size line, a turn within that turn takes one
-        chunk. For `_read_chunks`.
+        Each turn of the loop reads a size line, the chunk's data, and the CRLF behind that. Of
+        ``5\\r\\nhel`` it gives ``hel``; ``lo`` and the CRLF are then for `_read_cut_chunk`. For
+        `_read_chunks`.
         """
         if self._held:
             data, self._held = self._held + data, b""
+        body = BytesIO(data)
         chunks: list[bytes] = []
-        # Names of their own, since each chunk asks for both.
-        add, next_size = chunks.append, _NEXT_SIZES.get
-        at, left, size, width = 0, self._left, len(data), 0
-        while at < size:
-            if not left:
-                start = data.find(b"\n", at) + 1
-                left = _SIZE_LINES.get(data[at:start]) or self._read_size_line(data, at)
-                if not left:
-                    break
-                at, width = start, start - at + 2
-            end = at + left - 2
-            while following := next_size(data[end : (behind := end + width)]):
-                add(data[at:end])
-                at, end = behind, behind + following
-            after = data[end : end + 2]
-            add(data[at:end])
-            if after == b"\r\n":
-                at, left = end + 2, 0
-            elif after in (b"", b"\r"):
-                left = end + 2 - at - len(chunks[-1])
-                self._held = after
+        # Names of their own, since each chunk asks for all three.
+        add, take, size_of = chunks.append, body.read, _SIZES.get
+        for line in body:
+            size = size_of(line) or self._read_size_line(data, body.tell() - len(line))
+            if not size:
                 break
-            else:
-                self._break("a chunk of its body is not as long as it says")
+            add(take(size))
+            end = take(2)
+            if end != b"\r\n":
+                self._cut_chunk(size - len(chunks[-1]), end)
                 break
-        self._left = left
         return b"".join(chunks)
+
+    def _cut_chunk(self, left: int, end: bytes) -> None:
+        """Note that a read ended before the CRLF behind a chunk did: `left` bytes of its data are
+        still to come, and `end` is what has come behind them. What is no part of a CRLF breaks the
+        response. For `_read_many_chunks` and `_read_cut_chunk`."""
+        if not b"\r\n".startswith(end):
+            self._break("a chunk of its body is not as long as it says")
+        self._step = Reader._read_cut_chunk
+        self._left, self._held = left, end
+
+    def _read_cut_chunk(self, data: bytes) -> bytes:
+        """Return the rest of a chunk that the last read has cut, and with it what follows in `data`
+        of the next ones."""
+        # Only of a CRLF something may be held, and then nothing else of the chunk is left.
+        data, left = self._held + data, self._left
+        rest, end = data[:left], data[left : left + 2]
+        if end != b"\r\n":
+            self._cut_chunk(left - len(rest), end)
+            return rest
+        self._step, self._held = Reader._read_chunks, b""
+        return rest + self._read_chunks(data[left + 2 :])
 
     def _read_size_line(self, data: bytes, at: int) -> int:
         """Read a size line that is written in another way than most, is not whole, or is the last.
 
-        Returns the bytes of the chunk's data with the CRLF behind it; 0 where none can be read now:
-        the line is kept for the next read, or was the last, or is malformed, which ends the
-        reading. For `_read_many_chunks`.
+        Returns the bytes of the chunk's data; 0 where none can be read now: the line is kept for
+        the next read, or was the last, or is malformed, which ends the reading. For
+        `_read_many_chunks`.
         """
         if data.startswith(_LAST_CHUNK, at):
             self.over = True
@@ -221,7 +223,7 @@ class Reader:
             return 0
         size = int(line[1], 16)
         if size:
-            return size + 2
+            return size
         self._step = Reader._read_trailers
         # The end of this line and an empty one would be a whole trailer section.
         self._held = b"\r\n"
