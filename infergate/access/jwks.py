@@ -175,8 +175,8 @@ class KeySet:
 
     def _learn(self, document: bytes) -> None:
         """Put the keys of a fetched document in place of those that were known, and begin their age
-        anew. Raises `msgspec.DecodeError` for what is no key set; then those that were known stay.
-        Called with what `fetch` gave."""
+        anew. Raises what `read_keys` does; then those that were known stay. Called with what
+        `fetch` gave."""
         keys: dict[tuple[str, str | None], Key | None] = {}
         for published in read_keys(document):
             for algorithm in published.algorithms:
@@ -204,7 +204,8 @@ class KeySet:
 def read_keys(document: bytes) -> list[PublishedKey]:
     """Return the usable keys of a published set (RFC 7517, 5), leaving out what cannot be used
     here. Called by `KeySet` for each document that it fetches, and by ``infergate check``, which
-    counts them. Raises `msgspec.DecodeError` where the document is no JWK set at all."""
+    counts them. Raises `ValueError`, or `RecursionError` for one that is nested too deep, where the
+    document is no JWK set at all."""
     jwks = msgspec.json.decode(document, type=_Document).keys
     return [key for key in map(_published, jwks) if key is not None]
 

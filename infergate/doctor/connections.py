@@ -89,7 +89,7 @@ def clocks(whose: str, answer: Answer, now: float) -> list[Check]:
     """
     try:
         apart = parsedate_to_datetime(answer.field(b"date")).timestamp() - now
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return []
     if abs(apart) <= APART:
         return [ok(CLOCK, f"it agrees with that of {whose}")]

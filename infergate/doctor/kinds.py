@@ -50,7 +50,7 @@ async def kind_of(backend: Asker, listed: Answer) -> str | None:
             return kind
     try:
         owners = {entry.owned_by for entry in msgspec.json.decode(listed.body, type=_List).data}
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         owners = set()
     for owner, kind in _OWNERS.items():
         if owner in owners:
@@ -67,5 +67,5 @@ async def _has(backend: Asker, path: str, member: str) -> bool:
     try:
         answer = await backend.get(path)
         return answer.good and member in msgspec.json.decode(answer.body, type=dict)
-    except (*FAULTS, msgspec.DecodeError, UnicodeDecodeError):
+    except (*FAULTS, ValueError, RecursionError):
         return False

@@ -55,7 +55,10 @@ class Clocks(Examined):
         self.assert_said(check, OK, "agrees")
 
     def test_elsewhere_the_time_does_not_matter(self) -> None:
-        """Keys have no seconds; nor is anything said of a backend that does not say its time."""
+        """Keys have no seconds; nor is anything said of a backend that does not say its time, or
+        says one of no calendar."""
         self.assertEqual(self.clock_of(3600), [])
-        checks = self.examine({"/v1/models": listing("tiny")}, jwt_secret=object())
-        self.assertNotIn("clock", [check.name for check in checks])
+        never = says(b'{"data":[]}', f"Date: Mon, 01 Jan {10**20} 00:00:00 GMT")
+        for answer in (listing("tiny"), never):
+            checks = self.examine({"/v1/models": answer}, jwt_secret=object())
+            self.assertNotIn("clock", [check.name for check in checks])

@@ -30,6 +30,8 @@ class Issuer(Examined):
         """What came is quoted."""
         for answer, words in (
             (says(b"<html>Log in"), "<html>Log in"),
+            (says(b'{"keys":["\xff"]}'), "no key that tokens can be verified with"),
+            (says(b'{"keys":' + b"[" * 5000), "no key that tokens can be verified with"),
             (says(document()), '{"keys": []}'),
             (refuses(404, "no such realm"), "404 Whatever: no such realm"),
             (hangs, "within 10 s"),

@@ -42,3 +42,9 @@ class Kinds(Examined):
             "/version": hangs,
         }
         self.assertEqual(self.kind(signs), None)
+
+    def test_broken_json_is_no_sign(self) -> None:
+        """Bytes that are no UTF-8 and brackets without end are looked at like any other answer."""
+        for body in (b'{"data":[{"owned_by":"\xff"}]}', b'{"x":' + b"[" * 5000):
+            routes = ("/v1/models", "/api/version", "/get_server_info", "/version")
+            self.assertIsNone(self.kind({route: says(body) for route in routes}))
