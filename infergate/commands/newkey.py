@@ -94,9 +94,13 @@ def _entered(source: TextIO) -> str:
     of its text, in both cases without the line end.
 
     Warns on standard error of a key that is easy to guess. Raises `ValueError`, which shows no key,
-    for a text that is none: a digest, the rules of a name, a character that a key must not have.
+    for a text that is none, such as a digest, the rules of a name or a character that a key must
+    not have, and where a terminal ends its input.
     """
-    key = getpass.getpass("Key: ") if source.isatty() else source.read()
+    try:
+        key = getpass.getpass("Key: ") if source.isatty() else source.read()
+    except EOFError:
+        raise ValueError("no key was entered") from None
     key = key.removesuffix("\n").removesuffix("\r")
     if read_entry(f"name:{key}").digest != hashlib.sha256(key.encode()).digest():
         raise ValueError("this is a digest already, or the rules of a name, and no key")

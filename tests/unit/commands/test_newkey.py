@@ -19,6 +19,11 @@ STRONG = "sk-0123456789abcdef"
 DIGEST = f"sha256:{hashlib.sha256(STRONG.encode()).hexdigest()}"
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 class KeyCommand(SynchronousTestCase):
     def setUp(self) -> None:
         self.warned = io.StringIO()
@@ -63,15 +68,21 @@ class KeyCommand(SynchronousTestCase):
 
     def test_key_on_a_terminal_is_not_echoed(self) -> None:
         """On a terminal the key is asked for as a password is."""
-
-        class Terminal(io.StringIO):
-            def isatty(self) -> bool:
-                return True
-
         self.patch(getpass, "getpass", lambda prompt: STRONG)
         out = io.StringIO()
         main(["--hash"], out, Terminal())
         self.assertEqual(out.getvalue(), f"{DIGEST}\n")
+
+    def test_end_of_input_on_a_terminal_is_refused_in_one_line(self) -> None:
+        """Control-D in place of a key ends the command as any other wrong key does."""
+
+        def ended(prompt: str) -> str:
+            raise EOFError
+
+        self.patch(getpass, "getpass", ended)
+        with self.assertRaises(SystemExit) as caught:
+            main(["--hash"], io.StringIO(), Terminal())
+        self.assertEqual(caught.exception.code, "infergate key: no key was entered")
 
     def test_short_key_is_warned_of(self) -> None:
         """A key that is easy to guess is hashed all the same, with a warning beside it."""
