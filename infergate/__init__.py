@@ -10,7 +10,7 @@ one line never imports one another. Each room's docstring lists its modules the 
     wiring               the parts of the gateway, each out of the settings
     process              listening, reloading, draining: how the process lives
     config               what was asked for: settings, where they are written, what they may be
-    command              what both twistd plugins need
+    command              what the plugins and the commands share
     gateway              the Klein app: routes, and the order of the checks
     worker               a checked request in, an answer out: echo or backend
     acceptance           whether the backend took the request

@@ -1,10 +1,13 @@
-"""What both twistd plugins need: options that fail in one line, and files enough."""
+"""What the plugins and the commands share: options that fail in one line, output that ends early,
+and files enough."""
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from twisted.python import usage
 
@@ -36,6 +39,18 @@ class OneLineOptions(usage.Options):
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
             raise SystemExit(f"{self.program}: {error}") from None
+
+
+def put(text: str, out: TextIO) -> None:
+    """Write `text` to `out` at once. Called by the commands for what they print. Raises
+    `SystemExit` with 1 where nobody reads `out` any more, as behind ``| head``."""
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        # Python would try once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        raise SystemExit(1) from None
 
 
 def allow_many_connections() -> None:

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from twisted.internet.task import react
 
 from infergate.backend.endpoint import backend_endpoint
+from infergate.command import put
 from infergate.commands.console import ConsoleOptions
 from infergate.config.dotenv import read_dotenv
 from infergate.config.otel import read_telemetry, variables
@@ -76,7 +77,7 @@ def main(
     except SystemExit as end:
         if "--json" not in arguments or not isinstance(end.code, str):
             raise
-        out.write(document([_wrong(end.code.removeprefix(f"{PROGRAM}: "))]).decode())
+        put(document([_wrong(end.code.removeprefix(f"{PROGRAM}: "))]).decode(), out)
         return 1
     write = None if "--json" in arguments else _line_writer(out, environ)
     ended: list[int] = []
@@ -134,20 +135,9 @@ def _enter(directory: str | None) -> None:
 
 def _line_writer(out: TextIO, environ: Mapping[str, str]) -> Callable[[Check], None]:
     """Return the function that writes a check to `out` as a line, at once, in UTF-8 signs where the
-    terminal shows them. `report` calls it for each check."""
+    terminal shows them. `report` calls it for each check; it raises what `put` does."""
     utf8 = speaks_utf8(environ, out.encoding)
-
-    def write(check: Check) -> None:
-        """Write one line. Raises `SystemExit` with 1 where nobody reads it any more."""
-        try:
-            out.write(f"{check.line(utf8=utf8)}\n")
-            out.flush()
-        except BrokenPipeError:
-            # A reader that has enough, such as `head`. Python would try once more at its exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-            raise SystemExit(1) from None
-
-    return write
+    return lambda check: put(f"{check.line(utf8=utf8)}\n", out)
 
 
 async def report(
@@ -166,7 +156,7 @@ async def report(
             write(check)
     if write is None:
         url = subject.settings.backend_url
-        out.write(document(found, subject.kind, url, subject.models or ()).decode())
+        put(document(found, subject.kind, url, subject.models or ()).decode(), out)
     return 0 if all_well(found) else 1
 
 

@@ -19,7 +19,7 @@ from typing import TextIO
 
 from infergate.access.keysfile import SHORT, read_entry
 from infergate.access.options import read_options
-from infergate.command import OneLineOptions
+from infergate.command import OneLineOptions, put
 
 PROGRAM = "infergate key"
 
@@ -55,7 +55,6 @@ def main(arguments: Sequence[str], out: TextIO | None = None, entered: TextIO | 
     """
     options = Options()  # type: ignore[no-untyped-call]
     options.parseOptions(arguments)
-    out = out or sys.stdout
     try:
         if options["hash"]:
             key = _entered(entered or sys.stdin)
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str], out: TextIO | None = None, entered: TextIO | 
         line = line_of(key, options.words)
     except ValueError as why:
         raise SystemExit(f"{PROGRAM}: {why}") from None
-    out.write(f"{line}\n" if options["hash"] else f"{key}\n{line}\n")
+    put(f"{line}\n" if options["hash"] else f"{key}\n{line}\n", out or sys.stdout)
     return 0
 
 

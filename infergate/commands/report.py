@@ -18,7 +18,7 @@ from typing import TextIO
 
 import attrs
 
-from infergate.command import OneLineOptions
+from infergate.command import OneLineOptions, put
 from infergate.config.dotenv import read_dotenv
 from infergate.config.sources import SettingsError, Sources
 from infergate.ledger import queries
@@ -78,7 +78,7 @@ def main(
         rows = _rows(database, question)
     except SettingsError as error:
         raise SystemExit(f"{PROGRAM}: {error}") from None
-    (out or sys.stdout).write(FORMATS[question.format](Report(question.by, rows)))
+    put(FORMATS[question.format](Report(question.by, rows)), out or sys.stdout)
     return 0
 
 

@@ -1,13 +1,14 @@
-"""What both twistd plugins need."""
+"""What the plugins and the commands share."""
 
 from __future__ import annotations
 
+import os
 import resource
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate import __version__
-from infergate.command import OneLineOptions, allow_many_connections
+from infergate.command import OneLineOptions, allow_many_connections, put
 
 
 class Options(OneLineOptions):
@@ -39,6 +40,20 @@ class OptionsTests(SynchronousTestCase):
         with self.assertRaises(SystemExit) as caught:
             Options().parseOptions(["--version"])
         self.assertEqual((printed, caught.exception.code), ([f"program {__version__}"], 0))
+
+
+class Output(SynchronousTestCase):
+    def test_reader_that_has_enough_ends_the_command(self) -> None:
+        """Without a traceback, now or when Python flushes its output at the end."""
+        reader, writer = os.pipe()
+        out = os.fdopen(writer, "w")
+        put("read\n", out)
+        self.assertEqual(os.read(reader, 9), b"read\n")
+        os.close(reader)
+        with self.assertRaises(SystemExit) as caught:
+            put("not read\n", out)
+        self.assertEqual(caught.exception.code, 1)
+        out.close()
 
 
 class Files(SynchronousTestCase):
