@@ -19,6 +19,7 @@ machine, is not followed, since a gateway must not connect anywhere that nobody 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,9 @@ from infergate.config.sources import SettingsError
 from infergate.telemetry.tracing import Sampler, always, never, parent_based, ratio
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+# The name of a header field (RFC 9110, 5.1).
+_FIELD = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 @attrs.frozen
@@ -213,13 +217,13 @@ class _Variables:
     def _headers(self, name: str) -> dict[str, str]:
         """Return the header fields that go with each push, by their names.
 
-        Raises `SettingsError` as `_pairs` does, and for what is not printable ASCII, such as a line
-        feed that would begin another header field. Their values are never shown. Called by
-        `signal`.
+        Raises `SettingsError` as `_pairs` does, for what is no name of a field, and for a value
+        that is not printable ASCII, such as a line feed that would begin another header field.
+        Their values are never shown. Called by `signal`.
         """
         headers = self._pairs(name, secret=True)
         for field, value in headers.items():
-            if not field.isascii() or not value.isprintable() or not value.isascii():
+            if not _FIELD.fullmatch(field) or not value.isprintable() or not value.isascii():
                 raise SettingsError(name, None, "must be name=value,name=value in ASCII")
         return headers
 

@@ -105,7 +105,7 @@ class Signals(SynchronousTestCase):
     def test_header_values_are_never_shown(self) -> None:
         """They are secrets."""
         self.assertNotIn("canary", repr(read(EXPORTER_OTLP_HEADERS="api-key=canary")))
-        for text in ("canary", "=canary", "x=canary%0a"):
+        for text in ("canary", "=canary", "x=canary%0a", "x%0d%0ay=canary", "x y=canary"):
             with self.assertRaises(SettingsError) as caught:
                 read(EXPORTER_OTLP_HEADERS=text)
             self.assertNotIn("canary", str(caught.exception))
