@@ -5,9 +5,9 @@ certificates  those of one listener, which can be read again
 watching      files that are looked at once a second
 sharing       ports that several processes listen on
 closing       how a port is closed without losing who connects meanwhile
+greeting      the line that says at start what runs
 listening     where to listen, and a sentence about what cannot be listened on
 warnings      what is allowed, and yet more likely a mistake
-greeting      the line that says at start what runs
 pem           certificates and keys, as far as they must fit together
 service       start, drain, stop
 notify        what systemd is told of the service

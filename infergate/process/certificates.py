@@ -31,11 +31,6 @@ from infergate.process.listening import read_endpoint
 from infergate.process.pem import read_pem
 from infergate.process.watching import Change, Refused
 
-SSL_ARGUMENTS = ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog",
-                 "extraCertChain", "dhParameters")  # fmt: skip
-TLS_ARGUMENTS = ("path", "port", "backlog", "interface")
-"""The arguments of the two kinds of endpoints, in the order in which they may stand unnamed."""
-
 UNUSABLE = (
     OSError, ValueError, TypeError, UnsupportedAlgorithm, VerifyError, SSL.Error, crypto.Error
 )  # fmt: skip
@@ -59,23 +54,14 @@ class Certificates:
     """
 
     def __init__(self, description: str, factory: IProtocolFactory) -> None:
-        """Take the endpoint string apart, and keep what its files hold now, to compare with later.
+        """Keep what the files hold now, to compare with later.
 
         A file that cannot be read is passed over here, and so is ``tls:`` without a directory:
         listening says what is wrong.
         """
         self._description = description
         self._factory = factory
-        # Named or not, as in ssl:8443:key.pem:certKey=cert.pem, in a dictionary by their names.
-        self._kind, arguments = read_endpoint(description)
-        order = SSL_ARGUMENTS if self._kind == "ssl" else TLS_ARGUMENTS
-        self._arguments = dict(
-            zip(order, (one for one in arguments if "=" not in one), strict=False)
-        )
-        for one in arguments:
-            name, equals, value = one.partition("=")
-            if equals:
-                self._arguments[name] = value.replace("\\:", ":")
+        self._kind, self._arguments = read_endpoint(description)
         self._in_use = _InUse()
         self._contents = self._read_all()
 

@@ -9,8 +9,7 @@ from twisted.internet.address import UNIXAddress
 from infergate import __version__
 from infergate.api.operations import NAMES
 from infergate.config.settings import Settings
-
-_TLS = ("tls:", "ssl:", "haproxy:tls:", "haproxy:ssl:")
+from infergate.process.listening import read_endpoint
 
 
 def start_line(settings: Settings, address: Any) -> str:
@@ -39,7 +38,7 @@ def url(address: Any, endpoint: str | None = None) -> str:
     if isinstance(address, UNIXAddress):
         name = address.name or b""
         return f"unix:{name.decode('utf-8', 'backslashreplace')}"
-    scheme = "https" if (endpoint or "").startswith(_TLS) else "http"
+    scheme = "https" if read_endpoint(endpoint or "")[0] in ("ssl", "tls") else "http"
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{scheme}://{host}:{address.port}"
 

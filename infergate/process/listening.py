@@ -51,8 +51,18 @@ FORMS = {
 }
 """How each endpoint is written."""
 
-# A colon that no backslash takes its meaning from.
+ORDERS = {
+    "unix": ("address", "mode", "backlog", "lockfile"),
+    "ssl": ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog", "extraCertChain",
+            "dhParameters"),
+    "tls": ("path", "port", "backlog", "interface"),
+}  # fmt: skip
+"""The names of the arguments that may stand unnamed, in their order, of the kinds of which anything
+but the kind is looked at here."""
+
+# A colon, and an equals sign, that no backslash takes its meaning from.
 _COLON = re.compile(r"(?<!\\):")
+_EQUALS = re.compile(r"(?<!\\)=")
 
 
 def listen_main(reactor: Any, settings: Settings, factory: IProtocolFactory) -> IListeningPort:
@@ -98,24 +108,31 @@ def with_mode(description: str) -> str:
     Called by `listen`; raises nothing.
     """
     kind, arguments = read_endpoint(description)
-    named = {name for name, equals, _ in (part.partition("=") for part in arguments) if equals}
-    unnamed = [part for part in arguments if "=" not in part]
-    if kind != "unix" or "mode" in named or len(unnamed) > 1:
+    if kind != "unix" or "mode" in arguments:
         return description
     return f"{description}:mode={SOCKET_MODE}"
 
 
-def read_endpoint(description: str) -> tuple[str, list[str]]:
-    """Return the kind of an endpoint string, and its arguments as they are written.
+def read_endpoint(description: str) -> tuple[str, dict[str, str]]:
+    """Return the kind of an endpoint string, and its arguments by their names, those that stand
+    unnamed by the names that `ORDERS` has for them.
 
-    Of ``haproxy:tcp:8080`` that is the endpoint behind it: ``("tcp", ["8080"])``. Nothing is
-    checked, and a backslash before a colon stays. Also called by `certificates` and `sharing`.
-    Raises nothing.
+        haproxy:tls:/etc/gate:port=8443    ("tls", {"path": "/etc/gate", "port": "8443"})
+
+    Of ``haproxy:`` that is the endpoint behind it. Nothing is checked: Twisted refuses what it
+    cannot listen with. Called by the modules of this room; raises nothing.
     """
     kind, *arguments = _COLON.split(description)
     if kind == "haproxy" and arguments:
         kind, *arguments = arguments
-    return kind, arguments
+    named: dict[str, str] = {}
+    unnamed = iter(ORDERS.get(kind, ()))
+    for argument in arguments:
+        *written, value = _EQUALS.split(argument, maxsplit=1)
+        name = written[0] if written else next(unnamed, None)
+        if name is not None:
+            named[name] = re.sub(r"\\(.)", r"\1", value)
+    return kind, named
 
 
 def _listening(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
@@ -146,8 +163,8 @@ def _check_certificates(description: str) -> None:
     for a key behind a password. Any other endpoint passes. Called by `_listening`.
     """
     kind, arguments = read_endpoint(description)
-    if kind == "tls" and arguments:
-        path = arguments[0].removeprefix("path=").replace("\\:", ":")
+    if kind == "tls":
+        path = arguments.get("path")
         if not path:
             raise ValueError("no directory")
         if not any(Path(path).glob("*.pem")):
@@ -166,10 +183,9 @@ def _drop_stale_lock(description: str) -> None:
     Called by `_listening`.
     """
     kind, arguments = read_endpoint(description)
-    if kind != "unix" or not arguments:
+    path = arguments.get("address")
+    if kind != "unix" or path is None:
         return
-    named = (part.removeprefix("address=") for part in arguments if part.startswith("address="))
-    path = re.sub(r"\\(.)", r"\1", next(named, arguments[0]))
     with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)
         try:

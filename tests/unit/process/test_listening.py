@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
-from infergate.process.listening import FORMS, listen, listen_main, with_mode
+from infergate.process.listening import FORMS, listen, listen_main, read_endpoint, with_mode
 from tests.certificates import certificate
 
 
@@ -84,7 +84,7 @@ class Endpoints(SynchronousTestCase):
         for kind, wrong in (
             ("tcp", ("tcp", "tcp:x", "tcp:1:2:3:4:5")),
             ("unix", ("unix",)),
-            ("tls", ("tls", "tls:", f"tls:{directory}:tcp:80")),
+            ("tls", ("tls", "tls:", "tls:port=80", f"tls:{directory}:tcp:80")),
             ("systemd", ("systemd", "systemd:", "systemd:domain=INET", "systemd:INET:x:y:z")),
             ("haproxy", ("haproxy:", "haproxy:nonsense:1")),
         ):
@@ -119,8 +119,9 @@ class Endpoints(SynchronousTestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         (directory / "a.pem").write_bytes(b"".join(certificate(1)))
-        listening = listen(Reactor(), "LISTEN", f"tls:{directory}:port=0", Factory())
-        self.assertTrue(IListeningPort.providedBy(listening))
+        for arguments in (f"{directory}:0", f"port=0:path={directory}"):
+            listening = listen(Reactor(), "LISTEN", f"tls:{arguments}", Factory())
+            self.assertTrue(IListeningPort.providedBy(listening))
         (directory / "root.pem").write_bytes(certificate(2)[0])
         line = self.refused(f"tls:{directory}:port=0")
         self.assertIn("the root certificate CN=localhost must not be among them", line)
@@ -172,6 +173,21 @@ class Locks(SynchronousTestCase):
                 lock = self.lock(self.folder / name)
                 listen(Reactor(), "LISTEN", f"unix:{self.folder / name}", Factory())
                 self.assertTrue(lock.is_symlink())
+
+
+class Reading(SynchronousTestCase):
+    def test_arguments_have_names_whether_they_are_written_or_not(self) -> None:
+        """In the order that Twisted has for the kind, and without the backslashes."""
+        for description, kind, arguments in (
+            ("tcp:80", "tcp", {}),
+            ("systemd:domain=INET:index=0", "systemd", {"domain": "INET", "index": "0"}),
+            ("unix:/a\\:b\\=c:600", "unix", {"address": "/a:b=c", "mode": "600"}),
+            ("unix:backlog=9:/a", "unix", {"backlog": "9", "address": "/a"}),
+            ("haproxy:tls:/a\\\\b:port=1", "tls", {"path": "/a\\b", "port": "1"}),
+            ("ssl:1:key:certKey=a=b", "ssl", {"port": "1", "privateKey": "key", "certKey": "a=b"}),
+            ("", "", {}),
+        ):
+            self.assertEqual(read_endpoint(description), (kind, arguments))
 
 
 class Modes(SynchronousTestCase):
