@@ -157,7 +157,7 @@ def compose(
     closed = frozenset(path.encode("ascii") for path in PAGES)
     front, metrics_edge = (
         Edge(
-            Routes(app),
+            Routes(app, gateway),
             _limits(settings),
             servers.deadlines,
             began=metrics.began if tracer is None else _both(metrics.began, tracer.began),

@@ -109,9 +109,10 @@ Handler = Callable[["Gateway", Request], Awaitable[None]]
 def _answers(app: Klein, *routes: str, method: str = "GET") -> Callable[[Handler], Handler]:
     """Return a decorator that has a method of `Gateway` answer what comes to `routes` of `app`.
 
-    What comes goes through `Gateway._serve`, which calls the method and turns what it raises into
-    an answer. The method stays what it is: another handler may call it, or another app answer with
-    it too. A route may hold one ``{id}``, which stands for one segment of the path or several.
+    What comes goes through `Gateway._serve`, which calls the method, turns what it raises into an
+    answer, and ends that. The method stays what it is: another handler may call it, or another app
+    answer with it too. A route may hold one ``{id}``, which stands for one segment of the path or
+    several.
     """
     known = frozenset(routes)
 
@@ -120,8 +121,8 @@ def _answers(app: Klein, *routes: str, method: str = "GET") -> Callable[[Handler
 
         @wraps(handler)
         def serve(self: Gateway, request: Request, _: str = "") -> Awaitable[None]:
-            """Run the handler under `_serve`. Called by Klein's `execute_endpoint`; the third
-            argument is the ``{id}`` that Klein matched, if it did."""
+            """Run the handler under `_serve`. Called by `Routes`, or by Klein, where it has matched
+            an ``{id}``; that is the third argument."""
             return self._serve(request, handler, known)
 
         for route in routes:
@@ -225,7 +226,8 @@ class Gateway:
             request.refuse(NotFound(_hint(request.path.decode("latin-1"), known)))
 
     async def _serve(self, request: Request, handler: Handler, routes: Collection[str]) -> None:
-        """Run the handler of one of several `routes`; whatever it raises becomes the answer.
+        """Run the handler of one of several `routes`; whatever it raises becomes the answer, whose
+        end is written when it has returned.
 
         Called for each request that has a route. Writes the route, the operation and whether it is
         a probe into the request's record. The route is the path as it came, which the router may
@@ -267,6 +269,7 @@ class Gateway:
                 _log.failure("A handler failed", request_id=request.record.request_id)
                 request.refuse(InternalError())
             release(error)
+        request.finish()
 
     async def _refuse_draining(self, request: Request, route: str) -> None:
         """Raise `ShuttingDown` for a request that came in a drain.

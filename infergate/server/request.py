@@ -131,9 +131,9 @@ class Request(WebRequest):
     there was a head; the connection then refuses the request itself.
 
     A handler answers with `answer` (all of it), or with `begin` and then `write` any number of
-    times; whatever it raises becomes an answer by `refuse`. `routes.Routes` calls `finish` when the
-    handler has returned. None of these raises anything where the client is gone or the answer was
-    broken off: nothing is written then.
+    times; whatever it raises becomes an answer by `refuse`, and `finish` is called when it has
+    returned: the gateway does both. None of these raises anything where the client is gone or the
+    answer was broken off: nothing is written then.
 
     The record is opened here. It is closed once, by `finish` when the answer is written, or by
     `connectionLost`.
@@ -433,8 +433,8 @@ class Request(WebRequest):
 
     def finish(self) -> None:
         """End the answer; the connection goes on to the next request, or closes. An answer that was
-        broken off stays without its end. Called by `Routes` when the handler has returned, and by
-        the connection for what it refuses itself."""
+        broken off stays without its end. Called by the gateway when the handler has returned, and
+        by the connection for what it refuses itself; once more does nothing."""
         channel = self.channel
         if channel is None or channel.phase >= LINGERING:
             return

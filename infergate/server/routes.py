@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Coroutine
+from types import MethodType
 from typing import Any
 
 from klein import Klein
+from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -32,30 +34,38 @@ class Routes(Resource):
 
     isLeaf = True
 
-    def __init__(self, app: Klein) -> None:
-        """Note the endpoint (Klein's name for a handler) of each method and fixed path of `app`.
-        Called by `compose`, before the first request."""
+    def __init__(self, app: Klein, instance: object = None) -> None:
+        """Note the handler of each method and fixed path of `app`, all of them coroutine functions;
+        `instance` is what they are methods of, if they are. Called by `compose`, before the first
+        request."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._app = app
         self._unrouted = app.resource()
-        self._endpoints = {
-            (method.encode("ascii"), rule.rule.encode("ascii")): rule.endpoint
+        self._handlers = {
+            (method.encode("ascii"), rule.rule.encode("ascii")): _handler(
+                app.endpoints[rule.endpoint], instance
+            )
             for rule in app.url_map.iter_rules()
             if not rule.arguments  # a path that is not fixed is Klein's own to match
             for method in rule.methods or ()
         }
 
     def render(self, request: Any) -> Any:
-        """Have the route's method answer, and finish the request when it has returned. Called by
-        `Request.process`; returns Twisted's `NOT_DONE_YET`, since an answer may take long.
+        """Have the route's handler answer and finish the request. Called by `Request.process`;
+        returns Twisted's `NOT_DONE_YET`, since an answer may take long.
 
         Klein's own resource does the same for what is no fixed path, and answers what has no route.
         What a handler raises is for itself to answer: `Gateway._serve` lets nothing through.
         """
-        endpoint = self._endpoints.get((request.method, request.path))
-        if endpoint is None:
+        handler = self._handlers.get((request.method, request.path))
+        if handler is None:
             return self._unrouted.render(request.complete())
-        answered: Any = self._app.execute_endpoint(endpoint, request)
-        request.answered_by(answered)
-        answered.addCallback(lambda _: request.finish())
+        request.answered_by(Deferred.fromCoroutine(handler(request)))
         return NOT_DONE_YET
+
+
+def _handler(endpoint: Any, instance: object) -> Callable[[Any], Coroutine[Any, Any, None]]:
+    """Return the handler within one of Klein's endpoints, which bind it to `instance` and make a
+    Deferred of its coroutine, by four calls for each request: here it is bound once. Called by
+    `Routes`."""
+    handler = endpoint.__wrapped__
+    return MethodType(handler, instance) if instance is not None else handler

@@ -374,10 +374,10 @@ class Wiring(Setting):
     """Each setting reaches what it is for."""
 
     def worker(self, service: Any) -> Any:
-        return self.edge(service).resource._app._instance._worker
+        return self.gateway(service)._worker
 
     def gateway(self, service: Any) -> Any:
-        return self.edge(service).resource._app._instance
+        return self.edge(service).resource._unrouted._app._instance
 
     def test_limits(self) -> None:
         """The limits of the settings are those of the edge."""

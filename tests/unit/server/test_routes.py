@@ -27,6 +27,7 @@ class RoutesTests(SynchronousTestCase):
         @app.route("/now", methods=["GET"])
         async def now(request: Any) -> None:
             await request.answer(b"now")
+            request.finish()
 
         @app.route("/later", methods=["POST", "PUT"])
         async def later(request: Any) -> None:
@@ -37,6 +38,7 @@ class RoutesTests(SynchronousTestCase):
                 self.cancelled += 1
                 return
             await request.answer(b"later")
+            request.finish()
 
         @app.handle_errors(HTTPException)
         def unroutable(request: Any, failure: Failure) -> None:
@@ -75,7 +77,7 @@ class RoutesTests(SynchronousTestCase):
 
     def test_every_route_is_looked_up(self) -> None:
         """Every route of the gateway with a fixed path is looked up."""
-        paths = {path.decode() for _, path in Routes(Gateway.app)._endpoints}
+        paths = {path.decode() for _, path in Routes(Gateway.app)._handlers}
         others = {
             "/v1/models",
             "/v1/usage",
@@ -91,6 +93,6 @@ class RoutesTests(SynchronousTestCase):
         }
         self.assertEqual(paths, others | set(ROUTES))
         self.assertEqual(
-            {path for _, path in Routes(Gateway.metrics_app)._endpoints},
+            {path for _, path in Routes(Gateway.metrics_app)._handlers},
             {b"/", b"/metrics", b"/status", b"/status/events"},
         )
