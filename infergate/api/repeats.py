@@ -8,6 +8,9 @@ repeats here, and hands only the others to the `Reader` of its dialect.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from io import BytesIO
+from operator import itemgetter
 
 import attrs
 
@@ -15,11 +18,6 @@ _BACKSLASH, _ZERO = b"\\0"
 
 MAX_DIGITS = 15
 """Digits of a number that is not left to the parser."""
-
-SOUGHT = 32
-"""Bytes that are sought at once: for each place where they are found CPython looks at all of them
-once more before it seeks the next, and for a hundred or more it takes ten times as long. With half
-as many it looks in vain at more places."""
 
 _NUMBER = re.compile(rb'"sequence_number": ?([0-9]+)')
 
@@ -63,6 +61,11 @@ class Repeats:
     _number_first: bool = attrs.field(default=False, init=False)
     # The highest number so far.
     _digits: bytes = attrs.field(default=b"", init=False)
+    # Of several events: the lines that hold a text, what takes it out of such a line, and all that
+    # stands between two texts.
+    _lines: slice = attrs.field(default=slice(0), init=False)
+    _cut_out: Callable[[bytes], bytes] = attrs.field(default=bytes, init=False)
+    _apart: bytes = attrs.field(default=b"", init=False)
 
     @property
     def number(self) -> int:
@@ -100,10 +103,12 @@ class Repeats:
             if not digits.isdigit() or len(digits) > MAX_DIGITS or digits[0] == _ZERO:
                 return 0
         elif len(inner) > self._around:
-            texts = self._texts(inner)
-            said, repeated = b" ".join(texts), len(texts)
-            if len(said) + (repeated - 1) * (self._around - 1) != len(inner) or not all(texts):
+            # Several: their texts with what stands between two are all of it, or they are no such
+            # events.
+            texts = [*map(self._cut_out, [*BytesIO(events)][self._lines])]
+            if self._apart.join(texts) != inner or not all(texts):
                 return 0
+            said, repeated = b" ".join(texts), len(texts)
         try:
             text = said.decode()
         except UnicodeDecodeError:
@@ -115,23 +120,6 @@ class Repeats:
         if digits and (len(digits), digits) > (len(self._digits), self._digits):
             self._digits = digits
         return repeated
-
-    def _texts(self, inner: bytes) -> list[bytes]:
-        """Return the texts of several events, of which `inner` is all but what stands before the
-        first text and after the last. For `count`, which finds out by their lengths whether they
-        are all such events.
-
-        Between two texts stands the end of one event and the beginning of the next. It is sought by
-        its last `SOUGHT` bytes alone; where its other bytes do not stand before these, nothing is
-        taken off the text.
-        """
-        between = self._after + self._before
-        rest, sought = between[:-SOUGHT], between[-SOUGHT:]
-        parts = inner.split(sought)
-        last = parts.pop()
-        texts = [part.removesuffix(rest) for part in parts]
-        texts.append(last)
-        return texts
 
     def last_end(self, events: bytes, start: int) -> int:
         """Return where the last of `events` ends that may be a repeat, of those from `start` on; 0
@@ -161,5 +149,9 @@ class Repeats:
             first, last = (number, text) if self._number_first else (text, number)
             # Without the quote that ends the text, or begins it.
             self._between = event[first.end(1) : last.start(1)].strip(b'"')
-        self._before, self._after = event[: first.start(1)], event[last.end(1) :]
-        self._around = len(self._before) + len(self._after)
+        self._before, self._after = before, after = event[: first.start(1)], event[last.end(1) :]
+        self._around = len(before) + len(after)
+        self._apart = after + before
+        self._lines = slice(before.count(b"\n"), None, len(BytesIO(event).readlines()))
+        start, behind = len(before) - before.rfind(b"\n") - 1, after.find(b"\n") + 1
+        self._cut_out = itemgetter(slice(start, -behind))
