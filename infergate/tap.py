@@ -99,8 +99,8 @@ def _enter_directory(options: Options) -> None:
 
     Where to log stays relative to where twistd was called, as twistd has it. Changes twistd's own
     options (`options.parent`) to absolute paths. Does nothing where there is no twistd, or where it
-    is to change its root first. Raises `SettingsError` for a directory that cannot be entered.
-    Called by `makeService` before anything is read.
+    is to change its root first. Raises `SettingsError` as `enter` does. Called by `makeService`
+    before anything is read.
     """
     parent: dict[str, Any] | None = getattr(options, "parent", None)
     if parent is None or parent["chroot"] is not None:
@@ -109,12 +109,18 @@ def _enter_directory(options: Options) -> None:
         parent["logfile"] = os.path.abspath(parent["logfile"])
     elif not parent["nodaemon"]:
         parent["logfile"] = os.path.abspath("twistd.log")
+    enter(parent["rundir"])
+    parent["rundir"] = os.getcwd()
+
+
+def enter(directory: str) -> None:
+    """Change into the directory in which the gateway runs. Called here and by ``infergate check``.
+    Raises `SettingsError` for one that cannot be entered."""
     try:
-        os.chdir(parent["rundir"])
+        os.chdir(directory)
     except OSError as why:
         allowed = f"must be a directory to run in: {why.strerror}"
-        raise SettingsError("--directory", parent["rundir"], allowed) from None
-    parent["rundir"] = os.getcwd()
+        raise SettingsError("--directory", directory, allowed) from None
 
 
 def _service(

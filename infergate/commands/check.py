@@ -27,6 +27,7 @@ from infergate.doctor.report import Check, all_well, document, fail, ok, speaks_
 from infergate.doctor.subject import Subject
 from infergate.process.warnings import misspelt_names, warnings_about
 from infergate.reactor.deadlines import use_monotonic_clock
+from infergate.tap import enter
 
 PROGRAM = "infergate check"
 
@@ -105,7 +106,7 @@ def _read(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[Setting
     options = Options()  # type: ignore[no-untyped-call]
     options.parseOptions(arguments)
     try:
-        _enter(options["directory"])
+        enter(options["directory"] or ".")
         dotenv = read_dotenv()
         settings = load(options, environ, dotenv)
         # For what is wrong with it.
@@ -120,17 +121,6 @@ def _read(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[Setting
         for message, _, hint in (warning.partition(". ") for warning in warnings)
     ]
     return settings, checks or [ok(SETTINGS, "each is one that the gateway takes")]
-
-
-def _enter(directory: str | None) -> None:
-    """Change into the directory in which the gateway would run, None for the one that this process
-    is in: ``.env`` is read there, and paths in it begin there. Raises `SettingsError` for one that
-    cannot be entered."""
-    try:
-        os.chdir(directory or ".")
-    except OSError as why:
-        allowed = f"must be a directory to run in: {why.strerror}"
-        raise SettingsError("--directory", directory, allowed) from None
 
 
 def _line_writer(out: TextIO, environ: Mapping[str, str]) -> Callable[[Check], None]:
