@@ -42,18 +42,15 @@ class ConsoleOptions(Options):
         """Return the help, with the commands beside the gateway below it. Twisted prints it for
         ``--help``; `width` is Twisted's, and is not looked at."""
         text = help_text("infergate", self.optParameters)
-        if COMMANDS:
-            text += "\nCommands, each with a --help of its own:\n"
-            text += "".join(
-                f"  infergate {name:<22} {about}\n" for name, (about, _) in COMMANDS.items()
-            )
-        return text
+        text += "\nCommands, each with a --help of its own:\n"
+        commands = (f"  infergate {name:<22} {about}\n" for name, (about, _) in COMMANDS.items())
+        return text + "".join(commands)
 
     def parseArgs(self, *arguments: str) -> None:
         """Raise `SystemExit` with one line for a word that is no option, as ``chekc`` in
         ``infergate chekc``. Called by `parseOptions` with all such words."""
         if arguments:
-            known = ", ".join(COMMANDS) or "options alone"
+            known = ", ".join(COMMANDS)
             raise SystemExit(f"infergate: there is no command {arguments[0]!r}: must be {known}")
 
     def twistd_arguments(self) -> list[str]:
