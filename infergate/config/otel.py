@@ -132,7 +132,7 @@ class _Variables:
         self._check_transport(kind)
         certificate, trust = self._of(kind, "CERTIFICATE"), None
         if self.text(certificate, ""):
-            trust = self._parsed(certificate, values.authorities).content
+            trust = self._parsed(certificate, values.authorities)
         return Signal(
             setting,
             url,

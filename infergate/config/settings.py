@@ -114,7 +114,7 @@ class Settings:
         "http://host:port of the backend, or the base of its API as an SDK takes it "
         "(https://host/api/v4), or unix:/path/of/socket; unset: echo",
     )
-    backend_ca_file: FromFile[Any] | None = _backend(
+    backend_ca_file: Any | None = _backend(
         values.authorities,
         "PEM file of the authorities trusted for an https backend, in place of the system's",
     )
@@ -244,7 +244,7 @@ class Settings:
         "while SHARED_STATE is away each process counts for itself, or refuses who has limits",
         "local",
     )
-    shared_state_ca_file: FromFile[Any] | None = _keys(
+    shared_state_ca_file: Any | None = _keys(
         values.authorities,
         "PEM file of the authorities that a rediss:// is verified by; unset: the system's",
     )

@@ -214,11 +214,11 @@ def path(text: str) -> str:
     return text
 
 
-def authorities(path: str) -> FromFile[Any]:
-    """Return the certificates in a PEM file, as the authorities that are trusted.
+def authorities(path: str) -> Any:
+    """Return the certificates in a PEM file, as the authorities that are trusted: a trust root of
+    Twisted's, which `optionsForClientTLS` takes.
 
-    The content is a trust root of Twisted's, which `optionsForClientTLS` takes. Raises `ValueError`
-    for a file that cannot be read, holds no certificate, or one that is broken.
+    Raises `ValueError` for a file that cannot be read, holds no certificate, or one that is broken.
     """
     from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
@@ -233,7 +233,7 @@ def authorities(path: str) -> FromFile[Any]:
         certificates = []
     if not certificates:
         raise ValueError("must be a PEM file of certificates")
-    return FromFile(path, trustRootFromCertificates(certificates))
+    return trustRootFromCertificates(certificates)
 
 
 def _base(text: str) -> tuple[str, str]:

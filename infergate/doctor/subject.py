@@ -71,9 +71,7 @@ class Subject:
         """Return the agent of the backend's server and the endpoint below it, made once, as the
         gateway would reach it: with `BACKEND_CA_FILE`, where that is set. Raises `SettingsError`,
         which names `BACKEND_URL`, for a host name that no certificate can be for."""
-        authorities = self.settings.backend_ca_file
-        trust: Any = None if authorities is None else authorities.content
-        return self.servers.origin("BACKEND_URL", self.url, trust)
+        return self.servers.origin("BACKEND_URL", self.url, self.settings.backend_ca_file)
 
     @cached_property
     def backend(self) -> Asker:

@@ -52,9 +52,7 @@ def backing(settings: Settings, servers: Servers) -> Backing:
         model = settings.default_model
         return Backing(EchoWorker(ECHO_MODEL if model is None else model), reachability)
     url = api_base(settings.backend_url)
-    authorities = settings.backend_ca_file
-    trust = None if authorities is None else authorities.content
-    agent, endpoint = servers.origin("BACKEND_URL", settings.backend_url, trust)
+    agent, endpoint = servers.origin("BACKEND_URL", settings.backend_url, settings.backend_ca_file)
     health = _health(settings, servers, url, endpoint, reachability)
     has_route = bool(settings.backend_health_path)
     backend = Backend(

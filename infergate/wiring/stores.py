@@ -103,8 +103,7 @@ def redis_server(
     except ImportError:
         why = "needs the extra: pip install '.[redis]'"
         raise SettingsError("SHARED_STATE", None, why) from None
-    authorities = settings.shared_state_ca_file
-    reach = partial(_endpoint, state, reactor, None if authorities is None else authorities.content)
+    reach = partial(_endpoint, state, reactor, settings.shared_state_ca_file)
     try:
         reach()
     except ValueError:  # a name that no certificate can be for
