@@ -133,7 +133,7 @@ class Admission:
                 raise RouteNotAllowed(f"The option routes= of this key does not allow {to}.")
         except (AddressNotAllowed, RouteNotAllowed):
             if limited:
-                _tell(request, await _now(self._limits.look(account)))
+                _tell(request, await _answered(self._limits.look(account)))
             raise
         if limited:
             asked = self._limits.ask(account, costs)
@@ -183,7 +183,7 @@ class Admission:
         """Return how the account stands with its rate and all of its budgets, taking nothing: for
         ``GET /v1/usage``. Raises nothing of its own: where Redis is away, this process's own counts
         answer."""
-        return await _now(self._limits.look(account))
+        return await _answered(self._limits.look(account))
 
     def _identify(
         self, request: Request, *, limited: bool, basic: bool
@@ -227,27 +227,24 @@ class Admission:
     async def _turn_away(self, roster: Roster, request: Request, *, limited: bool) -> NoReturn:
         """Charge wrong or missing credentials to their address, and raise what its request is
         answered with: `Unauthorized`, or `RateLimited` once the address has sent as many wrong ones
-        as `RATE_LIMIT` has requests. Called by `_identify`.
+        as `RATE_LIMIT` has requests. Called by `_identify` and `_wait_for`.
 
         They have a bucket of their own: a right key is never refused for the wrong ones that came
         from beside it, and to guess keys is no faster than to use one.
         """
         stranger = roster.stranger(limit_key(request.record.client), refused=True)
-        verdict = await _now(self._limits.ask(stranger, False))
+        verdict = await _answered(self._limits.ask(stranger, False))
         if verdict.refused_by is None:
             raise Unauthorized
         if limited:
             _tell(request, verdict)
         self._refuse(stranger, verdict)
-        raise AssertionError("a verdict that refuses")
 
-    def _refuse(self, account: Account, verdict: Verdict) -> None:
+    def _refuse(self, account: Account, verdict: Verdict) -> NoReturn:
         """Raise the error of a verdict that refuses: `RateLimited` or `TokenLimited`, in words that
-        name the limit as it was written and when the caller may come back. Returns where the
-        verdict does not refuse. Of several budgets that are used up the message names the one whose
-        window ends last. Called by `admit` and `_identify`."""
-        if verdict.refused_by is None:
-            return
+        name the limit as it was written and when the caller may come back. Of several budgets that
+        are used up the message names the one whose window ends last. Called by `admit` and
+        `_turn_away`."""
         after = verdict.retry_after
         if verdict.refused_by == "rate":
             policy = account.policy
@@ -308,15 +305,14 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
 def _tell(request: Request, verdict: Verdict) -> None:
     """Add to every later answer of `request` the header fields ``x-ratelimit-*`` of a verdict:
     those of the rate and those of the token budget with least left, each where there is one. Called
-    by `admit`, before it refuses, and by `_identify` for an address; the answer then writes the
-    lines."""
+    by `admit`, before it refuses, and by `_turn_away`; the answer then writes the lines."""
     if verdict.rate is not None:
         request.standing.append(rate_fields(verdict.rate))
     if verdict.tokens:
         request.standing.append(token_fields(verdict.tokens))
 
 
-async def _now(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
+async def _answered(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
     """Return a verdict, or wait for it: limits in memory answer at once, those in Redis later.
     Raises what the wait ends with. Called by `Admission` for what the limits answer."""
     return verdict if isinstance(verdict, Verdict) else await verdict
