@@ -60,8 +60,7 @@ class IAuthenticator(Interface):
         be waited for, as for a public key that is fetched first.
 
         Raises, or has the Deferred fail with, `KeyExpired` for a key that was right until its last
-        day, else `Unauthorized`: always the same, whatever is wrong. Called by `Admission` for each
-        request that needs a key.
+        day, else `Unauthorized`: always the same, whatever is wrong.
         """
 
 

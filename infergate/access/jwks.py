@@ -228,7 +228,7 @@ def _published(jwk: Any) -> PublishedKey | None:
         TypeError,
         ValueError,
     ):
-        return None  # of a kind that is not known here, or broken; the others are as good as ever
+        return None
     kid = jwk.get("kid")
     kid = kid if isinstance(kid, str) else None
     return PublishedKey(kid, tuple(algorithms), key) if algorithms else None

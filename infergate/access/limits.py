@@ -142,7 +142,7 @@ class LocalLimits:
         self._callers.learn(window, began, totals)
         self._people.learn(window, began, totals)
 
-    def standings(self, roster: Policies, names: Collection[str]) -> Iterator[Standing]:
+    def standings(self, policies: Policies, names: Collection[str]) -> Iterator[Standing]:
         """Return, one after another, how those of `names` stand that have token limits: name,
         window, tokens allowed and tokens used. Of the people behind a key (``alice/bob``) the one
         with least left stands for it. Called by the metrics at each scrape, with the names that
@@ -155,7 +155,7 @@ class LocalLimits:
                     key = person[:at], window
                     most[key] = max(most.get(key, 0), used)
         for name in names:
-            for budget in roster.of(name).tokens:
+            for budget in policies.of(name).tokens:
                 own = self._callers.peek(name, budget.window)
                 used = max(own, most.get((name, budget.window), 0))
                 yield name, budget.window, budget.count, used

@@ -18,6 +18,7 @@ from typing import Any
 
 from infergate.access.policy import WINDOWS, Policies, Policy, TokenLimit
 from infergate.access.ratelimit import Rate, parse_rate
+from infergate.access.windows import DAY
 from infergate.api.operations import NAMES
 from infergate.server.addresses import UNIX, Networks, parse_networks
 
@@ -26,8 +27,6 @@ PAGES = ("metrics", "status")
 
 EVERYBODY = "*"
 """The name whose options are the defaults of all callers."""
-
-DAY = 86400
 
 _COUNT = re.compile("[1-9][0-9]{0,14}", re.ASCII)
 _TOKENS = re.compile(rf"({_COUNT.pattern})/({'|'.join(WINDOWS)})", re.ASCII)

@@ -29,7 +29,6 @@ _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
 _MICROSECONDS = 1_000_000
 
 
-# Each request looks its buckets up by it.
 class Rate(Struct, frozen=True, gc=False):
     """`count` requests in each `period` of seconds; the burst is `count` too."""
 

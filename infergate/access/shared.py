@@ -28,7 +28,6 @@ from zope.interface import implementer
 
 from infergate.access.account import Account
 from infergate.access.limits import ILimits, LocalLimits, Verdict, verdict, waits
-from infergate.access.policy import Policy
 from infergate.access.ratelimit import Decision, Rate, kept_key
 from infergate.access.scripts import ASK, CHARGE
 from infergate.access.spending import Spent
@@ -164,7 +163,7 @@ class SharedLimits:
 def _is_limited(account: Account) -> bool:
     """Return whether Redis has to be asked at all: the account has a rate, or a name and token
     budgets. Called by `ask` and `look`."""
-    policy: Policy = account.policy
+    policy = account.policy
     return policy.rate is not None or (account.name is not None and bool(policy.tokens))
 
 
