@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 import attrs
@@ -61,14 +62,12 @@ class Budgets:
 
     def begin(self) -> None:
         """Read what was used before this process began, blocking the process until the database has
-        answered. Raises nothing where the ledger is away: the log says so, and `refresh` reads it
-        later."""
-        try:
+        answered. Raises nothing where the ledger is away, which the ledger itself says in the log:
+        `refresh` reads it later."""
+        with suppress(StoreAway):
             for window in self._windows():
                 began = bounds(window, self._wall())[0]
                 self._limits.learn(window, began, self._ledger.tokens_now(began))
-        except StoreAway:
-            pass  # the ledger says so in the log
 
     def start(self) -> None:
         """Begin to read the ledger anew each `REFRESH` seconds; the first time after `REFRESH`,

@@ -65,7 +65,6 @@ _TABLES = ("infergate_usage", "infergate_batches", "infergate_schema")
 _USABLE = """SELECT bool_and(has_table_privilege(name, privilege))
     FROM unnest(%s::text[]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS privilege"""
 
-
 _MADE = """SELECT EXISTS (SELECT FROM pg_class
     WHERE relname = 'infergate_schema' AND pg_table_is_visible(oid))"""
 

@@ -99,8 +99,8 @@ def _time(name: str, second: str | int) -> str:
     """Return a second since 1970 as a day, ``2026-11-26``, or as the begin of an hour,
     ``2026-11-26T14:00Z``; `name` says which of the two it is. Called by `_names` for `day` and
     `hour`."""
-    moment = datetime.fromtimestamp(int(second), timezone.utc)
-    return moment.strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%MZ")
+    begin = datetime.fromtimestamp(int(second), timezone.utc)
+    return begin.strftime("%Y-%m-%d" if name == "day" else "%Y-%m-%dT%H:%MZ")
 
 
 def _shown(name: str | None) -> str:

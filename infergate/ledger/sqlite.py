@@ -121,7 +121,7 @@ class SqliteStore:
     def _in_use(self) -> Iterator[sqlite3.Connection]:
         """Give the connection, opened where there is none, to a ``with`` block; raises `StoreAway`
         for whatever fails in it. The connection stays where the file is locked or the disk full:
-        closing it would shorten the write-ahead log, and a disk that was full a moment ago would
+        closing it would shorten the write-ahead log, and a disk that was full just before would
         take a batch or two, again and again. Called for each batch and each question."""
         if self._connection is not None and self._identity != _identity(self._path):
             # Somebody moved or deleted the file: what is written to the old one is lost.

@@ -20,7 +20,7 @@ import msgspec
 
 from infergate.mock.script import Script
 
-CREATED = 1_700_000_000  # a constant, so that two answers to one request are the same bytes
+CREATED = 1_700_000_000
 """The Unix time in every answer: a constant, so that two answers to one request are the same
 bytes."""
 

@@ -265,7 +265,7 @@ class _Sender:
             self._timer.cancel()
 
 
-class _QuietSite(Site):  # the log to read is the gateway's
+class _QuietSite(Site):
     """A site that logs neither its start nor its requests: the log to read is the gateway's."""
 
     noisy = False

@@ -218,5 +218,5 @@ def _contents(path: str) -> tuple[str, bytes] | None:
     try:
         with open(path, "rb") as file:
             return path, file.read()
-    except OSError:  # it is gone, or a directory
+    except OSError:
         return None

@@ -202,7 +202,7 @@ def _is_about_the_host(error: Exception) -> bool:
     Called by `listen_main`, to name `HOST` or `PORT`, and by `_sentence`.
     """
     cause = error.socketError if isinstance(error, CannotListenError) else error
-    if isinstance(cause, (socket.gaierror, UnicodeError)):  # no such name
+    if isinstance(cause, (socket.gaierror, UnicodeError)):
         return True
     return getattr(cause, "errno", None) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 

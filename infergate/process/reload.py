@@ -174,7 +174,8 @@ def _again(name: str, read: Callable[[str], Value], file: Any) -> Value | None:
         return None
     try:
         return read(file.path)
-    except KeysFileError as why:  # which names the file and its line
+    except KeysFileError as why:
+        # It names the file already, and the line in it.
         raise Refused(f"{name}: {why}") from None
     except ValueError as why:
         raise Refused(f"{name}: {file.path}: {why}") from None

@@ -88,14 +88,15 @@ class StatusSite:
             return
 
         def send(event: bytes) -> None:
-            """Write an event to the browser, or drop it where the browser does not read."""
-            # One line less is better than to hold lines for a browser that does not read.
+            """Write an event to the browser, or drop it where the browser does not read: one line
+            less is better than lines held for it."""
             if request.channel is not None and not request.channel.paused:
                 request.write(event)
 
         stop = self._feed.watch(send)
         try:
-            await request.notifyFinish()  # fails when the client leaves
+            # Fails when the client leaves.
+            await request.notifyFinish()
         finally:
             stop()
 
@@ -151,5 +152,5 @@ def _line(ended: float, record: Record) -> dict[str, Any]:
     They are those of `jsonlines.fields`, with the time before them: ``2026-11-23T02:55:46.250Z``.
     Called by `Feed` for each exchange in an event.
     """
-    moment = datetime.fromtimestamp(ended, timezone.utc).isoformat(timespec="milliseconds")
-    return {"time": moment.removesuffix("+00:00") + "Z", **fields(record)}
+    timestamp = datetime.fromtimestamp(ended, timezone.utc).isoformat(timespec="milliseconds")
+    return {"time": timestamp.removesuffix("+00:00") + "Z", **fields(record)}

@@ -106,7 +106,7 @@ def redis_server(
     reach = partial(_endpoint, state, reactor, settings.shared_state_ca_file)
     try:
         reach()
-    except ValueError:  # a name that no certificate can be for
+    except ValueError:
         why = "must name a host that TLS can check a certificate for"
         raise SettingsError("SHARED_STATE", None, why) from None
     return reach
