@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import attrs
 
-from infergate.acceptance import REJECTION_BYTES
+from infergate.acceptance import REJECTION_BYTES, SUCCESS
 from infergate.api.refusals import read_refusal
 from infergate.backend.call import Call, Timeouts
 from infergate.backend.client import Backend
@@ -76,8 +76,8 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        """Return whether the status is a success, from 200 to 299."""
-        return 200 <= self.status < 300
+        """Return whether the status is one of `SUCCESS`."""
+        return self.status in SUCCESS
 
     def field(self, name: bytes) -> str:
         """Return the first value of the header field `name`, given in small letters; "" where there
@@ -140,7 +140,7 @@ class Asker:
         try:
             body = await call.read_all(limit)
         except BackendFailure:
-            if 200 <= response.code < 300:
+            if response.code in SUCCESS:
                 raise
         reason = response.phrase.decode("latin-1")
         return Answer(response.code, reason, response.head.fields, body, self.now() - began)

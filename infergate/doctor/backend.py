@@ -136,10 +136,10 @@ async def _elsewhere(subject: Subject, said: str) -> Check | None:
     ``/v1``, ``/openai/v1`` and ``/api/v1``, at ``/api`` and below it. Once it is found nothing more
     is asked. Raises nothing: a path that gives no answer is passed over.
     """
-    root, _, path = subject.url.partition("://")[2].partition("/")
     if subject.url.startswith("unix:"):
         return None
-    scheme = subject.url.partition("://")[0]
+    scheme, _, rest = subject.url.partition("://")
+    root, _, path = rest.partition("/")
     parents = dict.fromkeys(("", f"/{path}".removesuffix("/v1")))
     # The root itself cannot be the base: BACKEND_URL without a path means /v1.
     bases = dict.fromkeys(parent + below for parent in parents for below in _BASES)

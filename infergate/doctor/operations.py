@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from msgspec import Raw
 
+from infergate.acceptance import SUCCESS
 from infergate.api.events import EventTooLarge, Scanner, begins_as_events
 from infergate.api.objects import written
 from infergate.api.operation import Ask, Operation, Route, Rules, Stamp, request_members
@@ -166,7 +167,7 @@ class Trial:
         began = backend.now()
         try:
             call, response = await backend.post(self._route.target, ask.body(), _EVENTS)
-            if not 200 <= response.code < 300:
+            if response.code not in SUCCESS:
                 limit = self._subject.settings.max_response_bytes
                 answer = await backend.whole(call, response, began, limit)
                 return self._refused(name, answer), False

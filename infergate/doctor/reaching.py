@@ -23,6 +23,12 @@ from infergate.errors import BackendFailure, GatewayTimeout
 
 CONNECTION, CERTIFICATE = "connection", "backend certificate"
 
+PLAIN = "write http:// in place of https:// into BACKEND_URL, or the port that has TLS"
+"""What to do where ``https`` is spoken to a server that has no TLS."""
+
+SECURE = "write https:// in place of http:// into BACKEND_URL"
+"""What to do where ``http`` is spoken to a server that has TLS. For the checks in `backend` too."""
+
 _ADVICE = (
     ("unknown host name", "correct the host in BACKEND_URL, or how this machine looks names up"),
     ("the name lookup", "the name servers of this machine do not answer: see /etc/resolv.conf"),
@@ -78,12 +84,6 @@ async def reach(subject: Subject) -> list[Check]:
         hint = "have it renewed where the backend is"
         checks.append(judged(CERTIFICATE, "it", own, subject.wall(), hint))
     return checks
-
-
-PLAIN = "write http:// in place of https:// into BACKEND_URL, or the port that has TLS"
-"""What to do where ``https`` is spoken to a server that has no TLS."""
-SECURE = "write https:// in place of http:// into BACKEND_URL"
-"""What to do where ``http`` is spoken to a server that has TLS. For the checks in `backend` too."""
 
 
 async def speaks_tls(subject: Subject) -> bool:

@@ -56,7 +56,8 @@ async def _ledger(database: UsageDB, subject: Subject) -> Check:
     in_thread = OneThread("check", subject.clock.callFromThread)
     where = "the database" if path is None else path
     try:
-        await in_thread(_rehearse, database).addTimeout(subject.patience.each, subject.clock)
+        rehearsed = in_thread(lambda: database.store().rehearse())
+        await rehearsed.addTimeout(subject.patience.each, subject.clock)
     except TooLate:
         said = f"{where} does not answer within {subject.patience.each:g} s"
     except StoreAway as why:
@@ -66,12 +67,6 @@ async def _ledger(database: UsageDB, subject: Subject) -> Check:
     else:
         return ok(LEDGER, f"{where} can be written to")
     return fail(LEDGER, said, "usage is kept in memory until it is back: start it, or correct it")
-
-
-def _rehearse(database: UsageDB) -> None:
-    """Find out whether the ledger could be used. Runs in a thread, since it blocks; raises
-    `StoreAway` and `StoreRefused`, as `IStore.rehearse` says."""
-    database.store().rehearse()
 
 
 async def redis(subject: Subject) -> list[Check]:
