@@ -173,16 +173,16 @@ def _service(
     reactor.callWhenRunning(notifier.ready)
     reactor.addSystemEventTrigger("after", "shutdown", writer.finish)
     return GatewayService(
-        reactor,
-        wired.front,
-        ports,
+        clock=reactor,
+        edge=wired.front,
+        metrics_edge=wired.metrics_edge,
+        ports=ports,
         drain_timeout=settings.drain_timeout,
         drain_delay=settings.drain_delay,
         let_go=lambda: let_go(ports[0], reactor, inherited=is_inherited(settings)),
         shared=settings.reuse_port or is_inherited(settings),
         notifier=notifier,
         observer=observer(writer.write, _line(settings, target), settings.log_level),
-        metrics_edge=wired.metrics_edge,
         pools=wired.pools,
         parts=(reloader, *wired.parts),
         greeting=greeting,

@@ -50,7 +50,7 @@ class Part(Protocol):
     def stop(self) -> Deferred[None] | None: ...
 
 
-@attrs.define(eq=False, repr=False)
+@attrs.define(eq=False, repr=False, kw_only=True)
 class GatewayService(Service):
     """Owns the ports, which listen already, and ends their connections in an orderly way.
 
@@ -71,14 +71,14 @@ class GatewayService(Service):
 
     _clock: IReactorTime
     _edge: Edge
+    _metrics_edge: Edge
     _ports: Sequence[IListeningPort]
+    _let_go: Callable[[], Awaitable[None]]
+    _notifier: Notifier
+    _observer: ILogObserver
     _drain_timeout: float
     _drain_delay: float = 0.0
-    _let_go: Callable[[], Awaitable[None]] | None = None
     _shared: bool = False
-    _notifier: Notifier | None = None
-    _observer: ILogObserver | None = None
-    _metrics_edge: Edge | None = None
     _pools: Sequence[Pool] = ()
     _parts: Sequence[Part] = ()
     _greeting: Sequence[str] = ()
@@ -90,7 +90,7 @@ class GatewayService(Service):
         twistd asks the application for its observer only after the service was made, and would else
         write lines of its own form. Called by twistd, with the application.
         """
-        if self._observer is not None and isinstance(parent, Componentized):
+        if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
@@ -120,8 +120,7 @@ class GatewayService(Service):
         Called by twistd when the reactor is to stop: at the first SIGTERM or SIGINT.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        if self._notifier is not None:
-            self._notifier.stopping()
+        self._notifier.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -131,18 +130,17 @@ class GatewayService(Service):
         if self._drain_delay:
             await deferLater(self._clock, self._drain_delay)
         if self._shared:
-            await self._close_main_port()
+            await self._let_go()
         drained = self._edge.drain(refusing=not self._shared)
         if not await self._in_time(drained, self._drain_timeout):
             _log.warn("The drain timeout has passed; ending what still runs")
             self._edge.stop_requests()
         if not self._shared:
-            await self._close_main_port()
+            await self._let_go()
         # For those who have been told now that it is over, and those who were accepted last.
         await self._in_time(self._edge.drain(), LAST_WORDS)
         self._edge.abort()
-        if self._metrics_edge is not None:
-            self._metrics_edge.abort()
+        self._metrics_edge.abort()
         if self._edge.connections:
             # They are lost in the next event loop iteration, and have their lines in the log then.
             await deferLater(self._clock, 0)
@@ -152,15 +150,6 @@ class GatewayService(Service):
             pool.close()
         for part in reversed(self._parts):
             await maybeDeferred(part.stop)
-
-    async def _close_main_port(self) -> None:
-        """Close the main port as `closing.let_go` does; without one to do so it is left to the
-        end.
-
-        Called by `_stop`: before the drain for a shared port, after it for any other.
-        """
-        if self._let_go is not None:
-            await self._let_go()
 
     async def _in_time(self, event: Deferred[None], seconds: float) -> bool:
         """Wait for `event` no longer than `seconds`, and return whether it fired by then.

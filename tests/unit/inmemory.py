@@ -42,6 +42,7 @@ from infergate.api.operations import NAMES
 from infergate.backend.call import Timeouts
 from infergate.compose import compose
 from infergate.config.settings import Settings
+from infergate.process.notify import Notifier
 from infergate.process.service import GatewayService
 from infergate.server.connection import Connection, EdgeLimits
 from infergate.server.edge import Edge
@@ -618,7 +619,14 @@ class Running:
         )
 
     def service(self, drain_timeout: float = 30, **other: Any) -> GatewayService:
-        other.setdefault("pools", self.wired.pools)
-        return GatewayService(
-            self.clock, self.edge, other.pop("ports", ()), drain_timeout=drain_timeout, **other
-        )
+        given: dict[str, Any] = {
+            "clock": self.clock,
+            "edge": self.edge,
+            "metrics_edge": self.metrics_edge,
+            "ports": (),
+            "let_go": lambda: succeed(None),
+            "notifier": Notifier({}, self.clock),
+            "observer": lambda event: None,
+            "pools": self.wired.pools,
+        }
+        return GatewayService(drain_timeout=drain_timeout, **given | other)

@@ -97,14 +97,11 @@ class Starting(SynchronousTestCase):
         Running().service(observer=observe).setServiceParent(application)
         self.assertIs(application.getComponent(ILogObserver), observe)
 
-    def test_logging_is_left_alone_without_an_observer(self) -> None:
-        """Without one, or in something that is no application, it leaves logging alone."""
-        application = Application("infergate")
-        Running().service().setServiceParent(application)
-        self.assertIsNone(application.getComponent(ILogObserver))
+    def test_logging_is_left_alone_where_there_is_no_application(self) -> None:
+        """In another collection of services it is one of them, and no more."""
         parent = MultiService()
         self.assertNotIsInstance(parent, Componentized)
-        Running().service(observer=lambda event: None).setServiceParent(parent)
+        Running().service().setServiceParent(parent)
         self.assertEqual(len(list(parent)), 1)
 
 
@@ -282,7 +279,7 @@ class Draining(SynchronousTestCase):
 
     def test_metrics_listener_answers_until_the_end(self) -> None:
         """The listener of METRICS_LISTEN answers until the end, and is then closed."""
-        service = self.running.service(DRAIN, metrics_edge=self.running.metrics_edge)
+        service = self.running.service(DRAIN)
         busy = self.running.connect()
         busy.send(chat())
         stopped = service.stopService()
