@@ -16,8 +16,8 @@ from twisted.internet.task import LoopingCall
 class Notifier:
     """Tell systemd how the service is; without a ``NOTIFY_SOCKET`` in `environ` it tells nobody.
 
-    `tap` has `ready` called once all ports listen; `GatewayService` calls `stopping` at the first
-    signal to end; whoever reloads calls `reload`. From `ready` on the watchdog hears from the event
+    `tap` has `ready` called once all ports listen, and `reload` at each SIGHUP; `GatewayService`
+    calls `stopping` at the first signal to end. From `ready` on the watchdog hears from the event
     loop in half of its time, so that a process that hangs is restarted. None of these fails: a
     service must not end because nobody listens.
     """
@@ -37,11 +37,6 @@ class Notifier:
         if self._interval and not self._watchdog.running:
             self._watchdog.start(self._interval)
 
-    def reloading(self) -> None:
-        """Say that the service reloads, and when that began: sd_notify(3) wants the monotonic time
-        in microseconds. Called by `reload`."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
@@ -50,7 +45,8 @@ class Notifier:
 
         Called by `tap` at each SIGHUP, with the Deferred of `Reloader.reload`.
         """
-        self.reloading()
+        # sd_notify(3) wants the monotonic time, in microseconds.
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         done.addBoth(lambda _: self.ready())
 
     def _send(self, state: str) -> None:
