@@ -31,10 +31,8 @@ from infergate.access.roster import Roster
 from infergate.config import values
 from infergate.config.settings import Settings, check_tokens
 from infergate.config.sources import SettingsError
+from infergate.process.warnings import listed
 from infergate.process.watching import Change, Refused, Source, Watch, look_at
-
-NAMED = 20
-"""Names in one list of a log line; there may be 100,000."""
 
 _log = Logger(namespace="infergate")
 
@@ -205,7 +203,7 @@ def _said_of(old: Settings, new: Settings) -> str:
         "removed": [name for name in before if name not in after],
         "changed": [name for name in after if name in before and before[name] != after[name]],
     }
-    return "; ".join(f"{what} {_listed(names)}" for what, names in lists.items() if names)
+    return "; ".join(f"{what} {listed(names)}" for what, names in lists.items() if names)
 
 
 def _by_name(settings: Settings) -> dict[str, object]:
@@ -223,12 +221,3 @@ def _by_name(settings: Settings) -> dict[str, object]:
     if settings.jwt_public_key_file is not None:
         known["JWT_PUBLIC_KEY_FILE"] = settings.jwt_public_key_file.content.find("", None)
     return known
-
-
-def _listed(names: list[str]) -> str:
-    """Return names for a log line: the first `NAMED`, and how many more there are.
-
-    Called by `_said_of`.
-    """
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"

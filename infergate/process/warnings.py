@@ -6,8 +6,9 @@ Each warning is one line, which holds no secret. `tap` logs them when the gatewa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from infergate.access.keysfile import SHORT
 from infergate.access.windows import LASTING
 from infergate.config.dotenv import misspelt
 from infergate.config.settings import Settings, names
@@ -15,7 +16,7 @@ from infergate.ledger.mounts import network_file_system
 from infergate.server.addresses import is_loopback
 
 NAMED = 20
-"""Names of callers in one warning."""
+"""Names of callers in one line of the log; there may be 100,000."""
 
 
 def misspelt_names(dotenv: Mapping[str, str]) -> list[str]:
@@ -70,6 +71,13 @@ def ledger_warnings(settings: Settings) -> Iterator[str]:
         )
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names for a line of the log: the first `NAMED`, and how many more there are. Called
+    here, and by `reload`; raises nothing."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
+
+
 def _key_warnings(settings: Settings) -> Iterator[str]:
     """Yield a warning for keys that are short, and for a file of them that others may read.
 
@@ -77,11 +85,9 @@ def _key_warnings(settings: Settings) -> Iterator[str]:
     """
     for setting, ring in settings.rings.items():
         if ring.short:
-            names = ", ".join(ring.short[:NAMED])
-            more = f" and {len(ring.short) - NAMED} more" if len(ring.short) > NAMED else ""
             yield (
-                f"{setting}: keys of fewer than 16 characters are easy to guess: {names}{more}. "
-                "infergate key makes strong ones"
+                f"{setting}: keys of fewer than {SHORT} characters are easy to guess: "
+                f"{listed(ring.short)}. infergate key makes strong ones"
             )
     file = settings.api_keys_file
     if file is not None and file.content.exposed:
