@@ -200,7 +200,8 @@ def compose(
 def _both(
     first: Callable[[Record], None], second: Callable[[Record], None]
 ) -> Callable[[Record], None]:
-    """Return what tells both of a record. Called by `compose`, for who learns of beginnings."""
+    """Return a function that calls both with a record. Called by `compose`, for records that
+    begin."""
 
     def both(record: Record) -> None:
         first(record)

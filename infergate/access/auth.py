@@ -163,8 +163,8 @@ class KeyRing:
         not known, `KeyExpired` for one past its last day. Never waits. The token is looked up by
         its digest, which costs the same with one key and with 100,000.
 
-        How long the look-up takes depends on the digest of what was sent. Whoever guesses keys
-        cannot choose digests that come near that of a real key, so the time tells nothing.
+        How long the look-up takes depends on the digest of what was sent. Who guesses keys cannot
+        choose digests that come near that of a real key, so the time tells nothing.
         """
         digest = token.digest
         caller = self._names.get(digest)

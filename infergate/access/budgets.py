@@ -25,7 +25,7 @@ from infergate.access.windows import LASTING, bounds
 from infergate.ledger.schema import StoreAway
 
 REFRESH = 30.0
-"""Seconds after which they are read anew: other processes may add to the same ledger."""
+"""Seconds between two readings of the ledger, to which other processes may add too."""
 
 
 class Source(Protocol):

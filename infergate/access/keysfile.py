@@ -6,7 +6,7 @@ A line is an entry and then options, separated by blanks:
     summary:sha256:HEX  rate=60/minute  models=qwen*
     summary:sha256:HEX  expires=2027-01-31
     *                   tokens=200000/day       what all have who say nothing else
-    alice:-             concurrent=4            whoever comes with a token whose sub is alice
+    alice:-             concurrent=4            the bearer of a token whose sub is alice
 
 An entry is ``key``, ``name:key``, ``sha256:HEX`` or ``name:sha256:HEX``; a name holds no blank.
 `expires` belongs to its key, every other option to the name: keys of one name share them.

@@ -38,8 +38,8 @@ class Verdict(Struct, frozen=True, gc=False):
 
 class ILimits(Interface):
     """Rates and token budgets of accounts, wherever they are counted. `Admission` calls `ask`
-    before an operation and `charge` when it has ended, and `look` for whoever only wants to know.
-    """
+    before an operation and `charge` when it has ended, and `look` where it only has to tell how a
+    caller stands."""
 
     def ask(account: Account, costs: bool) -> Verdict | Awaitable[Verdict]:
         """Take one request from the rate, unless it is refused, and return how the account stands.

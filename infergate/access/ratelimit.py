@@ -172,8 +172,8 @@ class TokenBuckets:
 
     def _decision(self, used: int, allowed: bool) -> Decision:
         """Return a `Decision` in requests and seconds, out of how many units of the bucket are
-        `used`. Whoever is not `allowed` is told when the bucket will have room for one request
-        more, in whole seconds, rounded up. Called by `ask` and `peek`."""
+        `used`. A caller that is not `allowed` is told when the bucket will have room for one more
+        request, in whole seconds, rounded up. Called by `ask` and `peek`."""
         retry_after = 0 if allowed else -((self._full - used - self._cost) // self._second)
         remaining = (self._full - used) // self._cost
         return Decision(allowed, self._rate.count, remaining, used / self._second, retry_after)

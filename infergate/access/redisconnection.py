@@ -104,7 +104,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # of a library without t
         return answer
 
     def replyReceived(self, reply: Any) -> None:
-        """Hand the next answer to whoever asked first. Called by txredisapi."""
+        """Hand the next answer to the oldest question. Called by txredisapi."""
         if self.asked:
             self.asked.popleft()
         super().replyReceived(reply)

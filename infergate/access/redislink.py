@@ -119,8 +119,8 @@ class RedisLink:
 
     def _answered(self, protocol: Connection, answer: Deferred[Any]) -> Deferred[Any]:
         """Return the `answer` of Redis, which fails with `RedisAway` where it is late or an error;
-        Redis then counts as away. Whoever asks may cancel, which is no fault of Redis's: its answer
-        is still awaited, and thrown away.
+        Redis then counts as away. A question may be cancelled, which is no fault of Redis's: its
+        answer is still awaited, and thrown away.
 
         `protocol` is the connection that was asked. Where another has taken its place meanwhile,
         what becomes of this answer says nothing of that one. Called for each question, for the
@@ -131,8 +131,8 @@ class RedisLink:
         return answer.addErrback(self._failed, protocol)
 
     def _failed(self, failure: Failure, protocol: Connection) -> Failure:
-        """Take Redis for away because of what it answered in place of an answer. Raises `RedisAway`
-        for whoever has asked. Called for each answer that fails."""
+        """Take Redis for away because an answer failed, and raise `RedisAway`. The failure of a
+        question that was cancelled is passed on. Called for each answer that fails."""
         if failure.check(CancelledError):
             return failure
         why = away_reason(failure)

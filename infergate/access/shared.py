@@ -55,7 +55,7 @@ class Link(Protocol):
 @attrs.define(eq=False, repr=False)
 class SharedLimits:
     """Asks Redis, and counts in this process too, so that `local` can go on where Redis was when it
-    is away. With `refuse`, whoever has a limit is then refused instead. Made by
+    is away. With `refuse`, callers with limits are then refused instead. Made by
     `wiring.callers.limits` where `SHARED_STATE` is set, and asked by `Admission` as any `ILimits`;
     the link calls `settle` when Redis is back."""
 

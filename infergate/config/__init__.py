@@ -1,7 +1,7 @@
 """What was asked for: one frozen value, and all that is known of each setting.
 
-A setting is one named choice of whoever runs the gateway, such as `PORT`; its text is written in
-one of four sources and parsed once. What is wrong is a `SettingsError`, one line for people.
+A setting is one named choice of the operator's, such as `PORT`; its text is written in one of four
+sources and parsed once. What is wrong is a `SettingsError`, one line for people.
 
 manual    the settings as text for people: options, help, the example, the page
 otel      the standard OTEL_* variables

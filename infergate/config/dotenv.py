@@ -53,8 +53,8 @@ def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
 
         {"BACKNED_URL": "BACKEND_URL"}
 
-    Names that are like none are somebody else's: other programs read the same file. So do the
-    parts of OpenTelemetry, whose names are alike by more than letters that were mistaken.
+    Names that are like none are another program's, which reads the same file. So are those of
+    OpenTelemetry, however like ``OTEL_EXPORTER_OTLP_ENDPOINT`` they are.
     """
     likely = {}
     for name in names:

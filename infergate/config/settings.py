@@ -146,7 +146,7 @@ class Settings:
         "60, and on for as long as the health route answers 200, asked each 60 seconds of waiting",
     )
     stream_idle_timeout: float = _deadlines(
-        values.seconds, "seconds between two pieces of a response body", 60.0
+        values.seconds, "seconds between two chunks of a response body", 60.0
     )
     request_timeout: float = _deadlines(values.seconds, "seconds for the whole exchange", 600.0)
     backend_retries: int = _backend(
@@ -255,8 +255,8 @@ class Settings:
     )
     trusted_proxies: Networks = _listening(
         parse_networks,
-        "comma-separated addresses or networks whose X-Forwarded-For is believed; unix: of whoever "
-        "comes by a unix: socket",
+        "comma-separated addresses or networks whose X-Forwarded-For is believed; unix: of clients "
+        "at a unix: socket",
         (),
     )
     cors_origins: Origins = _listening(

@@ -42,7 +42,7 @@ class _Watched(Pool):
         self.idle = connection
 
     def remove(self, connection: Connection) -> None:
-        """Fire `lost`: the connection is gone, whoever has closed it. The connection calls this."""
+        """Fire `lost`: one side has closed the connection. The connection calls this."""
         if not self.lost.called:
             self.lost.callback(None)
 

@@ -26,8 +26,8 @@ class Check:
     """One thing that was looked at. `ok`, `warn` and `fail` make them.
 
     `name` says what it was, as ``models`` or ``chat stream``, and `status` is `OK`, `WARN` or
-    `FAIL`. `message` says how it is, in the words of whoever said so; `hint` what to do about it,
-    and is empty where there is nothing to do.
+    `FAIL`. `message` says how it is, where it can in the words of the server or the system; `hint`
+    what to do about it, and is empty where there is nothing to do.
     """
 
     name: str

@@ -254,7 +254,7 @@ def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
     """Return the version of the tables, 0 where there are none. Called by `_migrate`, before and
     under the lock; raises `psycopg.Error`."""
     # Read out of the catalogue itself: `to_regclass` would remember that there was no such table
-    # when it was first asked, whoever has made it while we waited for the lock.
+    # when it was first asked, though another process has made it while this one waited.
     if not _one(connection, _MADE):
         return 0
     return int(_one(connection, "SELECT max(version) FROM infergate_schema"))

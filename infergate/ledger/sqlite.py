@@ -212,7 +212,7 @@ def _rolled_back(connection: sqlite3.Connection) -> bool:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables to our version in one transaction, whoever else does so meanwhile: the
+    """Bring the tables to our version in one transaction. Another process may do so meanwhile: the
     version is read a second time under the lock. Called whenever the file is opened. Raises
     `sqlite3.Error`, and `StoreRefused` for tables that are newer."""
     if not missing_migrations(_version(connection)):

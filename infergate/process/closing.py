@@ -45,9 +45,9 @@ async def let_go(port: Any, clock: IReactorTime, *, inherited: bool) -> None:
     `port` is what the main endpoint listens on, one of Twisted's `Port`. When this returns, it is
     closed, and the connections that were accepted have their protocols.
 
-    First the kernel is told to begin no more connections there. Whoever tries is not refused: the
-    client's kernel tries again after a second, and reaches another process of the port, or is
-    refused then, when there is none. When all connections that had begun are made and accepted, the
+    First the kernel is told to begin no more connections there. A client that tries is not refused:
+    its kernel tries again after a second, and reaches another process of the port, or is refused
+    then, when there is none. When all connections that had begun are made and accepted, the
     port is closed, in this same call: Twisted's own `stopListening` closes it one event loop
     iteration later.
 

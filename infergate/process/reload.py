@@ -140,9 +140,9 @@ class Reloader:
     async def _reload(self, sources: Iterable[Source], asked: bool) -> None:
         """Read these sources, one after the other, and say what is new in one line.
 
-        Whoever `asked` for it (SIGHUP) also hears that nothing is new. What is `Refused` is logged
-        as an error, and the others are read all the same. What else `Source.read` raises ends the
-        round, and `_begin` logs it. Called by `_begin`, one at a time.
+        With `asked` (SIGHUP) that line is there also where nothing is new. What is `Refused` is
+        logged as an error, and the others are read all the same. What else `Source.read` raises
+        ends the round, and `_begin` logs it. Called by `_begin`, one at a time.
         """
         said, refused = [], 0
         for source in sources:

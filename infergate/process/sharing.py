@@ -26,7 +26,7 @@ CAN_BE_REUSED = ("tcp", "ssl", "tls")
 class ReusingPorts:
     """Listen as `reactor` does, on ports that other processes listen on too (SO_REUSEPORT).
 
-    `reactor_for` gives one to whoever listens on the main port, in place of the reactor. Twisted's
+    The endpoint of the main port gets one in place of the reactor (`reactor_for`). Twisted's
     endpoints call `listenTCP` or `listenSSL`; all else is the reactor's.
     """
 

@@ -29,7 +29,8 @@ Watcher = Callable[[bytes], None]
 
 @attrs.define(eq=False, repr=False)
 class Feed:
-    """Sends what is and what was to all watchers; idle, without even a timer, while there are none.
+    """Sends the state of the gateway and its history to all watchers; idle, without even a timer,
+    while there are none.
 
     `StatusSite` makes one, and calls `watch` for each request for the feed.
 

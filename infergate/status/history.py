@@ -1,7 +1,7 @@
 """The last hour and the last exchanges, out of the record and of nothing else.
 
-Always kept, in a bounded memory of under 2 MiB, so that whoever opens the page sees what was: only
-the sending costs nothing while nobody looks.
+Always kept, in a bounded memory of under 2 MiB, so that the page shows the past when it is opened.
+Nothing is sent while no browser has it open.
 
 An *interval* is ten seconds that begin at a multiple of ten, in Unix seconds; what ended within it
 is summed up as one *point* of the page's plots. `Feed` reads all of this; nothing here raises.
@@ -144,8 +144,8 @@ class History:
 
     @property
     def ended_count(self) -> int:
-        """Return how many exchanges have ended that the page shows: who asked before knows what is
-        new."""
+        """Return how many exchanges have ended that the page shows. `new_since` takes it, to give
+        those that ended later."""
         self._settle()
         return self._count
 
@@ -197,8 +197,8 @@ class History:
         ]
 
     def _ended(self, records: Sequence[Record]) -> None:
-        """Add what has ended to what was, where the page shows it; the callers' usage is counted,
-        too. Called by the batch.
+        """Add the exchanges that the page shows to the last ones, to the interval in which they
+        ended, and to the usage of their callers. Called by the batch.
 
         Keeps the records themselves, for as long as they are among the last `LAST_EXCHANGES`.
         """

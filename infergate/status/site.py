@@ -5,8 +5,8 @@
     the feed                       `Feed` sends what was once, and then a line a second: what is
                                    now, and what has ended since the last one
 
-Nothing here is asked of anybody but the readiness, once a second while somebody looks. An *edge* is
-what serves one listening port: it knows its connections, and whether it drains.
+Only the backend's readiness is asked for, once a second while a browser has the page open. An
+*edge* is what serves one listening port: it knows its connections, and whether it drains.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Who may see the page without a key: whoever sits at the machine, and nobody that a browser or a
-proxy brings along."""
+"""Who may see the page without a key: a person at the machine itself, and nobody whom a browser or
+a proxy brings along."""
 
 from __future__ import annotations
 
