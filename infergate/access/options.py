@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from infergate.access.policy import WINDOWS, Policies, Policy, TokenLimit
+from infergate.access.policy import Policies, Policy, TokenLimit
 from infergate.access.ratelimit import Rate, parse_rate
-from infergate.access.windows import DAY
+from infergate.access.windows import DAY, WINDOWS
 from infergate.api.operations import NAMES
 from infergate.server.addresses import UNIX, Networks, parse_networks
 

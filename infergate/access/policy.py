@@ -22,9 +22,6 @@ from msgspec import Struct
 from infergate.access.ratelimit import Rate
 from infergate.server.addresses import Networks
 
-WINDOWS = ("minute", "hour", "day", "week", "month")
-"""The spans of time, in UTC, that tokens are counted in; a week begins on Monday."""
-
 
 class TokenLimit(Struct, frozen=True):
     """At most `count` tokens, prompt and completion, in each `window`; written ``1000/day``."""
@@ -90,7 +87,7 @@ class Policies:
 
     @cached_property
     def windows(self) -> frozenset[str]:
-        """The windows in which anybody's tokens are limited, as names of `WINDOWS`; found once,
-        since a `Policies` never changes. Read by `Budgets` and by the warnings at the start."""
+        """The names of the windows in which anybody's tokens are limited; found once, since a
+        `Policies` never changes. Read by `Budgets` and by the warnings at the start."""
         policies = (self.default, *self.by_name.values())
         return frozenset(limit.window for policy in policies for limit in policy.tokens)

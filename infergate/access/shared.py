@@ -42,11 +42,8 @@ class RedisAway(Exception):
 
 
 class Link(Protocol):
-    """A connection to Redis that is there or is away (`redislink.RedisLink`). `up` says whether a
-    question would be asked now."""
+    """A connection to Redis that is there or is away (`redislink.RedisLink`)."""
 
-    @property
-    def up(self) -> bool: ...
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
         """Have Redis run a script, and return what it answers; fails with `RedisAway`."""
 

@@ -5,7 +5,7 @@ window is a minute, an hour, a day, a week or a month of the calendar in UTC, an
 that in which it is now. Callers are names, as an `Account` has them. Everything here runs in the
 reactor's thread, and waits for nothing.
 
-Nothing here raises for the windows that `policy.WINDOWS` names.
+Nothing here raises for the windows that `windows.WINDOWS` names.
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ from datetime import datetime, timezone
 
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86400, 604800
 
+WINDOWS = ("minute", "hour", "day", "week", "month")
+"""Their names, the shortest first; a week begins on Monday."""
+
 LASTING = ("day", "week", "month")
 """Those that a restart does not begin anew where there is a ledger, whose rows are hours."""
 
@@ -18,7 +21,7 @@ _FIRST_MONDAY = -3 * DAY
 def bounds(window: str, now: float) -> tuple[int, int]:
     """Return the second since 1970 at which the current `window` began, and that at which it ends
     and the next one begins; `now` is in seconds since 1970. Called by `Spending` and `Budgets`, and
-    by the gateway for ``/v1/usage``. Raises `KeyError` for a name that is none of `policy.WINDOWS`.
+    by the gateway for ``/v1/usage``. Raises `KeyError` for a name that is none of `WINDOWS`.
     """
     if window == "month":
         today = datetime.fromtimestamp(now, timezone.utc)

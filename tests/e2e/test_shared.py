@@ -21,11 +21,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.access.account import of_caller
 from infergate.access.limits import LocalLimits, Verdict
-from infergate.access.policy import WINDOWS, Policy, TokenLimit
+from infergate.access.policy import Policy, TokenLimit
 from infergate.access.ratelimit import Rate
 from infergate.access.scripts import BOUNDS
 from infergate.access.shared import SharedLimits
-from infergate.access.windows import bounds
+from infergate.access.windows import WINDOWS, bounds
 from tests.e2e.harness import OFF, Process, chat, gateway, get, running, wait_for
 from tests.e2e.servers import NO_REDIS, Redis, free_port, redis
 

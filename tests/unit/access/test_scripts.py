@@ -6,9 +6,8 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.access.policy import WINDOWS
 from infergate.access.scripts import ASK, BOUNDS, CHARGE
-from infergate.access.windows import bounds
+from infergate.access.windows import WINDOWS, bounds
 
 CALL = re.compile(r"redis\.call\('(\w+)'(?:, ([\w\[\]]+))?(.*)")
 

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.access.policy import WINDOWS
-from infergate.access.windows import bounds
+from infergate.access.windows import WINDOWS, bounds
 
 
 def at(text: str) -> float:
