@@ -81,7 +81,7 @@ def read_telemetry(variables: Mapping[str, str | None]) -> Telemetry:
     `SettingsError` for the first that is wrong, but for none of a signal that is not pushed.
     """
     read = _Variables(variables)
-    if read.text("OTEL_SDK_DISABLED", "").lower() == "true":
+    if read.text("OTEL_SDK_DISABLED").lower() == "true":
         return Telemetry()
     metrics, traces = read.signal("METRICS"), read.signal("TRACES")
     if metrics is None and traces is None:
@@ -109,7 +109,7 @@ class _Variables:
     def __init__(self, variables: Mapping[str, str | None]) -> None:
         self._variables = variables
 
-    def text(self, name: str, default: str) -> str:
+    def text(self, name: str, default: str = "") -> str:
         """Return a variable without the spaces around it, or `default`. Raises nothing."""
         return (self._variables.get(name) or "").strip() or default
 
@@ -123,15 +123,15 @@ class _Variables:
         if "otlp" not in self.text(f"OTEL_{kind}_EXPORTER", "otlp").lower().split(","):
             return None
         own = f"OTEL_EXPORTER_OTLP_{kind}_ENDPOINT"
-        setting = own if self.text(own, "") else ENDPOINT
-        if not self.text(setting, ""):
+        setting = own if self.text(own) else ENDPOINT
+        if not self.text(setting):
             return None
         url = self._parsed(setting, values.url if setting == own else values.base_url)
         if setting == ENDPOINT:
             url += f"/v1/{kind.lower()}"
         self._check_transport(kind)
         certificate, trust = self._of(kind, "CERTIFICATE"), None
-        if self.text(certificate, ""):
+        if self.text(certificate):
             trust = self._parsed(certificate, values.authorities)
         return Signal(
             setting,
@@ -156,7 +156,7 @@ class _Variables:
             "service.instance.id": str(uuid.uuid4()),
             **given,
         }
-        name = self.text("OTEL_SERVICE_NAME", "")
+        name = self.text("OTEL_SERVICE_NAME")
         return {**known, "service.name": name} if name else known
 
     def sampler(self) -> Sampler:
@@ -200,7 +200,7 @@ class _Variables:
         and raises nothing. Called by `signal` and `_check_transport`.
         """
         own = f"OTEL_EXPORTER_OTLP_{kind}_{what}"
-        return own if self.text(own, "") else f"OTEL_EXPORTER_OTLP_{what}"
+        return own if self.text(own) else f"OTEL_EXPORTER_OTLP_{what}"
 
     def _check_transport(self, kind: str) -> None:
         """Refuse what would be sent in another way than was asked for.
@@ -211,7 +211,7 @@ class _Variables:
         self._choice(self._of(kind, "PROTOCOL"), "http/protobuf")
         for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE"):
             name = self._of(kind, what)
-            if self.text(name, ""):
+            if self.text(name):
                 raise SettingsError(name, None, "client certificates are not supported")
 
     def _headers(self, name: str) -> dict[str, str]:
@@ -235,7 +235,7 @@ class _Variables:
         The text of a `secret` list is not shown in the error. Raises `SettingsError` for an entry
         that is not ``name=value``. Called by `_headers` and `resource`.
         """
-        text = self.text(name, "")
+        text = self.text(name)
         pairs = {}
         for entry in filter(None, (entry.strip() for entry in text.split(","))):
             key, equals, value = entry.partition("=")

@@ -224,7 +224,7 @@ def authorities(path: str) -> Any:
 
     blocks = re.findall(
         rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----",
-        _readable(Path.read_bytes, Path(path)),
+        _readable(Path(path).read_bytes),
         re.DOTALL,
     )
     try:
@@ -289,7 +289,7 @@ def api_keys_file(path: str) -> FromFile[KeysFile]:
     Raises `KeysFileError`, a `ValueError` that names the file and the line, for a wrong
     line, and `ValueError` for a file that cannot be read.
     """
-    return FromFile(path, _readable(keys_from_file, path))
+    return FromFile(path, _readable(lambda: keys_from_file(path)))
 
 
 def jwt_secret(text: str) -> OneKey:
@@ -310,20 +310,17 @@ def jwt_public_key_file(path: str) -> FromFile[OneKey]:
     """
     from infergate.access import jwks
 
-    return FromFile(path, jwks.public_key(_readable(Path.read_bytes, Path(path))))
+    return FromFile(path, jwks.public_key(_readable(Path(path).read_bytes)))
 
 
-Where = TypeVar("Where")
-
-
-def _readable(read: Callable[[Where], Content], path: Where) -> Content:
-    """Return what `read` makes of the file at `path`.
+def _readable(read: Callable[[], Content]) -> Content:
+    """Return what `read` makes of a file.
 
     Raises `ValueError`, with what the operating system says, where it cannot be read; what else
     `read` raises passes through. Called by the parsers of settings that name a file.
     """
     try:
-        return read(path)
+        return read()
     except OSError as why:
         raise ValueError(f"must be a file that can be read: {why.strerror}") from None
 
