@@ -495,7 +495,7 @@ class BrokenReply(BackendError):
 
 class BackendUnavailable(BackendFailure):
     """There was no answer: no connection, or one that was closed without a byte of a response. Made
-    by `backend.causes`, and raised by `Call.head`, which is tried again where nothing was sent."""
+    by `backend.causes`, and raised by `Call.head`, which tries again where nothing was sent."""
 
     status, code, outcome = 502, "backend_unavailable", "backend_unavailable"
     message = "The backend cannot be reached."

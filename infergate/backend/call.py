@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from zope.interface import implementer
 
-from infergate.backend.causes import late_error, name_error
+from infergate.backend.causes import late_error, name_error, nothing_sent
 from infergate.backend.connection import Response
 from infergate.errors import BrokenReply, release
 from infergate.reactor.deadlines import NEVER, Deadlines
@@ -70,10 +70,10 @@ NEW, ASKING, ANSWERED, READING, ENDING, OVER = Phase
 class Call:
     """One exchange with the backend, on behalf of the request of `record`.
 
-    A worker has `Backend.send` call `head`, which does so again where nothing was sent; then it
-    calls `read` or `read_all`, or `discard`. `read` hands over each chunk as it comes, and its
-    bytes are the collector's, which calls `touch`. Beside that a call is the push producer of the
-    client's connection: while that holds a stream up, the backend is not read.
+    A worker has `Backend.send` call `head`; then it calls `read` or `read_all`, or `discard`.
+    `read` hands over each chunk as it comes, and its bytes are the collector's, which calls
+    `touch`. Beside that a call is the push producer of the client's connection: while that holds a
+    stream up, the backend is not read.
 
     `well` asks whether the backend is well, where there is a route to ask; it never fails.
 
@@ -132,34 +132,40 @@ class Call:
 
     # For the worker.
 
-    async def head(self, attempt: Callable[[], Deferred[Any]]) -> Response:
-        """Return the response to one attempt of treq's, once its head is here. All attempts of a
-        call together have the time of one. Called by `Backend.send`; `attempt` sends the request.
+    async def head(self, attempt: Callable[[], Deferred[Any]], retries: int) -> Response:
+        """Return the response to a request, once its head is here. Called by `Backend.send`.
+
+        `attempt` sends the request. It is called up to `retries` times more, where not a byte of
+        the request can have reached the backend; all attempts together have the time of one.
 
         Raises `BackendUnavailable` where there was no answer, with `prompt_sent` false where
         nothing can have reached the backend; `BackendError` where the answer is broken, or
         compressed; `GatewayTimeout`; whatever `attempt` raises of its own.
         """
         record = self._record
-        if record.backend_began is None:
-            record.backend_began = self.heard = self._now()
-        self._enter(ASKING)
-        self._attempt = attempt()
-        try:
-            response: Response = await self._attempt
-        except Exception as error:
-            self._enter(OVER)
-            # Another attempt may last long.
-            release(error)
-            # None of these errors may be in a local variable: it would hold itself in memory.
-            if self._passed is not None:
-                sent = isinstance(error, (ResponseNeverReceived, ResponseFailed))
-                raise late_error(self._passed, prompt_sent=sent) from error
-            if name_error(error) is error:
-                raise
-            raise name_error(error) from error
-        finally:
-            self._attempt = None
+        record.backend_began = self.heard = self._now()
+        while True:
+            self._enter(ASKING)
+            self._attempt = attempt()
+            try:
+                response: Response = await self._attempt
+                break
+            except Exception as error:
+                self._enter(OVER)
+                # Another attempt may last long.
+                release(error)
+                # None of these errors may be in a local variable: it would hold itself in memory.
+                if self._passed is not None:
+                    sent = isinstance(error, (ResponseNeverReceived, ResponseFailed))
+                    raise late_error(self._passed, prompt_sent=sent) from error
+                if retries and nothing_sent(error):
+                    retries -= 1
+                elif name_error(error) is error:
+                    raise
+                else:
+                    raise name_error(error) from error
+            finally:
+                self._attempt = None
         self._response = response
         self.heard = self._now()
         record.backend_head, record.backend_status = self.heard, response.code

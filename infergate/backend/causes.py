@@ -65,6 +65,13 @@ def name_error(error: BaseException) -> BaseException:
     return error
 
 
+def nothing_sent(error: BaseException) -> bool:
+    """Return whether an error says that there was no connection, but for one that took too long: a
+    request may then be sent again. Called by `Call`."""
+    named = name_error(error)
+    return isinstance(named, BackendUnavailable) and not named.prompt_sent
+
+
 def cause_of(error: BaseException) -> str | None:
     """Return the cause of an error of `Endpoint.connect` or of a request, such as ``connection
     refused``; None for any other. For `name_error`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -16,7 +16,6 @@ from infergate import __version__
 from infergate.backend.agent import OriginAgent
 from infergate.backend.call import Call, Timeouts
 from infergate.backend.connection import Response
-from infergate.errors import BackendUnavailable
 from infergate.reactor.deadlines import Deadlines
 from infergate.reactor.headers import Fields
 from infergate.telemetry.record import Record
@@ -62,16 +61,16 @@ class Backend:
         phases."""
         return Call(self._deadlines, self._timeouts, record, self._well)
 
-    async def send(
+    def send(
         self,
         call: Call,
         method: str,
         path: str,
         fields: bytes,
         body: bytes | None,
-    ) -> Response:
-        """Send a request for `path`, and return the response, its body still to come: the caller
-        reads it with `call`, or discards it.
+    ) -> Awaitable[Response]:
+        """Send a request for `path`, once this is awaited, and return the response, its body still
+        to come: the caller reads it with `call`, or discards it.
 
         `fields` are lines that end in CRLF, with capitalized names (`X-Request-Id: 1`). The body is
         let go once it is written. A request is sent again only where not a byte of it can have
@@ -83,20 +82,12 @@ class Backend:
             fields = USER_AGENT + fields
         headers = Fields(self._credentials + fields)
         producer = None if body is None else Body(body)
-        # The answer may take long, and the prompt may be large.
-        del body
 
         def attempt() -> Deferred[Any]:
             """Start one try, and return treq's Deferred, which fires with a `Response`."""
             return self._client.request(method, url, headers=headers, data=producer)
 
-        for tries_left in range(self._retries, -1, -1):
-            try:
-                return await call.head(attempt)
-            except BackendUnavailable as error:
-                if error.prompt_sent or not tries_left:
-                    raise
-        raise AssertionError("the last try returns or raises")
+        return call.head(attempt, self._retries)
 
 
 class OriginClient(HTTPClient):
