@@ -52,6 +52,9 @@ class RequestLine(Struct, gc=False):
 
 _encoder = Encoder()
 
+# The end of a line's time by its millisecond: to look it up takes a fourth of the time.
+_FRACTIONS = [f".{millisecond:03}Z" for millisecond in range(1000)]
+
 
 def json_line(event: LogEvent) -> str:
     """Return the line of an event, with its line end: of an exchange (its `event` is ``request``),
@@ -129,7 +132,8 @@ def _request_line(record: Record, time: str, level: str) -> RequestLine:
 def level_name(event: LogEvent) -> str:
     """Return the name of an event's level; Twisted's older messages have none, and are ``info``."""
     level = event.get("log_level")
-    return "info" if level is None else str(level.name)
+    name: str = "info" if level is None else level.name
+    return name
 
 
 def traceback_of(event: LogEvent) -> dict[str, Any]:
@@ -159,11 +163,11 @@ def _whole(value: object) -> object:
 def _time(event: LogEvent) -> str:
     """Return when an event was logged, in UTC, to the millisecond: ``2026-11-23T02:55:46.250Z``.
 
-    Rounded down, so that no line is of a second that has not begun; microseconds are rounded first,
+    Rounded down, so that no line is of a second that has not begun, but for half a microsecond,
     since 0.250 as a float is a little less. Called by `json_line`.
     """
-    milliseconds = round(event.get("log_time", 0.0) * 1_000_000) // 1000
-    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
+    second, milliseconds = divmod(int(event.get("log_time", 0.0) * 1000 + 0.0005), 1000)
+    return _second(second) + _FRACTIONS[milliseconds]
 
 
 @lru_cache(1)

@@ -31,8 +31,9 @@ class Record:
     `probe` asks how the gateway is. `admission_seconds` and `check_seconds` are what these took,
     without waiting for the body; `backend_head` is when the head of the backend's answer came,
     `answer_began` when the answer itself began, which of a stream is its first event. Once it is
-    closed, `duration` is the time from the first byte in to the end of the answer, and
-    `backend_seconds` that from the call of the backend, if there was one, to the end of its answer.
+    closed, `duration` is the time from the first byte in to the end of the answer,
+    `first_token_seconds` that to the first token of a stream, if one came, and `backend_seconds`
+    that from the call of the backend, if there was one, to the end of its answer.
 
     `trace` is the client's; `trace_id` is that trace, or one of our own. Where we trace, `span_id`
     is our span in it, both in hexadecimal digits; `ids` are the same two as bytes, and the id of
@@ -74,6 +75,7 @@ class Record:
     bytes_out: int = 0
     closed: float | None = None
     duration: float = 0.0
+    first_token_seconds: float | None = None
     backend_seconds: float | None = None
     trace: TraceContext | None = None
     trace_id: str | None = None
@@ -133,6 +135,8 @@ class Record:
             return False
         self.closed = now
         self.duration = now - self.opened
+        if self.first_token is not None:
+            self.first_token_seconds = self.first_token - self.opened
         if self.backend_began is not None:
             if self.backend_ended is None:
                 self.backend_ended = now
@@ -141,17 +145,3 @@ class Record:
             self.status = ClientGone.status
             self.fail(ClientGone())
         return True
-
-    @property
-    def first_token_seconds(self) -> float | None:
-        """Return the seconds from the first byte in to the first token of a stream; None where none
-        came. Read by both kinds of log lines."""
-        return None if self.first_token is None else self.first_token - self.opened
-
-    @property
-    def answer_seconds(self) -> float | None:
-        """Return the seconds from the call of the backend to the beginning of its answer; None
-        where the backend was not called, or has not answered. Read by `server_timing`."""
-        if self.backend_began is None or self.answer_began is None:
-            return None
-        return self.answer_began - self.backend_began

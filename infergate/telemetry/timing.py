@@ -22,17 +22,15 @@ def server_timing(record: Record) -> bytes | None:
     backend;dur=81.40``. None where nothing is known. Called by `Request._opening` for the
     answer to an operation.
     """
-    admission, checks, backend = (
-        record.admission_seconds,
-        record.check_seconds,
-        record.answer_seconds,
-    )
+    admission, checks = record.admission_seconds, record.check_seconds
+    began, answered = record.backend_began, record.answer_began
     if admission is None:
         return None
     if checks is None:
         return b"admission;dur=%.2f" % (admission * 1000)
-    if backend is None:
+    if began is None or answered is None:
         return b"admission;dur=%.2f, checks;dur=%.2f" % (admission * 1000, checks * 1000)
+    backend = answered - began
     if admission < _SHORT and checks < _SHORT:
         return b"admission;dur=%b, checks;dur=%b, backend;dur=%.2f" % (
             _TEXTS[floor(admission * 1e5 + 0.5)],

@@ -84,7 +84,7 @@ class Lines(SynchronousTestCase):
             (36000, "600m00s"),
         ):
             record = streamed()
-            record.duration, record.first_token = seconds, None
+            record.duration, record.first_token_seconds = seconds, None
             self.assertIn(f" qwen2.5-7b {text} 12+345 ", self.line(record))
 
     def test_line_is_never_longer_than_a_terminal_is_wide(self) -> None:
@@ -129,7 +129,7 @@ class Lines(SynchronousTestCase):
     def test_invalid_request_is_one_short_line(self) -> None:
         """A refused request has no model, no tokens, and no caller where nobody needs a key."""
         record = streamed()
-        record.caller = record.model = record.first_token = None
+        record.caller = record.model = record.first_token_seconds = None
         record.usage, record.status = NO_USAGE, 400
         record.fail(InvalidJSON())
         self.assertEqual(self.line(record), "400 POST chat 2.41s 3f2a91c0 invalid_json")
