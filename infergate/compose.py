@@ -14,9 +14,8 @@ gateway, a `Pool` the idle connections to one server. An `Edge` is the factory o
 one port. Each request has a `Record`, which is opened with its first byte and closed once.
 
 A record that was closed goes to `Accounts`: what the exchange has left with it to be undone or
-charged (`Record.at_end`) is done first, then what is known of the backend learns of it, the ledger,
-and last the log. The metrics, the status page and the traces learn of many together, out of the
-`Batch`.
+charged (`Record.at_end`) is done first, then it is logged. The ledger, the metrics, the status
+page, the traces and what is known of the backend learn of many together, out of the `Batch`.
 """
 
 from __future__ import annotations
@@ -106,8 +105,8 @@ def compose(
     """
     servers = Servers(clock, reach)
     rosters = Rosters(servers)
-    back = backing(settings, servers)
     batch = Batch()
+    back = backing(settings, servers, batch)
     metrics = Metrics(batch)
     reachability = back.reachability
     log = log or RequestLog(probes=settings.log_probes)
@@ -149,8 +148,9 @@ def compose(
         status=status,
     )
 
-    views = [reachability.ended, log] if ledger is None else [reachability.ended, ledger.add, log]
-    accounts = Accounts(views, batch, clock)
+    if ledger is not None:
+        ledger.follow(batch)
+    accounts = Accounts(log, batch, clock)
 
     # The status page is for no page of another origin, whatever CORS_ORIGINS says. The listener of
     # the metrics answers to pages of no other origin at all.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from msgspec import Struct
@@ -35,10 +35,18 @@ class Sums(Struct, gc=False):
     backend_seconds: float = 0.0
 
     def add(self, other: Sums) -> None:
-        """Add the numbers of `other` to these, in place. Called by `Gathering.take` alone: a record
-        is added field by field."""
+        """Add the numbers of `other` to these, in place. Called by `Gathering.take`."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def account_for(self, records: Sequence[Record]) -> None:
+        """Add what records say to these, in place. Called by `Gathering.add`."""
+        usages = [record.usage for record in records]
+        self.requests += len(records)
+        self.prompt_tokens += sum([usage.prompt_tokens for usage in usages])
+        self.cached_tokens += sum([usage.cached_tokens for usage in usages])
+        self.completion_tokens += sum([usage.completion_tokens for usage in usages])
+        self.backend_seconds += sum([record.backend_seconds or 0.0 for record in records])
 
 
 Row = tuple[Key, Sums]
@@ -70,9 +78,9 @@ class Gathering:
 
         Key(1789999200, "alice", "chat", "qwen2.5-7b", "ok"): Sums(100, 4200, 0, 31000, 180.5)
 
-    `Ledger` calls `add` for each record, in the reactor's thread, and `take` for each batch. Rows
-    that were taken are the ledger's to keep until they are written: `held` of `add` is how many
-    these are, so that both together stay within `max_rows`.
+    `Ledger` calls `add` with the records that have ended, in the reactor's thread, and `take` for
+    each batch. Rows that were taken are the ledger's to keep until they are written: `held` of
+    `add` is how many these are, so that both together stay within `max_rows`.
     """
 
     def __init__(self, max_rows: int = MAX_ROWS) -> None:
@@ -90,32 +98,40 @@ class Gathering:
         grow. For the questions about what is not written yet."""
         return iter(self._rows.items())
 
-    def add(self, record: Record, wall: float, held: int = 0) -> bool:
-        """Add a closed `record` to the row of its hour, and return whether there was a place for
-        it: with False the record is not counted, since it would have begun one row too many. `wall`
-        is the time in seconds since 1970, `held` the number of rows that wait elsewhere. True for a
-        record that does not stand in the ledger at all. Raises nothing. Called by `Ledger.add`."""
-        if not is_counted(record):
-            return True
+    def add(self, records: Sequence[Record], held: int = 0) -> int:
+        """Add closed records to the rows of the hours in which they ended, those of one row
+        together, and return how many found no place: they are not counted, since they would have
+        begun one row too many. `held` is the number of rows that wait elsewhere. Raises nothing.
+        Called by `Ledger.add`."""
+        alike: dict[tuple[object, ...], list[Record]] = {}
+        for record in records:
+            hour = int(record.epoch * 1e-9 + (record.closed or 0)) // HOUR
+            labels = (
+                hour, record.caller, record.operation, record.model, record.model_accepted,
+                record.outcome,
+            )  # fmt: skip
+            alike.setdefault(labels, []).append(record)
+        counted = [group for group in alike.values() if is_counted(group[0])]
+        return sum([len(group) for group in counted if not self._add_alike(group, held)])
+
+    def _add_alike(self, records: Sequence[Record], held: int) -> bool:
+        """Add records of one row to it, and return whether there was a place for it. Called by
+        `add`."""
+        one = records[0]
         key = Key(
-            int(wall) // HOUR * HOUR,
-            record.caller or "",
-            record.operation or "",
-            self._model(record),
-            record.outcome,
+            int(one.epoch * 1e-9 + (one.closed or 0)) // HOUR * HOUR,
+            one.caller or "",
+            one.operation or "",
+            self._model(one),
+            one.outcome,
         )
         sums = self._rows.get(key)
         if sums is None:
             if len(self._rows) + held >= self._max_rows:
                 return False
             sums = self._rows[key] = Sums()
-        usage = record.usage
-        sums.requests += 1
-        sums.prompt_tokens += usage.prompt_tokens
-        sums.cached_tokens += usage.cached_tokens
-        sums.completion_tokens += usage.completion_tokens
-        sums.backend_seconds += record.backend_seconds or 0.0
-        self.requests += 1
+        sums.account_for(records)
+        self.requests += len(records)
         return True
 
     def _model(self, record: Record) -> str:

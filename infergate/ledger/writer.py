@@ -14,9 +14,8 @@ the sum of what the database says and of what is not in it yet.
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -38,6 +37,7 @@ from infergate.ledger.entry import Key
 from infergate.ledger.gathering import MAX_BATCH, Batch, Gathering, Sums
 from infergate.ledger.queries import Usage
 from infergate.ledger.schema import IStore, StoreAway
+from infergate.telemetry.batch import Batch as Ended
 from infergate.telemetry.record import Record
 
 T = TypeVar("T")
@@ -74,9 +74,10 @@ class InThread(Protocol):
 @attrs.define(eq=False, repr=False)
 class Ledger:
     """What `USAGE_DB` keeps. Made by `wiring.stores`, which has had the store make its tables.
-    `start` comes first, then `add` for each exchange that has ended and any question, `stop` last;
-    all of it in the reactor's thread, and `add` never waits. `store` is used in the one thread of
-    `in_thread` alone, but for `tokens_now` and for the `abort` of a call that takes too long.
+    `follow` comes first, then `start`, then any question, `stop` last; all of it in the reactor's
+    thread. What has ended it hears of by `add`, which never waits. `store` is used in the one
+    thread of `in_thread` alone, but for `tokens_now` and for the `abort` of a call that takes too
+    long.
 
     `was_away`: the database could not be reached when its tables were to be made.
 
@@ -91,13 +92,14 @@ class Ledger:
     _store: IStore
     _in_thread: InThread
     _clock: IReactorTime
-    _wall: Callable[[], float] = time.time
     _gathering: Gathering = attrs.field(factory=Gathering)
     _was_away: bool = attrs.field(default=False, kw_only=True)
     up: bool = attrs.field(default=True, init=False)
     lost: int = attrs.field(default=0, init=False)
     # The batch that is being written, or has to be written again.
     _batch: Batch | None = attrs.field(default=None, init=False)
+    # Has `add` be called with all that has ended by now.
+    _settle: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     _process: str = attrs.field(factory=lambda: uuid.uuid4().hex, init=False)
     _number: int = attrs.field(default=0, init=False)
     # So many that the first beat looks at the database.
@@ -114,8 +116,9 @@ class Ledger:
 
     @property
     def pending(self) -> int:
-        """Requests that are gathered, or in a batch that is not known to be written. Read by the
-        metrics at each scrape."""
+        """Requests that are gathered, or in a batch that is not known to be written. Read at each
+        beat, and by the metrics at each scrape."""
+        self._settle()
         return self._gathering.requests + (self._batch.requests if self._batch is not None else 0)
 
     def start(self) -> None:
@@ -123,15 +126,20 @@ class Ledger:
         once. Called by the service; raises nothing."""
         self._beating = self._loop.start(BEAT)
 
-    def add(self, record: Record) -> None:
-        """Count a closed record, in the hour in which it ended. Called for each exchange, in the
-        reactor's thread; never waits and raises nothing. One for which memory has no place is
-        counted in `lost`, and the first of these is logged."""
+    def follow(self, ended: Ended) -> None:
+        """Count what has ended, out of this batch. Called once, by `compose`."""
+        self._settle = ended.settle
+        ended.tell(self.add)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Count closed records, each in the hour in which it ended. Called by the batch that it
+        follows; never waits and raises nothing. Those for which memory has no place are counted in
+        `lost`, and the first of these are logged."""
         held = len(self._batch.rows) if self._batch is not None else 0
-        if not self._gathering.add(record, self._wall(), held):
-            if not self.lost:
-                _log.error("USAGE_DB: its memory is full; requests are lost to the ledger")
-            self.lost += 1
+        lost = self._gathering.add(records, held)
+        if lost and not self.lost:
+            _log.error("USAGE_DB: its memory is full; requests are lost to the ledger")
+        self.lost += lost
 
     async def usage(self, caller: str | None, since: int) -> Usage:
         """Return what `caller`, or with None everybody, has used since the hour of `since`, what is
@@ -287,6 +295,7 @@ class Ledger:
         database holds. Answers come in the order of the calls, so that a batch that was written
         before a question is no longer among them. Called by `tokens` and `_pending_usage`, once the
         database has answered."""
+        self._settle()
         if self._batch is not None:
             yield from (row for row in self._batch.rows if row[0].hour >= since)
         yield from (row for row in self._gathering if row[0].hour >= since)

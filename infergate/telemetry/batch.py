@@ -1,6 +1,7 @@
 """Closed records that are accounted for together: one by one that costs two to four times as much.
 
-A *view* is whatever makes something of the records: the metrics, the status page, the traces.
+A *view* is whatever makes something of the records: the ledger, the metrics, the status page, the
+traces, and what is known of the backend.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from infergate.backend.client import Backend
 from infergate.backend.endpoint import api_base
 from infergate.backend.health import Health, connection, health_route
 from infergate.config.settings import Settings
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.reachability import Reachability
 from infergate.wiring.servers import Servers
 from infergate.worker import BackendWorker, EchoWorker, IWorker
@@ -41,13 +42,13 @@ class Backing(Struct, frozen=True):
     look: Callable[[], object] = lambda: None
 
 
-def backing(settings: Settings, servers: Servers) -> Backing:
+def backing(settings: Settings, servers: Servers, batch: Batch) -> Backing:
     """Make the worker of the backend, or an echo where `BACKEND_URL` is unset.
 
     Called once by `compose`. Nothing is connected yet. Raises `SettingsError`, which names
     `BACKEND_URL`, for a host name that TLS cannot check a certificate for.
     """
-    reachability = Reachability()
+    reachability = Reachability(batch)
     if settings.backend_url is None:
         model = settings.default_model
         return Backing(EchoWorker(ECHO_MODEL if model is None else model), reachability)

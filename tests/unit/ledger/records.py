@@ -5,10 +5,12 @@ from __future__ import annotations
 from infergate.api.usage import NO_USAGE, Usage
 from infergate.telemetry.record import Record
 
+AT = 1_790_000_000  # 2026-09-21T14:13:20Z
 
-def ended(**known: object) -> Record:
-    """A chat of alice's with the model tiny that went well and took two seconds, but for what is
-    `known` of it."""
+
+def ended(at: float = AT, **known: object) -> Record:
+    """A chat of alice's with the model tiny that went well, took two seconds and ended `at` a
+    second since 1970, but for what is `known` of it."""
     record = Record(opened=100.0, client="192.0.2.1", request_id="id-1")
     members: dict[str, object] = {
         "method": "POST",
@@ -25,6 +27,7 @@ def ended(**known: object) -> Record:
     for name, value in (members | known).items():
         setattr(record, name, value)
     record.close(102.0)
+    record.epoch = round((at - 102.0) * 1e9)
     return record
 
 

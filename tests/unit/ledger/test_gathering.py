@@ -6,16 +6,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.ledger.entry import Key
 from infergate.ledger.gathering import MAX_BATCH, MAX_ROWS, Batch, Gathering, Sums
+from infergate.telemetry.record import Record
 from tests.unit.ledger.records import ended, refused, used
 
-AT = 1_790_000_000.0  # 2026-09-21T14:13:20Z
-HOUR = 1_789_999_200  # 14:00
+HOUR = 1_789_999_200  # 2026-09-21T14:00:00Z
 
 
-def batch(*records: object, at: float = AT) -> Batch:
+def batch(*records: Record) -> Batch:
     gathering = Gathering()
-    for record in records:
-        gathering.add(record, at)  # type: ignore[arg-type]
+    gathering.add(records)
     return gathering.take("process", 1)
 
 
@@ -31,8 +30,11 @@ class Adding(SynchronousTestCase):
 
     def test_hour_is_the_one_in_which_it_ended(self) -> None:
         """The row's hour begins at a whole hour, UTC."""
-        (row,) = batch(ended(), at=HOUR + 3600.5).rows
-        self.assertEqual(row[0].hour, HOUR + 3600)
+        last = HOUR + 3599.5
+        made = batch(ended(at=last), ended(at=last + 1), ended(at=last + 3600))
+        self.assertEqual(
+            [(key.hour - HOUR, sums.requests) for key, sums in made.rows], [(0, 1), (3600, 2)]
+        )
 
     def test_what_is_unknown_is_an_empty_text(self) -> None:
         """Where no key is needed, and where no model is named, the key holds no NULL."""
@@ -64,7 +66,7 @@ class Adding(SynchronousTestCase):
     def test_taking_begins_anew(self) -> None:
         """What is in one batch is not in the next."""
         gathering = Gathering()
-        gathering.add(ended(), AT)
+        gathering.add([ended()])
         gathering.take("process", 1)
         self.assertEqual((len(gathering), gathering.requests), (0, 0))
         self.assertEqual(gathering.take("process", 2).rows, ())
@@ -73,7 +75,7 @@ class Adding(SynchronousTestCase):
         """After a long outage what has waited longest goes first, the rest with the next."""
         gathering = Gathering()
         for number in range(MAX_BATCH + 5):
-            gathering.add(ended(caller=f"caller-{number:05}"), AT)
+            gathering.add([ended(caller=f"caller-{number:05}")])
         first, second = gathering.take("process", 1), gathering.take("process", 2)
         self.assertEqual((first.requests, second.requests), (MAX_BATCH, 5))
         self.assertEqual(second.rows[0][0].caller, f"caller-{MAX_BATCH:05}")
@@ -88,14 +90,14 @@ class Bound(SynchronousTestCase):
     def test_rows_are_bounded_and_requests_of_known_rows_are_not(self) -> None:
         """When memory is full, what adds to a row that is there still finds its place."""
         gathering = Gathering(max_rows=2)
-        self.assertTrue(gathering.add(ended(caller="a"), AT))
-        self.assertTrue(gathering.add(ended(caller="b"), AT))
-        self.assertFalse(gathering.add(ended(caller="c"), AT))
-        self.assertTrue(gathering.add(ended(caller="a"), AT))
+        self.assertEqual(gathering.add([ended(caller="a")]), 0)
+        self.assertEqual(gathering.add([ended(caller="b")]), 0)
+        self.assertEqual(gathering.add([ended(caller="c")]), 1)
+        self.assertEqual(gathering.add([ended(caller="a")]), 0)
         self.assertEqual(gathering.requests, 3)
 
     def test_rows_that_wait_elsewhere_count(self) -> None:
         """A batch that could not be written takes its share of the memory."""
         gathering = Gathering(max_rows=2)
-        self.assertTrue(gathering.add(ended(caller="a"), AT, held=1))
-        self.assertFalse(gathering.add(ended(caller="b"), AT, held=1))
+        self.assertEqual(gathering.add([ended(caller="a")], held=1), 0)
+        self.assertEqual(gathering.add([ended(caller="b")], held=1), 1)

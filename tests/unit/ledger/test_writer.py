@@ -17,9 +17,7 @@ from infergate.ledger.gathering import Batch, Gathering
 from infergate.ledger.queries import Usage
 from infergate.ledger.schema import IStore, StoreAway
 from infergate.ledger.writer import ANSWER, BEAT, CHECK_BEATS, CLOSE, SILENCE, STOP, Ledger
-from tests.unit.ledger.records import ended, refused, used
-
-NOON = 1_790_002_800.0
+from tests.unit.ledger.records import AT, ended, refused, used
 
 
 @implementer(IStore)
@@ -88,9 +86,7 @@ class Thread:
 class Ledgers(SynchronousTestCase):
     def setUp(self) -> None:
         self.store, self.thread, self.clock = Store(), Thread(), Clock()
-        self.ledger = Ledger(
-            self.store, self.thread, self.clock, lambda: NOON, gathering=Gathering(max_rows=3)
-        )
+        self.ledger = Ledger(self.store, self.thread, self.clock, gathering=Gathering(max_rows=3))
         self.lines: list[str] = []
         observer = lambda event: self.lines.append(event["log_format"].format(**event))  # noqa: E731
         globalLogPublisher.addObserver(observer)
@@ -115,7 +111,7 @@ class Writing(Ledgers):
     def test_requests_of_a_beat_are_one_batch(self) -> None:
         """A database sees two writes a second, whatever the traffic, and none without any."""
         for _ in range(5):
-            self.ledger.add(ended())
+            self.ledger.add([ended()])
         self.assertEqual((self.store.batches, self.ledger.pending), ([], 5))
         self.beats(4)
         self.assertEqual([batch.requests for batch in self.store.batches], [5])
@@ -124,7 +120,7 @@ class Writing(Ledgers):
     def test_batches_are_numbered(self) -> None:
         """Under one name of the process, each number once, ascending."""
         for _ in range(3):
-            self.ledger.add(ended())
+            self.ledger.add([ended()])
             self.beats()
         self.assertEqual([batch.number for batch in self.store.batches], [1, 2, 3])
         self.assertEqual(len({batch.process for batch in self.store.batches}), 1)
@@ -132,9 +128,9 @@ class Writing(Ledgers):
     def test_slow_database_gets_one_batch_at_a_time(self) -> None:
         """What comes meanwhile waits in memory, and is in the next batch."""
         self.thread.quick = False
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         self.beats()
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         self.beats(3)
         self.assertEqual(len(self.thread.jobs), 1)
         self.assertEqual(self.ledger.pending, 2)
@@ -150,7 +146,7 @@ class Away(Ledgers):
         again as it was, under its number."""
         self.store.away = "database is locked"
         for _ in range(5):
-            self.ledger.add(ended())
+            self.ledger.add([ended()])
             self.beats()
         self.assertFalse(self.ledger.up)
         self.assertEqual(self.ledger.pending, 5)
@@ -170,7 +166,7 @@ class Away(Ledgers):
 
         add, self.store.rows = self.store.add, [("alice", 1)]
         self.store.add = locked  # type: ignore[method-assign]
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         self.beats()
         self.successResultOf(Deferred.fromCoroutine(self.ledger.tokens(0)))
         self.beats(3)
@@ -199,7 +195,7 @@ class Away(Ledgers):
         """Rows beyond the bound are lost, and counted."""
         self.store.away = "disk is full"
         for name in "abcdef":
-            self.ledger.add(ended(caller=name))
+            self.ledger.add([ended(caller=name)])
         self.beats()
         self.assertEqual((self.ledger.pending, self.ledger.lost), (3, 3))
         self.assertEqual(len([line for line in self.said() if "memory is full" in line]), 1)
@@ -207,7 +203,7 @@ class Away(Ledgers):
     def test_silent_database_is_given_up_after_ten_seconds(self) -> None:
         """A peer that says nothing does not keep the thread for ever."""
         self.thread.quick = False
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         self.beats()
         self.clock.advance(SILENCE)
         self.assertEqual(self.store.aborted, 1)
@@ -215,7 +211,7 @@ class Away(Ledgers):
     def test_fault_of_our_own_is_logged_and_the_batch_kept(self) -> None:
         """Not only what is expected to fail fails."""
         self.store.add = lambda batch: 1 / 0  # type: ignore[assignment, method-assign, return-value]
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         self.beats()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertFalse(self.ledger.up)
@@ -226,23 +222,23 @@ class Reading(Ledgers):
     def test_what_is_not_written_yet_is_part_of_the_answer(self) -> None:
         """A caller sees its last request, written or not."""
         self.store.rows = [(4, 1, 30, 50, 2.0)]
-        self.ledger.add(ended(usage=used(3, 5)))
-        self.ledger.add(refused())
-        self.ledger.add(ended(caller="bob"))
+        self.ledger.add([ended(usage=used(3, 5))])
+        self.ledger.add([refused()])
+        self.ledger.add([ended(caller="bob")])
         usage = Deferred.fromCoroutine(self.ledger.usage("alice", 0))
         self.assertEqual(self.successResultOf(usage), Usage(6, 2, 33, 55, 4.0))
 
     def test_other_hours_are_not(self) -> None:
         """What ended before the window is not in it."""
-        self.ledger.add(ended())
-        usage = Deferred.fromCoroutine(self.ledger.usage("alice", int(NOON) + 1))
+        self.ledger.add([ended()])
+        usage = Deferred.fromCoroutine(self.ledger.usage("alice", AT + 3600))
         self.assertEqual(self.successResultOf(usage), Usage())
 
     def test_batch_that_is_being_written_counts_once(self) -> None:
         """Answers come in order: what was written before a question is in the answer alone."""
         self.thread.quick = False
         self.thread.work()
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         self.beats()
         self.store.rows = [(1, 0, 3, 5, 2.0)]
         usage = Deferred.fromCoroutine(self.ledger.usage("alice", 0))
@@ -252,8 +248,8 @@ class Reading(Ledgers):
     def test_tokens_of_all_callers(self) -> None:
         """Written or not, known to the database or not."""
         self.store.rows = [("alice", 100)]
-        self.ledger.add(ended(usage=used(3, 5)))
-        self.ledger.add(ended(caller="bob", usage=used(1, 1)))
+        self.ledger.add([ended(usage=used(3, 5))])
+        self.ledger.add([ended(caller="bob", usage=used(1, 1))])
         tokens = Deferred.fromCoroutine(self.ledger.tokens(0))
         self.assertEqual(self.successResultOf(tokens), {"alice": 108, "bob": 2})
 
@@ -288,7 +284,7 @@ class Reading(Ledgers):
 class Stopping(Ledgers):
     def test_writes_to_the_last(self) -> None:
         """An orderly stop loses nothing, and closes the database last."""
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         self.successResultOf(self.ledger.stop())
         self.assertEqual((self.written(), self.store.closed), (1, 1))
         self.assertTrue(self.thread.ended)
@@ -298,9 +294,9 @@ class Stopping(Ledgers):
     def test_waits_for_the_batch_under_way_and_then_writes_the_rest(self) -> None:
         """Two batches are left where the first was being written."""
         self.thread.quick = False
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         self.beats()
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         stopping = self.ledger.stop()
         self.thread.quick = True
         self.thread.work()
@@ -310,7 +306,7 @@ class Stopping(Ledgers):
     def test_tries_again_until_its_time_has_passed(self) -> None:
         """A lock that goes away within the five seconds costs nothing."""
         self.store.away = "database is locked"
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
         stopping = self.ledger.stop()
         self.clock.advance(1)
         self.store.away = None
@@ -321,8 +317,8 @@ class Stopping(Ledgers):
     def test_says_how_many_are_lost(self) -> None:
         """A stop never waits over five seconds."""
         self.thread.quick = False
-        self.ledger.add(ended())
-        self.ledger.add(ended())
+        self.ledger.add([ended()])
+        self.ledger.add([ended()])
         self.beats()
         stopping = self.ledger.stop()
         self.clock.advance(STOP)

@@ -23,18 +23,15 @@ class AccountsTests(SynchronousTestCase):
         self.batch = Batch()
         self.batch.tell(lambda records: self.told.append(f"{len(records)} together"))
         self.accounts = Accounts(
-            [
-                lambda record: self.tell("ledger", record),
-                lambda record: self.tell("log", record),
-            ],
+            self.log,
             self.batch,
             SimpleNamespace(doIteration=self.iteration, seconds=lambda: self.clock),
         )
 
-    def tell(self, view: str, record: Record) -> None:
-        if record.request_id == "odd" and view == "ledger":
-            raise RuntimeError("a view that fails")
-        self.told.append(f"{view} {record.request_id}")
+    def log(self, record: Record) -> None:
+        if record.request_id == "odd":
+            raise RuntimeError("a log that fails")
+        self.told.append(f"log {record.request_id}")
 
     def end(self, *ids: str, closed: float = 2.0) -> Record:
         for request_id in ids:
@@ -45,9 +42,9 @@ class AccountsTests(SynchronousTestCase):
         return record
 
     def test_record_is_accounted_for_at_once_where_little_happens(self) -> None:
-        """On a quiet gateway an exchange is in the log and the ledger as soon as it has ended."""
+        """On a quiet gateway an exchange is in the log as soon as it has ended."""
         self.end("1")
-        self.assertEqual(self.told, ["end of 1", "ledger 1", "log 1"])
+        self.assertEqual(self.told, ["end of 1", "log 1"])
 
     def test_records_of_a_crowded_iteration_are_accounted_for_at_its_end(self) -> None:
         """On a busy gateway it is by the end of the event loop iteration, and no later; what an
@@ -56,9 +53,9 @@ class AccountsTests(SynchronousTestCase):
         self.end("1", "2")
         self.assertEqual(self.told, ["end of 1", "end of 2"])
         self.iteration(0)
-        self.assertEqual(self.told[2:], ["ledger 1", "ledger 2", "log 1", "log 2"])
+        self.assertEqual(self.told[2:], ["log 1", "log 2"])
         self.iteration(0)
-        self.assertEqual(len(self.told), 6)
+        self.assertEqual(len(self.told), 4)
 
     def test_times_are_those_of_the_wall_clock(self) -> None:
         """The records' own clock begins anywhere, and the calendar may be set."""
@@ -77,16 +74,17 @@ class AccountsTests(SynchronousTestCase):
         self.iteration.crowded = True
         self.end("1")
         self.accounts.stop()
-        self.assertEqual(self.told[1:], ["ledger 1", "log 1", "1 together"])
+        self.assertEqual(self.told[1:], ["log 1", "1 together"])
         self.iteration(0)
-        self.assertEqual(len(self.told), 4)
+        self.assertEqual(len(self.told), 3)
 
-    def test_view_that_fails_costs_no_other_view_and_no_other_record(self) -> None:
-        """A fault in the ledger is logged, and takes nothing out of the log."""
+    def test_line_that_fails_costs_no_other_line_and_no_other_view(self) -> None:
+        """A fault in the log takes nothing out of the ledger or the metrics, and no other line."""
         self.iteration.crowded = True
         self.end("odd", "2")
         self.iteration(0)
-        self.assertEqual(self.told[2:], ["ledger 2", "log odd", "log 2"])
+        self.batch.settle()
+        self.assertEqual(self.told[2:], ["log 2", "2 together"])
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_record_lets_go_of_what_was_to_be_done_at_its_end(self) -> None:

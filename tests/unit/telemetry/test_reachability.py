@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.telemetry.batch import Batch
 from infergate.telemetry.reachability import Reachability
 from infergate.telemetry.record import Record
 
@@ -11,18 +12,19 @@ from infergate.telemetry.record import Record
 class ReachabilityTests(SynchronousTestCase):
     def after(self, up: bool | None = None, **known: object) -> float | None:
         """The value after an exchange, and after what was heard before it."""
-        reachability = Reachability()
+        batch = Batch()
+        reachability = Reachability(batch)
         if up is not None:
             reachability.heard(up)
         record = Record(opened=1.0, client="192.0.2.1", request_id="id-1")
         for name, value in known.items():
             setattr(record, name, value)
-        reachability.ended(record)
+        batch.add([record])
         return reachability.value()
 
     def test_nothing_is_known_at_first(self) -> None:
         """There is no value before anybody has asked anything of the backend."""
-        self.assertIsNone(Reachability().value())
+        self.assertIsNone(Reachability(Batch()).value())
         self.assertIsNone(self.after(outcome="client_error"))
 
     def test_good_answer_says_that_it_is_up(self) -> None:

@@ -6,6 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.config.settings import load
+from infergate.telemetry.batch import Batch
 from infergate.wiring.backing import Backing, backing
 from infergate.wiring.servers import Servers
 from infergate.worker import BackendWorker, EchoWorker
@@ -19,7 +20,7 @@ class Workers(SynchronousTestCase):
         self.servers = Servers(self.clock, lambda url, trust: self.port)
 
     def made(self, **environ: str) -> Backing:
-        return backing(load({}, environ, {}), self.servers)
+        return backing(load({}, environ, {}), self.servers, Batch())
 
     def test_without_a_backend_there_is_an_echo(self) -> None:
         """The echo calls itself what DEFAULT_MODEL says, and reaches nobody."""
