@@ -2,6 +2,6 @@
 
 check    `infergate check`: whether it would all work, and if not, why
 console  the command: hands its options to twistd, or to a subcommand
-report   `infergate usage`: what the ledger holds
-newkey   `infergate key`: a strong key, and its line for the file
+usage    `infergate usage`: what the ledger holds
+key      `infergate key`: a strong key, and its line for the file
 """

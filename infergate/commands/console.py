@@ -9,21 +9,22 @@ service and the same process, since twistd itself runs it. There is no second wa
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from infergate.config.manual import help_text
 from infergate.tap import Options
 
-COMMANDS: Mapping[str, tuple[str, str]] = {
-    "check": ("whether it would all work, and if not, why", "infergate.commands.check:main"),
-    "key": ("a strong key, and its line for API_KEYS_FILE", "infergate.commands.newkey:main"),
-    "usage": ("who used how much, out of USAGE_DB", "infergate.commands.report:main"),
+COMMANDS: Mapping[str, str] = {
+    "check": "whether it would all work, and if not, why",
+    "key": "a strong key, and its line for API_KEYS_FILE",
+    "usage": "who used how much, out of USAGE_DB",
 }
-"""The commands beside the gateway: name, then a line for the help and `module:function`.
+"""The commands beside the gateway: name, and a line for the help.
 
-The function is called with the arguments after its name. What it returns is the exit status; on
-an error it raises `SystemExit` with one line. Its module is imported when it is asked for alone."""
+Each is the function `main` of the module of its name, which is imported when it is asked for alone.
+It is called with the arguments after its name. What it returns is the exit status; on an error it
+raises `SystemExit` with one line."""
 
 
 class ConsoleOptions(Options):
@@ -43,7 +44,7 @@ class ConsoleOptions(Options):
         ``--help``; `width` is Twisted's, and is not looked at."""
         text = help_text("infergate", self.optParameters)
         text += "\nCommands, each with a --help of its own:\n"
-        commands = (f"  infergate {name:<22} {about}\n" for name, (about, _) in COMMANDS.items())
+        commands = (f"  infergate {name:<22} {about}\n" for name, about in COMMANDS.items())
         return text + "".join(commands)
 
     def parseArgs(self, *arguments: str) -> None:
@@ -78,7 +79,8 @@ def main() -> None:
     """
     arguments = sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
-        raise SystemExit(_command(arguments[0])(arguments[1:]))
+        command = import_module(f"infergate.commands.{arguments[0]}")
+        raise SystemExit(command.main(arguments[1:]))
     serve(arguments)
 
 
@@ -103,14 +105,3 @@ def serve(arguments: Sequence[str]) -> None:
     config = OnePlugin()
     config.parseOptions(options.twistd_arguments())
     twistd.runApp(config)
-
-
-def _command(name: str) -> Callable[[Sequence[str]], int | str | None]:
-    """Return the function of a command in `COMMANDS`, whose module is imported now.
-
-    It takes the arguments after the command's name and returns the exit status, and raises
-    `SystemExit` with one line on an error. Called by `main`, with a name that is there.
-    """
-    module, _, function = COMMANDS[name][1].partition(":")
-    command: Callable[[Sequence[str]], int | str | None] = getattr(import_module(module), function)
-    return command

@@ -23,7 +23,7 @@ def read_dotenv(path: str | Path = ".env") -> dict[str, str]:
     """Return the names and values of a ``.env`` file, without interpolation; none if it is
     missing.
 
-    Called by `tap` and by ``infergate check`` and ``report``, once each. Raises `SettingsError`
+    Called by `tap`, ``infergate check`` and ``infergate usage``, once each. Raises `SettingsError`
     where it cannot be read, is not UTF-8, or has a line that is not ``NAME=value``. `dotenv_values`
     would pass over a line that it cannot parse, and a line with API_KEYS must not be lost for a
     missing quote.

@@ -55,7 +55,7 @@ class Sources:
     """The places that a setting may be written in, the first of which that has it counts.
 
     `options` are by their option names, `environ` and `dotenv` by the settings' own. Made by
-    `settings.load`, and by ``infergate report``, which needs `USAGE_DB` alone.
+    `settings.load`, and by ``infergate usage``, which needs `USAGE_DB` alone.
     """
 
     options: Mapping[str, str | None]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.commands.report import main
+from infergate.commands.usage import main
 from infergate.ledger.entry import Key
 from infergate.ledger.gathering import Batch, Row, Sums
 from infergate.ledger.sqlite import SqliteStore

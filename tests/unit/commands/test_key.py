@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.access.auth import Token
 from infergate.access.keysfile import parse_keys_file
 from infergate.access.ratelimit import Rate
-from infergate.commands.newkey import main
+from infergate.commands.key import main
 
 STRONG = "sk-0123456789abcdef"
 DIGEST = f"sha256:{hashlib.sha256(STRONG.encode()).hexdigest()}"
