@@ -217,7 +217,7 @@ class Listening(Setting):
         self.assertEqual(self.reactor.tcpServers, [])
 
     def test_metrics(self) -> None:
-        """METRICS_LISTEN is another port, for the figures alone."""
+        """METRICS_LISTEN is another port, for the metrics alone."""
         service = self.make("--metrics-listen=tcp:9100")
         self.assertEqual([server[0] for server in self.reactor.tcpServers], [8080, 9100])
         front, apart = (server[1] for server in self.reactor.tcpServers)
@@ -501,7 +501,7 @@ class Wiring(Setting):
         self.assertEqual((rules.max_tokens_limit, rules.default_model), (5, ""))
 
     def test_accounted(self) -> None:
-        """An exchange that has ended is in the log and in the figures."""
+        """An exchange that has ended is in the log and in the metrics."""
         events: list[Any] = []
         self.patch(logs, "_log", Logger(observer=events.append))
         edge = self.edge(self.make())

@@ -78,7 +78,7 @@ class Keys(SynchronousTestCase):
         self.assertEqual(len(bodies), 1)
 
     def test_probes_alone_need_no_key(self) -> None:
-        """Chat, the models and the figures need the key; the probes never do."""
+        """Chat, the models and the metrics need the key; the probes never do."""
         for path, method, status in (
             (CHAT, "POST", 401),
             ("/v1/models", "GET", 401),
@@ -108,7 +108,7 @@ class Keys(SynchronousTestCase):
             self.assertNotIn(b"key-of-bob", running.backend.received)
 
     def test_no_key_is_in_answer_log_or_metrics(self) -> None:
-        """No key is in the answer, the line or the figures, right or wrong."""
+        """No key is in the answer, the line or the metrics, right or wrong."""
         running = Running(keys="canary-one", rate="1/hour")
         for header in ("Authorization: Bearer canary-one", "Authorization: Bearer canary-two"):
             for data in (
@@ -225,7 +225,7 @@ class Rates(SynchronousTestCase):
         self.assertEqual(Running(rate="1/hour").get("/metrics").headers.get(LIMIT), None)
 
     def test_probes_and_metrics_are_never_limited(self) -> None:
-        """Probes and figures are never limited."""
+        """Probes and metrics are never limited."""
         running = Running(rate="1/hour")
         for path in ("/healthz", "/readyz", "/metrics"):
             self.assertEqual([running.get(path).status for _ in range(3)], [200] * 3)
@@ -334,7 +334,7 @@ class Guessing(SynchronousTestCase):
         self.assertEqual([self.guess(running).status for _ in range(3)], [401, 401, 429])
 
     def test_guessing_at_the_metrics_is_limited_too(self) -> None:
-        """Guessing at the figures is limited too, though they are not."""
+        """Guessing the key of the metrics is limited too, though they are not."""
         running = Running(keys=KEYS, rate="1/minute")
         self.assertEqual(self.guess(running, path="/metrics").status, 401)
         answer = self.guess(running, path="/metrics")

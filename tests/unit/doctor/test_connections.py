@@ -32,7 +32,7 @@ class Idle(Examined):
         """As long as the gateway, or longer."""
         for seconds in (None, 5.0):
             self.assert_said(self.idle(seconds), OK, "keeps them")
-            self.assertTrue(all(one.closed for one in self.port.connections[2:]))
+            self.assertEqual([one.closed for one in self.port.connections[2:]], [True])
 
     def test_backend_that_closes_each_with_its_answer(self) -> None:
         """It says so, and nothing is sent on one."""

@@ -37,7 +37,7 @@ class Port:
 
 
 class Pusher:
-    """What pushes the figures."""
+    """What pushes metrics."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -70,7 +70,7 @@ class Starting(SynchronousTestCase):
         self.assertEqual(said, [("info", "here I am"), ("info", "{twice}"), ("warn", "{beware}")])
 
     def test_parts_start_and_stop_with_the_service(self) -> None:
-        """What pushes the figures starts and stops with it."""
+        """What pushes metrics starts and stops with it."""
         pusher = Pusher()
         service = Running().service(parts=[pusher])
         service.startService()

@@ -25,7 +25,7 @@ class Warnings(SynchronousTestCase):
         return path
 
     def test_short_keys_are_warned_of_by_name(self) -> None:
-        """Whoever has a key that is easy to guess is named, with how long a key ought to be."""
+        """A caller with a key that is easy to guess is named, with how long a key ought to be."""
         path = self.keys("bob:short-one\n")
         warnings = self.warned(
             **{"api-keys": "alice:short,strong:0123456789abcdef", "api-keys-file": path}
@@ -52,8 +52,8 @@ class Warnings(SynchronousTestCase):
         (warning,) = self.warned(**{"api-keys-file": path})
         self.assertTrue(warning.startswith(f"API_KEYS_FILE: {path} holds plain keys"))
 
-    def test_figures_that_are_lost_are_warned_of(self) -> None:
-        """Shared ports without figures of each process, and token limits that a restart would
+    def test_metrics_and_usage_that_would_be_lost_are_warned_of(self) -> None:
+        """Shared ports without metrics of each process, and token limits that a restart would
         forget, are told; with METRICS_LISTEN, or somewhere to keep the usage, they are not."""
         (warning,) = self.warned(**{"reuse-port": "true"})
         self.assertTrue(warning.startswith("REUSE_PORT without METRICS_LISTEN"))

@@ -98,7 +98,7 @@ class Watching(SynchronousTestCase):
         """Stopping leaves no timer behind, started or not."""
         self.watch.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        idle: Watch[File] = Watch(self.clock, [], self.changed)
+        idle = Watch(self.clock, [], self.changed)
         idle.start()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         idle.stop()
