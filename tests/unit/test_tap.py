@@ -91,7 +91,7 @@ class Output:
         return -1
 
 
-class Setting(SynchronousTestCase):
+class InMemory(SynchronousTestCase):
     """A process without a reactor, an environment, a .env or a say about its limits."""
 
     def setUp(self) -> None:
@@ -111,12 +111,6 @@ class Setting(SynchronousTestCase):
         options = Options()
         options.parseOptions(arguments)
         return makeService(options)
-
-    def test_threads_hold_up_no_process_that_is_to_end_now(self) -> None:
-        """After a second signal Python does not wait for threads that read files or resolve names,
-        which nobody has stopped then."""
-        self.make()
-        self.assertTrue(self.reactor.getThreadPool().threadFactory(target=print).daemon)
 
     def refused(self, *arguments: str) -> str:
         """The one line with which the process ends."""
@@ -150,7 +144,7 @@ class Plugin(SynchronousTestCase):
         self.assertIs(plugin.makeService, makeService)
 
 
-class OptionsTests(Setting):
+class OptionsTests(InMemory):
     def test_help_is_in_groups(self) -> None:
         """The help shows every option, group by group."""
         usage = Options().getUsage()
@@ -197,7 +191,7 @@ class OptionsTests(Setting):
         self.assertNotIn("canary", self.refused())
 
 
-class Listening(Setting):
+class Listening(InMemory):
     def test_default(self) -> None:
         """By default it listens on port 8080 of this machine alone."""
         service = self.make()
@@ -251,7 +245,7 @@ class Listening(Setting):
             )
 
 
-class Directory(Setting):
+class Directory(InMemory):
     """A process that twistd was told to run elsewhere, with ``-d`` or ``--rundir``."""
 
     def setUp(self) -> None:
@@ -305,7 +299,7 @@ class Directory(Setting):
         )
 
 
-class Warnings(Setting):
+class Warnings(InMemory):
     """What the log says at the start beside where the gateway listens."""
 
     def test_ledger_that_cannot_be_made_stops_the_start(self) -> None:
@@ -370,7 +364,7 @@ class Warnings(Setting):
             self.assertEqual(self.warned(*arguments), [], arguments)
 
 
-class Wiring(Setting):
+class Wiring(InMemory):
     """Each setting reaches what it is for."""
 
     def worker(self, service: Any) -> Any:
@@ -536,7 +530,7 @@ class Wiring(Setting):
         self.assertTrue(wire.value().endswith(b"\r\n\r\nthe metrics"))
 
 
-class Logging(Setting):
+class Logging(InMemory):
     def line(self, service: Any) -> str:
         verifyObject(ILogObserver, service._observer)
         Logger(observer=service._observer).warn("hello")
@@ -615,12 +609,18 @@ class Logging(Setting):
         self.assertIn(name + b" 1.0\n", client.ask(request("GET", "/metrics")).body)
 
 
-class Process(Setting):
+class Process(InMemory):
     def test_open_files(self) -> None:
         """The limit of open files is raised as far as it goes."""
         self.make()
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.assertEqual(self.limits, [(resource.RLIMIT_NOFILE, (hard, hard))])
+
+    def test_threads_hold_up_no_process_that_is_to_end_now(self) -> None:
+        """After a second signal Python does not wait for threads that read files or resolve names,
+        which nobody has stopped then."""
+        self.make()
+        self.assertTrue(self.reactor.getThreadPool().threadFactory(target=print).daemon)
 
     def ends(self) -> None:
         self.ended_before_crash = not self.reactor.crashed

@@ -53,7 +53,7 @@ class Command(SynchronousTestCase):
         return str(error)
 
 
-class Settings(Command):
+class Reading(Command):
     def test_option_over_environment_over_dotenv(self) -> None:
         """As the gateway reads them, in the folder that it is told."""
         os.mkdir("there")
