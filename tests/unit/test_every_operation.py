@@ -63,7 +63,7 @@ def post(path: str, body: dict[str, Any], *fields: str) -> bytes:
     return request("POST", path, "Content-Type: application/json", *fields, body=data)
 
 
-class Setting(SynchronousTestCase):
+class OneRequest(SynchronousTestCase):
     def ask(
         self, path: str, body: dict[str, Any], *fields: str, **settings: Any
     ) -> tuple[Running, Client]:
@@ -74,7 +74,7 @@ class Setting(SynchronousTestCase):
         return running, client
 
 
-class Plain(Setting):
+class Plain(OneRequest):
     def test_each_route_goes_to_its_path_at_the_backend(self) -> None:
         """With its query as it came; the log names route and operation, and no query."""
         for path, (operation, route) in ROUTES.items():
@@ -142,7 +142,7 @@ class Plain(Setting):
         self.assertEqual(client.answer.status, 502)
 
 
-class Streams(Setting):
+class Streams(OneRequest):
     def start(self, name: str, **settings: Any) -> tuple[Running, Client]:
         running, client = self.ask(PATHS[name], {**BODIES[name], "stream": True}, **settings)
         running.backend.begin()
@@ -285,7 +285,7 @@ class Streams(Setting):
             self.assertEqual(running.line["usage_source"], "backend")
 
 
-class Refusals(Setting):
+class Refusals(OneRequest):
     def test_forms(self) -> None:
         """Anthropic's at and below `/v1/messages`, OpenAI's at and below `/v1/responses`."""
         running = Running(error_format="auto")
@@ -358,7 +358,7 @@ class Refusals(Setting):
             self.assertEqual((line["outcome"], line["backend_status"]), ("client_error", 501))
 
 
-class Echo(Setting):
+class Echo(OneRequest):
     def test_what_it_cannot_do(self) -> None:
         """Is told so, and how that is mended; all else it answers."""
         running = Running()
@@ -381,7 +381,7 @@ class Echo(Setting):
         self.assertNotIn("request-id", answer.headers)
 
 
-class Shut(Setting):
+class Shut(OneRequest):
     def test_operation_is_not_there(self) -> None:
         """It is a 404 before anything else, whatever the method, and no hint names it."""
         for operation in OPERATIONS:
@@ -410,7 +410,7 @@ class Shut(Setting):
         self.assertIn("/v1/messages", answer.json["message"])
 
 
-class Models(Setting):
+class Models(OneRequest):
     def ask_for(self, path: str) -> Answer:
         running = Running(backend=True)
         client = running.connect()
@@ -435,7 +435,7 @@ class Models(Setting):
             self.assertEqual(self.ask_for(f"/v1/models/{path}").status, 404, path)
 
 
-class Upgrade(Setting):
+class Upgrade(OneRequest):
     def test_websocket(self) -> None:
         """Is refused at once, with what to speak; without that it is the wrong method."""
         running = Running()

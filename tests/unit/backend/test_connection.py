@@ -83,7 +83,7 @@ class Full(Body):
         transport.pauseProducing()
 
 
-class Setting(SynchronousTestCase):
+class OneConnection(SynchronousTestCase):
     """A connection in memory, and who was told of what became of it."""
 
     def setUp(self) -> None:
@@ -132,7 +132,7 @@ UNTIL_CLOSED = HEAD + b"\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Requests(Setting):
+class Requests(OneConnection):
     def test_interface(self) -> None:
         """A message is what a response says it answers."""
         request = message(accept="x/y")
@@ -167,7 +167,7 @@ class Requests(Setting):
         self.assertEqual(self.wire.writes, [message(body=b"{}").whole()])
 
 
-class Responses(Setting):
+class Responses(OneConnection):
     def test_interfaces(self) -> None:
         """A response is Twisted's, and the transport of who reads it can be paused."""
         response = self.responded(SIZED)
@@ -220,7 +220,7 @@ class Responses(Setting):
         self.assert_ended(self.reading(SIZED + b"1234"), ResponseDone)
 
 
-class Bodies(Setting):
+class Bodies(OneConnection):
     def test_read_at_once(self) -> None:
         """A body that is read at once comes piece by piece as it arrives, to its end, and reading
         is not stopped for it."""
@@ -298,7 +298,7 @@ class Bodies(Setting):
             self.assertEqual((self.released, self.lost), ([], [self.connection]))
 
 
-class FlowControl(Setting):
+class FlowControl(OneConnection):
     def test_passed_on(self) -> None:
         """Who reads a body can stop it and let it go on."""
         body = self.reading(SIZED)
@@ -420,7 +420,7 @@ class FlowControl(Setting):
         self.assertEqual(body.whole, b"1234")
 
 
-class Releasing(Setting):
+class Releasing(OneConnection):
     def test_before_the_reader_knows(self) -> None:
         """A connection is released before its reader is told of the end, so that whoever is told
         can use it at once."""
@@ -522,7 +522,7 @@ class Releasing(Setting):
         self.assertEqual(self.lost, [self.connection])
 
 
-class Failures(Setting):
+class Failures(OneConnection):
     def assert_failed(self, done: Deferred[IResponse], reason: type[Exception]) -> None:
         """The response has failed, for this reason alone."""
         failure: Any = self.failureResultOf(done, ResponseFailed)
@@ -663,7 +663,7 @@ class Socket(TCPConnection):
         self.aborted = True
 
 
-class Transports(Setting):
+class Transports(OneConnection):
     def connected(self) -> Socket:
         transport = Socket(Protocol())
         self.addCleanup(os.close, transport.descriptor)

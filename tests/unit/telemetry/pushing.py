@@ -53,7 +53,7 @@ class Agent:
         self.aborted += 1
 
 
-class Setting(SynchronousTestCase):
+class OneCollector(SynchronousTestCase):
     """A collector of which nothing is answered by itself; what `module` logs is in `events`."""
 
     module: Any

@@ -10,10 +10,10 @@ from twisted.python.failure import Failure
 
 from infergate.telemetry import collector
 from infergate.telemetry.collector import LARGE, Collector
-from tests.unit.telemetry.pushing import URL, Response, Setting
+from tests.unit.telemetry.pushing import URL, OneCollector, Response
 
 
-class Collectors(Setting):
+class Collectors(OneCollector):
     module = collector
 
     def pushed(self, answer: Any) -> bool:

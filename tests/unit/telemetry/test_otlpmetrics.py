@@ -46,13 +46,13 @@ def known(point: Any) -> dict[str, object]:
     }
 
 
-class Setting(SynchronousTestCase):
+class WithOTLP(SynchronousTestCase):
     def setUp(self) -> None:
         if otlp is None:
             raise SkipTest("needs the extra otlp")
 
 
-class Data(Setting):
+class Data(WithOTLP):
     def setUp(self) -> None:
         super().setUp()
         parts = otlpmetrics.metric_parts(metrics(), 5, 9)

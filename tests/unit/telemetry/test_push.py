@@ -10,12 +10,12 @@ from infergate.telemetry.batch import Batch
 from infergate.telemetry.collector import TIMEOUT
 from infergate.telemetry.push import INTERVAL, LAST_PUSH, MetricsPusher, Pushers, SpanPusher
 from infergate.telemetry.record import Record
-from tests.unit.telemetry.pushing import Response, Setting
+from tests.unit.telemetry.pushing import OneCollector, Response
 
 PARTS = (b"mes", b"", b"sage")
 
 
-class MetricsPushers(Setting):
+class MetricsPushers(OneCollector):
     module = push
 
     def setUp(self) -> None:
@@ -78,7 +78,7 @@ class MetricsPushers(Setting):
         self.assertEqual([event["log_level"].name for event in self.events], ["critical"])
 
 
-class SpanPushers(Setting):
+class SpanPushers(OneCollector):
     module = push
 
     def setUp(self) -> None:
@@ -207,7 +207,7 @@ class SpanPushers(Setting):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class Together(Setting):
+class Together(OneCollector):
     module = push
 
     def test_all_are_stopped_at_the_same_time(self) -> None:
