@@ -84,6 +84,11 @@ def line_of(key: str, words: Sequence[str]) -> str:
     entry = f"{name}:{digest}"
     if read_entry(entry).name != name:
         raise ValueError("a name must not end in what begins a digest")
+    if name.startswith("#"):
+        raise ValueError("a name must not begin with #, which makes the line a comment")
+    for option in options:
+        if " " in option:
+            raise ValueError(f"{option}: must not hold a blank, which ends an option")
     read_options(options)
     return " ".join([entry, *options])
 

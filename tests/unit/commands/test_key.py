@@ -96,6 +96,8 @@ class KeyCommand(SynchronousTestCase):
         self.assertIn("an option must be", self.refused("alice", "bob"))
         self.assertIn("* stands for all", self.refused("*"))
         self.assertIn("name", self.refused("two words"))
+        self.assertIn("a comment", self.refused("#alice"))
+        self.assertIn("models=a b: must not hold a blank", self.refused("alice", "models=a b"))
         for entered in ("", "two words", DIGEST, "-", "sk-\n\n"):
             line = self.refused("--hash", entered=entered)
             self.assertFalse(re.search("sk-|two|[0-9a-f]{64}", line), line)
