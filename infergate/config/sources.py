@@ -120,10 +120,12 @@ def _in_file(name: str, path: str) -> Written:
         return written
     try:
         text = Path(path).read_bytes().decode("utf-8")
-    except OSError as why:
-        raise written.refused(f"must be a file that can be read: {why.strerror}") from None
     except UnicodeDecodeError:
         raise written.refused("must be a file in UTF-8") from None
+    except (OSError, ValueError) as why:
+        # A path with a NUL, which a line of .env may hold, is a ValueError.
+        reason = getattr(why, "strerror", None) or why
+        raise written.refused(f"must be a file that can be read: {reason}") from None
     if not text.strip():
         raise written.refused("must be a file that holds a secret, and is empty")
     return attrs.evolve(written, text=text.removesuffix("\n"))

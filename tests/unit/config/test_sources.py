@@ -63,6 +63,7 @@ class Files(SynchronousTestCase):
         for path, why in (
             ("/nonexistent", "must be a file that can be read: No such file"),
             ("/", "must be a file that can be read: Is a directory"),
+            ("a\0b", "must be a file that can be read: embedded null byte"),
             (self.file(b"\n"), "must be a file that holds a secret, and is empty"),
             (self.file(b"canary\xff"), "must be a file in UTF-8"),
         ):
