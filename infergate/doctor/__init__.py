@@ -2,6 +2,7 @@
 
 examine       everything, in order and in time
 operations    each operation that is open, tried plain and as a stream
+streaming     a stream read to its end: whether it is whole, and when its tokens come
 backend       whether it is well, what it is, which models it lists
 kinds         which server it is
 refused       what a refusal means, and what to do about it
