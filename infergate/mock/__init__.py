@@ -1,7 +1,8 @@
 """A backend to try things against, which fails as it is told: ``twistd infergate-mock``.
 
 tap      options, and the service made of them
-backend  an answer made and sent, and how any answer fails
+backend  the routes, and how an answer is sent
+replies  what is answered, and how any answer fails
 doors    the routes of llama.cpp, and what is said on most of them
 openai   what is said on those of OpenAI
 asked    a request, and one route that it may come by

@@ -120,7 +120,7 @@ class Door:
 
     def failure(self, error: dict[str, Any]) -> bytes:
         """Return the event with which a stream fails, in bytes; `error` is the object of
-        ``backend._error_object``. Called for the fault ``error_event``."""
+        ``replies._error_object``. Called for the fault ``error_event``."""
         said = (self.error_event or self.error)(error)
         return event(said, self.error_name)
 

@@ -69,7 +69,7 @@ def _message_events(asked: Asked) -> Iterator[bytes]:
 
 def _anthropic_error(error: dict[str, Any]) -> dict[str, Any]:
     """Return an error in Anthropic's form, for a body and for the event ``error`` alike. `error` is
-    that of ``backend._error_object``."""
+    that of ``replies._error_object``."""
     kind = "api_error" if error["type"] == "server_error" else error["type"]
     return {"type": "error", "error": {"type": kind, "message": error["message"]}}
 
