@@ -202,12 +202,12 @@ class Call:
         Raises `BrokenReply` where it is longer, else as `read`. Called for plain replies, refusals
         and documents.
         """
-        self.refuse_longer(limit)
         assert self._response is not None
         whole = self._response.whole()
         if whole is None:
             return await self._collect(limit)
-        self._record.answer_began = self._record.backend_ended = self._now()
+        # All of it came with the head.
+        self._record.answer_began = self._record.backend_ended = self.heard
         self._enter(OVER)
         if len(whole) > limit:
             raise BrokenReply(TOO_LARGE)
@@ -215,6 +215,7 @@ class Call:
 
     async def _collect(self, limit: int) -> bytes:
         """Return the same of a body that is still to come, or that is broken. For `read_all`."""
+        self.refuse_longer(limit)
         # BytesIO gives out what it holds without a copy.
         body = BytesIO()
 
@@ -232,8 +233,8 @@ class Call:
 
     def refuse_longer(self, limit: int) -> None:
         """Raise `BrokenReply` where the head declares a body of more than `limit` bytes, of which
-        none is then read: the exchange is discarded. Called after `head`, by `read_all` and by the
-        relay."""
+        none is then read: the exchange is discarded. Called after `head`, for a body that is still
+        to come, by `read_all` and by the relay."""
         assert self._response is not None
         length = self._response.length
         # An unknown length is not an int.

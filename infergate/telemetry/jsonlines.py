@@ -68,7 +68,7 @@ def json_line(event: LogEvent) -> str:
     """
     record = event.get("record")
     if isinstance(record, Record):
-        text = _json(_request_line(record, _time(event), level_name(event)))
+        text = _json(_request_line(record, _time(event), event["log_level"].name))
         # JSON escapes every control character of ASCII but the last one.
         good = text.isascii() and "\x7f" not in text
         return (text if good else escaped(text)) + "\n"

@@ -76,10 +76,15 @@ class LogWriter:
         nothing that the target raises: a line that cannot be written is counted in `dropped`.
         """
         data = line.encode("utf-8", "backslashreplace")
-        if self._queue:
-            self._enqueue(data)
-        else:
-            self._write_now(data)
+        dropped = self.dropped
+        rest = data if self._queue else self._send(data)
+        if rest:
+            if not self._queue:
+                # Not `addWriter` itself: a resolver's thread may log too.
+                self._reactor.callFromThread(self._reactor.addWriter, self)
+            self._enqueue(rest)
+        elif self._unsaid and self.dropped == dropped:
+            self._say_what_was_lost()
         if self._patience is not None:
             self._wait(self._patience)
 
@@ -130,23 +135,11 @@ class LogWriter:
 
     # Inside.
 
-    def _write_now(self, data: bytes) -> None:
-        """Write a line past the queue, which is empty; what the reader does not take of it is
-        queued. Called by `write`."""
-        dropped = self.dropped
-        rest = self._send(data)
-        if rest:
-            self._enqueue(rest)
-            # Not `addWriter` itself: a resolver's thread may log too.
-            self._reactor.callFromThread(self._reactor.addWriter, self)
-        elif self._unsaid and self.dropped == dropped:
-            self._say_what_was_lost()
-
     def _send(self, data: bytes) -> bytes:
         """Send what can be sent now, and return what is left of `data`.
 
         Nothing is left, too, where the target says that it can never be written (`OSError`): the
-        line is then counted as lost. Called by `_write_now` and `doWrite`.
+        line is then counted as lost. Called by `write` and `doWrite`.
         """
         try:
             while data:
@@ -159,7 +152,7 @@ class LogWriter:
 
     def _enqueue(self, data: bytes) -> None:
         """Put a line, or the rest of one, into the queue, or count it as lost where that is full.
-        Called by `write`, and by `_write_now` for a rest."""
+        Called by `write`."""
         if self._full and self._queued <= self._room // 2:
             self._full = False
             self._say_what_was_lost()
