@@ -110,7 +110,7 @@ class OriginClient(HTTPClient):
     ) -> Deferred[Any]:
         """Send a request for an absolute `url` of the origin, in ASCII; fires with the `Response`,
         and fails as `OriginAgent.request` does. Called by `Backend.send`."""
-        return self._origin.request(method.encode("ascii"), url.encode("ascii"), headers, data)
+        return self._origin.request(method.encode(), url.encode(), headers, data)
 
 
 _WRITTEN: Deferred[None] = succeed(None)
