@@ -30,9 +30,10 @@ from infergate.backend.endpoint import backend_endpoint
 from infergate.command import OneLineOptions, allow_many_connections
 from infergate.compose import compose
 from infergate.config.dotenv import read_dotenv
+from infergate.config.loading import load
 from infergate.config.manual import help_text, option_parameters
 from infergate.config.otel import Telemetry, read_telemetry, variables
-from infergate.config.settings import Settings, load
+from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
 from infergate.process.certificates import Certificates
 from infergate.process.closing import let_go

@@ -19,8 +19,9 @@ from infergate.backend.endpoint import backend_endpoint
 from infergate.command import put
 from infergate.commands.console import ConsoleOptions
 from infergate.config.dotenv import read_dotenv
+from infergate.config.loading import load
 from infergate.config.otel import read_telemetry, variables
-from infergate.config.settings import Settings, load
+from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
 from infergate.doctor.examine import examine
 from infergate.doctor.report import Check, all_well, document, fail, ok, speaks_utf8, warn

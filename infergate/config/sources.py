@@ -55,7 +55,7 @@ class Sources:
     """The places that a setting may be written in, the first of which that has it counts.
 
     `options` are by their option names, `environ` and `dotenv` by the settings' own. Made by
-    `settings.load`, and by ``infergate usage``, which needs `USAGE_DB` alone.
+    `loading.load`, and by ``infergate usage``, which needs `USAGE_DB` alone.
     """
 
     options: Mapping[str, str | None]
@@ -69,7 +69,7 @@ class Sources:
         Space around it is taken off, but not off a `secret`, of which it may be a part. With
         `file`, it may be given as the path of a file. Raises `SettingsError` where both are given,
         the file cannot be used, or the text is not what was meant to be written: one that still has
-        its quotes, or a ``${NAME}`` that nobody has filled in. Called by `settings.load` for each
+        its quotes, or a ``${NAME}`` that nobody has filled in. Called by `loading.load` for each
         setting.
         """
         text = self._first(name)

@@ -1,6 +1,6 @@
 """Convert the texts that settings are written as into values.
 
-Each function is the parser of a setting: `settings.load` calls it with what somebody wrote, as does
+Each function is the parser of a setting: `loading.load` calls it with what somebody wrote, as does
 `otel` with a variable, and `reload` with the path of a file that is read again. It returns the
 value, or raises `ValueError` with what is allowed, in words that can follow a setting's name and
 text and repeat neither: the text may be a secret.

@@ -29,7 +29,8 @@ from infergate.access.admission import Admission
 from infergate.access.keysfile import KeysFile, KeysFileError
 from infergate.access.roster import Roster
 from infergate.config import values
-from infergate.config.settings import Settings, check_tokens
+from infergate.config.loading import check_tokens
+from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
 from infergate.process.warnings import listed
 from infergate.process.watching import Change, Refused, Source, Watch, look_at

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.compose import compose
-from infergate.config.settings import load
+from infergate.config.loading import load
 from infergate.config.sources import SettingsError
 from infergate.ledger.sqlite import SqliteStore
 from infergate.ledger.writer import Ledger

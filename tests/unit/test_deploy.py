@@ -7,7 +7,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.config import settings
+from infergate.config.loading import load
+from infergate.config.settings import Settings, names
+from infergate.config.sources import SettingsError
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy"
 
@@ -32,10 +34,10 @@ def texts() -> dict[str, str]:
     return {str(path): path.read_text() for path in paths if path.name != "requirements.txt"}
 
 
-class Settings(SynchronousTestCase):
+class Written(SynchronousTestCase):
     def test_every_name_is_a_setting(self) -> None:
         """One with a slip of the pen would be passed over without a word."""
-        known = settings.names() | OTHERS
+        known = names() | OTHERS
         found = 0
         for path, text in texts().items():
             for match in NAMES.finditer(text):
@@ -54,8 +56,8 @@ class Settings(SynchronousTestCase):
                     continue
                 found += 1
                 try:
-                    settings.load({}, {name: value.strip('"')}, {})
-                except settings.SettingsError as why:
+                    load({}, {name: value.strip('"')}, {})
+                except SettingsError as why:
                     self.fail(f"{path}: {match[0]}: {why}")
         self.assertGreater(found, 15)
 
@@ -63,7 +65,7 @@ class Settings(SynchronousTestCase):
 class Drains(SynchronousTestCase):
     """What runs may take REQUEST_TIMEOUT, and nothing in front of the gateway ends it before."""
 
-    request_timeout = settings.Settings().request_timeout
+    request_timeout = Settings().request_timeout
 
     def test_units_give_a_drain_its_time(self) -> None:
         """systemd hears of start and reload, keeps every line of the log, and does not kill what

@@ -10,6 +10,7 @@ from twisted.python.usage import Options
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.config.dotenv import read_dotenv
+from infergate.config.loading import load
 from infergate.config.manual import (
     FIRST,
     TITLES,
@@ -19,7 +20,7 @@ from infergate.config.manual import (
     readme,
     settings_page,
 )
-from infergate.config.settings import Settings, load
+from infergate.config.settings import Settings
 
 FIELDS = attrs.fields(Settings)
 NAMES = {field.name.upper() for field in FIELDS}

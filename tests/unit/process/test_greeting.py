@@ -8,7 +8,8 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate import __version__
-from infergate.config.settings import Settings, load
+from infergate.config.loading import load
+from infergate.config.settings import Settings
 from infergate.process.greeting import start_line, url
 
 HERE = IPv4Address("TCP", "127.0.0.1", 8080)

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.compose import Wired, compose
-from infergate.config.settings import load
+from infergate.config.loading import load
 from infergate.process import reload
 from infergate.process.certificates import Certificates
 from infergate.process.reload import KeyFiles, Reloader

@@ -8,7 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.config.settings import Settings, load
+from infergate.config.loading import load
+from infergate.config.settings import Settings
 from infergate.process import warnings
 from infergate.process.warnings import NAMED, ledger_warnings, misspelt_names, warnings_about
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.config.settings import load
+from infergate.config.loading import load
 from infergate.telemetry.batch import Batch
 from infergate.wiring.backing import Backing, backing
 from infergate.wiring.servers import Servers

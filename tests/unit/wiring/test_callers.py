@@ -12,7 +12,7 @@ from infergate.access.auth import AnyOf, KeyRing, Token
 from infergate.access.limits import LocalLimits
 from infergate.access.ratelimit import Rate
 from infergate.access.roster import Roster
-from infergate.config.settings import load
+from infergate.config.loading import load
 from infergate.telemetry.batch import Batch
 from infergate.telemetry.metrics import Metrics
 from infergate.wiring import callers

@@ -8,8 +8,8 @@ from unittest import mock
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.config.loading import load
 from infergate.config.otel import Telemetry, read_telemetry
-from infergate.config.settings import load
 from infergate.config.sources import SettingsError
 from infergate.telemetry.batch import Batch
 from infergate.telemetry.metrics import Metrics

@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from infergate.backend.endpoint import Endpoint
-from infergate.config.settings import load
+from infergate.config.loading import load
 from infergate.config.sources import SettingsError
 from infergate.ledger.writer import Ledger
 from infergate.wiring.stores import Stores, open_stores
