@@ -10,13 +10,13 @@ is summed up as one *point* of the page's plots. `Feed` reads all of this; nothi
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import attrs
 
+from infergate.status.durations import Durations
 from infergate.telemetry.batch import Batch
-from infergate.telemetry.histogram import in_buckets
 from infergate.telemetry.record import Record
 
 LAST_EXCHANGES = 200
@@ -34,53 +34,6 @@ POINTS = 3600 // INTERVAL
 MAX_CALLERS = 100
 """Names of callers whose usage is kept; those of others add up under ``other``."""
 
-# Upper bounds of a histogram from 1 ms to 17 minutes, each a fifth above the one before: a
-# percentile read from it is at most that much too high.
-_BOUNDS = tuple(0.001 * 1.2**power for power in range(77))
-
-
-class _Durations:
-    """A histogram of seconds, for its percentiles: it keeps 78 counts, however many values it
-    has."""
-
-    __slots__ = ("_counts",)
-
-    def __init__(self) -> None:
-        self._counts = [0] * (len(_BOUNDS) + 1)
-
-    def add(self, values: Iterable[float]) -> None:
-        """Count each value in the first bucket whose upper bound it does not exceed, the last
-        bucket being for what is above all bounds. Called by `_Interval.add`."""
-        for bucket, count, _ in in_buckets(values, _BOUNDS):
-            self._counts[bucket] += count
-
-    def add_all(self, other: _Durations) -> None:
-        """Add what another histogram counted, which stays as it is. Called by `History.recent`."""
-        both = zip(self._counts, other._counts, strict=True)
-        self._counts = [mine + theirs for mine, theirs in both]
-
-    def percentiles(self) -> list[float | None]:
-        """Return the 50th, 90th and 99th percentile, in seconds; each is None where nothing was
-        counted."""
-        return [self.percentile(share) for share in (0.5, 0.9, 0.99)]
-
-    def percentile(self, share: float) -> float | None:
-        """Return the seconds that `share`, such as 0.9, of all values took at most; None without
-        values.
-
-        What is returned is the upper bound of the bucket that the percentile falls into, and so up
-        to a fifth too high. Values under 1 ms count as 1 ms, those above the last bound as that.
-        """
-        total = sum(self._counts)
-        if not total:
-            return None
-        left = share * total
-        for count, bound in zip(self._counts, (*_BOUNDS, _BOUNDS[-1]), strict=True):
-            left -= count
-            if left <= 0:
-                return round(bound, 4)
-        return round(_BOUNDS[-1], 4)
-
 
 @attrs.define
 class _Interval:
@@ -92,8 +45,8 @@ class _Interval:
 
     began: int
     outcomes: Counter[str] = attrs.field(factory=Counter)
-    latencies: _Durations = attrs.field(factory=_Durations)
-    first_tokens: _Durations = attrs.field(factory=_Durations)
+    latencies: Durations = attrs.field(factory=Durations)
+    first_tokens: Durations = attrs.field(factory=Durations)
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -171,7 +124,7 @@ class History:
         """Return percentiles of what ended within the last minute, in seconds: one interval alone
         has too few values. They are 50th, 90th and 99th, under ``latency`` and ``first_token``."""
         self._look()
-        latency, first_token = _Durations(), _Durations()
+        latency, first_token = Durations(), Durations()
         for interval in (*self._closed, self._interval):
             if interval.began > self._interval.began - RECENT:
                 latency.add_all(interval.latencies)
