@@ -15,9 +15,11 @@ from contextlib import suppress
 from typing import Protocol
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from infergate.access.limits import LocalLimits
 from infergate.access.roster import Roster
@@ -26,6 +28,8 @@ from infergate.ledger.schema import StoreAway
 
 REFRESH = 30.0
 """Seconds between two readings of the ledger, to which other processes may add too."""
+
+_log = Logger(namespace="infergate")
 
 
 class Source(Protocol):
@@ -89,7 +93,7 @@ class Budgets:
         """Read the windows from the ledger now. The Deferred fires when all of them have been taken
         over, or when one could not be read; it never fails, and the counts then stay as they are.
         """
-        return Deferred.fromCoroutine(self._read()).addErrback(lambda _: None)
+        return Deferred.fromCoroutine(self._read()).addErrback(_not_read)
 
     async def _read(self) -> None:
         """Take over each window in which anybody has a budget, one question after another; raises
@@ -97,3 +101,10 @@ class Budgets:
         for window in self._windows():
             began = bounds(window, self._wall())[0]
             self._limits.learn(window, began, await self._ledger.tokens(began))
+
+
+def _not_read(failure: Failure) -> None:
+    """Pass over a ledger that is away, which it says in the log itself, and a reading that was
+    cancelled; log any other fault. Called by `Budgets.refresh`."""
+    if not failure.check(StoreAway, CancelledError):
+        _log.failure("The budgets were not read from USAGE_DB", failure)

@@ -90,3 +90,12 @@ class Refreshing(SynchronousTestCase):
         self.ledger.away, self.ledger.used = False, {"alice": 50}
         self.clock.advance(REFRESH)
         self.assertEqual(self.used(), [3, 50, 50])
+
+    def test_fault_of_our_own_is_logged_and_read_over(self) -> None:
+        """A budget that is never refreshed again would be noticed by nobody."""
+        self.budgets.begin()
+        self.budgets.start()
+        self.patch(self.limits, "learn", lambda *_: 1 / 0)
+        self.clock.advance(REFRESH)
+        self.clock.advance(REFRESH)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
