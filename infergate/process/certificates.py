@@ -12,7 +12,7 @@ A `Source` is something that can be read again, a `Change` what was read and is 
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -86,7 +86,14 @@ class Certificates:
         """
         directory = self._arguments.get("path")
         if self._kind == "tls" and directory:
-            return [directory, *sorted(map(str, Path(directory).rglob("*.pem")))]
+            # Unlike `Path.rglob`, this passes over a folder that goes meanwhile.
+            found = (
+                os.path.join(folder, name)
+                for folder, _, names in os.walk(directory)
+                for name in names
+                if name.endswith(".pem")
+            )
+            return [directory, *sorted(found)]
         if self._kind != "ssl":
             return []
         names = ("privateKey", "certKey", "extraCertChain", "dhParameters")

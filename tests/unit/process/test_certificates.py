@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,20 @@ class Directories(Certified):
         """What is wrong with the endpoint is said when it is listened on."""
         for description in ("tls", "tls:", "tls:port=8443"):
             self.assertEqual(Certificates(description, self.factory).paths()[1:], [], description)
+
+    def test_folder_that_goes_while_it_is_looked_at_is_passed_over(self) -> None:
+        """Kubernetes takes the old one away once it has swapped the link to the new one."""
+        certificates = self.made()
+        (self.directory / "old").mkdir()
+        there = os.scandir
+
+        def scandir(path: Any) -> Any:
+            if str(path).endswith("old"):
+                raise FileNotFoundError(path)
+            return there(path)
+
+        self.patch(os, "scandir", scandir)
+        self.assertEqual(certificates.paths()[1:], [f"{self.directory}/localhost.pem"])
 
     def test_key_behind_a_password_is_refused(self) -> None:
         """Nobody can be asked for it."""
