@@ -13,10 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
-from twisted.internet.defer import (
-    Deferred,
-    TimeoutError,  # noqa: A004  # that of addTimeout
-)
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TooLate  # that of addTimeout
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -170,7 +168,7 @@ def _command(words: Sequence[bytes]) -> bytes:
 def away_reason(failure: Failure) -> str:
     """Return why Redis could not be asked, in one line for the log. Redis's errors hold no
     password. Called with the failure of an attempt, of an answer, or of ``infergate check``."""
-    if failure.check(TimeoutError):
+    if failure.check(TooLate):
         return f"no connection within {CONNECT} s"
     text = " ".join(failure.getErrorMessage().split())
     if failure.check(ResponseError) and text.startswith(_CLUSTER):

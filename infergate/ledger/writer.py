@@ -21,12 +21,8 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import attrs
-from twisted.internet.defer import (
-    CancelledError,
-    Deferred,
-    TimeoutError,  # noqa: A004  # that of addTimeout
-    succeed,
-)
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import TimeoutError as TooLate  # that of addTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -150,7 +146,7 @@ class Ledger:
         asked = self._in_time(queries.usage, self._store.fetch, caller, since)
         try:
             written = await asked.addTimeout(ANSWER, self._clock)
-        except TimeoutError:
+        except TooLate:
             raise StoreAway(f"no answer within {ANSWER} s") from None
         return written + self._pending_usage(caller, since)
 
@@ -186,14 +182,14 @@ class Ledger:
         requests for which there was no place before."""
         try:
             await Deferred.fromCoroutine(self._write_all()).addTimeout(STOP, self._clock)
-        except TimeoutError:
+        except TooLate:
             self._store.abort()
         if self.lost or self.pending:
             _log.error(
                 "USAGE_DB: {count} requests are lost to the ledger", count=self.lost + self.pending
             )
         # SQLite tidies up the files beside the database when the last connection is closed.
-        with suppress(TimeoutError):
+        with suppress(TooLate):
             await self._in_thread(self._store.close).addTimeout(CLOSE, self._clock)
         self._in_thread.end()
 

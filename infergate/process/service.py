@@ -12,11 +12,8 @@ from typing import Protocol
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import (
-    Deferred,
-    TimeoutError,  # noqa: A004  # that of addTimeout
-    maybeDeferred,
-)
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import TimeoutError as TooLate  # that of addTimeout
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
@@ -159,6 +156,6 @@ class GatewayService(Service):
         """
         try:
             await event.addTimeout(seconds, self._clock)
-        except TimeoutError:
+        except TooLate:
             return False
         return True
