@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from msgspec import Struct
 
@@ -103,7 +104,7 @@ class Gathering:
         together, and return how many found no place: they are not counted, since they would have
         begun one row too many. `held` is the number of rows that wait elsewhere. Raises nothing.
         Called by `Ledger.add`."""
-        alike: dict[tuple[object, ...], list[Record]] = {}
+        alike: dict[tuple[Any, ...], list[Record]] = {}
         for record in records:
             hour = int(record.epoch * 1e-9 + (record.closed or 0)) // HOUR
             labels = (
@@ -111,15 +112,18 @@ class Gathering:
                 record.outcome,
             )  # fmt: skip
             alike.setdefault(labels, []).append(record)
-        counted = [group for group in alike.values() if is_counted(group[0])]
-        return sum([len(group) for group in counted if not self._add_alike(group, held)])
+        lost = 0
+        for (hour, *_), group in alike.items():
+            if is_counted(group[0]) and not self._add_alike(hour, group, held):
+                lost += len(group)
+        return lost
 
-    def _add_alike(self, records: Sequence[Record], held: int) -> bool:
-        """Add records of one row to it, and return whether there was a place for it. Called by
-        `add`."""
+    def _add_alike(self, hour: int, records: Sequence[Record], held: int) -> bool:
+        """Add records of one row, which ended in the same `hour` since 1970, to it, and return
+        whether there was a place for it. Called by `add`."""
         one = records[0]
         key = Key(
-            int(one.epoch * 1e-9 + (one.closed or 0)) // HOUR * HOUR,
+            hour * HOUR,
             one.caller or "",
             one.operation or "",
             self._model(one),
@@ -138,7 +142,7 @@ class Gathering:
         """Return the model under which a request is counted: `OTHER` for a name that no backend has
         ever accepted, of which clients could make up as many as there is memory for, and an empty
         text for a request without a model. A name that was accepted is remembered, up to
-        `MAX_MODELS` of them. Called by `add`."""
+        `MAX_MODELS` of them. Called by `_add_alike`."""
         model = record.model
         if not model:
             return ""

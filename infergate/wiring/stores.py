@@ -93,7 +93,7 @@ def redis_server(
 ) -> Callable[[], IStreamClientEndpoint]:
     """Return how to connect to Redis: each call makes one endpoint to connect by.
 
-    Called by `open_stores`, and by ``infergate check``. Nothing is connected yet. Raises
+    Called by `_redis`, and by ``infergate check``. Nothing is connected yet. Raises
     `SettingsError` where the extra ``redis`` is missing, or the host of a ``rediss://`` is one that
     no certificate can be for.
     """
