@@ -50,7 +50,6 @@ from infergate.errors import (
     TooManyUnderWay,
     Unauthorized,
 )
-from infergate.server.addresses import limit_key
 from infergate.server.request import Request
 from infergate.telemetry.record import Record
 
@@ -196,7 +195,7 @@ class Admission:
         """
         roster, head = self._roster, request.head
         if roster.authenticator is None:
-            return roster.stranger(limit_key(request.record.client))
+            return roster.stranger(request.record.client)
         assert head is not None
         try:
             token = head.of_fields(CREDENTIALS, token_or_password if basic else token_of)
@@ -232,7 +231,7 @@ class Admission:
         They have a bucket of their own: a right key is never refused for the wrong ones that came
         from beside it, and to guess keys is no faster than to use one.
         """
-        stranger = roster.stranger(limit_key(request.record.client), refused=True)
+        stranger = roster.stranger(request.record.client, refused=True)
         verdict = await _answered(self._limits.ask(stranger, False))
         if verdict.refused_by is None:
             raise Unauthorized

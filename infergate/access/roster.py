@@ -12,6 +12,7 @@ from infergate.access.account import Account, of_address, of_caller
 from infergate.access.auth import IAuthenticator
 from infergate.access.policy import Policies, Policy
 from infergate.access.ratelimit import Rate
+from infergate.server.addresses import limit_key
 
 CALLERS = 1024
 """Callers and people whose accounts are remembered, at 300 bytes each and their names."""
@@ -71,9 +72,9 @@ class Roster:
         return account if person is None else self._account(name, person)
 
     def stranger(self, address: str, *, refused: bool = False) -> Account:
-        """Return the account of an address: where no key is needed, or for its wrong ones
-        (`refused`)."""
-        return of_address(address, self._stranger, refused=refused)
+        """Return the account of a client's address, or its IPv6 network: where no key is needed, or
+        for its wrong ones (`refused`)."""
+        return of_address(limit_key(address), self._stranger, refused=refused)
 
 
 def _person(values: Sequence[bytes]) -> str | None:

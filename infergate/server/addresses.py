@@ -103,7 +103,7 @@ def limit_key(address: str) -> str:
     """Return what of `address` to limit by: an IPv4 address as it is, of IPv6 the /64 network, as
     in ``2001:db8::/64``. What is no address is returned as it is.
 
-    Called by `Admission` with the client's address of each request.
+    Called by `Roster.stranger` with the client's address of a request.
     """
     parsed = _parse(address) if ":" in address else None
     if isinstance(parsed, IPv6Address):
