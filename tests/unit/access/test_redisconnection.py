@@ -33,9 +33,13 @@ class LoggingIn(Links):
     def test_logs_in_first(self) -> None:
         """User, password and database, before any question."""
         self.link.start()
-        self.answer(OK)
-        self.answer(OK)
-        self.answer(OK)
+        transport = self.endpoint.transports[-1]
+        for words in (b"AUTH me canary", b"SELECT 3", b"SET infergate:alive 1 EX 60"):
+            self.assertFalse(self.link.up)
+            sent = b" ".join(transport.value().split(b"\r\n")[2::2])
+            self.assertEqual(sent.strip(), words)
+            transport.clear()
+            self.answer(OK)
         self.assertTrue(self.link.up)
 
     def test_refused_password_is_tried_again(self) -> None:

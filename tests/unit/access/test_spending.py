@@ -12,11 +12,15 @@ from infergate.access.spending import Spending
 DAY = 86400
 
 
-class Counting(SynchronousTestCase):
+class TwoCallers(SynchronousTestCase):
+    """Room for two."""
+
     def setUp(self) -> None:
         self.now = 10.0 * DAY
         self.spending = Spending(lambda: self.now, capacity=2)
 
+
+class Counting(TwoCallers):
     def test_each_window_begins_anew(self) -> None:
         """What was used yesterday is no longer counted, what was used this month is."""
         for window in ("day", "month"):
@@ -69,7 +73,7 @@ class Tightest(SynchronousTestCase):
                     self.assertEqual(found, plain.tightest(who, list(budgets)))
 
 
-class Learning(Counting):
+class Learning(TwoCallers):
     def test_ledger_stands_over_what_was_counted(self) -> None:
         """It holds what this process has counted, and what others have."""
         self.spending.add("alice", [TokenLimit(1, "day")], 30)
