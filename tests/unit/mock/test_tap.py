@@ -35,7 +35,7 @@ class Plugin(SynchronousTestCase):
         self.assertEqual(script_from(self.options()), Script())
 
     def test_listens_where_it_was_told(self) -> None:
-        """The service listens where it was told, from the moment it is made."""
+        """The service listens where it was told, from when it is made."""
         reactor = MemoryReactorClock()
         service = makeService(self.options("--port", "9001", "--host", "::1"), reactor)
         port, _, _, host = reactor.tcpServers[0]

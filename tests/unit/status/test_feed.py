@@ -39,7 +39,7 @@ class Watching(SynchronousTestCase):
         self.batch.add([record])
 
     def test_the_first_line_has_what_was(self) -> None:
-        """Whoever opens the page sees the last exchanges and the last hour."""
+        """Who opens the page sees the last exchanges and the last hour."""
         self.exchange("before")
         self.clock.advance(60)
         self.feed.watch(self.hear)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from infergate.status import page
 from infergate.status.page import document, headers
 
 
@@ -29,7 +31,9 @@ class Page(SynchronousTestCase):
         self.assertNotIn("unsafe", self.policy)
         self.assertTrue(self.policy.startswith("default-src 'none'"))
         self.assertIn("frame-ancestors 'none'", self.policy)
-        self.assertNotIn("innerHTML", self.html.partition("uPlot")[0])
+        ours = Path(page.__file__).with_name("page.js").read_text("utf-8")
+        self.assertIn(ours, self.html)
+        self.assertNotRegex(ours, r"innerHTML|outerHTML|insertAdjacentHTML|document\.write")
 
     def test_no_other_host(self) -> None:
         """The page asks no host but its own for anything."""
