@@ -76,13 +76,14 @@ class LogWriter:
         nothing that the target raises: a line that cannot be written is counted in `dropped`.
         """
         data = line.encode("utf-8", "backslashreplace")
-        dropped = self.dropped
-        rest = data if self._queue else self._send(data)
+        dropped, waits = self.dropped, bool(self._queue)
+        rest = data if waits else self._send(data)
         if rest:
-            if not self._queue:
-                # Not `addWriter` itself: a resolver's thread may log too.
-                self._reactor.callFromThread(self._reactor.addWriter, self)
             self._enqueue(rest)
+            if not waits:
+                # Not `addWriter` itself: a resolver's thread may log too. Not before there is
+                # something to write: the reactor's thread may look at once.
+                self._reactor.callFromThread(self._reactor.addWriter, self)
         elif self._unsaid and self.dropped == dropped:
             self._say_what_was_lost()
         if self._patience is not None:

@@ -101,6 +101,21 @@ class WriterTests(SynchronousTestCase):
         self.assertEqual(self.reactor.writers, [])
         self.assertEqual((self.writer.dropped, self.said()), (0, []))
 
+    def test_line_of_another_thread_waits_for_the_reader_before_the_reactor_looks(self) -> None:
+        """A line that another thread logs is written, and so are those behind it, also where the
+        reader takes bytes again before that thread goes on."""
+
+        def look_at_once(function: Any, *args: Any) -> None:
+            """The reactor's thread is the quicker one."""
+            function(*args)
+            self.reader.room = 10**9
+            self.writer.doWrite()
+
+        self.reader.room = 0
+        self.patch(self.reactor, "callFromThread", look_at_once)
+        self.write(2)
+        self.assertEqual(len(self.reader.taken), 200)
+
     def test_lines_beyond_the_queue_are_dropped_and_counted(self) -> None:
         """The queue has a bound; what is beyond is lost, and one line says how much, where the gap
         is."""
