@@ -4,7 +4,7 @@ The plan of the house. Each room or module imports only what stands below it; wh
 one line never imports one another. Each room's docstring lists its modules the same way.
 
     commands             `infergate`: the command and its subcommands
-    tap                  `twistd infergate`: reads the settings and handles signals
+    tap                  `twistd infergate`: reads the settings, listens, makes the service
     doctor               what `infergate check` looks at, and what it says of it
     compose              wires the gateway out of its settings
     wiring               the parts of the gateway, each out of the settings

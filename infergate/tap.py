@@ -1,7 +1,7 @@
 """``twistd infergate``: options, and the service made of them.
 
-Of the gateway's modules the only one that imports Twisted's reactor, and the one that decides
-what the signals do. What runs on the reactor is wired in `compose`.
+Of the gateway's modules the only one that imports Twisted's reactor. What runs on the reactor is
+wired in `compose`.
 
     makeService        the directory, ``.env``, the settings, where to log: all that can be wrong
       _service         the stores are opened, all is wired, the ports listen
@@ -17,7 +17,6 @@ would show a traceback.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from functools import partial
 from threading import Thread
@@ -43,13 +42,14 @@ from infergate.process.notify import Notifier
 from infergate.process.reload import KeyFiles, Reloader
 from infergate.process.service import GatewayService
 from infergate.process.sharing import is_inherited, reactor_for
+from infergate.process.signals import handle_signals, ignore_signals
 from infergate.process.warnings import ledger_warnings, misspelt_names, warnings_about
 from infergate.reactor.deadlines import use_monotonic_clock
 from infergate.reactor.epoll import shorten
 from infergate.telemetry.jsonlines import json_line
-from infergate.telemetry.lines import STOPPED_READER, LogWriter
+from infergate.telemetry.lines import LogWriter
 from infergate.telemetry.logs import observer
-from infergate.telemetry.targets import LogFile, Target, reopen, target_of
+from infergate.telemetry.targets import LogFile, Target, target_of
 from infergate.telemetry.textlines import TextLines, shows_colours
 from infergate.wiring.stores import open_stores
 
@@ -80,9 +80,7 @@ def makeService(options: Options) -> GatewayService:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    # Until the gateway has handlers of its own: these must not end what has not begun.
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     try:
         _enter_directory(options)
         dotenv = read_dotenv()
@@ -169,7 +167,7 @@ def _service(
         SIGHUP."""
         notifier.reload(reloader.reload())
 
-    reactor.callWhenRunning(_handle_signals, reactor, target, writer, wired.front.end, hangup)
+    reactor.callWhenRunning(handle_signals, reactor, target, writer, wired.front.end, hangup)
     # Not before the signals are handled: who is told that this process is ready may send one.
     reactor.callWhenRunning(notifier.ready)
     reactor.addSystemEventTrigger("after", "shutdown", writer.finish)
@@ -223,49 +221,3 @@ def _line(settings: Settings, target: Target) -> Callable[[LogEvent], str]:
     if (settings.log_format or ("text" if terminal else "json")) == "json":
         return json_line
     return TextLines(colours=shows_colours(target.fileno()))
-
-
-def _handle_signals(
-    reactor: Any,
-    target: Target,
-    writer: LogWriter,
-    end: Callable[[], None],
-    hangup: Callable[[], object],
-) -> None:
-    """Install the handlers of the signals. Called once, when the reactor runs and twistd has set
-    its own.
-
-    The first SIGTERM or SIGINT drains, a second one calls `end` and then ends the process; twistd's
-    own handler would call `reactor.stop` twice, which raises. SIGUSR1 opens a log file anew, and
-    does nothing where there is none. SIGHUP calls `hangup`. Each runs in an event loop iteration,
-    where nothing else is half done.
-    """
-    stopping = False
-
-    def crash() -> None:
-        """End the process within this event loop iteration: close all records with `end`, write the
-        log lines that wait, as far as they are taken, and stop the reactor without its shutdown
-        events. Called by the reactor for a second signal."""
-        end()
-        writer.finish(STOPPED_READER)
-        reactor.crash()
-
-    def handle(number: int, frame: object) -> None:
-        """Drain at the first SIGTERM or SIGINT, `crash` at any further one. Called by Python
-        between any two of its instructions, so that all it does is to note which it is and to wake
-        the reactor."""
-        nonlocal stopping
-        # Before anything else: a second signal may interrupt this very function.
-        first, stopping = not stopping, True
-        if not first:
-            reactor.callFromThread(crash)
-        elif number == signal.SIGINT:
-            reactor.sigInt(number)
-        else:
-            # Not Twisted's own `sigTerm`, which has the process end as if by the signal.
-            reactor.callFromThread(reactor.stop)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(reopen, target))
-    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(hangup))

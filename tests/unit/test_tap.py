@@ -35,8 +35,6 @@ from infergate.process import service, warnings
 from infergate.server.edge import Edge
 from infergate.tap import Options, makeService
 from infergate.telemetry import logs
-from infergate.telemetry.lines import LogWriter
-from infergate.telemetry.targets import LogFile
 from infergate.worker import BackendWorker, EchoWorker
 from tests.unit.inmemory import Client, Wire, chat, request
 from twisted.plugins.infergate_plugin import infergate as plugin
@@ -49,8 +47,6 @@ class Reactor(MemoryReactorClock):
 
     def __init__(self) -> None:
         super().__init__()
-        self.signals: list[tuple[str, int]] = []
-        self.crashed = 0
         self.threads = ThreadPool()
 
     def getThreadPool(self) -> ThreadPool:
@@ -65,15 +61,6 @@ class Reactor(MemoryReactorClock):
 
     def callFromThread(self, function: Any, *args: Any) -> None:
         function(*args)
-
-    def stop(self) -> None:
-        self.signals.append(("stop", 0))
-
-    def sigInt(self, number: int) -> None:
-        self.signals.append(("int", number))
-
-    def crash(self) -> None:
-        self.crashed += 1
 
 
 class Output:
@@ -622,14 +609,6 @@ class Process(InMemory):
         self.make()
         self.assertTrue(self.reactor.getThreadPool().threadFactory(target=print).daemon)
 
-    def ends(self) -> None:
-        self.ended_before_crash = not self.reactor.crashed
-
-    def signals(self, target: Any = None) -> None:
-        writer = LogWriter(self.output, self.reactor)
-        hangup = lambda: self.reactor.signals.append(("hangup", 0))  # noqa: E731
-        tap._handle_signals(self.reactor, target or self.output, writer, self.ends, hangup)
-
     def test_when(self) -> None:
         """Signals are handled from when the reactor runs: twistd's own handlers come before."""
         self.make()
@@ -638,63 +617,6 @@ class Process(InMemory):
         for hook, args, keywords in self.reactor.whenRunningHooks:
             hook(*args, **keywords)
         self.assertEqual(set(self.handlers), {signal.SIGTERM, signal.SIGINT, *early})
-
-    def test_first(self) -> None:
-        """The first signal drains. SIGTERM is how a service is ended: the process ends as it
-        does when all went well, and not as if by the signal."""
-        for number, called in (
-            (signal.SIGTERM, ("stop", 0)),
-            (signal.SIGINT, ("int", signal.SIGINT)),
-        ):
-            self.reactor.signals.clear()
-            self.signals()
-            self.handlers[number](number, None)
-            self.assertEqual(self.reactor.signals, [called])
-            self.assertEqual(self.reactor.crashed, 0)
-
-    def test_second(self) -> None:
-        """The second one, of whichever kind, ends every exchange and then the process."""
-        self.signals()
-        self.handlers[signal.SIGTERM](signal.SIGTERM, None)
-        self.handlers[signal.SIGINT](signal.SIGINT, None)
-        self.assertTrue(self.ended_before_crash)
-        self.assertEqual(self.reactor.crashed, 1)
-        self.assertEqual(len(self.reactor.signals), 1)
-
-    def test_within(self) -> None:
-        """One that interrupts the handling of the first is a second one, and no other first."""
-        self.signals()
-        self.reactor.stop = lambda: (  # type: ignore[method-assign]
-            self.reactor.signals.append(("stop", 0)),
-            self.handlers[signal.SIGTERM](signal.SIGTERM, None),
-        )
-        self.handlers[signal.SIGTERM](signal.SIGTERM, None)
-        self.assertEqual((len(self.reactor.signals), self.reactor.crashed), (1, 1))
-
-    def test_hangup_ends_nothing(self) -> None:
-        """SIGHUP has files read again, and that is all."""
-        self.signals()
-        self.handlers[signal.SIGHUP](signal.SIGHUP, None)
-        self.assertEqual(self.reactor.signals, [("hangup", 0)])
-
-    def test_sigusr1_opens_a_log_file_anew(self) -> None:
-        """After SIGUSR1 lines go to what then stands under the log file's path."""
-        path = self.mktemp()
-        target = LogFile(path)
-        self.addCleanup(lambda: os.close(target.fileno()))
-        target.send(b"old\n")
-        os.rename(path, path + ".1")
-        self.signals(target)
-        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
-        target.send(b"new\n")
-        self.assertEqual(Path(path).read_text(), "new\n")
-        self.assertEqual(Path(path + ".1").read_text(), "old\n")
-
-    def test_sigusr1_without_a_log_file_does_nothing(self) -> None:
-        """It does not end the process, as it would one that does not handle it."""
-        self.signals()
-        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
-        self.assertEqual(self.output.written, b"")
 
 
 PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
