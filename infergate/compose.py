@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time
+from typing import Any
 
 import attrs
 from msgspec import Struct
@@ -52,7 +53,7 @@ from infergate.telemetry.logs import RequestLog
 from infergate.telemetry.metrics import Metrics
 from infergate.telemetry.record import Record
 from infergate.wiring import callers, pushing
-from infergate.wiring.backing import backing
+from infergate.wiring.backing import Backing, backing
 from infergate.wiring.callers import Rosters
 from infergate.wiring.servers import Reach, Servers
 from infergate.wiring.stores import Stores
@@ -108,7 +109,6 @@ def compose(
     batch = Batch()
     back = backing(settings, servers, batch)
     metrics = Metrics(batch)
-    reachability = back.reachability
     log = log or RequestLog(probes=settings.log_probes)
     worker = wrap(back.worker)
     stores = stores or Stores()
@@ -121,12 +121,7 @@ def compose(
     tracer, pushers = pushing.telemetry(settings, servers, telemetry or Telemetry(), metrics, batch)
     metrics.callers.watch(lambda names: local.standings(admission.roster.policies, names))
     status = StatusSite(
-        {
-            "backend": settings.backend_url or "echo",
-            "operations": [name for name in NAMES if name in settings.routes],
-            "keys_needed": settings.needs_key,
-            "prompt_box": settings.metrics_listen is None,
-        },
+        _facts(settings),
         batch,
         lambda: metrics.under_way,
         lambda: worker.ready(),
@@ -173,16 +168,7 @@ def compose(
         )
     )
     status.look_at(front)
-    metrics.watch(
-        "infergate_connections",
-        "Open client connections.",
-        lambda: len(front.connections) + len(metrics_edge.connections),
-    )
-    if settings.backend_url is not None:
-        about = "Whether the backend can be reached."
-        metrics.watch("infergate_backend_up", about, reachability.value)
-    operations = ROUTES.items()
-    metrics.expect(path for path, (operation, _) in operations if operation.name in settings.routes)
+    _watch(settings, metrics, back, (front, metrics_edge))
     return Wired(
         worker=worker,
         admission=admission,
@@ -195,6 +181,31 @@ def compose(
         pools=tuple(servers.pools),
         parts=(Lag(metrics.lag, clock), *lasting, *pushers, accounts),
     )
+
+
+def _facts(settings: Settings) -> dict[str, Any]:
+    """Return what the status page shows and never changes. Called by `compose`."""
+    return {
+        "backend": settings.backend_url or "echo",
+        "operations": [name for name in NAMES if name in settings.routes],
+        "keys_needed": settings.needs_key,
+        "prompt_box": settings.metrics_listen is None,
+    }
+
+
+def _watch(settings: Settings, metrics: Metrics, back: Backing, edges: tuple[Edge, Edge]) -> None:
+    """Show in the metrics the open connections and whether the backend can be reached, and each
+    route that is open before its first request. Called by `compose`."""
+    metrics.watch(
+        "infergate_connections",
+        "Open client connections.",
+        lambda: sum(len(edge.connections) for edge in edges),
+    )
+    if settings.backend_url is not None:
+        about = "Whether the backend can be reached."
+        metrics.watch("infergate_backend_up", about, back.reachability.value)
+    operations = ROUTES.items()
+    metrics.expect(path for path, (operation, _) in operations if operation.name in settings.routes)
 
 
 def _both(
