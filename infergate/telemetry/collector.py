@@ -54,7 +54,7 @@ class Collector:
         """Send a serialized message of protobuf's; fires with whether the collector took it (status
         200).
 
-        Called by `push_parts`. Never fails, and has fired after `seconds`, or the collector's
+        Called by a pusher. Never fails, and has fired after `seconds`, or the collector's
         `timeout` where that is None. Cancelled, the request is aborted, and it fires with False.
         The log has one line when the collector begins to refuse, and one when it takes something
         again.

@@ -36,7 +36,7 @@ def message(resource: Mapping[str, Value], elements: Iterable[bytes]) -> bytes:
 
     It is an ``ExportMetricsServiceRequest`` or an ``ExportTraceServiceRequest``, which look alike:
     one resource, one scope, and `elements`, each as `element` returns it or several in a row.
-    Called by `push_parts`. Raises as `attribute` does.
+    Called by a pusher. Raises as `attribute` does.
     """
     about = field(_FIRST, b"".join(field(_FIRST, attribute(*item)) for item in resource.items()))
     scope = [field(_FIRST, SCOPE.SerializeToString()), *elements]

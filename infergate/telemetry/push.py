@@ -79,11 +79,22 @@ class MetricsPusher:
         """Push all metrics as they are now; fires, and never fails, when that is over.
 
         Called by the timer, which waits for it, and by `stop`. `seconds` are as for
-        `Collector.push`.
+        `Collector.push`. Where the metrics could not be made, that is logged; to be cancelled,
+        which stops the making or aborts the request, needs no line.
         """
-        self._pushing = push_parts(
-            self._parts(), self._collector, self._clock, self._message, seconds
-        )
+
+        def push(made: list[bytes]) -> Deferred[bool]:
+            """Push what was made; empty parts are none."""
+            return self._collector.push(self._message([part for part in made if part]), seconds)
+
+        def failed(failure: Failure) -> bool:
+            """Return False, as for a push that the collector has not taken."""
+            if not failure.check(CancelledError):
+                _log.failure("What is to be pushed could not be made", failure)
+            return False
+
+        making = in_slices(gathered(self._parts()), self._clock)
+        self._pushing = making.addCallback(push).addErrback(failed)
         return self._pushing.addCallback(lambda _: None)
 
 
@@ -184,7 +195,7 @@ class SpanPusher:
         self._count -= most - left
         if not taken:
             return succeed(True)
-        return push_parts(iter(taken), self._collector, self._clock, self._message, seconds)
+        return self._collector.push(self._message(taken), seconds)
 
 
 @attrs.frozen
@@ -202,30 +213,3 @@ class Pushers:
     def stop(self) -> Deferred[None]:
         """Have all of them push a last time; fires, and never fails, when the slowest is done."""
         return DeferredList([pusher.stop() for pusher in self._pushers]).addCallback(lambda _: None)
-
-
-def push_parts(
-    parts: Iterator[bytes],
-    collector: Collector,
-    clock: IReactorTime,
-    message: Callable[[list[bytes]], bytes],
-    seconds: float | None,
-) -> Deferred[bool]:
-    """Make a message of parts, in slices, and push it; empty parts are none.
-
-    Fires with whether the collector took it. Never fails: where the parts or the message could not
-    be made, that is logged, and it fires with False, as it does where it is cancelled, which stops
-    the making or aborts the request. `message` makes the body of the parts; `seconds` are as for
-    `Collector.push`.
-    """
-
-    def push(made: list[bytes]) -> Deferred[bool]:
-        return collector.push(message([part for part in made if part]), seconds)
-
-    def failed(failure: Failure) -> bool:
-        """Return False, and log why no message could be made; being cancelled needs no line."""
-        if not failure.check(CancelledError):
-            _log.failure("What is to be pushed could not be made", failure)
-        return False
-
-    return in_slices(gathered(parts), clock).addCallback(push).addErrback(failed)
