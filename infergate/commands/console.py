@@ -74,13 +74,17 @@ def main() -> None:
     """Run what the command line asks for. This is the entry point of ``infergate``.
 
     A first argument that is a name in `COMMANDS` runs that command, whose exit status `SystemExit`
-    bears; anything else is the gateway's. Raises `SystemExit` for the help and for what is wrong,
-    too.
+    bears, 130 where Control-C has ended it; anything else is the gateway's. Raises `SystemExit` for
+    the help and for what is wrong, too.
     """
     arguments = sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
         command = import_module(f"infergate.commands.{arguments[0]}")
-        raise SystemExit(command.main(arguments[1:]))
+        try:
+            raise SystemExit(command.main(arguments[1:]))
+        except KeyboardInterrupt:
+            # The exit status of a shell for SIGINT.
+            raise SystemExit(130) from None
     serve(arguments)
 
 

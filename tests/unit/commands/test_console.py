@@ -91,6 +91,15 @@ class Beside(Command):
         self.assertEqual(self.ended("key", "a", "--b"), ("['a', '--b']\n", 2))
         self.assertEqual(self.ran, [])
 
+    def test_interrupted_command_ends_without_a_traceback(self) -> None:
+        """Control-C at the prompt for a key is as much as to say no more."""
+
+        def interrupted(arguments: list[str]) -> int:
+            raise KeyboardInterrupt
+
+        self.patch(key, "main", interrupted)
+        self.assertEqual(self.ended("key", "--hash"), ("", 130))
+
     def test_unknown_command_is_told_what_there_is(self) -> None:
         """The line about a word that is no command names those that are."""
         self.assertIn("must be check, key, usage", self.ended("count")[1])
