@@ -67,7 +67,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # of a library without t
         self._outlet = outlet(self.transport)
         return super().connectionMade()
 
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
+    def run(self, script: str, keys: Sequence[str], text: str) -> Deferred[Any]:
         """Have Redis run a script, and return its answer. What is asked in one iteration of the
         event loop that is crowded is sent together at its end. Called by `RedisLink.run`.
 
@@ -76,22 +76,20 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # of a library without t
         """
         digest = _digest(script)
         if digest not in self.script_hashes:
-            return cast("Deferred[Any]", self.eval(script, keys, arguments))
-        words = ("EVALSHA", digest, len(keys), *keys, *arguments)
-        self._outlet.write_batched(_command([str(word).encode() for word in words]))
+            return cast("Deferred[Any]", self.eval(script, keys, [text]))
+        words = ("EVALSHA", digest, str(len(keys)), *keys, text)
+        self._outlet.write_batched(_command([word.encode() for word in words]))
         self.asked.append(self._now())
         answer = self.replyQueue.get().addCallback(self.handle_reply)
-        return cast("Deferred[Any]", answer.addErrback(self._forgotten, script, keys, arguments))
+        return cast("Deferred[Any]", answer.addErrback(self._forgotten, script, keys, text))
 
-    def _forgotten(
-        self, failure: Failure, script: str, keys: Sequence[str], arguments: Sequence[Any]
-    ) -> Any:
+    def _forgotten(self, failure: Failure, script: str, keys: Sequence[str], text: str) -> Any:
         """Send the text of a script that Redis has forgotten; any other failure is passed on.
         Called for an answer of `run` that fails."""
         if not failure.check(ResponseError) or not str(failure.value).startswith("NOSCRIPT"):
             return failure
         self.script_hashes.discard(_digest(script))
-        return self.eval(script, keys, arguments)
+        return self.eval(script, keys, [text])
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
         """Send any other command, behind what waits to be sent, and return its answer. Called by

@@ -98,24 +98,25 @@ class RedisLink:
             last = self._answered(self._protocol, self._protocol.ping())
         return last.addBoth(lambda _: self._drop())
 
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
-        """Have Redis run `script`, and return what it answers, as txredisapi reads it. Fails with
-        `RedisAway`, after `ANSWER` seconds at the most, or twice that for one that has waited for
-        the first attempt. Whether a script that got no answer was run nobody knows.
+    def run(self, script: str, keys: Sequence[str], text: str) -> Deferred[Any]:
+        """Have Redis run `script` with one argument, `text`, and return what it answers, as
+        txredisapi reads it. Fails with `RedisAway`, after `ANSWER` seconds at the most, or twice
+        that for one that has waited for the first attempt. Whether a script that got no answer was
+        run nobody knows.
 
         The text of a script is sent once on each connection, and from then on its digest (EVALSHA);
         the text again where Redis has forgotten it. Called by `SharedLimits` for each
         question and each charge.
         """
         if self._protocol is not None:
-            return self._answered(self._protocol, self._protocol.run(script, keys, arguments))
+            return self._answered(self._protocol, self._protocol.run(script, keys, text))
         if self._first is None:
             return fail(RedisAway())
         connected: Deferred[None] = Deferred()
         self._first.append(connected)
         connected.addTimeout(ANSWER, self._clock)
         connected.addErrback(_as_away)
-        return connected.addCallback(lambda _: self.run(script, keys, arguments))
+        return connected.addCallback(lambda _: self.run(script, keys, text))
 
     def _answered(self, protocol: Connection, answer: Deferred[Any]) -> Deferred[Any]:
         """Return the `answer` of Redis, which fails with `RedisAway` where it is late or an error;

@@ -1,6 +1,6 @@
 """Rates and token budgets that hold across all processes that share one Redis.
 
-One question is one script, whose arguments and answer are one text each (see `scripts`). Of a
+One question is one script, whose argument and answer are one text each (see `scripts`). Of a
 caller with ``rate=60/minute tokens=1000/day`` this asks, before an operation that costs tokens:
 
     KEYS   infergate:rate:60/60:caller alice    infergate:tokens:day:alice
@@ -44,8 +44,9 @@ class RedisAway(Exception):
 class Link(Protocol):
     """A connection to Redis that is there or is away (`redislink.RedisLink`)."""
 
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
-        """Have Redis run a script, and return what it answers; fails with `RedisAway`."""
+    def run(self, script: str, keys: Sequence[str], text: str) -> Deferred[Any]:
+        """Have Redis run a script, whose one argument is `text`, and return what it answers; fails
+        with `RedisAway`."""
 
 
 @implementer(ILimits)
@@ -126,7 +127,7 @@ class SharedLimits:
             window = own.budget.window
             words.append(f"{window} {own.budget.count} {own.used} {local.began(window)}")
         keys = [f"infergate:rate:{count}/{period}:{account.bucket}", *_keys(account)]
-        answer = await self._link.run(ASK, keys, [" ".join(words)])
+        answer = await self._link.run(ASK, keys, " ".join(words))
         allowed, bucket, *spent = answer.split()
         decision = None if rate is None else _decision(rate, allowed == "1", float(bucket))
         tokens = []
@@ -145,7 +146,7 @@ class SharedLimits:
         for own in local.tokens(account):
             window = own.budget.window
             words.append(f"{window} {own.used} {local.began(window)}")
-        charging = self._link.run(CHARGE, _keys(account), [" ".join(words)])
+        charging = self._link.run(CHARGE, _keys(account), " ".join(words))
         charging.addErrback(lambda failure: self._owe(account, tokens))
 
     def _owe(self, account: Account, tokens: int) -> None:

@@ -200,9 +200,8 @@ class CommandLine:
     def __init__(self, server: Redis) -> None:
         self._server = server
 
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Deferred[Any]:
-        words = [*keys, *map(str, arguments)]
-        return succeed(self._server.command("eval", script, str(len(keys)), *words))
+    def run(self, script: str, keys: Sequence[str], text: str) -> Deferred[Any]:
+        return succeed(self._server.command("eval", script, str(len(keys)), *keys, text))
 
 
 class AcrossProcesses(Shared):

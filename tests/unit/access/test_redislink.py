@@ -87,12 +87,12 @@ class Links(SynchronousTestCase):
         self.clock.advance(ITERATION)
 
     def ask(self) -> Deferred[Any]:
-        return self.link.run("return 1", ["infergate:key"], [7])
+        return self.link.run("return 1", ["infergate:key"], "7")
 
 
 class Connected(Links):
     def test_answer(self) -> None:
-        """A script is run with its keys and arguments, and its answer comes back."""
+        """A script is run with its keys and its text, and its answer comes back."""
         self.connect()
         self.assertTrue(self.link.up)
         asked = self.ask()
