@@ -189,12 +189,14 @@ class LocalLimits:
 
     def _rate(self, account: Account, *, take: bool) -> Decision | None:
         """Return how the account's rate stands, with one request taken from it if `take`; None
-        where it has no rate. The buckets of a rate are made when it is first met. Called by `ask`
-        and `look`."""
+        where it has no rate. The buckets of a rate are made when it is first met, and those of
+        others forgotten that are all full. Called by `ask` and `look`."""
         rate = account.policy.rate
         if rate is None:
             return None
         buckets = self._rates.get(rate)
         if buckets is None:
+            # With each reload of the keys file there may be rates that nobody had before.
+            self._rates = {one: kept for one, kept in self._rates.items() if not kept.all_full}
             buckets = self._rates[rate] = TokenBuckets(rate, self._seconds)
         return buckets.ask(account.bucket) if take else buckets.peek(account.bucket)

@@ -139,6 +139,14 @@ class TokenBuckets:
         """Return the number of buckets kept; one that is in both generations counts twice."""
         return len(self._newer) + len(self._older)
 
+    @property
+    def all_full(self) -> bool:
+        """Whether every bucket is full by now, so that they may all be forgotten: the last of the
+        newer generation was asked for within a period of its beginning, and has had another one.
+        Read by `LocalLimits`, where there is another rate."""
+        now, _ = self._look("")
+        return now - self._born >= 2 * self._full
+
     def ask(self, key: str) -> Decision:
         """Take one request from the bucket of `key`, and return what it says: whether the request
         is allowed, and how the bucket stands after it. One that is refused costs nothing. Called by

@@ -50,6 +50,20 @@ class Rates(Limits):
         self.ask(account(Policy(rate=Rate(1, 60))))
         self.assertIsNone(self.ask(account(Policy(rate=Rate(2, 60)))).refused_by)
 
+    def test_rates_that_nobody_has_any_more_are_forgotten(self) -> None:
+        """However often a reload changes a rate, memory holds those whose buckets are not full."""
+        for count in range(1, 101):
+            self.assertIsNone(self.ask(account(Policy(rate=Rate(count, 60)))).refused_by)
+            self.monotonic += 60
+        self.assertLessEqual(len(self.limits._rates), 3)
+        # An hour is not over, whatever came meanwhile.
+        slow = account(Policy(rate=Rate(1, 3600)))
+        self.ask(slow)
+        for count in range(1, 20):
+            self.monotonic += 60
+            self.ask(account(Policy(rate=Rate(count, 60))))
+        self.assertEqual(self.ask(slow).refused_by, "rate")
+
     def test_addresses_and_callers_do_not_share(self) -> None:
         """Nor do the wrong keys of an address and those who need none."""
         policy = Policy(rate=Rate(1, 60))

@@ -153,6 +153,20 @@ class BucketTests(SynchronousTestCase):
         buckets.ask("alice")
         self.assertLessEqual(len(buckets), 3)
 
+    def test_buckets_are_all_full_once_nobody_has_come_for_two_periods(self) -> None:
+        """Not before the last one that was asked for is."""
+        buckets, clock = started("2/minute")
+        for seconds in (0, 59):
+            clock.advance(seconds)
+            buckets.ask("alice")
+        clock.advance(60.5)
+        self.assertFalse(buckets.all_full)
+        self.assertEqual(buckets.peek("alice").remaining, 2)
+        clock.advance(0.5)
+        self.assertTrue(buckets.all_full)
+        buckets.ask("alice")
+        self.assertFalse(buckets.all_full)
+
 
 class HeaderTests(SynchronousTestCase):
     """`rate_fields` and `duration`."""
