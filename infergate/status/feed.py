@@ -61,10 +61,10 @@ class Feed:
         calling it again does nothing. A watcher must not raise: in the first event what it raises
         comes out of here, in a later one it ends the timer and so the feed of everybody.
         """
+        watcher(self._event(0, history=self._history.points()))
         if not self._watchers:
             self._sent = self._history.ended_count
             self._ticking.start(EVERY, now=False)
-        watcher(self._event(0, history=self._history.points()))
         self._watchers.append(watcher)
 
         def stop() -> None:

@@ -83,3 +83,14 @@ class Watching(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.feed.watch(self.hear)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_watcher_that_fails_at_once_leaves_no_timer(self) -> None:
+        """The next one is served as the first would have been."""
+
+        def fails(event: bytes) -> None:
+            raise RuntimeError
+
+        self.assertRaises(RuntimeError, self.feed.watch, fails)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.feed.watch(self.hear)
+        self.assertEqual(len(self.heard), 1)
