@@ -20,12 +20,9 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from txredisapi import RedisProtocol, ResponseError
 
-from infergate.access.redisurl import SharedState
+from infergate.access.redisurl import CONNECT, SharedState
 from infergate.access.shared import RedisAway
 from infergate.reactor.writing import outlet
-
-CONNECT = 1.0
-"""Seconds to connect, the TLS handshake and AUTH included."""
 
 _CLUSTER = ("MOVED", "ASK ", "CROSSSLOT", "CLUSTERDOWN")
 

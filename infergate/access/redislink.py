@@ -24,8 +24,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClien
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from infergate.access.redisconnection import CONNECT, Connection, away_reason, connected
-from infergate.access.redisurl import SharedState
+from infergate.access.redisconnection import Connection, away_reason, connected
+from infergate.access.redisurl import CONNECT, SharedState
 from infergate.access.shared import RedisAway
 
 ANSWER = 0.1

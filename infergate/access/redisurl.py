@@ -1,9 +1,11 @@
-"""Which Redis a `SHARED_STATE` names.
+"""Which Redis a `SHARED_STATE` names, and how long it may take to connect.
 
-redis://cache                          port 6379, no password, database 0
-rediss://gate:p%40ss@cache:6380/2      TLS, a user with the password p@ss, database 2
-redis://:secret@[2001:db8::1]:6379     a password alone
-unix:/run/redis/redis.sock             a socket on this machine
+What is written, and what it means:
+
+    redis://cache                          port 6379, no password, database 0
+    rediss://gate:p%40ss@cache:6380/2      TLS, a user with the password p@ss, database 2
+    redis://:secret@[2001:db8::1]:6379     a password alone
+    unix:/run/redis/redis.sock             a socket on this machine
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import re
 from urllib.parse import unquote
 
 import attrs
+
+CONNECT = 1.0
+"""Seconds to connect, the TLS handshake and AUTH included."""
 
 _URL = re.compile(
     r"(?P<scheme>rediss?)://"

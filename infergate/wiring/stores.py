@@ -18,7 +18,7 @@ from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
 
-from infergate.access.redisurl import SharedState
+from infergate.access.redisurl import CONNECT, SharedState
 from infergate.backend.endpoint import Endpoint
 from infergate.config.settings import Settings
 from infergate.config.sources import SettingsError
@@ -29,9 +29,6 @@ from infergate.ledger.writer import Ledger
 
 if TYPE_CHECKING:
     from infergate.access.redislink import RedisLink
-
-CONNECT = 1.0
-"""Seconds to connect to Redis, the TLS handshake included."""
 
 
 class Stores(Struct, frozen=True):
