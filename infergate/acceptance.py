@@ -55,7 +55,7 @@ async def _words(call: Call, deadlines: Deadlines) -> bytes:
     except BackendFailure:
         return b""
     except CancelledError:
-        # Else it was the client that left.
+        # Where the time is not up, it was the client that left.
         if not patience.ended:
             raise
         return b""

@@ -97,7 +97,8 @@ def token_of(fields: Mapping[bytes, Sequence[bytes]]) -> Token:
 
 
 def token_or_password(fields: Mapping[bytes, Sequence[bytes]]) -> Token:
-    """Return the same for a page that a browser may open with a password (``basic``)."""
+    """Return the token in `CREDENTIALS`, or the password with which a browser opens a page, as
+    `credentials` says of ``basic``. Raises what that does."""
     return Token(credentials(fields, basic=True))
 
 

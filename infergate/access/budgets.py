@@ -79,7 +79,7 @@ class Budgets:
         self._loop.start(REFRESH, now=False)
 
     def stop(self) -> None:
-        """End that. A stop without a start does nothing."""
+        """Read the ledger no more. A stop without a start does nothing."""
         if self._loop.running:
             self._loop.stop()
 

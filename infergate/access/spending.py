@@ -143,8 +143,8 @@ class Spending:
         return spent.used
 
     def peek(self, caller: str, window: str) -> int:
-        """Return the same, without remembering a caller that has not come yet. For the metrics,
-        which ask about many callers at each scrape."""
+        """Return what `used` does, without remembering a caller that has not come yet. For the
+        metrics, which ask about many callers at each scrape."""
         if caller in self._used:
             return self.used(caller, window)
         began, totals = self._known.get(window, (0, {}))

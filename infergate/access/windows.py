@@ -7,10 +7,10 @@ from datetime import datetime, timezone
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86400, 604800
 
 WINDOWS = ("minute", "hour", "day", "week", "month")
-"""Their names, the shortest first; a week begins on Monday."""
+"""The names of the windows, the shortest first; a week begins on Monday."""
 
 LASTING = ("day", "week", "month")
-"""Those that a restart does not begin anew where there is a ledger, whose rows are hours."""
+"""The windows that a restart does not begin anew where there is a ledger, whose rows are hours."""
 
 _SECONDS = {"minute": MINUTE, "hour": HOUR, "day": DAY, "week": WEEK}
 

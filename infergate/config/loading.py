@@ -68,7 +68,7 @@ def _parsed(field: attrs.Attribute[Any], written: Written) -> Any:
     try:
         return field.metadata["parse"](written.text)
     except KeysFileError as why:
-        # It names the file already, and the line in it.
+        # The error names the file already, and the line in it.
         raise SettingsError(written.name, None, str(why)) from None
     except ValueError as why:
         raise written.refused(str(why)) from None

@@ -84,8 +84,8 @@ class PostgresStore:
         self._try_open()
 
     def rehearse(self) -> None:
-        """Do the same in a transaction that is undone, so that what is missing shows. Raises
-        `StoreAway` and `StoreRefused`."""
+        """Make or migrate the tables in a transaction that is undone, so that what is missing
+        shows. Raises `StoreAway` and `StoreRefused`."""
         self._try_open(keep=False)
 
     def add(self, batch: Batch) -> None:
@@ -194,7 +194,7 @@ def _conninfo(url: str) -> str:
         "connect_timeout": CONNECT,
         "tcp_user_timeout": SILENT_PEER,
         "application_name": "infergate",
-        # Else that of the database: of one without any, texts would come back as bytes.
+        # Else the encoding is that of the database: without any, texts would come back as bytes.
         "client_encoding": "utf8",
     }
     return make_conninfo(**(ours | given))

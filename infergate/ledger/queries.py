@@ -33,7 +33,7 @@ BY: dict[str, str] = {
 """What usage can be grouped by, and the column or expression for it."""
 
 TIMES = frozenset({"day", "hour"})
-"""Those of `BY` that are seconds since 1970 in place of a name."""
+"""The names in `BY` whose values are seconds since 1970, and not a text."""
 
 
 class Usage(Struct, frozen=True):

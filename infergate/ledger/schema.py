@@ -43,7 +43,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 that SQLite and PostgreSQL understand alike. Only ever appended to."""
 
 COLUMNS = (*Key._fields, *Sums.__struct_fields__)
-"""Those of ``infergate_usage``: what a row is found by, then what it adds up."""
+"""The columns of ``infergate_usage``: what a row is found by, then what it adds up."""
 
 ADD_UP = f"ON CONFLICT ({', '.join(Key._fields)}) DO UPDATE SET " + ", ".join(
     f"{name} = infergate_usage.{name} + excluded.{name}" for name in Sums.__struct_fields__

@@ -98,7 +98,7 @@ class Ledger:
     _settle: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     _process: str = attrs.field(factory=lambda: uuid.uuid4().hex, init=False)
     _number: int = attrs.field(default=0, init=False)
-    # So many that the first beat looks at the database.
+    # Beats without a request; at the start as many as have the first beat look at the database.
     _idle_beats: int = attrs.field(default=CHECK_BEATS, init=False)
     _loop: LoopingCall = attrs.field(init=False)
     # Fires when the last beat has ended.
@@ -162,9 +162,9 @@ class Ledger:
             self._store.close()
 
     async def tokens(self, since: int) -> dict[str, int]:
-        """Return the same while the gateway runs, what is not written yet included. Called by
-        `Budgets` at each refresh. Raises `StoreAway`, for a silent database after `SILENCE`
-        seconds."""
+        """Return the tokens of every caller since the hour of `since`, what is not written yet
+        included, while the gateway runs. Called by `Budgets` at each refresh. Raises `StoreAway`,
+        for a silent database after `SILENCE` seconds."""
         tokens = await self._in_time(queries.tokens, self._store.fetch, since)
         for key, sums in self._unwritten(since):
             used = sums.prompt_tokens + sums.completion_tokens

@@ -94,7 +94,7 @@ class Asked:
         return counts
 
     def usage(self, prompt: str, reply: str = "", total: str = "") -> dict[str, Any]:
-        """Return the same counts as the member ``usage``, to be put into a reply: ``{"usage":
+        """Return what `counts` does as the member ``usage``, to be put into a reply: ``{"usage":
         {...}}``, or an empty dictionary where the script leaves usage out."""
         counts = self.counts(prompt, reply, total)
         return {"usage": counts} if counts else {}

@@ -186,7 +186,7 @@ def _count(asked: Asked) -> dict[str, Any]:
 
 
 def _response_count(asked: Asked) -> dict[str, Any]:
-    """Return the same in the form of ``/v1/responses/input_tokens``."""
+    """Return how many tokens a request has, in the form of ``/v1/responses/input_tokens``."""
     return {"object": "response.input_tokens", "input_tokens": asked.prompt_tokens}
 
 

@@ -174,7 +174,7 @@ def _again(name: str, read: Callable[[str], Value], file: Any) -> Value | None:
     try:
         return read(file.path)
     except KeysFileError as why:
-        # It names the file already, and the line in it.
+        # The error names the file already, and the line in it.
         raise Refused(f"{name}: {why}") from None
     except ValueError as why:
         raise Refused(f"{name}: {file.path}: {why}") from None

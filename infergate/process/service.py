@@ -139,7 +139,8 @@ class GatewayService(Service):
         self._edge.abort()
         self._metrics_edge.abort()
         if self._edge.connections:
-            # They are lost in the next event loop iteration, and have their lines in the log then.
+            # A connection that was aborted is lost in the next event loop iteration, and has the
+            # line of its request in the log then.
             await deferLater(self._clock, 0)
         for port in self._ports:
             await maybeDeferred(port.stopListening)
