@@ -25,6 +25,7 @@ from msgspec import Raw, Struct
 
 from infergate.api.batches import BATCH, OBJECT_END, in_batches
 from infergate.api.events import DELTA, DROP, FAIL, PASS, Verdict
+from infergate.api.objects import read
 from infergate.api.repeats import Repeats, text_of
 from infergate.api.usage import NO_USAGE, Usage, counted, read_timings, read_usage, usage_of
 
@@ -65,6 +66,7 @@ class _Choice(Struct, gc=False):
 class _Object(Struct, gc=False):
     """What stands beside the choices of a chunk; all that is read where the choices cannot be."""
 
+    model: Raw = _ABSENT
     error: Raw = _ABSENT
     object: Raw = _ABSENT
     usage: Raw = _ABSENT
@@ -83,17 +85,11 @@ class _LargeChunk(_Object, gc=False):
     choices: Raw = _ABSENT
 
 
-class _Named(Struct, gc=False):
-    """The ``model`` of a chunk, read apart: the chunks after the first need not be asked."""
-
-    model: str | None = None
-
-
-_named = msgspec.json.Decoder(_Named).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 _large_chunk = msgspec.json.Decoder(_LargeChunk).decode
 _choices = msgspec.json.Decoder(list[_Choice]).decode
 _object = msgspec.json.Decoder(_Object).decode
+_string = msgspec.json.Decoder(str)
 
 _TEXT = text_of(rb"content|reasoning_content|reasoning|refusal|text")
 
@@ -173,10 +169,10 @@ class ChunkReader:
         the same), `PASS` for all else. A chunk that cannot be read passes as it is. See `Reader`
         for `data` and `name`."""
         self._heard = True
-        if self.model is None and not self.tokens:
-            self.model = read_model(data)
         chunk, choices = _read_chunk(data)
         tokens = self.tokens
+        if self.model is None and not tokens:
+            self.model = read(_string, chunk.model) or None
         for choice in choices or ():
             self._hear_choice(choice)
         if chunk.timings is not _ABSENT:
@@ -266,16 +262,6 @@ def _read_large_chunk(data: bytes) -> tuple[_Object, list[_Choice] | None]:
         if len(choices) > MAX_CHOICES:
             break
     return chunk, choices
-
-
-def read_model(data: bytes) -> str | None:
-    """Return the ``model`` of a JSON object; None where it names none, an empty one or something
-    that is no string, and where `data` is no object. Called by `ChunkReader.hear` for the first
-    chunks of a stream. Raises nothing."""
-    try:
-        return _named(data).model or None
-    except (ValueError, RecursionError):
-        return None
 
 
 def _is_error(chunk: _Object) -> bool:

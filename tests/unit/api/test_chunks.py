@@ -6,7 +6,7 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from infergate.api.chunks import ChunkReader, read_model
+from infergate.api.chunks import ChunkReader
 from infergate.api.events import DELTA, DROP, FAIL, PASS
 from infergate.api.usage import MAX_COUNT, Usage
 
@@ -49,7 +49,9 @@ class Readers(SynchronousTestCase):
         named = [{"model": None}, {"model": "a", **delta(content="x")}, {"model": "b"}]
         self.assertEqual(heard(*named).model, "a")
         for none in (b"{}", b'{"model":""}', b'{"model":5}', b'"model"', b"{", b""):
-            self.assertIsNone(read_model(none), none)
+            reader = ChunkReader(strip_usage=True)
+            reader.hear(none, b"")
+            self.assertIsNone(reader.model, none)
 
     def test_deltas_that_say_something_are_tokens(self) -> None:
         """Content, reasoning, refusals and tool calls count; roles and empty members do not."""
