@@ -25,9 +25,10 @@ A function here whose docstring names no error raises none, whatever it is given
 
 from __future__ import annotations
 
-import attrs
+from functools import partial
+
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from infergate.api.events import DELTA, FAIL, PASS, Reader, Verdict
 from infergate.api.objects import NULL, read
@@ -104,8 +105,7 @@ def read_counts(member: Raw) -> Counts | None:
     return read(_counts, member)
 
 
-@attrs.define(eq=False)
-class MessageReader:
+class MessageReader(Struct, eq=False):
     """Reads one stream of ``/v1/messages``, and knows its tokens, its model and whether it is
     whole: a `Reader`.
 
@@ -114,16 +114,16 @@ class MessageReader:
     sends makes it raise: an event that cannot be read passes as it is, and says nothing.
     """
 
-    tokens: int = attrs.field(default=0, init=False)
+    tokens: int = 0
     """Deltas of text, of thinking, or of a tool's input."""
-    model: str | None = attrs.field(default=None, init=False)
-    finished: bool = attrs.field(default=False, init=False)
+    model: str | None = None
+    finished: bool = False
 
     # The prompt's tokens out of `message_start`, and what a later `message_delta` says of them. The
     # former's `output_tokens` is a placeholder, so that only the latter's counts.
-    _counts: Counts = attrs.field(factory=Counts, init=False)
-    _heard: bool = attrs.field(default=False, init=False)
-    repeats: Repeats = attrs.field(factory=lambda: Repeats(_TEXT), init=False)
+    _counts: Counts = field(default_factory=Counts)
+    _heard: bool = False
+    repeats: Repeats = field(default_factory=partial(Repeats, _TEXT))
 
     end_is_certain = True
 

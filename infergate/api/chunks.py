@@ -18,10 +18,10 @@ A function here whose docstring names no error raises none, whatever a backend s
 from __future__ import annotations
 
 import re
+from functools import partial
 
-import attrs
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from infergate.api.batches import BATCH, OBJECT_END, in_batches
 from infergate.api.events import DELTA, DROP, FAIL, PASS, Verdict
@@ -94,8 +94,7 @@ _string = msgspec.json.Decoder(str)
 _TEXT = text_of(rb"content|reasoning_content|reasoning|refusal|text")
 
 
-@attrs.define(eq=False)
-class ChunkReader:
+class ChunkReader(Struct, eq=False):
     """Reads one stream of chunks, and knows its tokens, its model, its usage and whether it is
     whole: a `Reader`.
 
@@ -110,23 +109,23 @@ class ChunkReader:
     strip_usage: bool
     several_prompts: bool = False
 
-    tokens: int = attrs.field(default=0, init=False)
+    tokens: int = 0
     """Deltas that brought content, reasoning, a refusal or a tool call."""
 
-    model: str | None = attrs.field(default=None, init=False)
+    model: str | None = None
     """The model that a chunk names, up to the first that brought something."""
 
     # By its index as it is written, whether the choice gave its ``finish_reason``.
-    _finished: dict[bytes, bool] = attrs.field(factory=dict, init=False)
+    _finished: dict[bytes, bool] = field(default_factory=dict)
     # Usage that came in chunks without a choice, the completion tokens of all of them added up:
     # with `n` over 1 llama.cpp sends one such chunk for each choice.
-    _apart: Usage | None = attrs.field(default=None, init=False)
+    _apart: Usage | None = None
     # The last that came beside each choice. vLLM may send it with every chunk, and llama.cpp sends
     # it so with the end of each choice of ``/v1/completions``.
-    _beside: dict[bytes, Usage] = attrs.field(factory=dict, init=False)
-    _timings: Raw = attrs.field(default=_ABSENT, init=False)
-    _heard: bool = attrs.field(default=False, init=False)
-    repeats: Repeats = attrs.field(factory=lambda: Repeats(_TEXT), init=False)
+    _beside: dict[bytes, Usage] = field(default_factory=dict)
+    _timings: Raw = _ABSENT
+    _heard: bool = False
+    repeats: Repeats = field(default_factory=partial(Repeats, _TEXT))
 
     done_is_an_end = True
     # A chunk with the usage, or another choice, may follow.

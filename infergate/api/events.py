@@ -23,7 +23,7 @@ import re
 from enum import Enum, auto
 from typing import Protocol
 
-import attrs
+from msgspec import Struct, field
 
 from infergate.api.repeats import Repeats
 from infergate.api.screening import fit_to_show
@@ -126,8 +126,7 @@ class Reader(Protocol):
         was cut."""
 
 
-@attrs.define(eq=False)
-class Scanner:
+class Scanner(Struct, eq=False):
     """One stream of events, from its first byte to its last.
 
     `Relay` calls `feed` with the bytes of each read of the body and writes what it gives out; after
@@ -140,36 +139,32 @@ class Scanner:
     limit: int
     reader: Reader
 
-    events: int = attrs.field(default=0, init=False)
+    events: int = 0
     """Whole events seen; a block of comments is none."""
-    done: bool = attrs.field(default=False, init=False)
+    done: bool = False
     """``data: [DONE]`` was given out. Nothing comes after it."""
-    ended: bool = attrs.field(default=False, init=False)
+    ended: bool = False
     """The backend said ``[DONE]``, in this or another spelling that some client takes for it. Only
     the exact one is given out, and nothing after any."""
-    error: bytes | None = attrs.field(default=None, init=False)
+    error: bytes | None = None
     """The data of the event in which the backend reported an error. Nothing is given out after
     it, ``[DONE]`` neither."""
-    over: bool = attrs.field(default=False, init=False)
+    over: bool = False
     """Nothing that still comes is given out: the backend said ``[DONE]``, or reported an error."""
-    error_shown: bool = attrs.field(default=False, init=False)
+    error_shown: bool = False
     """That event was given out: it is fit to be shown."""
-    ready: bytes = attrs.field(default=b"", init=False)
+    ready: bytes = b""
     """After `EventTooLarge`: the whole events that stood before the fault in the same piece."""
 
-    tail: bytes = attrs.field(default=b"", init=False)
+    tail: bytes = b""
     """Of the CRLF that ended the last event, the half that has not come yet; for those who read no
     further."""
 
-    _repeats: Repeats = attrs.field(init=False)
-    _held: bytearray = attrs.field(factory=bytearray, init=False)
-    _opening: bool = attrs.field(default=True, init=False)
+    _held: bytearray = field(default_factory=bytearray)
+    _opening: bool = True
     # Between the two halves of a CRLF that ends an event: what to give out for the second.
-    _half: bytes | None = attrs.field(default=None, init=False)
-    _between_events: bool = attrs.field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._repeats = self.reader.repeats
+    _half: bytes | None = None
+    _between_events: bool = False
 
     @property
     def certain(self) -> bool:
@@ -229,10 +224,11 @@ class Scanner:
         ends here, most as an event like the one before it (see `repeats`)."""
         if len(events) > self.limit:
             return None
-        if count := self._repeats.count(events):
+        reader = self.reader
+        if count := reader.repeats.count(events):
             # Most reads of most streams end here.
             self.events += count
-            self.reader.tokens += count
+            reader.tokens += count
             return events
         data = _data_alone(events)
         if data is not None:
@@ -246,7 +242,7 @@ class Scanner:
         alone. With the first events of a stream, and with its last, most often come many that
         repeat: these are counted all at once. Where none repeats any more, such as behind the last
         delta, the rest is taken apart at once. For `_pass_whole`."""
-        repeats = self._repeats
+        repeats = self.reader.repeats
         out: list[bytes] = []
         at = 0
         for _ in range(RUNS):
@@ -337,9 +333,10 @@ class Scanner:
         has taken out of the stream."""
         if self.over:
             return False
-        if self._repeats.count(event):
+        reader = self.reader
+        if reader.repeats.count(event):
             self.events += 1
-            self.reader.tokens += 1
+            reader.tokens += 1
             return True
         data = _data_alone(event)
         if data is not None:
@@ -366,7 +363,7 @@ class Scanner:
         verdict = self.reader.hear(data, name)
         # A CR at the end may be the first half of a CRLF.
         if verdict is DELTA and not event.endswith(b"\r"):
-            self._repeats.learn(event)
+            self.reader.repeats.learn(event)
         return verdict in (PASS, DELTA) or self._is_shown(data, verdict)
 
     def _is_shown(self, data: bytes, verdict: Verdict) -> bool:

@@ -22,10 +22,10 @@ result; it yields wherever other requests may be served before it goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-import attrs
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from infergate.api import members as m
 from infergate.api.batches import OBJECT_END, in_batches
@@ -172,8 +172,7 @@ def as_stream(reply: Reply, ask: Ask, stamp: Stamp) -> Steps[bytes]:
     return b"".join(events)
 
 
-@attrs.define(eq=False)
-class InfillReader:
+class InfillReader(Struct, eq=False):
     """Reads one stream of llama.cpp's own, and knows its tokens, its model and whether it is whole:
     a `Reader`.
 
@@ -184,15 +183,15 @@ class InfillReader:
 
     several_prompts: bool = False
 
-    tokens: int = attrs.field(default=0, init=False)
-    model: str | None = attrs.field(default=None, init=False)
+    tokens: int = 0
+    model: str | None = None
     # Nothing is learnt: with every event come other counts.
-    repeats: Repeats = attrs.field(factory=lambda: Repeats(_TEXT), init=False)
+    repeats: Repeats = field(default_factory=partial(Repeats, _TEXT))
 
-    _stopped: dict[bytes, bool] = attrs.field(factory=dict, init=False)
+    _stopped: dict[bytes, bool] = field(default_factory=dict)
     # What each index said last of either count. llama.cpp counts along with every event.
-    _evaluated: dict[bytes, int] = attrs.field(factory=dict, init=False)
-    _predicted: dict[bytes, int] = attrs.field(factory=dict, init=False)
+    _evaluated: dict[bytes, int] = field(default_factory=dict)
+    _predicted: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:

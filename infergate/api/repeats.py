@@ -12,7 +12,7 @@ from collections.abc import Callable
 from io import BytesIO
 from operator import itemgetter
 
-import attrs
+from msgspec import Struct
 
 _BACKSLASH, _ZERO = b"\\0"
 
@@ -34,8 +34,7 @@ def text_of(members: bytes) -> re.Pattern[bytes]:
     return re.compile(rb'"(?:%b)": ?"([^"\\\x00-\x1f]+)"' % members)
 
 
-@attrs.define(eq=False)
-class Repeats:
+class Repeats(Struct, eq=False):
     """Tells events that differ from the last one that was learnt in their text alone, or in their
     text and their ``sequence_number``.
 
@@ -52,20 +51,20 @@ class Repeats:
     numbered: bool = False
     """Whether the event to be learnt has a ``sequence_number``. The reader says so."""
 
-    _before: bytes = attrs.field(default=b"", init=False)
-    _after: bytes = attrs.field(default=b"", init=False)
+    _before: bytes = b""
+    _after: bytes = b""
     # The bytes of both; less than none before anything is learnt.
-    _around: int = attrs.field(default=-1, init=False)
+    _around: int = -1
     # Empty where only the text may differ.
-    _between: bytes = attrs.field(default=b"", init=False)
-    _number_first: bool = attrs.field(default=False, init=False)
+    _between: bytes = b""
+    _number_first: bool = False
     # The highest number so far.
-    _digits: bytes = attrs.field(default=b"", init=False)
+    _digits: bytes = b""
     # Of several events: the lines that hold a text, what takes it out of such a line, and all that
     # stands between two texts.
-    _lines: slice = attrs.field(default=slice(0), init=False)
-    _cut_out: Callable[[bytes], bytes] = attrs.field(default=bytes, init=False)
-    _apart: bytes = attrs.field(default=b"", init=False)
+    _lines: slice = slice(0)
+    _cut_out: Callable[[bytes], bytes] = bytes
+    _apart: bytes = b""
 
     @property
     def number(self) -> int:

@@ -17,9 +17,10 @@ however its body ends. Not every backend numbers its events.
 
 from __future__ import annotations
 
-import attrs
+from functools import partial
+
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from infergate.api.events import DELTA, FAIL, PASS, Reader, Verdict
 from infergate.api.objects import NULL, event, is_object, read
@@ -93,24 +94,23 @@ def _cached(usage: _Usage) -> int:
     return 0 if details is None else details.cached_tokens
 
 
-@attrs.define(eq=False)
-class ResponseReader:
+class ResponseReader(Struct, eq=False):
     """Reads one stream of ``/v1/responses``; a `Scanner` calls `hear` with each event, in order.
     Nothing that a backend sends makes it raise: an event that cannot be read passes as it is, and
     says nothing."""
 
-    tokens: int = attrs.field(default=0, init=False)
+    tokens: int = 0
     """Deltas of the text, of reasoning, of a refusal, or of a tool's arguments."""
-    model: str | None = attrs.field(default=None, init=False)
-    finished: bool = attrs.field(default=False, init=False)
+    model: str | None = None
+    finished: bool = False
 
     # What the backend said last of each count; None before that.
-    _prompt: int | None = attrs.field(default=None, init=False)
-    _completion: int | None = attrs.field(default=None, init=False)
-    _cached: int = attrs.field(default=0, init=False)
-    _last_number: int = attrs.field(default=-1, init=False)
-    _heard: bool = attrs.field(default=False, init=False)
-    repeats: Repeats = attrs.field(factory=lambda: Repeats(_TEXT), init=False)
+    _prompt: int | None = None
+    _completion: int | None = None
+    _cached: int = 0
+    _last_number: int = -1
+    _heard: bool = False
+    repeats: Repeats = field(default_factory=partial(Repeats, _TEXT))
 
     end_is_certain = True
 
