@@ -17,6 +17,7 @@ from infergate.ledger.gathering import Batch, Gathering
 from infergate.ledger.queries import Usage
 from infergate.ledger.schema import IStore, StoreAway
 from infergate.ledger.writer import ANSWER, BEAT, CHECK_BEATS, CLOSE, SILENCE, STOP, Ledger
+from infergate.telemetry.batch import Batch as Ended
 from tests.unit.ledger.records import AT, ended, refused, used
 
 
@@ -227,6 +228,14 @@ class Reading(Ledgers):
         self.ledger.add([ended(caller="bob")])
         usage = Deferred.fromCoroutine(self.ledger.usage("alice", 0))
         self.assertEqual(self.successResultOf(usage), Usage(6, 2, 33, 55, 4.0))
+
+    def test_what_ended_just_now_is_part_of_the_answer(self) -> None:
+        """So it is for a request that is still in the batch of those that have ended."""
+        ended_now = Ended()
+        self.ledger.follow(ended_now)
+        ended_now.add([ended(usage=used(3, 5))])
+        usage = Deferred.fromCoroutine(self.ledger.usage("alice", 0))
+        self.assertEqual(self.successResultOf(usage), Usage(1, 0, 3, 5, 2.0))
 
     def test_other_hours_are_not(self) -> None:
         """What ended before the window is not in it."""

@@ -10,8 +10,10 @@ from infergate.telemetry.record import Record
 
 
 class ReachabilityTests(SynchronousTestCase):
-    def after(self, up: bool | None = None, **known: object) -> float | None:
-        """The value after an exchange, and after what was heard before it."""
+    def after(
+        self, up: bool | None = None, later: bool | None = None, **known: object
+    ) -> float | None:
+        """The value after an exchange, and after what was heard before it, and later."""
         batch = Batch()
         reachability = Reachability(batch)
         if up is not None:
@@ -20,6 +22,8 @@ class ReachabilityTests(SynchronousTestCase):
         for name, value in known.items():
             setattr(record, name, value)
         batch.add([record])
+        if later is not None:
+            reachability.heard(later)
         return reachability.value()
 
     def test_nothing_is_known_at_first(self) -> None:
@@ -42,6 +46,11 @@ class ReachabilityTests(SynchronousTestCase):
         ):
             self.assertEqual(self.after(up=True, **known), 0, known)
         self.assertEqual(self.after(up=False), 0)
+
+    def test_health_route_has_the_last_word_on_what_ended_before(self) -> None:
+        """What traffic said before the health route was asked is not held against it."""
+        self.assertEqual(self.after(later=True, outcome="backend_unavailable"), 1)
+        self.assertEqual(self.after(later=False, backend_status=200, outcome="ok"), 0)
 
     def test_other_failures_say_nothing(self) -> None:
         """A slow answer, a refusal or a broken reply come from a backend that is there."""
