@@ -284,7 +284,7 @@ class Relay:
             self._call.heard = self._now()
             self._request.write(ready, last=last)
         else:
-            self._call.touch(begun=scanner.events > 0)
+            self._call.touch(begun=scanner.heard > 0)
             if scanner.error is not None and self._failed_at_once():
                 raise first_event_refusal(scanner.error)
             if ready:
@@ -322,9 +322,7 @@ class Relay:
         answer can then still be a refusal with a status of its own. Asked by `_relay_events`, and
         by `run` at the end."""
         scanner = self._scanner
-        return (
-            scanner.error is not None and scanner.events == 1 and not self._request.startedWriting
-        )
+        return scanner.error is not None and scanner.heard == 1 and not self._request.startedWriting
 
     def _send(self, events: bytes, *, last: bool = False) -> None:
         """Write whole `events` to the client, with the answer's head before the first of them.
@@ -336,7 +334,7 @@ class Relay:
         """
         request = self._request
         if not request.startedWriting:
-            if not self._scanner.events and len(self._held) < HELD_COMMENTS:
+            if not self._scanner.heard and len(self._held) < HELD_COMMENTS:
                 self._held += events
                 return
             request.begin(200, self._content_type, lines=STREAM_LINES)

@@ -139,8 +139,9 @@ class Scanner(Struct, eq=False):
     limit: int
     reader: Reader
 
-    events: int = 0
-    """Whole events seen; a block of comments is none."""
+    heard: int = 0
+    """Whole events that were taken apart: those that repeat are not among them, and a block of
+    comments is none."""
     done: bool = False
     """``data: [DONE]`` was given out. Nothing comes after it."""
     ended: bool = False
@@ -227,7 +228,6 @@ class Scanner(Struct, eq=False):
         reader = self.reader
         if count := reader.repeats.count(events):
             # Most reads of most streams end here.
-            self.events += count
             reader.tokens += count
             return events
         data = _data_alone(events)
@@ -248,7 +248,6 @@ class Scanner(Struct, eq=False):
         for _ in range(RUNS):
             end = 0 if self.over else repeats.last_end(events, at)
             if end and (count := repeats.count(events[at:end])):
-                self.events += count
                 self.reader.tokens += count
                 out.append(events[at:end])
                 at = end
@@ -335,7 +334,6 @@ class Scanner(Struct, eq=False):
             return False
         reader = self.reader
         if reader.repeats.count(event):
-            self.events += 1
             reader.tokens += 1
             return True
         data = _data_alone(event)
@@ -348,12 +346,12 @@ class Scanner(Struct, eq=False):
         return self._hear(*_read_fields(lines), event) if lines else True
 
     def _hear(self, data: bytes, name: bytes, event: bytes) -> bool:
-        """Count an event, and learn what it says by its data and its type; return whether it is for
+        """Note an event, and learn what it says by its data and its type; return whether it is for
         the client. `event` is the text of it, for `repeats` to compare with those to come.
         ``[DONE]`` ends the stream, and is given out where it is spelled just so and the reader's
         `done_is_an_end` says that it ends the stream well. Called for each event that is not
         counted as a repeat."""
-        self.events += 1
+        self.heard += 1
         if data[:1] != b"{" and _is_done(data, name):
             self.ended = True
             self._end()

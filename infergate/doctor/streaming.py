@@ -82,7 +82,7 @@ class Listener:
             scanner.feed(data)
         except EventTooLarge:
             raise BrokenReply("an event is larger than MAX_EVENT_BYTES allows") from None
-        self._call.touch(begun=scanner.events > 0)
+        self._call.touch(begun=scanner.heard > 0)
         if scanner.reader.tokens > tokens:
             self._count(scanner.reader.tokens - tokens, self._backend.now())
         if scanner.over:
@@ -111,7 +111,7 @@ class Listener:
         if scanner.error is not None:
             said = read_refusal(scanner.error).message or scanner.error
             return f"the stream ends with an error: {shown(said)}", "the backend's own log says why"
-        if not scanner.events and begins_as_events(self._opening) is not True:
+        if not scanner.heard and begins_as_events(self._opening) is not True:
             what = "plain JSON" if self._opening.lstrip().startswith(b"{") else "no event stream"
             said = f"a stream was asked for, and {what} comes: {shown(self._opening)}"
             return said, "have the backend stream: until then clients get it all as one event"

@@ -96,7 +96,7 @@ def read(reader: Reader, *events: bytes) -> tuple[bytes, Scanner]:
 def facts(scanner: Scanner) -> tuple[Any, ...]:
     reader = scanner.reader
     return (
-        scanner.events,
+        scanner.heard > 0,
         scanner.done,
         scanner.error,
         scanner.pending,
