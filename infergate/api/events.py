@@ -32,7 +32,7 @@ from infergate.api.usage import Usage
 MAX_OPENING = 64
 """Bytes at the beginning of a body by which an event stream is told from anything else."""
 
-RUNS = 4
+LOOKS = 4
 """Times in a read that the rest of it is looked at for events that repeat: a look may be in vain,
 and takes as long as the rest is."""
 
@@ -239,26 +239,27 @@ class Scanner(Struct, eq=False):
 
     def _pass_each(self, events: bytes) -> bytes:
         """Return what goes on of whole events of different kinds, whose lines end in line feeds
-        alone. With the first events of a stream, and with its last, most often come many that
-        repeat: these are counted all at once. Where none repeats any more, such as behind the last
-        delta, the rest is taken apart at once. For `_pass_whole`."""
+        alone. Behind the first event of a stream, or before its last ones, most often stand many
+        that repeat: these are counted all at once, and all others are taken apart. For
+        `_pass_whole`."""
         repeats = self.reader.repeats
         out: list[bytes] = []
         at = 0
-        for _ in range(RUNS):
-            end = 0 if self.over else repeats.last_end(events, at)
-            if end and (count := repeats.count(events[at:end])):
+        for _ in range(LOOKS):
+            end = repeats.last_end(events, at)
+            if count := repeats.count(run := events[at:end]):
                 self.reader.tokens += count
-                out.append(events[at:end])
+                out.append(run)
                 at = end
-            elif not end and repeats.learnt:
                 break
-            elif part := _PART.match(events, at):
-                at = part.end()
-                if self._take(part[0]):
-                    out.append(part[0])
-            if at == len(events):
-                return b"".join(out)
+            part = _PART.match(events, at)
+            if part is None:
+                break
+            at = part.end()
+            if self._take(part[0]):
+                out.append(part[0])
+            if self.over:
+                break
         out += filter(self._take, _PART.findall(events, at))
         return b"".join(out)
 

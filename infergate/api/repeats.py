@@ -72,11 +72,6 @@ class Repeats(Struct, eq=False):
         The reader of a stream of responses asks for it."""
         return int(self._digits or b"-1")
 
-    @property
-    def learnt(self) -> bool:
-        """Whether there is an event to compare others with. The `Scanner` asks."""
-        return self._around >= 0
-
     def count(self, events: bytes) -> int:
         """Return how many events these are, where each is the one that was learnt but for its text;
         0 where anything else is among them, or where several have numbers that differ too.
