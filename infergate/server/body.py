@@ -19,20 +19,16 @@ class Body:
     nothing is kept twice.
     """
 
-    __slots__ = ("_data", "_error", "_limit", "_reader", "_whole")
+    __slots__ = ("_data", "_error", "_left", "_reader", "_whole")
 
     def __init__(self, limit: int) -> None:
         """Begin with nothing; `limit` is in bytes. Called when a `Request` is made."""
-        self._limit = limit
+        # Bytes that may still come.
+        self._left = limit
         self._data: bytes | BytesIO = b""
         self._whole = False
         self._error: GatewayError | None = None
         self._reader: Deferred[bytes] | None = None
-
-    def __len__(self) -> int:
-        """Return how many bytes have come and were not read yet."""
-        data = self._data
-        return len(data) if isinstance(data, bytes) else data.tell()
 
     @property
     def awaited(self) -> bool:
@@ -47,7 +43,8 @@ class Body:
         if self._error is not None:
             return
         data = self._data
-        if len(self) + len(chunk) > self._limit:
+        self._left -= len(chunk)
+        if self._left < 0:
             self.fail(BodyTooLarge())
         elif not data:
             self._data = chunk
