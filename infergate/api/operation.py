@@ -112,7 +112,8 @@ class Stamp(Struct, frozen=True, gc=False):
 
 
 class Reply(Struct, frozen=True, gc=False):
-    """A whole answer, ready for the client, and what it says of itself."""
+    """A whole answer, ready for the client, and what it says of itself. Its `model` may be left out
+    where the request named one."""
 
     body: bytes
     usage: Usage = NO_USAGE

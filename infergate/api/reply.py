@@ -158,16 +158,17 @@ def shape_reply(body: bytes, ask: Ask, stamp: Stamp, kind: Kind) -> Steps[Reply]
     fill(reply, "created", stamp.created)
     fill(reply, "model", ask.model or UNKNOWN_MODEL)
     reply["choices"] = choices
-    usage = reply.get("usage", NULL)
-    if not is_object(usage):
+    usage = read_usage(reply.get("usage", NULL))
+    if usage is None and not is_object(reply.get("usage", NULL)):
         reply["usage"] = written(_counts(NO_USAGE))
-    model = _string.decode(reply["model"]) if is_string(reply["model"]) else None
+    # The record has the model that the client named, where it named one.
+    model = None if ask.model else read(_string, reply["model"])
     if len(body) <= BATCH:
         shaped = msgspec.json.encode(reply)
     else:
         yield
         shaped = joined(reply)
-    return Reply(shaped, read_usage(usage) or NO_USAGE, model)
+    return Reply(shaped, usage or NO_USAGE, model)
 
 
 def own_reply(choice: dict[str, Any], usage: Usage, ask: Ask, stamp: Stamp, kind: Kind) -> Reply:
