@@ -12,13 +12,15 @@ from collections.abc import Callable
 from io import BytesIO
 from operator import itemgetter
 
+import msgspec
 from msgspec import Struct
 
-_BACKSLASH, _ZERO = b"\\0"
+_ZERO = b"0"[0]
 
 MAX_DIGITS = 15
 """Digits of a number that is not left to the parser."""
 
+_string = msgspec.json.Decoder(str).decode
 _NUMBER = re.compile(rb'"sequence_number": ?([0-9]+)')
 
 
@@ -77,12 +79,11 @@ class Repeats(Struct, eq=False):
         0 where anything else is among them, or where several have numbers that differ too.
 
         `events` are whole, each with its empty line; the `Scanner` calls this with one event or
-        with all that came at once. Nothing is read as JSON, and nothing is raised: what is not
-        surely a repetition, such as a text with a backslash or a quote in it, is 0, and is then
-        taken apart as any event.
+        with all that came at once. Nothing but the texts is read as JSON, and nothing is raised:
+        what is not surely a repetition is 0, and is then taken apart as any event.
         """
         inner = events.removeprefix(self._before).removesuffix(self._after)
-        if len(inner) + self._around != len(events) or _BACKSLASH in inner:
+        if len(inner) + self._around != len(events):
             return 0
         said, repeated, digits = inner, 1, b""
         if self._between:
@@ -103,12 +104,13 @@ class Repeats(Struct, eq=False):
             if self._apart.join(texts) != inner or not all(texts):
                 return 0
             said, repeated = b" ".join(texts), len(texts)
-        try:
-            text = said.decode()
-        except UnicodeDecodeError:
+        if not said:
             return 0
-        # What is printable holds no control character, which would have to be escaped.
-        if not text or not text.isprintable() or '"' in text:
+        try:
+            # Between two quotes they are one string, whatever is escaped in it: none of them holds
+            # a quote of its own, or ends within a character.
+            _string(b'"%b"' % said)
+        except ValueError:
             return 0
         # Numbers without needless zeros: the longer one is the higher.
         if digits and (len(digits), digits) > (len(self._digits), self._digits):

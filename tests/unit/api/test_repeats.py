@@ -22,15 +22,24 @@ class Same(SynchronousTestCase):
     def test_another_text_is_the_same_event(self) -> None:
         """Whatever stands around it."""
         repeats = learnt(b'{"type":"t","delta":"a","index":0}')
-        for text in ("b", " blue ", "\u00e9", "\u4e2d\u6587", "\U0001f642"):
+        for text in (
+            "b",
+            " blue ",
+            "\u00e9",
+            "\u4e2d\u6587",
+            "\U0001f642",
+            "\\n",
+            '\\"a\\" \\u00e9',
+        ):
             self.assertTrue(repeats.count(b'{"type":"t","delta":"%b","index":0}' % text.encode()))
 
     def test_all_else_is_another_event(self) -> None:
-        """An empty text, one with something escaped or to be escaped, and another member."""
+        """An empty text, one that is no JSON, and another member."""
         repeats = learnt(b'{"type":"t","delta":"a","index":0}')
         for other in (
             b'{"type":"t","delta":"","index":0}',
-            b'{"type":"t","delta":"\\n","index":0}',
+            b'{"type":"t","delta":"\\x","index":0}',
+            b'{"type":"t","delta":"\\ud83d","index":0}',
             b'{"type":"t","delta":"b\\","index":0}',
             b'{"type":"t","delta":"b","x":"c","index":0}',
             b'{"type":"t","delta":"\xff","index":0}',
@@ -87,7 +96,7 @@ class Same(SynchronousTestCase):
             ):
                 texts = (b" blue", number) if before.endswith(b'"') else (number, b" blue")
                 self.assertFalse(repeats.count(before + texts[0] + between + texts[1] + after))
-            for text in (b"", b"\\n", b'a"b', b"\x00"):
+            for text in (b"", b"\\", b'a"b', b"\x00"):
                 texts = (text, b"8") if before.endswith(b'"') else (b"8", text)
                 self.assertFalse(repeats.count(before + texts[0] + between + texts[1] + after))
 
@@ -105,8 +114,14 @@ class Same(SynchronousTestCase):
         def events(*texts: bytes) -> bytes:
             return b"".join([b'data: {"delta":"%b"}\n\n' % text for text in texts])
 
-        self.assertEqual(repeats.count(events(b"b", b" c", "\u00e9".encode())), 3)
-        for texts in ((b"b", b""), (b"b", b"\\n", b"c"), (b"\xc3", b"\xa9"), (b"b", b'","x":"')):
+        self.assertEqual(repeats.count(events(b"b", b'\\n\\"', "\u00e9".encode())), 3)
+        for texts in (
+            (b"b", b""),
+            (b"b\\", b"n"),
+            (b"\\ud83d", b"\\ude00"),
+            (b"\xc3", b"\xa9"),
+            (b"b", b'","x":"'),
+        ):
             self.assertEqual(repeats.count(events(*texts)), 0, texts)
         self.assertEqual(repeats.count(events(b"b") + b": ping\n\n" + events(b"c")), 0)
 
