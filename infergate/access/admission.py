@@ -106,8 +106,8 @@ class Admission:
         complete. `to` is the operation or page that a key may be without (`routes=`), None for one
         that is open to every caller. Where the request is `limited`, one is taken from the rate,
         and each answer but a 401 carries the header fields that say how the caller stands. One that
-        `costs` tokens is let in only while its caller has some left, and is charged when it has
-        ended. With `basic` the key may be a browser's password (``Authorization: Basic``).
+        `costs` tokens is let in only while its caller has some left; `enter` has it charged. With
+        `basic` the key may be a browser's password (``Authorization: Basic``).
 
         The record is told the caller's name, also where a refusal follows. Waits for a token whose
         key has to be fetched and for the limits in Redis, and for nothing else.
@@ -140,8 +140,6 @@ class Admission:
             _tell(request, verdict)
             if verdict.refused_by is not None:
                 self._refuse(account, verdict)
-        if costs and policy.tokens:
-            record.at_end(partial(self._charge, account))
         return account
 
     def check_model(self, account: Account, model: str | None) -> None:
@@ -157,8 +155,9 @@ class Admission:
             raise ModelNotAllowed("The key's option models= does not allow this model.")
 
     def enter(self, account: Account, record: Record) -> None:
-        """Take a place at the backend for this exchange, and free it when `record` is closed,
-        whatever becomes of the exchange. Called by the gateway right before the worker is asked.
+        """Take a place at the backend for this exchange. When `record` is closed, whatever becomes
+        of the exchange, the place is free again and the account charged with its tokens. Called by
+        the gateway right before the worker is asked.
 
         Raises `ConcurrencyLimited` (429) where the account has as many places as its
         ``concurrent=`` allows, and `TooManyUnderWay` (503) where all callers together have
@@ -171,7 +170,7 @@ class Admission:
             message = f"MAX_CONCURRENT_REQUESTS={everybodys} requests are under way."
             raise TooManyUnderWay(message=message)
         self._places.enter(account.bucket)
-        record.at_end(lambda _: self._places.leave(account.bucket))
+        record.at_end(partial(self._leave, account))
 
     def under_way(self, account: Account) -> int:
         """Return how many places the account has taken now, for ``GET /v1/usage``. Called by the
@@ -266,12 +265,15 @@ class Admission:
         then = datetime.fromtimestamp(math.ceil(self._wall() + exactly - 0.001), timezone.utc)
         return f"Come back at {then:%Y-%m-%dT%H:%M:%SZ}."
 
-    def _charge(self, account: Account, record: Record) -> None:
-        """Charge the account with the tokens of an exchange that has ended, prompt and completion,
-        also where it failed on the way: the backend has worked on the prompt by then. Called
-        through `Record.at_end`, once for each exchange that was admitted with `costs`."""
-        usage = record.usage
-        self._limits.charge(account, usage.prompt_tokens + usage.completion_tokens)
+    def _leave(self, account: Account, record: Record) -> None:
+        """Free the place of an exchange that has ended, and charge the account with its tokens,
+        prompt and completion, also where it failed on the way: the backend has worked on the prompt
+        by then. Called through `Record.at_end`, once for each exchange that took a place; what
+        never came so far has used no tokens."""
+        self._places.leave(account.bucket)
+        if account.policy.tokens:
+            usage = record.usage
+            self._limits.charge(account, usage.prompt_tokens + usage.completion_tokens)
 
 
 def allows_address(policy: Policy, address: str) -> bool:
