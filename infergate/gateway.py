@@ -86,6 +86,9 @@ from infergate.worker import IWorker
 MODEL_ROUTE = f"{MODELS_PATH}/{{id}}"
 """How the route of one model is called in metrics."""
 
+OPERATION_OF = {path: operation.name for path, (operation, _) in ROUTES.items()}
+"""The name of the operation of each route that has one."""
+
 LIMITED = frozenset({MODELS_PATH, MODEL_ROUTE, *ROUTES})
 PROBES = frozenset({"/healthz", "/readyz", "/readyz/self", "/health", "/v1/health"})
 """Routes for those who ask whether the process lives or can serve: no key, no limit."""
@@ -93,7 +96,10 @@ PROBES = frozenset({"/healthz", "/readyz", "/readyz/self", "/health", "/v1/healt
 PAGES = frozenset({"/", "/status", "/status/events"})
 """The status page, its feed, and what leads there."""
 
-OPEN_WHILE_DRAINING = PROBES | PAGES | {"/metrics"}
+UNTRACED = PROBES | {"/metrics"}
+"""Routes for those who ask how the gateway is: no span is recorded of them."""
+
+OPEN_WHILE_DRAINING = UNTRACED | PAGES
 
 USAGE_PATH = "/v1/usage"
 
@@ -239,8 +245,9 @@ class Gateway:
         the prompt in memory. Raises nothing, also where it is cancelled because the client has
         left.
         """
+        record = request.record
         try:
-            path = request.record.path
+            path = record.path
             if path is not None and path in routes:
                 route = path
             elif MODEL_ROUTE in routes:
@@ -249,11 +256,11 @@ class Gateway:
                 raise NotFound  # "//healthz", which the router takes for "/healthz"
             if route in self._shut_paths:
                 raise NotFound
-            request.record.route = route
-            request.record.operation = ROUTES[route][0].name if route in ROUTES else None
-            if route in PROBES or route == "/metrics":
-                request.record.probe = True
-                request.record.leave_untraced()
+            record.route = route
+            record.operation = OPERATION_OF.get(route)
+            if route in UNTRACED:
+                record.probe = True
+                record.leave_untraced()
             if request.site.refusing and route not in OPEN_WHILE_DRAINING:
                 await self._refuse_draining(request, route)
             if request.above_limit and route not in PROBES:
@@ -266,7 +273,7 @@ class Gateway:
             # The request cancels its handler when the client has left (`Request.answered_by`),
             # and the handler fails at whatever it was waiting for: no fault of its own.
             if request.channel is not None:
-                _log.failure("A handler failed", request_id=request.record.request_id)
+                _log.failure("A handler failed", request_id=record.request_id)
                 request.refuse(InternalError())
             release(error)
         request.finish()
