@@ -6,6 +6,7 @@ places      who has a place below MAX_CONNECTIONS, and who makes room
 flow        flow control, and a client that takes nothing
 routes      an app's routes, matched once
 request     one request in hand, and every way to answer it
+lines       lines of an answer's head, each made once
 body        a request's body, as it arrives
 phases      where a connection stands, and what ends each phase
 parser      requests out of bytes, and nothing ambiguous among them

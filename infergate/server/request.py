@@ -19,11 +19,7 @@ the body is framed; and ``Connection: close`` where it is the last.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
-from http import HTTPStatus
-from time import time
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -31,7 +27,6 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request as WebRequest
@@ -48,6 +43,7 @@ from infergate.server.addresses import Networks, client_address
 from infergate.server.body import Body
 from infergate.server.facts import facts
 from infergate.server.head import Head
+from infergate.server.lines import UNPRINTABLE, date_line, status_line, type_line
 from infergate.server.origins import Origins
 from infergate.server.phases import LINGERING, Phase
 from infergate.telemetry.record import Record
@@ -64,10 +60,6 @@ NO_CONTENT = 204
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
-
-_UNPRINTABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 _log = Logger()
 
@@ -325,20 +317,20 @@ class Request(WebRequest):
         by `begin`."""
         record = self.record
         lines = [
-            _status_line(status),
+            status_line(status),
             b"X-Request-ID: " + record.request_id.encode("ascii"),
-            _date_line(),
+            date_line(),
         ]
         timing = server_timing(record) if record.operation is not None else None
         if timing is not None:
             lines.append(b"Server-Timing: " + timing)
         if status != NO_CONTENT:
-            lines.append(_type_line(content_type))
+            lines.append(type_line(content_type))
         lines += self.standing
         if self.extra_fields:
             lines += [b"%b: %b" % field for field in self.extra_fields]
         if headers:
-            lines += [b"%b: %b" % (name, _UNPRINTABLE.sub(b" ", value)) for name, value in headers]
+            lines += [b"%b: %b" % (name, UNPRINTABLE.sub(b" ", value)) for name, value in headers]
         return lines
 
     def watch(self, headers: HeaderList) -> None:
@@ -494,29 +486,3 @@ def _make_ids() -> Iterator[str]:
 
 
 _new_ids = _make_ids()
-
-
-@lru_cache(64)
-def _status_line(status: int) -> bytes:
-    """Return the first line of an answer. Called by `Request._opening`, with few statuses."""
-    return b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b""))
-
-
-@lru_cache(64)
-def _type_line(content_type: bytes) -> bytes:
-    """Return the line that says what an answer's body is. Called by `Request._opening`, with one
-    content type nearly always."""
-    return b"Content-Type: " + _UNPRINTABLE.sub(b" ", content_type)
-
-
-_date_cache: tuple[int, bytes] = (0, b"")
-
-
-def _date_line() -> bytes:
-    """Return the line of ``Date`` for an answer that begins now (RFC 9110, 6.6.1), as in ``Date:
-    Sun, 06 Nov 1994 08:49:37 GMT``; formatted once a second. Called by `Request._opening`."""
-    global _date_cache
-    now = int(time())
-    if _date_cache[0] != now:
-        _date_cache = (now, b"Date: " + datetimeToString(now))
-    return _date_cache[1]

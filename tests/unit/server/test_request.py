@@ -23,7 +23,6 @@ from infergate.backend.connection import Connection as BackendConnection
 from infergate.errors import BackendError, GatewayTimeout
 from infergate.reactor import headers, writing
 from infergate.reactor.deadlines import Deadlines
-from infergate.server import request as request_module
 from infergate.server.connection import Connection, EdgeLimits
 from infergate.server.edge import Edge
 from infergate.server.parser import Limits
@@ -332,31 +331,6 @@ class Answers(RequestCase):
             },
         )
         self.assertEqual((asked.record.status, asked.record.bytes_out), (202, 5))
-
-    def test_reason_phrase_is_that_of_the_standard(self) -> None:
-        """The reason phrase is the standard's, and empty where there is none."""
-        for status, line in (
-            (200, b"HTTP/1.1 200 OK\r\n"),
-            (422, b"HTTP/1.1 422 Unprocessable "),
-            (599, b"HTTP/1.1 599 \r\n"),
-        ):
-            self.start()
-            self.asked().begin(status, b"text/plain")
-            self.assertTrue(self.client.received.startswith(line), self.client.received)
-
-    def test_date_goes_on_with_the_time(self) -> None:
-        """The date goes on with the time, though it is formatted once a second."""
-        now = [1_700_000_000.2]
-        self.patch(request_module, "time", lambda: now[0])
-        seen = []
-        for _ in range(4):
-            self.start()
-            self.asked().begin(200, b"text/plain")
-            seen.append(self.client.answer.headers["date"])
-            now[0] += 0.5
-        self.assertEqual(seen[0], "Tue, 14 Nov 2023 22:13:20 GMT")
-        self.assertEqual(seen[0], seen[1])
-        self.assertEqual(seen[2], "Tue, 14 Nov 2023 22:13:21 GMT")
 
     def test_value_of_a_header_begins_no_line(self) -> None:
         """No value of a header can begin another line."""
