@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
+from itertools import groupby
 from typing import Any
 
 import attrs
@@ -163,9 +164,10 @@ class History:
             self._roll(times[0])
             self._interval.add(shown)
         else:
-            for at, record in zip(times, shown, strict=True):
-                self._roll(at)
-                self._interval.add([record])
+            ended = zip(times, shown, strict=True)
+            for began, together in groupby(ended, lambda one: _interval_of(one[0])):
+                self._roll(began)
+                self._interval.add([record for _, record in together])
         self._last.extend(zip(times, shown, strict=True))
         self._count += len(shown)
         self._limited.update([one.limit for one in shown if one.limit is not None])
