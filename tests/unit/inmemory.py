@@ -59,6 +59,21 @@ READ_SIZE = 65536
 _QUIET, _ = os.pipe()  # a file descriptor with nothing to read, ever
 
 
+class Output:
+    """Standard output, or another target of the log that is no file, always read."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def send(self, data: bytes) -> int:
+        self.written += data
+        return len(data)
+
+    def fileno(self) -> int:
+        """No terminal."""
+        return -1
+
+
 @attrs.frozen
 class Answer:
     """One response. `whole` says that it had its end: all of its length, or its last chunk."""

@@ -36,7 +36,7 @@ from infergate.server.edge import Edge
 from infergate.tap import Options, makeService
 from infergate.telemetry import logs
 from infergate.worker import BackendWorker, EchoWorker
-from tests.unit.inmemory import Client, Wire, chat, request
+from tests.unit.inmemory import Client, Output, Wire, chat, request
 from twisted.plugins.infergate_plugin import infergate as plugin
 
 
@@ -61,21 +61,6 @@ class Reactor(MemoryReactorClock):
 
     def callFromThread(self, function: Any, *args: Any) -> None:
         function(*args)
-
-
-class Output:
-    """Standard output, always read."""
-
-    def __init__(self) -> None:
-        self.written = b""
-
-    def send(self, data: bytes) -> int:
-        self.written += data
-        return len(data)
-
-    def fileno(self) -> int:
-        """No terminal."""
-        return -1
 
 
 class InMemory(SynchronousTestCase):

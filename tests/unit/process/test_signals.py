@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from infergate.process.signals import handle_signals, ignore_signals
 from infergate.telemetry.lines import LogWriter
 from infergate.telemetry.targets import LogFile
+from tests.unit.inmemory import Output
 
 
 class Reactor(Clock):
@@ -34,21 +35,6 @@ class Reactor(Clock):
 
     def crash(self) -> None:
         self.crashed += 1
-
-
-class Output:
-    """A log that is no file."""
-
-    def __init__(self) -> None:
-        self.written = b""
-
-    def send(self, data: bytes) -> int:
-        self.written += data
-        return len(data)
-
-    def fileno(self) -> int:
-        """No terminal."""
-        return -1
 
 
 class Signals(SynchronousTestCase):
